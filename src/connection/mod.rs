@@ -1,0 +1,1 @@
+//! The connection with one peer, without I/O: packets, time and commands in; packets and events out.

@@ -1,0 +1,1 @@
+//! The face: plugin, components, messages and events.

@@ -1,0 +1,1 @@
+//! Packets and frames of the native dialect.

@@ -1,0 +1,21 @@
+//! The words on the wire: relay requests and replies, message bodies, tokens, signals and our own frames.
+//!
+//! Everything here is pure: text or bytes in, values out. The original protocol is described, as observed on the
+//! wire, by the UHST JavaScript client 3.3.0 and relay 2.7.0; each item names what it mirrors.
+
+mod body;
+pub mod frame;
+mod link;
+mod payload;
+mod reason;
+mod relay;
+mod signal;
+mod token;
+
+pub use body::{Body, BodyError, NATIVE_VERSION};
+pub use link::{JoinLink, JoinLinkError};
+pub use payload::{Channel, Payload};
+pub use reason::EndReason;
+pub use relay::{HostReply, JoinReply, NativeHint, PingReply, RelayRequest, StreamEvent, StreamEventError};
+pub use signal::{Candidate, Signal};
+pub use token::{Claims, TokenError, TokenKind, peek_token};

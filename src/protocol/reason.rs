@@ -1,0 +1,40 @@
+//! Why a connection or a session ended.
+
+/// Why a session or a peer's connection ended: for a program to match and a person to read.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum EndReason {
+    /// Somebody chose to end it: the peer said goodbye, or we left.
+    #[error("left")]
+    Left,
+    /// The host removed this player, with its own words.
+    #[error("removed by the host: {0}")]
+    Kicked(String),
+    /// The host did not admit this player, with its own words.
+    #[error("the host refused: {0}")]
+    Refused(String),
+    /// The session has as many players as its host allows.
+    #[error("the session is full")]
+    Full,
+    /// The password did not match the host's.
+    #[error("wrong password")]
+    WrongPassword,
+    /// The other side was silent for longer than the timeout.
+    #[error("the other side stopped answering")]
+    TimedOut,
+    /// No relay answered.
+    #[error("the relay cannot be reached: {0}")]
+    RelayUnreachable(String),
+    /// Another host is listening under this id.
+    #[error("another host is using this id")]
+    HostIdInUse,
+    /// Nobody hosts under this id.
+    #[error("no host has this id")]
+    NoSuchHost,
+    /// The other side, or the relay, broke the protocol.
+    #[error("protocol error: {0}")]
+    ProtocolError(String),
+    /// The other side sent more than the configured bounds allow.
+    #[error("more data than the limits allow")]
+    TooMuchData,
+}

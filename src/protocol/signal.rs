@@ -1,0 +1,46 @@
+//! WebRTC signalling, as the originals send it: the bare browser objects.
+
+use bytestring::ByteString;
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
+
+/// One step of WebRTC signalling.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Signal {
+    /// `{"sdp":"v=0…","type":"offer"}`, from the client.
+    Offer(ByteString),
+    /// `{"sdp":"v=0…","type":"answer"}`, from the host.
+    Answer(ByteString),
+    /// `{"candidate":"candidate:…","sdpMid":"0",…}`, from either, possibly ahead of the description.
+    Candidate(Candidate),
+}
+
+/// An ICE candidate, as `RTCIceCandidate.toJSON()` writes it. Stacks differ in which members are null or missing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Candidate {
+    /// The candidate line; `a=` in front is tolerated by the originals.
+    pub candidate: ByteString,
+    /// Which media section, by name.
+    #[serde(default)]
+    pub sdp_mid: Option<ByteString>,
+    /// Which media section, by index.
+    #[serde(default)]
+    pub sdp_m_line_index: Option<u16>,
+    /// The ICE user name of the generation it belongs to.
+    #[serde(default)]
+    pub username_fragment: Option<ByteString>,
+}
+
+impl Serialize for Signal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (sdp, kind) = match self {
+            Signal::Offer(sdp) => (sdp, "offer"),
+            Signal::Answer(sdp) => (sdp, "answer"),
+            Signal::Candidate(candidate) => return candidate.serialize(serializer),
+        };
+        let mut description = serializer.serialize_struct("Description", 2)?;
+        description.serialize_field("sdp", &**sdp)?;
+        description.serialize_field("type", kind)?;
+        description.end()
+    }
+}
