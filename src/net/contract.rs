@@ -1,0 +1,437 @@
+//! The whole contract between the ECS and the network: commands down, events up, and the few numbers they share.
+//!
+//! Commands go down tokio channels, one per session and one per peer. Events come up one crossbeam channel per app,
+//! so that an idle frame costs one look at an empty queue. Neither side ever waits for the other.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::relay_choice::Relay;
+use crate::{
+    connection::{ConnectionConfig, Path},
+    protocol::{Channel, EndReason, JoinLink, Payload},
+};
+
+/// Names a session across the contract; the ECS chooses it (an entity's bits) and the network hands it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionKey(pub u64);
+
+/// Names a peer within its session; the network chooses it, and never twice in a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PeerKey(pub u64);
+
+/// How a host decides on joiners.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Admission {
+    /// Everyone with the right password, up to the limit.
+    #[default]
+    Open,
+    /// The game answers each [`EventKind::JoinRequest`].
+    Ask,
+}
+
+/// What a host is started with.
+#[derive(Clone, Debug)]
+pub struct HostOptions {
+    /// The wanted id; without one the relay picks six digits.
+    pub id: Option<String>,
+    /// Where to listen.
+    pub relay: Relay,
+    /// How many peers may be connected at once.
+    pub max_peers: usize,
+    /// Joiners must prove to know it.
+    pub password: Option<String>,
+    /// Whether the game is asked.
+    pub admission: Admission,
+    /// Handed to every joiner when it is admitted.
+    pub metadata: Bytes,
+    /// Timeouts and limits of every connection.
+    pub connection: ConnectionConfig,
+}
+
+/// What a client is started with.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// Whom to join.
+    pub target: JoinLink,
+    /// Where, when the target names no relay.
+    pub relay: Relay,
+    /// Proved to the host, never sent.
+    pub password: Option<String>,
+    /// Shown to the host with the request to join.
+    pub metadata: Bytes,
+    /// Timeouts and limits of the connection.
+    pub connection: ConnectionConfig,
+}
+
+/// A command to a session.
+#[derive(Debug)]
+pub(crate) enum SessionCommand {
+    /// The game's answer to a [`EventKind::JoinRequest`].
+    Decide {
+        /// Who asked.
+        peer: PeerKey,
+        /// `Err` refuses, with words for the joiner.
+        decision: Result<(), String>,
+    },
+    /// Say goodbye to everyone and end.
+    Leave,
+}
+
+/// A command to one peer.
+#[derive(Debug)]
+pub(crate) enum PeerCommand {
+    /// Send one message.
+    Send {
+        /// Its promise.
+        channel: Channel,
+        /// Its content.
+        payload: Payload,
+    },
+    /// Deliver what was sent before, say goodbye with this reason, and end.
+    Disconnect(EndReason),
+}
+
+/// An event from a session.
+#[derive(Debug)]
+pub(crate) struct Event {
+    /// From which session.
+    pub session: SessionKey,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// One message, as it goes up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Received {
+    /// The promise it was sent under.
+    pub channel: Channel,
+    /// Its content.
+    pub payload: Payload,
+}
+
+/// What happened in a session.
+#[derive(Debug)]
+pub(crate) enum EventKind {
+    /// The host listens, or the client has found its host; once per session.
+    Ready {
+        /// The id the relay really gave.
+        id: String,
+        /// Links that join this session, the one most likely to work from another machine first.
+        links: Vec<JoinLink>,
+    },
+    /// A peer asks to join; only with [`Admission::Ask`].
+    JoinRequest {
+        /// Who asks.
+        peer: PeerKey,
+        /// What it says of itself.
+        metadata: Bytes,
+    },
+    /// A peer is connected.
+    Connected {
+        /// Who.
+        peer: PeerKey,
+        /// How to reach it.
+        handle: PeerHandle,
+        /// What it says of itself.
+        metadata: Bytes,
+    },
+    /// Messages of one connected peer, in order. Whoever takes them says so with [`PeerHandle::taken`].
+    Messages {
+        /// From whom.
+        peer: PeerKey,
+        /// Never empty.
+        messages: Vec<Received>,
+    },
+    /// A connected peer is reached another way now.
+    PathChanged {
+        /// Who.
+        peer: PeerKey,
+        /// The new way.
+        path: Path,
+    },
+    /// A connected peer is gone; the last event of this peer.
+    Disconnected {
+        /// Who.
+        peer: PeerKey,
+        /// Why.
+        reason: EndReason,
+    },
+    /// Something a developer wants to know that ends nothing: a relay lost and found, nonsense received.
+    Diagnostic {
+        /// About which peer, if about one.
+        peer: Option<PeerKey>,
+        /// In a person's words.
+        text: String,
+    },
+    /// The session is over; its last event, after those of its peers.
+    Ended {
+        /// Why.
+        reason: EndReason,
+    },
+}
+
+/// A message that was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// Larger than `max_message`.
+    #[error("the message has {size} bytes, the limit is {limit}: split it or raise `max_message`")]
+    TooLarge {
+        /// Bytes in the message.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The peer, or the way to it, is slower than this game sends.
+    #[error("{queued} bytes wait to be sent, the limit is {limit}: send less, or again in a later frame")]
+    QueueFull {
+        /// Bytes that wait.
+        queued: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The peer has left, or is about to.
+    #[error("this peer is gone")]
+    Disconnected,
+    /// Binary to a peer of the original protocol over a relay, whose messages are JSON strings.
+    #[error("this peer speaks the original protocol over a relay, which carries text only")]
+    TextOnly,
+}
+
+/// How the ECS reaches one peer. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct PeerHandle {
+    commands: mpsc::UnboundedSender<PeerCommand>,
+    shared: Arc<PeerShared>,
+}
+
+/// What both sides of the contract know of one peer: atomics only.
+#[derive(Debug)]
+pub(crate) struct PeerShared {
+    limits: PeerLimits,
+    /// Bytes handed down and not yet acknowledged, or sent for good.
+    queued: AtomicUsize,
+    /// Bytes handed up and not yet taken.
+    inbox: AtomicUsize,
+    open: AtomicBool,
+    path: AtomicU8,
+    /// Microseconds; 0: not known.
+    rtt: AtomicU32,
+    sent_messages: AtomicU64,
+    sent_bytes: AtomicU64,
+    received_messages: AtomicU64,
+    received_bytes: AtomicU64,
+    lost: AtomicU64,
+}
+
+/// What one peer can take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PeerLimits {
+    /// Bytes of one message.
+    pub max_message: usize,
+    /// Bytes that may wait to be sent.
+    pub send_buffer: usize,
+    /// Whether binary cannot be carried.
+    pub text_only: bool,
+    /// Whether the peer speaks the native dialect.
+    pub native: bool,
+}
+
+/// What a message costs a queue beside its bytes, so that empty ones are bounded too.
+const MESSAGE_OVERHEAD: usize = 32;
+
+/// How much of a queue a message takes.
+pub(crate) fn cost(payload: &Payload) -> usize {
+    payload.len() + MESSAGE_OVERHEAD
+}
+
+impl PeerHandle {
+    /// A handle, and the end at which the network receives its commands.
+    pub fn new(limits: PeerLimits) -> (Self, mpsc::UnboundedReceiver<PeerCommand>) {
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let shared = Arc::new(PeerShared {
+            limits,
+            queued: AtomicUsize::new(0),
+            inbox: AtomicUsize::new(0),
+            open: AtomicBool::new(true),
+            path: AtomicU8::new(0),
+            rtt: AtomicU32::new(0),
+            sent_messages: AtomicU64::new(0),
+            sent_bytes: AtomicU64::new(0),
+            received_messages: AtomicU64::new(0),
+            received_bytes: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+        });
+        (PeerHandle { commands, shared }, receiver)
+    }
+
+    /// Queues one message. Never waits.
+    pub fn send(&self, channel: Channel, payload: Payload) -> Result<(), SendError> {
+        let PeerLimits { max_message, send_buffer, text_only, .. } = self.shared.limits;
+        let size = payload.len();
+        if size > max_message {
+            return Err(SendError::TooLarge { size, limit: max_message });
+        }
+        if text_only && matches!(payload, Payload::Binary(_)) {
+            return Err(SendError::TextOnly);
+        }
+        if !self.shared.open.load(Ordering::Relaxed) {
+            return Err(SendError::Disconnected);
+        }
+        let cost = cost(&payload);
+        let queued = self.shared.queued.fetch_add(cost, Ordering::Relaxed);
+        if queued + cost > send_buffer {
+            self.shared.queued.fetch_sub(cost, Ordering::Relaxed);
+            return Err(SendError::QueueFull { queued, limit: send_buffer });
+        }
+        self.commands.send(PeerCommand::Send { channel, payload }).map_err(|_| SendError::Disconnected)
+    }
+
+    /// Ends the connection after what was sent before. Further sends fail.
+    pub fn disconnect(&self, reason: EndReason) {
+        self.shared.open.store(false, Ordering::Relaxed);
+        // A peer that is already gone needs no goodbye.
+        let _ = self.commands.send(PeerCommand::Disconnect(reason));
+    }
+
+    /// Says that messages of this many bytes, by [`cost`], were taken from the queue.
+    pub fn taken(&self, bytes: usize) {
+        self.shared.inbox.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// The numbers both sides share.
+    pub fn shared(&self) -> &Arc<PeerShared> {
+        &self.shared
+    }
+}
+
+impl PeerShared {
+    /// What this peer can take.
+    pub fn limits(&self) -> PeerLimits {
+        self.limits
+    }
+
+    /// The smoothed round-trip time, once measured.
+    pub fn rtt(&self) -> Option<Duration> {
+        match self.rtt.load(Ordering::Relaxed) {
+            0 => None,
+            micros => Some(Duration::from_micros(micros.into())),
+        }
+    }
+
+    /// The way messages take now.
+    pub fn path(&self) -> Path {
+        match self.path.load(Ordering::Relaxed) {
+            0 => Path::Relay,
+            _ => Path::Direct,
+        }
+    }
+
+    /// Whether messages can still be sent.
+    pub fn is_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that wait to be sent or acknowledged.
+    pub fn queued(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    /// Counts since the connection began.
+    pub fn traffic(&self) -> Traffic {
+        Traffic {
+            sent_messages: self.sent_messages.load(Ordering::Relaxed),
+            sent_bytes: self.sent_bytes.load(Ordering::Relaxed),
+            received_messages: self.received_messages.load(Ordering::Relaxed),
+            received_bytes: self.received_bytes.load(Ordering::Relaxed),
+            lost: self.lost.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn close(&self) {
+        self.open.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_path(&self, path: Path) {
+        self.path.store(u8::from(path == Path::Direct), Ordering::Relaxed);
+    }
+
+    pub(super) fn set_rtt(&self, rtt: Duration) {
+        let micros = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX).max(1);
+        self.rtt.store(micros, Ordering::Relaxed);
+    }
+
+    /// Takes bytes off the send queue: acknowledged, dropped, or handed to a path that promises no more.
+    pub(super) fn sent(&self, cost: usize) {
+        self.queued.fetch_sub(cost, Ordering::Relaxed);
+    }
+
+    pub(super) fn delivered(&self, cost: usize) {
+        self.inbox.fetch_add(cost, Ordering::Relaxed);
+    }
+
+    pub(super) fn inbox(&self) -> usize {
+        self.inbox.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_traffic(&self, traffic: Traffic) {
+        self.sent_messages.store(traffic.sent_messages, Ordering::Relaxed);
+        self.sent_bytes.store(traffic.sent_bytes, Ordering::Relaxed);
+        self.received_messages.store(traffic.received_messages, Ordering::Relaxed);
+        self.received_bytes.store(traffic.received_bytes, Ordering::Relaxed);
+        self.lost.store(traffic.lost, Ordering::Relaxed);
+    }
+}
+
+/// Counts of one connection since it began. Bytes are those of messages, without the frames around them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Messages sent.
+    pub sent_messages: u64,
+    /// Bytes sent.
+    pub sent_bytes: u64,
+    /// Messages received.
+    pub received_messages: u64,
+    /// Bytes received.
+    pub received_bytes: u64,
+    /// Frames sent again, and unreliable messages dropped before they were sent.
+    pub lost: u64,
+}
+
+/// How the ECS reaches one session. Dropping it leaves the session.
+#[derive(Debug)]
+pub(crate) struct SessionHandle {
+    commands: mpsc::UnboundedSender<SessionCommand>,
+}
+
+impl SessionHandle {
+    /// A handle, and the end at which the network receives its commands.
+    pub fn new() -> (Self, mpsc::UnboundedReceiver<SessionCommand>) {
+        let (commands, receiver) = mpsc::unbounded_channel();
+        (SessionHandle { commands }, receiver)
+    }
+
+    /// Answers a request to join; one that is no longer there needs no answer.
+    pub fn decide(&self, peer: PeerKey, decision: Result<(), String>) {
+        let _ = self.commands.send(SessionCommand::Decide { peer, decision });
+    }
+
+    /// A sender for answers that outlives borrows of this handle.
+    pub fn commands(&self) -> mpsc::UnboundedSender<SessionCommand> {
+        self.commands.clone()
+    }
+
+    /// Says goodbye to everyone and ends.
+    pub fn leave(&self) {
+        let _ = self.commands.send(SessionCommand::Leave);
+    }
+}

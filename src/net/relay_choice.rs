@@ -1,0 +1,47 @@
+//! Which relay a session uses.
+
+use std::net::SocketAddr;
+
+use super::memory::MemoryRelay;
+
+/// Where a host listens, and where a client looks for an id that names no relay.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Relay {
+    /// A host starts a relay of its own, in this process: on a LAN nothing else is needed. A client looks for it on
+    /// this machine; from other machines, join by the link that the host shows.
+    Embedded(EmbeddedRelay),
+    /// A relay by its URL, such as `https://relay.example.com/`.
+    Url(String),
+    /// A directory of public relays, as the originals use: the quickest of ten is taken, and the id's prefix names it.
+    Directory(String),
+    /// No network: hosts and clients that share this value, in one process. For tests.
+    Memory(MemoryRelay),
+}
+
+/// How the embedded relay is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EmbeddedRelay {
+    /// The address to listen on. Port 0 takes any free port.
+    pub bind: SocketAddr,
+    /// How many ports to try, from that of `bind` upwards, when it is taken.
+    pub port_attempts: u16,
+}
+
+impl EmbeddedRelay {
+    /// The port the originals' relay listens on, too.
+    pub const DEFAULT_PORT: u16 = 3000;
+}
+
+impl Default for EmbeddedRelay {
+    fn default() -> Self {
+        EmbeddedRelay { bind: ([0, 0, 0, 0], Self::DEFAULT_PORT).into(), port_attempts: 20 }
+    }
+}
+
+impl Default for Relay {
+    /// The embedded relay.
+    fn default() -> Self {
+        Relay::Embedded(EmbeddedRelay::default())
+    }
+}

