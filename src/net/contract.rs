@@ -202,6 +202,9 @@ pub enum SendError {
     /// The peer has left, or is about to.
     #[error("this peer is gone")]
     Disconnected,
+    /// A client has nobody to send to before it is connected, and after its session's end.
+    #[error("not connected to a host")]
+    NotConnected,
     /// Binary to a peer of the original protocol over a relay, whose messages are JSON strings.
     #[error("this peer speaks the original protocol over a relay, which carries text only")]
     TextOnly,
