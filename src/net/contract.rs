@@ -432,9 +432,11 @@ impl SessionHandle {
     pub fn commands(&self) -> mpsc::UnboundedSender<SessionCommand> {
         self.commands.clone()
     }
+}
 
-    /// Says goodbye to everyone and ends.
-    pub fn leave(&self) {
+impl Drop for SessionHandle {
+    /// Says so, since a sender from [`SessionHandle::commands`] may keep the channel open.
+    fn drop(&mut self) {
         let _ = self.commands.send(SessionCommand::Leave);
     }
 }
