@@ -423,12 +423,7 @@ impl SessionHandle {
         (SessionHandle { commands }, receiver)
     }
 
-    /// Answers a request to join; one that is no longer there needs no answer.
-    pub fn decide(&self, peer: PeerKey, decision: Result<(), String>) {
-        let _ = self.commands.send(SessionCommand::Decide { peer, decision });
-    }
-
-    /// A sender for answers that outlives borrows of this handle.
+    /// A sender for the game's answers, which may come long after this handle is gone.
     pub fn commands(&self) -> mpsc::UnboundedSender<SessionCommand> {
         self.commands.clone()
     }
