@@ -20,6 +20,8 @@ fn code_and_text(reason: &EndReason) -> (u64, &str) {
         EndReason::WrongPassword => (4, ""),
         EndReason::TimedOut => (5, ""),
         EndReason::RelayUnreachable(text) => (6, text),
+        // A session that never started has nobody to tell it to.
+        EndReason::NotStarted(_) => (0, ""),
         EndReason::HostIdInUse => (7, ""),
         EndReason::NoSuchHost => (8, ""),
         EndReason::ProtocolError(text) => (9, text),
