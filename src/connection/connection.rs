@@ -31,6 +31,8 @@ use crate::protocol::{
 const LINGER: Duration = Duration::from_secs(1);
 /// How long it waits for what comes before it to be sent.
 const DRAIN: Duration = Duration::from_secs(1);
+/// How often a client repeats the same request to resume.
+const RESUME_TRIES: u32 = 4;
 /// How long an end may take, with all that must arrive before it.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -335,7 +337,12 @@ impl Connection {
 
     /// The client's request to resume. `None`: nothing to resume.
     pub(super) fn resumption(&mut self) -> Option<Bytes> {
-        let (secret, resuming) = (self.secret.as_ref()?, self.resuming.as_ref()?);
+        let (secret, resuming) = (self.secret.as_ref()?, self.resuming.as_mut()?);
+        if resuming.tries > RESUME_TRIES {
+            // The host may have taken this one for settled: a new one begins from nothing.
+            self.resumptions += 1;
+            (resuming.counter, resuming.nonce, resuming.tries) = (self.resumptions, [0; 16], 1);
+        }
         let packet = contact::resume(secret.id, resuming.counter, &resuming.nonce);
         let (grant, states, received) = (self.inc.tell_grant(), self.inc.states(), self.received);
         Some(with_state(packet, |out| put_ack(out, grant, received, states), &secret.key))
