@@ -1,13 +1,16 @@
 //! Two connections over a hostile network: every channel keeps its promise, whatever the paths do.
 
+#[path = "connection/bounds.rs"]
+mod bounds;
+#[path = "connection/contact.rs"]
+mod contact;
 #[path = "connection/network.rs"]
 mod network;
 
 use std::time::Duration;
 
-use bevy_uhst::connection::{Connection, ConnectionConfig, ConnectionEvent, Credentials, Lane, Path};
-use bevy_uhst::protocol::{Channel, EndReason, Payload};
-use bytes::Bytes;
+use bevy_uhst::connection::{Connection, ConnectionConfig};
+use bevy_uhst::protocol::EndReason;
 use network::{Network, Step, Weather};
 use proptest::prelude::*;
 
@@ -67,12 +70,15 @@ fn drive(config: &ConnectionConfig, steps: &[Step], seed: u64, client_closes: bo
     }
 }
 
+/// As many, unless the environment asks for another number.
 fn cases(cases: u32) -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    let cases = asked.unwrap_or(cases);
     ProptestConfig { cases, failure_persistence: None, ..Default::default() }
 }
 
 proptest! {
-    #![proptest_config(cases(std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(6000)))]
+    #![proptest_config(cases(8000))]
 
     #[test]
     fn promises_hold_whatever_the_paths_do(

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap, HashSet, VecDeque},
+    collections::{BinaryHeap, HashMap, VecDeque},
     time::Duration,
 };
 
@@ -80,7 +80,8 @@ pub struct Side {
     inbox: VecDeque<(Lane, u32, Bytes)>,
     route: u32,
     pub closed: Vec<EndReason>,
-    pub delivered: usize,
+    pub asked: bool,
+    pub connected: bool,
 }
 
 impl Side {
@@ -99,13 +100,13 @@ impl Side {
             inbox: VecDeque::new(),
             route: 0,
             closed: Vec::new(),
-            delivered: 0,
+            asked: false,
+            connected: false,
         }
     }
 
     /// Checks a message against its channel's promise.
     fn take(&mut self, channel: Channel, payload: Bytes) {
-        self.delivered += 1;
         let known = match channel {
             Channel::Reliable => {
                 assert_eq!(Some(&payload), self.reliable.front(), "lost, doubled or out of order");
@@ -277,7 +278,10 @@ impl Network {
     }
 
     fn is_settled(side: &Side) -> bool {
-        side.connection.stats().path.is_some() && side.reliable.is_empty() && side.signals.is_empty() && side.unordered.values().all(|left| *left == 0)
+        side.connection.stats().path.is_some()
+            && side.reliable.is_empty()
+            && side.signals.is_empty()
+            && side.unordered.values().all(|left| *left == 0)
     }
 
     fn send(&mut self, from: usize, channel: Channel, size: usize) {
@@ -435,6 +439,14 @@ impl Network {
                     side.take(channel, payload.into_bytes());
                 }
                 ConnectionEvent::Signal(signal) => assert_eq!(Some(signal), side.signals.pop_front()),
+                ConnectionEvent::JoinRequest { .. } => {
+                    assert!(!side.asked);
+                    side.asked = true;
+                }
+                ConnectionEvent::Connected { .. } => {
+                    assert!(!side.connected);
+                    side.connected = true;
+                }
                 ConnectionEvent::Closed(reason) => {
                     assert!(self.may_close, "ended by itself: {reason}; {:?}", side.connection);
                     side.closed.push(reason);
@@ -451,15 +463,5 @@ impl Network {
         }
         let bound = 2 * self.config.receive_buffer;
         assert!(side.connection.stats().unconsumed <= bound, "{:?}", side.connection.stats());
-    }
-
-    /// How many unreliable messages never arrived.
-    pub fn unreliable_left(&self) -> usize {
-        self.sides.iter().map(|side| side.unreliable.values().sum::<usize>()).sum()
-    }
-
-    /// Reasons of both ends.
-    pub fn ends(&self) -> HashSet<&EndReason> {
-        self.sides.iter().flat_map(|side| &side.closed).collect()
     }
 }
