@@ -13,7 +13,8 @@ const MAX_TEXT: usize = 256;
 
 fn code_and_text(reason: &EndReason) -> (u64, &str) {
     match reason {
-        EndReason::Left => (0, ""),
+        // What never began has no peer to tell.
+        EndReason::Left | EndReason::NotStarted(_) => (0, ""),
         EndReason::Kicked(text) => (1, text),
         EndReason::Refused(text) => (2, text),
         EndReason::Full => (3, ""),
