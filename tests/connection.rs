@@ -49,7 +49,7 @@ fn handshake_and_messages() {
     let mut sizes = Vec::new();
     while let Some(event) = host.poll_event() {
         let ConnectionEvent::Message { channel, payload } = event else { panic!("{event:?}") };
-        host.consumed(payload.len());
+        host.consumed(payload.len() + bevy_uhst::connection::MESSAGE_OVERHEAD);
         sizes.push((channel, payload.len()));
     }
     assert_eq!(sizes.len(), 12, "{sizes:?}");

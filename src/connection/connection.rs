@@ -9,7 +9,7 @@ use super::{
     ConnectionConfig, ConnectionEvent, ConnectionId, ConnectionStats, Credentials, Lane, MetadataTooLarge, Path,
     ResumeError, SendError, Time, Tombstone,
     config::check_metadata,
-    cost::{OVERHEAD, message_cost},
+    cost::message_cost,
     handshake::{ClientHandshake, HostHandshake, Secret},
     incoming::Incoming,
     keys::Key,
@@ -449,6 +449,11 @@ impl Connection {
         }
     }
 
+    /// The largest message that both sides allow, in bytes; known once connected.
+    pub fn max_message(&self) -> usize {
+        self.out.max_message()
+    }
+
     /// Queues a message. `Ok` means that it will arrive as its channel promises, for as long as the connection lives.
     pub fn send(&mut self, channel: Channel, payload: Payload) -> Result<(), SendError> {
         self.check_open()?;
@@ -475,7 +480,8 @@ impl Connection {
         }
     }
 
-    /// The game has taken messages of this size in total: the peer may send as much again.
+    /// The game has taken messages of this size in total, each with [`MESSAGE_OVERHEAD`](super::MESSAGE_OVERHEAD): the
+    /// peer may send as much again.
     pub fn consumed(&mut self, bytes: usize) {
         self.inc.consumed(bytes);
         self.ack.now |= self.inc.grant_is_news();
@@ -534,7 +540,6 @@ impl Connection {
     pub fn poll_event(&mut self) -> Option<ConnectionEvent> {
         let event = self.events.pop_front()?;
         match &event {
-            ConnectionEvent::Message { .. } => self.consumed(OVERHEAD),
             ConnectionEvent::Signal(signal) => self.inc.signal_taken(signal.len()),
             _ => {}
         }

@@ -39,6 +39,7 @@ mod unreliable;
 
 pub use config::{ConnectionConfig, Credentials, MetadataTooLarge};
 pub use connection::Connection;
+pub use cost::{OVERHEAD as MESSAGE_OVERHEAD, message_cost};
 pub use event::{ConnectionEvent, ConnectionStats, Lane, Path, ResumeError, SendError};
 pub use resume::Tombstone;
 

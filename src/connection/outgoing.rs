@@ -39,6 +39,10 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
+    pub(super) fn max_message(&self) -> usize {
+        self.max_message
+    }
+
     /// `max_message` and `grant`: what the receiver takes.
     pub(super) fn new(send_buffer: usize, max_message: usize, grant: u64) -> Self {
         Self {

@@ -13,14 +13,15 @@ const MAX_TEXT: usize = 256;
 
 fn code_and_text(reason: &EndReason) -> (u64, &str) {
     match reason {
-        // What never began has no peer to tell.
-        EndReason::Left | EndReason::NotStarted(_) => (0, ""),
+        EndReason::Left => (0, ""),
         EndReason::Kicked(text) => (1, text),
         EndReason::Refused(text) => (2, text),
         EndReason::Full => (3, ""),
         EndReason::WrongPassword => (4, ""),
         EndReason::TimedOut => (5, ""),
         EndReason::RelayUnreachable(text) => (6, text),
+        // A session that never started has nobody to tell it to.
+        EndReason::NotStarted(_) => (0, ""),
         EndReason::HostIdInUse => (7, ""),
         EndReason::NoSuchHost => (8, ""),
         EndReason::ProtocolError(text) => (9, text),
