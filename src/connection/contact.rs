@@ -183,11 +183,9 @@ impl Connection {
             return;
         }
         match message {
-            Message::Again { nonce, .. } => {
-                // A copy of it asks for nothing new.
-                if resuming.nonce != *nonce {
-                    (resuming.nonce, resuming.retry) = (*nonce, Retry::new());
-                }
+            // A copy of it asks for nothing new.
+            Message::Again { nonce, .. } if resuming.nonce != *nonce => {
+                (resuming.nonce, resuming.retry) = (*nonce, Retry::new());
             }
             Message::Resumed { ack, .. } => {
                 self.resuming = None;

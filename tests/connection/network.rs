@@ -213,7 +213,8 @@ impl Network {
             }
             Step::Wait(time) => self.run(Duration::from_millis(time.into())),
             Step::Weather(weather) => self.weather = weather,
-            Step::RestartRelay { outage } if !self.direct_dead => {
+            // Outages in a row would be longer than the limit of one.
+            Step::RestartRelay { outage } if !self.direct_dead && self.has_paths() => {
                 self.relay_down();
                 self.relay_back = Some(self.now + Duration::from_millis(outage.into()));
             }
@@ -243,6 +244,10 @@ impl Network {
             _ => {}
         }
         self.pump();
+    }
+
+    fn has_paths(&self) -> bool {
+        self.sides.iter().all(|side| side.connection.stats().path.is_some())
     }
 
     fn relay_down(&mut self) {
