@@ -68,7 +68,13 @@ impl Connection {
         let (Some(secret), false, State::Open { .. }) = (&self.secret, self.is_client, &self.state) else {
             return Err(ResumeError::NotOpen);
         };
-        let (counter, ack) = self.gate.check(&packet, secret.id, &secret.key)?;
+        let before = self.gate.counter();
+        let checked = self.gate.check(&packet, secret.id, &secret.key);
+        if self.gate.counter() > before {
+            // Not proven to be of now, but the client's own: it is on its way back and deserves our patience.
+            self.live.alive(Path::Relay, now);
+        }
+        let (counter, ack) = checked?;
         if ack.lanes.iter().any(|largest| *largest >= self.next_packet) || self.out.acked(&ack).is_err() {
             self.violated(Violation::Protocol("an acknowledgement of what was never sent"), now);
             return Ok(());
