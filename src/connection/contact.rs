@@ -144,6 +144,7 @@ impl Connection {
                 if handshake.proves(packet, id) == Some(true) =>
             {
                 self.answer = handshake.answer.clone();
+                self.live.alive(Path::Relay, now);
             }
             (State::Refused { answer, .. }, Message::Proof { .. } | Message::Hello(_)) => {
                 self.answer = Some(answer.clone());
