@@ -8,3 +8,18 @@ pub mod protocol;
 pub mod relay;
 
 pub use ecs::*;
+pub use net::{Admission, EmbeddedRelay, MemoryRelay, Relay, SendError, Traffic};
+
+/// What most games need.
+pub mod prelude {
+    pub use crate::{
+        connection::{ConnectionConfig, Path},
+        ecs::{
+            BroadcastError, JoinResponder, PeerOf, Peers, UhstClient, UhstConnected, UhstDiagnostic, UhstDisconnected,
+            UhstEnded, UhstHost, UhstJoinRequest, UhstMessage, UhstPathChanged, UhstPeer, UhstPlugin, UhstReady,
+            UhstSystems,
+        },
+        net::{Admission, EmbeddedRelay, MemoryRelay, Relay, SendError, Traffic},
+        protocol::{Channel, EndReason, JoinLink, JoinLinkError, Payload},
+    };
+}

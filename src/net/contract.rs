@@ -202,6 +202,9 @@ pub enum SendError {
     /// The peer has left, or is about to.
     #[error("this peer is gone")]
     Disconnected,
+    /// A client has nobody to send to before it is connected, and after its session's end.
+    #[error("not connected to a host")]
+    NotConnected,
     /// Binary to a peer of the original protocol over a relay, whose messages are JSON strings.
     #[error("this peer speaks the original protocol over a relay, which carries text only")]
     TextOnly,
@@ -420,18 +423,15 @@ impl SessionHandle {
         (SessionHandle { commands }, receiver)
     }
 
-    /// Answers a request to join; one that is no longer there needs no answer.
-    pub fn decide(&self, peer: PeerKey, decision: Result<(), String>) {
-        let _ = self.commands.send(SessionCommand::Decide { peer, decision });
-    }
-
-    /// A sender for answers that outlives borrows of this handle.
+    /// A sender for the game's answers, which may come long after this handle is gone.
     pub fn commands(&self) -> mpsc::UnboundedSender<SessionCommand> {
         self.commands.clone()
     }
+}
 
-    /// Says goodbye to everyone and ends.
-    pub fn leave(&self) {
+impl Drop for SessionHandle {
+    /// Says so, since a sender from [`SessionHandle::commands`] may keep the channel open.
+    fn drop(&mut self) {
         let _ = self.commands.send(SessionCommand::Leave);
     }
 }

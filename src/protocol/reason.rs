@@ -34,6 +34,9 @@ pub enum EndReason {
     /// The other side, or the relay, broke the protocol.
     #[error("protocol error: {0}")]
     ProtocolError(String),
+    /// It never began: a link that names no session, or a machine on which no background task can run.
+    #[error("could not start: {0}")]
+    NotStarted(String),
     /// The other side sent more than the configured bounds allow.
     #[error("more data than the limits allow")]
     TooMuchData,

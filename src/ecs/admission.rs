@@ -1,0 +1,120 @@
+//! Asking the game whether a peer may join.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use bevy::prelude::*;
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::net::contract::{PeerKey, SessionCommand};
+
+/// Somebody wants to join a host with [`Admission::Ask`](crate::Admission::Ask).
+///
+/// Answer at once, or keep a [`responder`](UhstJoinRequest::responder) and answer later. The first answer counts. When
+/// every responder is dropped without an answer, the joiner is refused; so is one that waits longer than the host's
+/// connection timeout allows.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct UhstJoinRequest {
+    /// The host's session.
+    pub entity: Entity,
+    /// What the joiner says of itself, by [`UhstClient::metadata`](super::UhstClient::metadata). Anyone can say
+    /// anything: believe nothing.
+    pub metadata: Bytes,
+    pub(super) responder: JoinResponder,
+}
+
+impl UhstJoinRequest {
+    /// Lets the peer in: [`UhstConnected`](super::UhstConnected) follows unless it has given up.
+    pub fn accept(&self) {
+        self.responder.accept();
+    }
+
+    /// Turns the peer away; it ends with [`EndReason::Refused`](crate::protocol::EndReason::Refused) and these words.
+    pub fn refuse(&self, why: impl Into<String>) {
+        self.responder.refuse(why);
+    }
+
+    /// The means to answer in a later frame.
+    pub fn responder(&self) -> JoinResponder {
+        self.responder.clone()
+    }
+}
+
+/// Answers one [`UhstJoinRequest`]. Clones answer the same request; the first answer counts.
+#[derive(Clone, Debug)]
+pub struct JoinResponder(Arc<Answer>);
+
+impl JoinResponder {
+    pub(super) fn new(peer: PeerKey, commands: mpsc::UnboundedSender<SessionCommand>) -> Self {
+        JoinResponder(Arc::new(Answer { peer, commands, given: AtomicBool::new(false) }))
+    }
+
+    /// Lets the peer in.
+    pub fn accept(&self) {
+        self.0.give(Ok(()));
+    }
+
+    /// Turns the peer away, with words for its player.
+    pub fn refuse(&self, why: impl Into<String>) {
+        self.0.give(Err(why.into()));
+    }
+}
+
+#[derive(Debug)]
+struct Answer {
+    peer: PeerKey,
+    commands: mpsc::UnboundedSender<SessionCommand>,
+    given: AtomicBool,
+}
+
+impl Answer {
+    fn give(&self, decision: Result<(), String>) {
+        if !self.given.swap(true, Ordering::Relaxed) {
+            // A session that is over needs no answer.
+            let _ = self.commands.send(SessionCommand::Decide { peer: self.peer, decision });
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.give(Err("the host did not answer".to_owned()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decision(receiver: &mut mpsc::UnboundedReceiver<SessionCommand>) -> Option<Result<(), String>> {
+        match receiver.try_recv() {
+            Ok(SessionCommand::Decide { decision, .. }) => Some(decision),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn the_first_answer_counts() {
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        let responder = JoinResponder::new(PeerKey(1), sender);
+        responder.clone().accept();
+        responder.refuse("too late");
+        drop(responder);
+        assert_eq!(decision(&mut receiver), Some(Ok(())));
+        assert_eq!(decision(&mut receiver), None);
+    }
+
+    #[test]
+    fn no_answer_refuses_once_nobody_can_answer() {
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        let responder = JoinResponder::new(PeerKey(1), sender);
+        let kept = responder.clone();
+        drop(responder);
+        assert_eq!(decision(&mut receiver), None);
+        drop(kept);
+        assert!(matches!(decision(&mut receiver), Some(Err(_))));
+    }
+}

@@ -1,0 +1,194 @@
+//! Joining a session.
+
+use bevy::{
+    ecs::{lifecycle::HookContext, world::DeferredWorld},
+    prelude::*,
+};
+use bytes::Bytes;
+
+use super::{
+    UhstHost,
+    host::Secret,
+    network::Network,
+    session::{SessionState, on_discard},
+};
+use crate::{
+    connection::ConnectionConfig,
+    net::{Relay, SendError, contract::ClientOptions},
+    protocol::{Channel, EndReason, JoinLink, Payload},
+};
+
+/// Joins a session: spawn it to join, despawn or remove it to leave.
+///
+/// Observers learn the rest: [`UhstConnected`](super::UhstConnected) when the host has let us in, with an entity for
+/// the host, and [`UhstEnded`](super::UhstEnded) exactly once, whether it came to that or not.
+///
+/// Settings count when the component is inserted. Inserting it again, or a [`UhstHost`], on an entity that runs a
+/// session ends that one first, then starts the other: also from an observer of [`UhstEnded`](super::UhstEnded), to
+/// try again.
+///
+/// ```
+/// # use bevy::prelude::*;
+/// # use bevy_uhst::prelude::*;
+/// fn join(mut commands: Commands) {
+///     commands.spawn(UhstClient::join("483920")).observe(|ended: On<UhstEnded>| {
+///         info!("back to the menu: {}", ended.reason);
+///     });
+/// }
+/// ```
+#[derive(Component, Reflect, Debug)]
+#[component(on_insert = on_insert, on_discard = discard, clone_behavior = Ignore)]
+#[reflect(Component, Debug, Default)]
+pub struct UhstClient {
+    target: String,
+    #[reflect(ignore)]
+    relay: Option<Relay>,
+    #[reflect(ignore)]
+    password: Option<Secret>,
+    #[reflect(ignore)]
+    metadata: Bytes,
+    #[reflect(ignore)]
+    connection: Option<ConnectionConfig>,
+    #[reflect(ignore)]
+    pub(super) state: SessionState,
+}
+
+impl Default for UhstClient {
+    /// Joins nothing: the session ends at once. For reflection.
+    fn default() -> Self {
+        UhstClient::join("")
+    }
+}
+
+impl From<JoinLink> for UhstClient {
+    fn from(link: JoinLink) -> Self {
+        UhstClient::join(link.to_string())
+    }
+}
+
+impl UhstClient {
+    /// By the code or the link that the host shows, as a player types or pastes it.
+    ///
+    /// What names no session ends with [`EndReason::NotStarted`] in the next frame. To tell while the player types,
+    /// parse it as a [`JoinLink`].
+    pub fn join(code_or_link: impl Into<String>) -> Self {
+        UhstClient {
+            target: code_or_link.into(),
+            relay: None,
+            password: None,
+            metadata: Bytes::new(),
+            connection: None,
+            state: SessionState::default(),
+        }
+    }
+
+    /// Where to look for a bare code; otherwise, where the [plugin](super::UhstPlugin::relay) says. A link names its
+    /// own.
+    pub fn relay(mut self, relay: Relay) -> Self {
+        self.relay = Some(relay);
+        self
+    }
+
+    /// The password of the session. It never crosses the wire, not even as a hash.
+    pub fn password(mut self, password: impl Into<String>) -> Self {
+        self.password = Some(Secret(password.into()));
+        self
+    }
+
+    /// Shown to the host with the [request to join](super::UhstJoinRequest) and as its
+    /// [`UhstPeer::metadata`](super::UhstPeer::metadata) of us: a player's name, the version of the game.
+    pub fn metadata(mut self, metadata: impl Into<Bytes>) -> Self {
+        self.metadata = metadata.into();
+        self
+    }
+
+    /// Timeouts and limits; otherwise, those of the [plugin](super::UhstPlugin::connection).
+    pub fn connection(mut self, config: ConnectionConfig) -> Self {
+        self.connection = Some(config);
+        self
+    }
+
+    /// The host's id, once [ready](super::UhstReady).
+    pub fn id(&self) -> Option<&str> {
+        self.state.id.as_deref()
+    }
+
+    /// Links that join this session, once [ready](super::UhstReady).
+    pub fn links(&self) -> &[JoinLink] {
+        &self.state.links
+    }
+
+    /// Whether it is on its way to the host.
+    pub fn is_joining(&self) -> bool {
+        self.is_running() && !self.is_connected()
+    }
+
+    /// Whether it is connected to the host.
+    pub fn is_connected(&self) -> bool {
+        !self.state.peers.is_empty()
+    }
+
+    /// Whether it is connected or on its way.
+    pub fn is_running(&self) -> bool {
+        self.state.is_running()
+    }
+
+    /// The entity of the host, while connected.
+    pub fn host(&self) -> Option<Entity> {
+        self.state.peers.first().map(|(entity, _)| *entity)
+    }
+
+    /// Sends to the host on [`Channel::Reliable`].
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::NotConnected`] before [`UhstConnected`](super::UhstConnected) and after the end; others as
+    /// [`UhstPeer::send`](super::UhstPeer::send).
+    pub fn send(&self, payload: impl Into<Payload>) -> Result<(), SendError> {
+        self.send_on(Channel::Reliable, payload)
+    }
+
+    /// Sends to the host.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_on(&self, channel: Channel, payload: impl Into<Payload>) -> Result<(), SendError> {
+        let (_, host) = self.state.peers.first().ok_or(SendError::NotConnected)?;
+        host.send(channel, payload.into())
+    }
+}
+
+fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) {
+    // A session on the same entity gives way.
+    if world.get::<UhstHost>(entity).is_some_and(UhstHost::is_running) {
+        world.commands().entity(entity).try_remove::<UhstHost>();
+    }
+    let Some(network) = world.get_resource::<Network>() else {
+        tracing::error!("UhstClient does nothing: add UhstPlugin to the app");
+        return;
+    };
+    let Some(client) = world.get::<UhstClient>(entity) else { return };
+    let target = client.target.parse::<JoinLink>();
+    let name = match &target {
+        Ok(target) => Name::new(format!("client of {}", target.id)),
+        Err(_) => Name::new("client"),
+    };
+    let options = target.map_err(|error| EndReason::NotStarted(error.to_string())).map(|target| ClientOptions {
+        target,
+        relay: client.relay.as_ref().unwrap_or(&network.relay).clone(),
+        password: client.password.clone().map(|password| password.0),
+        metadata: client.metadata.clone(),
+        connection: client.connection.as_ref().unwrap_or(&network.connection).clone(),
+    });
+    let state = SessionState::started(world.resource_mut::<Network>().join(entity, options));
+    if let Some(mut client) = world.get_mut::<UhstClient>(entity) {
+        client.state = state;
+    }
+    world.commands().entity(entity).try_insert_if_new(name);
+}
+
+fn discard(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) {
+    let key = world.get::<UhstClient>(entity).and_then(|client| client.state.key);
+    on_discard(&mut world, key);
+}

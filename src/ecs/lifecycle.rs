@@ -1,0 +1,76 @@
+//! What happens to sessions and peers, for observers.
+//!
+//! Every beginning has exactly one end: a session that was spawned gets one [`UhstEnded`], a peer that
+//! [connected](UhstConnected) one [`UhstDisconnected`], whoever ended it and however. The entity still exists while
+//! its end is observed, and nothing is reported of it afterwards.
+
+use bevy::prelude::*;
+
+use crate::{
+    connection::Path,
+    protocol::{EndReason, JoinLink},
+};
+
+/// The host listens, or the client has found its host. Once per session, before its first [`UhstConnected`].
+#[derive(EntityEvent, Clone, Debug)]
+pub struct UhstReady {
+    /// The session.
+    pub entity: Entity,
+    /// The id the relay really gave: what other players type in.
+    pub id: String,
+    /// Links that join this session, the one most likely to work from another machine first.
+    pub links: Vec<JoinLink>,
+}
+
+/// A peer is connected: its entity with [`UhstPeer`](super::UhstPeer) has just been spawned.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct UhstConnected {
+    /// The peer.
+    pub entity: Entity,
+    /// Its session.
+    pub session: Entity,
+}
+
+/// A peer is reached another way from now on. No message is lost or doubled by it.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct UhstPathChanged {
+    /// The peer.
+    pub entity: Entity,
+    /// The way messages take now.
+    pub path: Path,
+}
+
+/// A peer is gone. Its last messages have been written, and its entity is despawned at the end of this frame.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct UhstDisconnected {
+    /// The peer.
+    pub entity: Entity,
+    /// Its session.
+    pub session: Entity,
+    /// Why; [`EndReason::Left`] also when this side ended it.
+    pub reason: EndReason,
+}
+
+/// A session is over, or could not start. Its peers' [`UhstDisconnected`] came first.
+///
+/// The session's entity is despawned at the end of this frame, unless an observer inserts a new session on it.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct UhstEnded {
+    /// The session.
+    pub entity: Entity,
+    /// Why; [`EndReason::Left`] when this side ended it.
+    pub reason: EndReason,
+}
+
+/// Something a developer wants to know that ends nothing: a relay lost and found, nonsense received.
+///
+/// It is logged as a warning, too.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct UhstDiagnostic {
+    /// The session.
+    pub entity: Entity,
+    /// About which peer, if about one that is connected.
+    pub peer: Option<Entity>,
+    /// In a person's words.
+    pub text: String,
+}

@@ -1,0 +1,244 @@
+//! What the app knows of the background: which sessions run, and whose events are whose.
+
+use bevy::{
+    platform::collections::{HashMap, hash_map::Entry},
+    prelude::*,
+};
+use crossbeam_channel::{Receiver, Sender};
+
+use super::diagnostics::add_difference;
+use crate::{
+    connection::ConnectionConfig,
+    net::{
+        Relay, Runtime, Traffic,
+        contract::{ClientOptions, Event, EventKind, HostOptions, PeerHandle, PeerKey, SessionHandle, SessionKey},
+    },
+    protocol::EndReason,
+};
+
+/// The sessions of this app, and the queue their events come up.
+#[derive(Resource)]
+pub(super) struct Network {
+    /// Where sessions listen that name no relay.
+    pub relay: Relay,
+    /// Limits of sessions that name none.
+    pub connection: ConnectionConfig,
+    app_runtime: Option<tokio::runtime::Handle>,
+    runtime: Option<Runtime>,
+    sender: Sender<Event>,
+    receiver: Receiver<Event>,
+    last_key: u64,
+    sessions: HashMap<SessionKey, Session>,
+    /// Entities to despawn at the end of this frame.
+    pub leftovers: Leftovers,
+    /// Traffic of peers that left, not yet published.
+    pub departed: Traffic,
+    #[cfg(test)]
+    pub fake: Option<std::sync::Arc<std::sync::Mutex<Vec<fake::Started>>>>,
+}
+
+/// A session the network runs, or is about to have left.
+struct Session {
+    /// Of what kind, and whose; none once this side has ended it and only the network's last word is awaited.
+    owner: Option<(Kind, Entity)>,
+    peers: HashMap<PeerKey, Remote>,
+}
+
+/// A connected peer.
+pub(super) struct Remote {
+    pub entity: Entity,
+    pub handle: PeerHandle,
+    /// The counts that diagnostics have shown so far.
+    pub published: Traffic,
+}
+
+/// Which component owns a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Host,
+    Client,
+}
+
+/// What has ended in this frame.
+#[derive(Default)]
+pub(super) struct Leftovers {
+    pub peers: Vec<Entity>,
+    pub sessions: Vec<(SessionKey, Kind, Entity)>,
+}
+
+/// What is left to tell of a session that has ended.
+pub(super) struct Ended {
+    pub kind: Kind,
+    pub entity: Entity,
+    pub peers: Vec<Entity>,
+}
+
+impl Network {
+    pub fn new(relay: Relay, connection: ConnectionConfig, app_runtime: Option<tokio::runtime::Handle>) -> Self {
+        let (sender, receiver) = crossbeam_channel::unbounded();
+        Network {
+            relay,
+            connection,
+            app_runtime,
+            runtime: None,
+            sender,
+            receiver,
+            last_key: 0,
+            sessions: HashMap::default(),
+            leftovers: Leftovers::default(),
+            departed: Traffic::default(),
+            #[cfg(test)]
+            fake: None,
+        }
+    }
+
+    pub fn host(&mut self, entity: Entity, options: HostOptions) -> (SessionKey, Option<SessionHandle>) {
+        self.start(Kind::Host, entity, |runtime, key, events| Ok(runtime.host(key, options, events)))
+    }
+
+    /// Joins, or has the session end with the reason why there is nothing to join.
+    pub fn join(
+        &mut self,
+        entity: Entity,
+        options: Result<ClientOptions, EndReason>,
+    ) -> (SessionKey, Option<SessionHandle>) {
+        self.start(Kind::Client, entity, |runtime, key, events| Ok(runtime.join(key, options?, events)))
+    }
+
+    fn start(
+        &mut self,
+        kind: Kind,
+        entity: Entity,
+        run: impl FnOnce(&Runtime, SessionKey, Sender<Event>) -> Result<SessionHandle, EndReason>,
+    ) -> (SessionKey, Option<SessionHandle>) {
+        // Not the entity: a second session on it must not hear the last words of the first.
+        self.last_key += 1;
+        let key = SessionKey(self.last_key);
+        self.sessions.insert(key, Session { owner: Some((kind, entity)), peers: HashMap::default() });
+        #[cfg(test)]
+        if let Some(fake) = &self.fake {
+            let (handle, commands) = SessionHandle::new();
+            fake.lock().unwrap().push(fake::Started { key, commands });
+            return (key, Some(handle));
+        }
+        let events = self.sender.clone();
+        match self.runtime().and_then(|runtime| run(runtime, key, events)) {
+            Ok(handle) => (key, Some(handle)),
+            Err(reason) => {
+                tracing::error!("{reason}");
+                // The way every end goes, so that observers which are added after the spawn see it.
+                let _ = self.sender.send(Event { session: key, kind: EventKind::Ended { reason } });
+                (key, None)
+            }
+        }
+    }
+
+    /// Started by the first session: an app that stays offline has no threads for it.
+    fn runtime(&mut self) -> Result<&Runtime, EndReason> {
+        if self.runtime.is_none() {
+            let runtime = Runtime::new(self.app_runtime.take())
+                .map_err(|error| EndReason::NotStarted(format!("no background runtime: {error}")))?;
+            self.runtime = Some(runtime);
+        }
+        self.runtime.as_ref().ok_or_else(|| EndReason::NotStarted("no background runtime".to_owned()))
+    }
+
+    pub fn events(&self) -> &Receiver<Event> {
+        &self.receiver
+    }
+
+    /// Whose session it is; none if this side has ended it.
+    pub fn owner(&self, key: SessionKey) -> Option<(Kind, Entity)> {
+        self.sessions.get(&key)?.owner
+    }
+
+    pub fn owners(&self) -> impl Iterator<Item = SessionKey> {
+        self.sessions.iter().filter(|(_, session)| session.owner.is_some()).map(|(key, _)| *key)
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// This side ends a session. The network's [`EventKind::Ended`] is still to come; nothing else of it counts.
+    pub fn end(&mut self, key: SessionKey) -> Option<Ended> {
+        let session = self.sessions.get_mut(&key)?;
+        let (kind, entity) = session.owner.take()?;
+        let peers = std::mem::take(&mut session.peers);
+        let peers = peers.into_values().map(|remote| self.depart(remote)).collect();
+        Some(Ended { kind, entity, peers })
+    }
+
+    /// The network has said its last word.
+    pub fn forget(&mut self, key: SessionKey) {
+        self.sessions.remove(&key);
+    }
+
+    pub fn insert_peer(&mut self, session: SessionKey, peer: PeerKey, entity: Entity, handle: PeerHandle) {
+        if let Some(session) = self.sessions.get_mut(&session)
+            && let Entry::Vacant(entry) = session.peers.entry(peer)
+        {
+            entry.insert(Remote { entity, handle, published: Traffic::default() });
+        }
+    }
+
+    pub fn peer(&self, session: SessionKey, peer: PeerKey) -> Option<&Remote> {
+        self.sessions.get(&session)?.peers.get(&peer)
+    }
+
+    pub fn remove_peer(&mut self, session: SessionKey, peer: PeerKey) -> Option<Entity> {
+        let remote = self.sessions.get_mut(&session)?.peers.remove(&peer)?;
+        Some(self.depart(remote))
+    }
+
+    pub fn peers_mut(&mut self) -> impl Iterator<Item = &mut Remote> {
+        self.sessions.values_mut().flat_map(|session| session.peers.values_mut())
+    }
+
+    fn depart(&mut self, remote: Remote) -> Entity {
+        add_difference(&mut self.departed, remote.handle.shared().traffic(), remote.published);
+        remote.entity
+    }
+}
+
+impl Leftovers {
+    pub fn is_empty(&self) -> bool {
+        self.peers.is_empty() && self.sessions.is_empty()
+    }
+}
+
+/// A network that a unit test plays.
+#[cfg(test)]
+pub(super) mod fake {
+    use std::sync::{Arc, Mutex};
+
+    use bevy::prelude::*;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::net::contract::SessionCommand;
+
+    pub struct Started {
+        pub key: SessionKey,
+        pub commands: mpsc::UnboundedReceiver<SessionCommand>,
+    }
+
+    /// An app whose sessions are only noted.
+    pub fn app() -> App {
+        let mut app = App::new();
+        app.add_plugins((MinimalPlugins, crate::UhstPlugin::default()));
+        app.world_mut().resource_mut::<Network>().fake = Some(Arc::new(Mutex::new(Vec::new())));
+        app.finish();
+        app.cleanup();
+        app
+    }
+
+    /// The session that was started last.
+    pub fn started(app: &App) -> Started {
+        app.world().resource::<Network>().fake.as_ref().unwrap().lock().unwrap().pop().expect("a session was started")
+    }
+
+    pub fn push(app: &App, session: SessionKey, kind: EventKind) {
+        app.world().resource::<Network>().sender.send(Event { session, kind }).unwrap();
+    }
+}

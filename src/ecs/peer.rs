@@ -1,0 +1,166 @@
+//! One remote peer.
+
+use std::{ops::Deref, time::Duration};
+
+use bevy::{
+    ecs::{lifecycle::HookContext, world::DeferredWorld},
+    prelude::*,
+};
+use bytes::Bytes;
+
+use super::{
+    UhstDisconnected,
+    network::{Kind, Network},
+    session::state_mut,
+};
+use crate::{
+    connection::Path,
+    net::{
+        SendError, Traffic,
+        contract::{PeerHandle, PeerKey, SessionKey},
+    },
+    protocol::{Channel, EndReason, Payload},
+};
+
+/// A connected peer: spawned by the plugin, on an entity of its own. On a client, it is the host.
+///
+/// Put your own components on the entity: a name, a score. Despawning it, or removing this component, disconnects the
+/// peer; [`UhstDisconnected`] is triggered in any case, while the entity and what is on it still exist.
+#[derive(Component, Reflect, Debug)]
+#[component(on_discard = discard, clone_behavior = Ignore)]
+#[reflect(Component, Debug, from_reflect = false)]
+pub struct UhstPeer {
+    #[reflect(ignore)]
+    handle: PeerHandle,
+    #[reflect(ignore)]
+    key: (SessionKey, PeerKey),
+    #[reflect(ignore)]
+    of: Kind,
+    #[reflect(ignore)]
+    metadata: Bytes,
+    /// Whether its end was told.
+    over: bool,
+}
+
+impl UhstPeer {
+    pub(super) fn new(of: Kind, key: (SessionKey, PeerKey), handle: PeerHandle, metadata: Bytes) -> Self {
+        UhstPeer { handle, key, of, metadata, over: false }
+    }
+
+    /// Sends on [`Channel::Reliable`]. Never waits: the message is on its way in this frame.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`] says why it was not sent; nothing of it was. [`SendError::QueueFull`] is the one to expect in a
+    /// healthy game: the peer or the way to it is slow. In a system that returns it with `?` it becomes a warning.
+    pub fn send(&self, payload: impl Into<Payload>) -> Result<(), SendError> {
+        self.send_on(Channel::Reliable, payload)
+    }
+
+    /// Sends under a promise of your choice.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_on(&self, channel: Channel, payload: impl Into<Payload>) -> Result<(), SendError> {
+        self.handle.send(channel, payload.into())
+    }
+
+    /// Ends the connection, after what was sent before. [`UhstDisconnected`] follows; until then messages may still
+    /// arrive.
+    pub fn disconnect(&self) {
+        self.handle.disconnect(EndReason::Left);
+    }
+
+    /// As [`disconnect`](Self::disconnect), with words for the peer's player, which ends with
+    /// [`EndReason::Kicked`]. A client cannot kick its host: there, the words are dropped.
+    pub fn kick(&self, reason: impl Into<String>) {
+        self.handle.disconnect(match self.of {
+            Kind::Host => EndReason::Kicked(reason.into()),
+            Kind::Client => EndReason::Left,
+        });
+    }
+
+    /// The smoothed round-trip time of the path in use, once measured.
+    pub fn rtt(&self) -> Option<Duration> {
+        self.handle.shared().rtt()
+    }
+
+    /// The way messages take now: over the relay, or directly from machine to machine.
+    pub fn path(&self) -> Path {
+        self.handle.shared().path()
+    }
+
+    /// Counts since the connection began.
+    pub fn traffic(&self) -> Traffic {
+        self.handle.shared().traffic()
+    }
+
+    /// Bytes that wait to be sent or acknowledged. When it keeps growing, send less.
+    pub fn queued(&self) -> usize {
+        self.handle.shared().queued()
+    }
+
+    /// Whether messages can still be sent.
+    pub fn is_open(&self) -> bool {
+        self.handle.shared().is_open()
+    }
+
+    /// Whether it runs this library; otherwise, it speaks the original UHST protocol.
+    pub fn is_native(&self) -> bool {
+        self.handle.shared().limits().native
+    }
+
+    /// The largest message that can be sent, in bytes.
+    pub fn max_message(&self) -> usize {
+        self.handle.shared().limits().max_message
+    }
+
+    /// What it said of itself when it joined; on a client, what the host says to everyone. Empty if nothing. Anyone
+    /// can say anything: believe nothing.
+    pub fn metadata(&self) -> &Bytes {
+        &self.metadata
+    }
+
+    /// Marks its end as told; false if it was.
+    pub(super) fn end(&mut self) -> bool {
+        !std::mem::replace(&mut self.over, true)
+    }
+}
+
+/// On a peer: the session it belongs to.
+#[derive(Component, Reflect, Clone, Copy, Debug, PartialEq, Eq)]
+#[relationship(relationship_target = Peers)]
+#[reflect(Component, Debug, PartialEq)]
+pub struct PeerOf(pub Entity);
+
+/// On a session: its connected peers, which are despawned with it. On a client, just the host.
+#[derive(Component, Reflect, Debug)]
+#[relationship_target(relationship = PeerOf, linked_spawn)]
+#[reflect(Component, Debug, from_reflect = false)]
+pub struct Peers(Vec<Entity>);
+
+impl Deref for Peers {
+    type Target = [Entity];
+
+    fn deref(&self) -> &[Entity] {
+        &self.0
+    }
+}
+
+/// The user ends a connection by removing the peer.
+fn discard(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) {
+    let Some(mut peer) = world.get_mut::<UhstPeer>(entity) else { return };
+    if !peer.end() {
+        return;
+    }
+    peer.disconnect();
+    let (session, key) = peer.key;
+    let Some(mut network) = world.get_resource_mut::<Network>() else { return };
+    network.remove_peer(session, key);
+    let Some(owner) = network.owner(session) else { return };
+    if let Some(mut state) = state_mut(&mut world, owner, session) {
+        state.remove_peer(entity);
+    }
+    world.trigger(UhstDisconnected { entity, session: owner.1, reason: EndReason::Left });
+}

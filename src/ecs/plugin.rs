@@ -1,0 +1,106 @@
+//! The plugin.
+
+use bevy::{app::AppExit, prelude::*};
+
+use super::{
+    PeerOf, Peers, UhstClient, UhstHost, UhstMessage, UhstPeer, diagnostics, error,
+    network::Network,
+    receive::{despawn_leftovers, has_events, has_leftovers, leave_on_exit, receive},
+};
+use crate::{connection::ConnectionConfig, net::Relay};
+
+/// Adds hosting and joining to an app, in a window or without.
+///
+/// Until the first session is spawned it starts no thread and opens no socket.
+#[derive(Clone, Debug, Default)]
+pub struct UhstPlugin {
+    relay: Relay,
+    connection: ConnectionConfig,
+    runtime: Option<tokio::runtime::Handle>,
+    start: Option<Start>,
+}
+
+/// The session to start with.
+#[derive(Clone, Debug)]
+enum Start {
+    Host(String),
+    Join(String),
+}
+
+/// When the plugin does its work.
+#[derive(SystemSet, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum UhstSystems {
+    /// In `PreUpdate`: what has arrived is written as [`UhstMessage`] and told to observers.
+    Receive,
+    /// In `Last`: the entities of what has ended are despawned, and an app that exits says goodbye.
+    Cleanup,
+}
+
+impl UhstPlugin {
+    /// Also hosts under this id from startup on; the same as spawning [`UhstHost::new`] in `Startup`.
+    pub fn host(id: impl Into<String>) -> Self {
+        UhstPlugin { start: Some(Start::Host(id.into())), ..Self::default() }
+    }
+
+    /// Also joins by this code or link at startup; the same as spawning [`UhstClient::join`] in `Startup`.
+    pub fn join(code_or_link: impl Into<String>) -> Self {
+        UhstPlugin { start: Some(Start::Join(code_or_link.into())), ..Self::default() }
+    }
+
+    /// The relay of sessions that name none.
+    pub fn relay(mut self, relay: Relay) -> Self {
+        self.relay = relay;
+        self
+    }
+
+    /// Timeouts and limits of sessions that name none.
+    pub fn connection(mut self, config: ConnectionConfig) -> Self {
+        self.connection = config;
+        self
+    }
+
+    /// Runs background tasks on a runtime of the app's own, which must have I/O and time enabled and outlive the app.
+    /// Otherwise the plugin starts one with two threads.
+    pub fn runtime(mut self, handle: tokio::runtime::Handle) -> Self {
+        self.runtime = Some(handle);
+        self
+    }
+}
+
+impl Plugin for UhstPlugin {
+    fn build(&self, app: &mut App) {
+        app.insert_resource(Network::new(self.relay.clone(), self.connection.clone(), self.runtime.clone()))
+            .add_message::<UhstMessage>()
+            .register_type::<UhstHost>()
+            .register_type::<UhstClient>()
+            .register_type::<UhstPeer>()
+            .register_type::<PeerOf>()
+            .register_type::<Peers>()
+            .add_plugins(diagnostics::plugin)
+            .add_systems(PreUpdate, receive.run_if(has_events).in_set(UhstSystems::Receive))
+            .add_systems(
+                Last,
+                (leave_on_exit.run_if(on_message::<AppExit>), despawn_leftovers.run_if(has_leftovers))
+                    .chain()
+                    .in_set(UhstSystems::Cleanup),
+            );
+        match self.start.clone() {
+            None => {}
+            Some(Start::Host(id)) => {
+                app.add_systems(Startup, move |mut commands: Commands| {
+                    commands.spawn(UhstHost::new(id.clone()));
+                });
+            }
+            Some(Start::Join(target)) => {
+                app.add_systems(Startup, move |mut commands: Commands| {
+                    commands.spawn(UhstClient::join(target.clone()));
+                });
+            }
+        }
+    }
+
+    // After the app had its chance to set a handler.
+    fn finish(&self, app: &mut App) {
+        error::handle_send_errors(app);
+    }
+}
