@@ -135,7 +135,7 @@ fn obey(mut intents: MessageReader<Intent>, mut talk: Talk, mut heading: ResMut<
     for intent in intents.read() {
         let idle = talk.session.entity.is_none();
         match intent {
-            Intent::Host(args) if idle => host(args, &mut talk)?,
+            Intent::Host(args) if idle => host(args, &mut talk),
             Intent::Join(args) if idle => join(args, &mut talk),
             Intent::Host(_) | Intent::Join(_) => {}
             Intent::Leave => talk.go_home(None),
@@ -156,7 +156,7 @@ fn obey(mut intents: MessageReader<Intent>, mut talk: Talk, mut heading: ResMut<
     Ok(())
 }
 
-fn host(args: &HostArgs, talk: &mut Talk) -> Result {
+fn host(args: &HostArgs, talk: &mut Talk) {
     let mut host = match &args.id {
         Some(id) => UhstHost::new(id),
         None => UhstHost::any_id(),
@@ -164,9 +164,9 @@ fn host(args: &HostArgs, talk: &mut Talk) -> Result {
     // The host plays as well and is no peer of itself.
     .max_peers(usize::from(args.max_players) - 1);
     if let Some(url) = &args.relay {
-        host = host.relay(Relay::Url(url.parse()?));
+        host = host.relay(Relay::Url(url.clone()));
     } else if let Some(port) = args.port {
-        host = host.relay(Relay::Embedded(EmbeddedRelay { port: Some(port), ..default() }));
+        host = host.relay(Relay::Embedded(EmbeddedRelay { bind: ([0, 0, 0, 0], port).into(), port_attempts: 1 }));
     }
     if let Some(password) = &args.password {
         host = host.password(password);
@@ -175,11 +175,13 @@ fn host(args: &HostArgs, talk: &mut Talk) -> Result {
     talk.session.name = args.name.clone();
     talk.session.max = args.max_players.into();
     talk.page.set(Page::Joining);
-    Ok(())
 }
 
 fn join(args: &JoinArgs, talk: &mut Talk) {
     let mut client = UhstClient::join(&args.code);
+    if let Some(url) = &args.relay {
+        client = client.relay(Relay::Url(url.clone()));
+    }
     if let Some(password) = &args.password {
         client = client.password(password);
     }
@@ -197,15 +199,14 @@ fn kick(In(id): In<PlayerId>, host: Single<&UhstHost>, peers: Query<(Entity, &Se
 }
 
 /// Our lobby is open: the host sits down first.
-fn on_ready(ready: On<UhstReady>, mut talk: Talk) -> Result {
+fn on_ready(ready: On<UhstReady>, mut talk: Talk) {
     if Some(ready.entity) == talk.session.entity && talk.session.host.is_none() && talk.hosts.contains(ready.entity) {
         let rules = Rules::new(&talk.session.name, talk.session.max);
-        let link = ready.links.first().cloned().unwrap_or_else(|| ready.id.clone());
+        let link = ready.links.first().map_or_else(|| ready.id.clone(), JoinLink::to_string);
         talk.take_in(FromHost::Welcome { you: HOST, code: ready.id.clone(), link });
         talk.take_in(rules.roster());
         talk.commands.insert_resource(rules);
     }
-    Ok(())
 }
 
 fn on_connected(connected: On<UhstConnected>, mut talk: Talk) -> Result {
@@ -250,13 +251,15 @@ fn in_words(reason: &EndReason, code: &str) -> String {
         }
         EndReason::HostIdInUse => "Someone else is hosting under this code. Choose another.".to_owned(),
         EndReason::NoSuchHost => format!("There is no lobby {code}. Check the code, or ask the host for the link."),
+        EndReason::NotStarted(why) => format!("That did not work: {why}."),
         other => format!("The lobby had to end: {other}."),
     }
 }
 
 /// Takes in what arrived from the network.
 fn listen(mut messages: MessageReader<UhstMessage>, seats: Query<&Seat>, mut talk: Talk) -> Result {
-    for message in messages.read().filter(|m| Some(m.session) == talk.session.entity) {
+    let session = talk.session.entity;
+    for message in messages.read().filter(|m| Some(m.session) == session) {
         let Some(text) = message.payload.as_text() else { continue };
         if talk.rules.is_none() {
             match serde_json::from_str(text) {

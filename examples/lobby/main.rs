@@ -14,7 +14,6 @@
 mod args;
 mod autopilot;
 mod demo;
-#[path = "fake.rs"]
 mod game;
 mod intent;
 mod rules;

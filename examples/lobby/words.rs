@@ -1,6 +1,6 @@
 //! The lobby's own words, as JSON text: anything that speaks UHST can take part, a phone or a browser too.
 
-use bevy_uhst::protocol::Channel;
+use bevy_uhst::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// Given out by the host, never twice in a session.
