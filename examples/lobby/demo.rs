@@ -49,13 +49,16 @@ pub fn run() -> AppExit {
 fn play() -> Result<(), String> {
     let mut stage = Stage::new();
 
-    stage.wants(HOST, Intent::Host(HostArgs {
-        name: "Mira".to_owned(),
-        password: Some(PASSWORD.to_owned()),
-        // Any free port: the demo must not depend on 3000.
-        port: Some(0),
-        ..HostArgs::ordinary()
-    }));
+    stage.wants(
+        HOST,
+        Intent::Host(HostArgs {
+            name: "Mira".to_owned(),
+            password: Some(PASSWORD.to_owned()),
+            // Any free port: the demo must not depend on 3000.
+            port: Some(0),
+            ..HostArgs::ordinary()
+        }),
+    );
     stage.until("Mira opens a lobby", |s| s.page(HOST) == Page::Lobby)?;
     let (code, link) = (stage.table(HOST).code.clone(), stage.table(HOST).link.clone());
     println!("         code {code}, link {link}");
@@ -77,7 +80,9 @@ fn play() -> Result<(), String> {
 
     for (app, text) in [(HOST, "Hello, all three!"), (ADA, "Hi Mira"), (BEN, "Hey"), (CLEO, "Shall we?")] {
         stage.wants(app, Intent::Say(text.to_owned()));
-        stage.until(&format!("everyone reads “{text}”"), |s| s.all(|t| t.chat.iter().any(|line| line.text == text)))?;
+        stage.until(&format!("everyone reads “{text}”"), |s| {
+            s.all(|t| t.chat.iter().any(|line| line.text == text))
+        })?;
     }
 
     for app in FOUR {
@@ -102,7 +107,8 @@ fn play() -> Result<(), String> {
     stage.until("Ada leaves", |s| s.page(ADA) == Page::Start && s.saw(HOST, "Ada left") && s.saw(CLEO, "Ada left"))?;
     let ben = stage.table(BEN).me.ok_or("Ben lost his seat")?;
     stage.wants(HOST, Intent::Kick(ben));
-    stage.until("Mira removes Ben, who is told so", |s| s.was_told(BEN, "removed") && s.saw(CLEO, "Ben was removed"))?;
+    stage
+        .until("Mira removes Ben, who is told so", |s| s.was_told(BEN, "removed") && s.saw(CLEO, "Ben was removed"))?;
     stage.wants(HOST, Intent::Leave);
     stage.until("Mira closes the lobby, and Cleo is told so", |s| s.was_told(CLEO, "closed"))
 }
@@ -157,7 +163,8 @@ impl Stage {
             }
             thread::sleep(Duration::from_millis(2));
         }
-        let notices: Vec<_> = self.apps.iter().filter_map(|app| app.world().resource::<Table>().notice.clone()).collect();
+        let notices: Vec<_> =
+            self.apps.iter().filter_map(|app| app.world().resource::<Table>().notice.clone()).collect();
         Err(format!("“{step}” did not happen within {} s {}", PATIENCE.as_secs(), notices.join(" ")))
     }
 

@@ -20,18 +20,44 @@ pub enum Page {
 #[derive(Message, Clone, Debug, PartialEq)]
 pub enum News {
     /// We are in, under this code and link.
-    Entered { code: String, link: String },
-    Joined { name: String },
-    Gone { name: String, how: String },
-    Said { from: PlayerId, name: String, text: String },
-    Ready { name: String, ready: bool },
+    Entered {
+        code: String,
+        link: String,
+    },
+    Joined {
+        name: String,
+    },
+    Gone {
+        name: String,
+        how: String,
+    },
+    Said {
+        from: PlayerId,
+        name: String,
+        text: String,
+    },
+    Ready {
+        name: String,
+        ready: bool,
+    },
     /// As many as fit in.
-    Full { players: usize, max: usize },
+    Full {
+        players: usize,
+        max: usize,
+    },
     RoundStarted,
-    Caught { name: String, score: u32 },
-    RoundFinished { winner: Option<String> },
+    Caught {
+        by: PlayerId,
+        name: String,
+        score: u32,
+    },
+    RoundFinished {
+        winner: Option<String>,
+    },
     /// Back on the start page, with a sentence that says why.
-    Ended { why: String },
+    Ended {
+        why: String,
+    },
 }
 
 /// A line of the chat, with the colour of who wrote it; news have none.
@@ -109,7 +135,7 @@ impl Table {
                 let catcher = self.players.iter_mut().find(|p| Some(p.id) == caught_by);
                 let score = catcher.map(|p| {
                     p.score += 1;
-                    News::Caught { name: p.name.clone(), score: p.score }
+                    News::Caught { by: p.id, name: p.name.clone(), score: p.score }
                 });
                 score.into_iter().collect()
             }
@@ -177,8 +203,8 @@ impl fmt::Display for News {
             News::Ready { name, ready: false } => write!(f, "{name} is not ready"),
             News::Full { players, max } => write!(f, "lobby full: {players} of {max}"),
             News::RoundStarted => f.write_str("the round begins"),
-            News::Caught { name, score: 1 } => write!(f, "{name} caught a spark"),
-            News::Caught { name, score } => write!(f, "{name} caught a spark and has {score}"),
+            News::Caught { name, score: 1, .. } => write!(f, "{name} caught a spark"),
+            News::Caught { name, score, .. } => write!(f, "{name} caught a spark and has {score}"),
             News::RoundFinished { winner: Some(name) } => write!(f, "{name} won the round"),
             News::RoundFinished { winner: None } => f.write_str("the round ended without a winner"),
             News::Ended { why } => f.write_str(why),

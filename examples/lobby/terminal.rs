@@ -95,9 +95,7 @@ fn obey(line: &str, table: &Table, intents: &mut MessageWriter<Intent>, exit: &m
     let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
     let intent = match (command, rest.trim()) {
         ("", _) => return,
-        ("/host", id) => {
-            Intent::Host(HostArgs { id: (!id.is_empty()).then(|| id.to_owned()), ..HostArgs::ordinary() })
-        }
+        ("/host", id) => Intent::Host(HostArgs { id: (!id.is_empty()).then(|| id.to_owned()), ..HostArgs::ordinary() }),
         ("/join", code) => Intent::Join(JoinArgs::ordinary(code)),
         ("/ready", _) => Intent::Ready(true),
         ("/unready", _) => Intent::Ready(false),

@@ -38,30 +38,62 @@ pub struct Player {
 #[serde(tag = "word", rename_all = "snake_case")]
 pub enum FromPlayer {
     /// The first word after joining.
-    Hello { name: String },
-    Ready { ready: bool },
-    Chat { text: String },
+    Hello {
+        name: String,
+    },
+    Ready {
+        ready: bool,
+    },
+    Chat {
+        text: String,
+    },
     /// Where my figure is now.
-    Move { x: f32, y: f32 },
+    Move {
+        x: f32,
+        y: f32,
+    },
 }
 
 /// What the host says to everyone; `Welcome` to one player alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "word", rename_all = "snake_case")]
 pub enum FromHost {
-    Welcome { you: PlayerId, code: String, link: String },
-    Roster { players: Vec<Player>, max: usize },
+    Welcome {
+        you: PlayerId,
+        code: String,
+        link: String,
+    },
+    Roster {
+        players: Vec<Player>,
+        max: usize,
+    },
     /// A player is gone, and how.
-    Gone { id: PlayerId, how: String },
-    Chat { from: PlayerId, text: String },
+    Gone {
+        id: PlayerId,
+        how: String,
+    },
+    Chat {
+        from: PlayerId,
+        text: String,
+    },
     /// A round begins, or goes on for someone who came late.
-    Start { seconds: f32 },
+    Start {
+        seconds: f32,
+    },
     /// A spark lies here, because somebody caught the last one.
-    Spark { x: f32, y: f32, caught_by: Option<PlayerId> },
+    Spark {
+        x: f32,
+        y: f32,
+        caught_by: Option<PlayerId>,
+    },
     /// Where every figure is: id, x, y.
-    Positions { figures: Vec<(PlayerId, f32, f32)> },
+    Positions {
+        figures: Vec<(PlayerId, f32, f32)>,
+    },
     /// The round is over. The best score wins, a shared one does not.
-    Finish { winner: Option<PlayerId> },
+    Finish {
+        winner: Option<PlayerId>,
+    },
 }
 
 impl FromPlayer {

@@ -50,7 +50,11 @@ fn spawn(mut commands: Commands, theme: Res<Theme>, table: Res<Table>) {
         })
         .with_children(|body| {
             body.spawn(row(2.0)).with_children(|head| {
-                head.spawn((Clock, theme.text(Type::Title, theme::TEXT, ""), Node { width: px(9.0 * GRID), ..default() }));
+                head.spawn((
+                    Clock,
+                    theme.text(Type::Title, theme::TEXT, ""),
+                    Node { width: px(9.0 * GRID), ..default() },
+                ));
                 head.spawn((Scores { shown: Vec::new() }, row(1.0)));
                 head.spawn(spring());
                 if table.is_host() {
@@ -75,7 +79,11 @@ fn spawn(mut commands: Commands, theme: Res<Theme>, table: Res<Table>) {
             })
             .with_children(|middle| spawn_floor(middle));
             body.spawn(row(1.0)).with_children(|foot| {
-                foot.spawn(theme.text(Type::Small, theme::DIM, "Walk with WASD or the arrow keys and catch the spark."));
+                foot.spawn(theme.text(
+                    Type::Small,
+                    theme::DIM,
+                    "Walk with WASD or the arrow keys and catch the spark.",
+                ));
                 foot.spawn(spring());
                 foot.spawn(theme.text(
                     Type::Small,
@@ -108,12 +116,22 @@ fn spawn_floor(parent: &mut ChildSpawnerCommands) {
             for (x, y) in (1..ARENA.x as u32).flat_map(|x| (1..ARENA.y as u32).map(move |y| (x, y))) {
                 floor.spawn((at(Vec2::new(x as f32, y as f32), 4.0), BackgroundColor(theme::CARD_EDGE)));
             }
+            // The light is not rotated with the diamond: clipping at the edge of the floor knows no rotation.
             floor.spawn((
                 Spark,
-                Node { border_radius: BorderRadius::all(px(5)), ..at(ARENA / 2.0, 22.0) },
-                UiTransform::from_rotation(Rot2::degrees(45.0)),
-                BackgroundColor(theme::ACCENT),
+                at(ARENA / 2.0, 22.0),
+                UiTransform::default(),
                 BoxShadow::new(theme::ACCENT.with_alpha(0.55), px(0), px(0), px(4), px(24)),
+                children![(
+                    Node {
+                        width: percent(100),
+                        height: percent(100),
+                        border_radius: BorderRadius::all(px(5)),
+                        ..default()
+                    },
+                    UiTransform::from_rotation(Rot2::degrees(45.0)),
+                    BackgroundColor(theme::ACCENT),
+                )],
             ));
         });
 }
@@ -259,15 +277,55 @@ fn head(
     });
 }
 
+/// A "+1" that rises from whoever caught a spark.
+#[derive(Component)]
+struct Rising(f32);
+
 /// Says what happened, where the chat is not in sight.
-fn announce(mut news: MessageReader<News>, mut toasts: MessageWriter<ShowToast>) {
-    let worth = |n: &&News| matches!(n, News::Caught { .. } | News::Joined { .. } | News::Gone { .. });
-    toasts.write_batch(news.read().filter(worth).map(|n| ShowToast(n.to_string())));
+fn announce(
+    mut news: MessageReader<News>,
+    walkers: Query<(Entity, &Walker)>,
+    theme: Res<Theme>,
+    mut toasts: MessageWriter<ShowToast>,
+    mut commands: Commands,
+) {
+    for news in news.read() {
+        match news {
+            News::Joined { .. } | News::Gone { .. } => {
+                toasts.write(ShowToast(news.to_string()));
+            }
+            News::Caught { by, .. } => {
+                let Some((figure, _)) = walkers.iter().find(|(_, w)| w.id == *by) else { continue };
+                commands.spawn((
+                    Rising(0.0),
+                    ChildOf(figure),
+                    theme.text(Type::Heading, theme::ACCENT, "+1"),
+                    Node { position_type: PositionType::Absolute, left: percent(100), top: px(0), ..default() },
+                ));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn rise(
+    mut rising: Query<(Entity, &mut Rising, &mut UiTransform, &mut TextColor)>,
+    time: Res<Time>,
+    mut commands: Commands,
+) {
+    for (entity, mut age, mut transform, mut colour) in &mut rising {
+        age.0 += time.delta_secs();
+        transform.translation.y = px(-40.0 * age.0);
+        colour.0.set_alpha(1.0 - age.0);
+        if age.0 >= 1.0 {
+            commands.entity(entity).despawn();
+        }
+    }
 }
 
 pub fn plugin(app: &mut App) {
     app.add_systems(OnEnter(Page::Arena), spawn).add_systems(OnExit(Page::Arena), stop).add_systems(
         Update,
-        (steer, people, walk, spark, head, announce).chain().in_set(WindowSystems).run_if(in_state(Page::Arena)),
+        (steer, people, walk, spark, head, announce, rise).chain().in_set(WindowSystems).run_if(in_state(Page::Arena)),
     );
 }

@@ -1,6 +1,7 @@
 //! The chat card.
 
 use bevy::{
+    input_focus::AutoFocus,
     prelude::*,
     text::EditableText,
     ui_widgets::{Activate, ScrollArea},
@@ -26,30 +27,26 @@ struct Lines {
 struct ChatInput;
 
 pub fn spawn(parent: &mut ChildSpawnerCommands, theme: &Theme) {
-    parent
-        .spawn(card(Node { flex_grow: 1.0, min_height: px(0), ..default() }))
-        .with_children(|card| {
-            card.spawn(theme.text(Type::Heading, theme::TEXT, "Chat"));
-            card.spawn((
-                Lines { shown: 0 },
-                ScrollArea,
-                Node {
-                    overflow: Overflow::scroll_y(),
-                    flex_grow: 1.0,
-                    flex_basis: px(0),
-                    min_height: px(0),
-                    ..column(1.0)
-                },
-            ));
-            card.spawn(row(1.5)).with_children(|line| {
-                line.spawn(field(theme, "Say something", "", 200, ChatInput));
-                line.spawn(button(theme, Look::Secondary, "Send")).observe(
-                    |_: On<Activate>, mut commands: Commands| {
-                        commands.run_system_cached(send);
-                    },
-                );
+    parent.spawn(card(Node { flex_grow: 1.0, min_height: px(0), ..default() })).with_children(|card| {
+        card.spawn(theme.text(Type::Heading, theme::TEXT, "Chat"));
+        card.spawn((
+            Lines { shown: 0 },
+            ScrollArea,
+            Node {
+                overflow: Overflow::scroll_y(),
+                flex_grow: 1.0,
+                flex_basis: px(0),
+                min_height: px(0),
+                ..column(1.0)
+            },
+        ));
+        card.spawn(row(1.5)).with_children(|line| {
+            line.spawn(field(theme, "Say something", "", 200, (ChatInput, AutoFocus)));
+            line.spawn(button(theme, Look::Secondary, "Send")).observe(|_: On<Activate>, mut commands: Commands| {
+                commands.run_system_cached(send);
             });
         });
+    });
 }
 
 fn send(mut input: Single<&mut EditableText, With<ChatInput>>, mut intents: MessageWriter<Intent>) {
@@ -101,6 +98,5 @@ fn spawn_line(commands: &mut Commands, theme: &Theme, line: &ChatLine) -> Entity
 }
 
 pub fn plugin(app: &mut App) {
-    app.add_observer(submit)
-        .add_systems(Update, fill.in_set(WindowSystems).run_if(in_state(Page::Lobby)));
+    app.add_observer(submit).add_systems(Update, fill.in_set(WindowSystems).run_if(in_state(Page::Lobby)));
 }

@@ -25,13 +25,20 @@ pub fn spawn(parent: &mut ChildSpawnerCommands, theme: &Theme, table: &Table) {
                 words.spawn(theme.text(Type::Caps, theme::DIM, "JOIN CODE"));
                 // A chosen id may be long; six digits get the large type.
                 let kind = if table.code.chars().count() <= 8 { Type::Huge } else { Type::Title };
-                words.spawn((theme.text(kind, theme::ACCENT, &table.code), TextLayout::linebreak(LineBreak::AnyCharacter)));
+                words.spawn((
+                    theme.text(kind, theme::ACCENT, &table.code),
+                    TextLayout::linebreak(LineBreak::WordOrCharacter),
+                ));
             });
             line.spawn(spring());
             copy_button(line, theme, "Copy code", table.code.clone());
         });
         card.spawn((
-            Node { padding: UiRect::new(px(2.0 * GRID), px(1.0 * GRID), px(1.0 * GRID), px(1.0 * GRID)), border_radius: BorderRadius::all(px(12)), ..row(2.0) },
+            Node {
+                padding: UiRect::new(px(2.0 * GRID), px(1.0 * GRID), px(1.0 * GRID), px(1.0 * GRID)),
+                border_radius: BorderRadius::all(px(12)),
+                ..row(2.0)
+            },
             BackgroundColor(theme::WELL),
         ))
         .with_children(|line| {

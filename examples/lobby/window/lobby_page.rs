@@ -42,19 +42,18 @@ fn spawn(mut commands: Commands, theme: Res<Theme>, table: Res<Table>) {
                     },
                 );
             });
-            body.spawn(Node { flex_grow: 1.0, min_height: px(0), column_gap: px(3.0 * GRID), ..default() }).with_children(
-                |columns| {
-                    columns.spawn(Node { flex_grow: 6.0, flex_basis: px(0), min_height: px(0), ..column(3.0) }).with_children(
-                        |left| players::spawn(left, &theme),
-                    );
-                    columns.spawn(Node { flex_grow: 5.0, flex_basis: px(0), min_height: px(0), ..column(3.0) }).with_children(
-                        |right| {
+            body.spawn(Node { flex_grow: 1.0, min_height: px(0), column_gap: px(3.0 * GRID), ..default() })
+                .with_children(|columns| {
+                    columns
+                        .spawn(Node { flex_grow: 6.0, flex_basis: px(0), min_height: px(0), ..column(3.0) })
+                        .with_children(|left| players::spawn(left, &theme));
+                    columns
+                        .spawn(Node { flex_grow: 5.0, flex_basis: px(0), min_height: px(0), ..column(3.0) })
+                        .with_children(|right| {
                             invite::spawn(right, &theme, &table);
                             chat::spawn(right, &theme);
-                        },
-                    );
-                },
-            );
+                        });
+                });
             body.spawn(row(2.0)).with_children(|foot| {
                 foot.spawn((Hint, theme.text(Type::Body, theme::DIM, "")));
                 foot.spawn(spring());
@@ -108,6 +107,7 @@ fn what_we_wait_for(table: &Table) -> String {
         (_, []) if table.is_host() => "Everyone is ready.".to_owned(),
         (_, []) => "Everyone is ready. The host starts the round.".to_owned(),
         (_, [one]) => format!("Waiting for {one}."),
+        (_, many @ [_, _, _, _, ..]) => format!("Waiting for {} players.", many.len()),
         (_, [others @ .., last]) => format!("Waiting for {} and {last}.", others.join(", ")),
     }
 }

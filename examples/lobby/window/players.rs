@@ -43,25 +43,23 @@ enum Kind {
 }
 
 pub fn spawn(parent: &mut ChildSpawnerCommands, theme: &Theme) {
-    parent
-        .spawn(card(Node { flex_grow: 1.0, min_height: px(0), ..default() }))
-        .with_children(|card| {
-            card.spawn(row(1.5)).with_children(|head| {
-                head.spawn(theme.text(Type::Heading, theme::TEXT, "Players"));
-                head.spawn(spring());
-                head.spawn((Count, theme.text(Type::Small, theme::DIM, "")));
-            });
-            card.spawn((
-                Seats,
-                ScrollArea,
-                Node { overflow: Overflow::scroll_y(), flex_grow: 1.0, min_height: px(0), ..column(1.0) },
-            ));
-            card.spawn(theme.text(
-                Type::Small,
-                theme::FAINT,
-                "A round takes a minute. Walk into sparks to catch them: the most sparks win.",
-            ));
+    parent.spawn(card(Node { flex_grow: 1.0, min_height: px(0), ..default() })).with_children(|card| {
+        card.spawn(row(1.5)).with_children(|head| {
+            head.spawn(theme.text(Type::Heading, theme::TEXT, "Players"));
+            head.spawn(spring());
+            head.spawn((Count, theme.text(Type::Small, theme::DIM, "")));
         });
+        card.spawn((
+            Seats,
+            ScrollArea,
+            Node { overflow: Overflow::scroll_y(), flex_grow: 1.0, min_height: px(0), ..column(1.0) },
+        ));
+        card.spawn(theme.text(
+            Type::Small,
+            theme::FAINT,
+            "A round takes a minute. Walk into sparks to catch them: the most sparks win.",
+        ));
+    });
 }
 
 /// Makes as many rows as there are seats.
@@ -74,18 +72,20 @@ fn lay_seats(
     let (seats, rows) = *seats;
     if rows.map_or(0, |rows| rows.len()) != table.max {
         commands.entity(seats).despawn_children().with_children(|list| {
-            (0..table.max).for_each(|seat| spawn_row(list, &theme, seat));
+            // Eight rows fit as well, if they are a little lower.
+            let height = if table.max > 6 { 6.25 } else { 9.0 };
+            (0..table.max).for_each(|seat| spawn_row(list, &theme, seat, height));
         });
     }
 }
 
-fn spawn_row(parent: &mut ChildSpawnerCommands, theme: &Theme, seat: usize) {
+fn spawn_row(parent: &mut ChildSpawnerCommands, theme: &Theme, seat: usize, height: f32) {
     let part = |kind| Part { seat, kind };
     parent
         .spawn((
             part(Kind::Row),
             Node {
-                height: px(9.0 * GRID),
+                height: px(height * GRID),
                 padding: UiRect::horizontal(px(2.0 * GRID)),
                 border: UiRect::all(px(1)),
                 border_radius: BorderRadius::all(px(12)),

@@ -220,8 +220,5 @@ pub fn plugin(app: &mut App) {
         .add_observer(submit)
         .add_systems(OnEnter(Page::Start), spawn)
         .add_systems(OnEnter(Page::Joining), spawn_waiting)
-        .add_systems(
-            Update,
-            ((remember, show_notice, focus_first).chain().run_if(in_state(Page::Start)), bounce),
-        );
+        .add_systems(Update, ((remember, show_notice, focus_first).chain().run_if(in_state(Page::Start)), bounce));
 }

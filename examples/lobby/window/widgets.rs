@@ -9,6 +9,7 @@ use bevy::{
 };
 
 use super::theme::{self, GRID, Theme, Type};
+use crate::table::Page;
 
 /// How loud a button is.
 #[derive(Component, Clone, Copy, PartialEq)]
@@ -196,13 +197,7 @@ pub fn figure(colour: Color, size: f32) -> impl Bundle {
         )
     };
     (
-        Node {
-            width: px(size),
-            height: px(size),
-            border_radius: BorderRadius::MAX,
-            flex_shrink: 0.0,
-            ..default()
-        },
+        Node { width: px(size), height: px(size), border_radius: BorderRadius::MAX, flex_shrink: 0.0, ..default() },
         BackgroundColor(colour),
         Pickable::IGNORE,
         children![(
@@ -245,6 +240,7 @@ fn run_toasts(
     mut shown: MessageReader<ShowToast>,
     stack: Single<Entity, With<ToastStack>>,
     mut toasts: Query<(Entity, &mut Toast)>,
+    page: Res<State<Page>>,
     theme: Res<Theme>,
     time: Res<Time>,
     mut commands: Commands,
@@ -267,7 +263,8 @@ fn run_toasts(
         ));
     }
     for (entity, mut toast) in &mut toasts {
-        if toast.0.tick(time.delta()).is_finished() {
+        // What was worth a word on one page is not on the next.
+        if toast.0.tick(time.delta()).is_finished() || page.is_changed() {
             commands.entity(entity).despawn();
         }
     }
