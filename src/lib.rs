@@ -4,7 +4,7 @@ pub mod connection;
 mod ecs;
 mod net;
 pub mod protocol;
-#[cfg(feature = "relay")]
+#[cfg(all(feature = "relay", not(target_family = "wasm")))]
 pub mod relay;
 
 pub use ecs::*;

@@ -1,23 +1,62 @@
-//! The connection with one peer, without I/O: packets, time and commands in; packets and events out.
+//! The connection with one peer, as a state machine without I/O: packets, commands and the time go in, packets and
+//! events come out.
+//!
+//! It outlives its paths. Messages are numbered by channel, not by path; what a lost path carried and nobody
+//! acknowledged is sent again on the next one, and a copy is recognised by its number. So no channel's promise depends
+//! on what the paths do.
+//!
+//! The owner of a [`Connection`] calls, after anything else it did:
+//! [`poll_event`](Connection::poll_event) until there is none, [`poll_transmit`](Connection::poll_transmit) for every
+//! lane that can take a packet, and [`handle_timeout`](Connection::handle_timeout) when the time of
+//! [`next_timeout`](Connection::next_timeout) has come.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `connection` | the states of a connection, and its commands |
+//! | `packets` | packets in and out of an open connection |
+//! | `handshake`, `keys` | first contact, the password, the secret |
+//! | `resume` | coming back on another route, and after the end |
+//! | `outgoing`, `send`, `unreliable` | queues, fragments, what is in flight, what is lost |
+//! | `incoming`, `receive`, `ranges` | order, copies, fragments, the grant |
+//! | `liveness` | paths, heartbeats, silence |
 
-/// A way to a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Path {
-    /// Through the relay.
-    Relay,
-    /// From machine to machine.
-    Direct,
-}
+mod config;
+#[expect(clippy::module_inception, reason = "the room and its main piece of furniture have one name")]
+mod connection;
+mod cost;
+mod event;
+mod handshake;
+mod incoming;
+mod keys;
+mod liveness;
+mod outgoing;
+mod packets;
+mod ranges;
+mod receive;
+mod resume;
+mod send;
+mod unreliable;
 
-/// Timeouts and limits of a connection.
-#[derive(Clone, Debug)]
-pub struct ConnectionConfig {
-    /// placeholder
-    pub timeout: core::time::Duration,
-}
+pub use config::{ConnectionConfig, Credentials, MetadataTooLarge};
+pub use connection::Connection;
+pub use cost::{OVERHEAD as MESSAGE_OVERHEAD, message_cost};
+pub use event::{ConnectionEvent, ConnectionStats, Lane, Path, ResumeError, SendError};
+pub use resume::Tombstone;
 
-impl Default for ConnectionConfig {
-    fn default() -> Self {
-        ConnectionConfig { timeout: core::time::Duration::from_secs(5) }
-    }
+pub use crate::protocol::frame::contact::{ConnectionId, MAX_METADATA};
+
+/// Time since an origin of the caller's choice, which never goes back.
+pub type Time = core::time::Duration;
+
+/// How long an acknowledgement waits for a packet to travel with.
+const ACK_DELAY: Time = Time::from_millis(50);
+
+/// The smallest limit for [`Connection::poll_transmit`]: what every WebRTC stack takes in one message.
+pub const MIN_PACKET_LIMIT: usize = 16 << 10;
+
+/// A seed for [`Connection::connect`] and [`Connection::accept`] from the system's randomness.
+pub fn random_seed() -> Result<[u8; 32], getrandom::Error> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed)?;
+    Ok(seed)
 }

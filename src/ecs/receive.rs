@@ -9,7 +9,7 @@ use super::{
     session::{Phase, end_peer, end_session, state_mut},
 };
 use crate::{
-    net::contract::{Event, EventKind, PeerKey, Received, SessionKey, cost},
+    net::contract::{Event, EventKind, PeerKey, Received, SessionKey, inbox_cost},
     protocol::EndReason,
 };
 
@@ -108,7 +108,7 @@ fn tell(world: &mut World, key: SessionKey, owner: (Kind, Entity), event: EventK
 fn write_messages(world: &mut World, key: SessionKey, session: Entity, peer: PeerKey, messages: Vec<Received>) {
     // One that the user has despawned says nothing more.
     let Some(remote) = world.resource::<Network>().peer(key, peer) else { return };
-    remote.handle.taken(messages.iter().map(|message| cost(&message.payload)).sum());
+    remote.handle.taken(messages.iter().map(|message| inbox_cost(&message.payload)).sum());
     let peer = remote.entity;
     world.resource_mut::<Messages<UhstMessage>>().write_batch(
         messages.into_iter().map(|Received { channel, payload }| UhstMessage { session, peer, channel, payload }),

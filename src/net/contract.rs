@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::relay_choice::Relay;
 use crate::{
-    connection::{ConnectionConfig, Path},
+    connection::{ConnectionConfig, MESSAGE_OVERHEAD, Path, message_cost},
     protocol::{Channel, EndReason, JoinLink, Payload},
 };
 
@@ -249,11 +249,13 @@ pub(crate) struct PeerLimits {
     pub native: bool,
 }
 
-/// What a message costs a queue beside its bytes, so that empty ones are bounded too.
-const MESSAGE_OVERHEAD: usize = 32;
+/// How much of the send queue a message takes, in bytes: as its connection counts, so that both agree on what is full.
+pub(crate) fn queue_cost(payload: &Payload) -> usize {
+    message_cost(payload.len())
+}
 
-/// How much of a queue a message takes.
-pub(crate) fn cost(payload: &Payload) -> usize {
+/// How much of the receive buffer a message takes until the game has it. Empty ones take something, too.
+pub(crate) fn inbox_cost(payload: &Payload) -> usize {
     payload.len() + MESSAGE_OVERHEAD
 }
 
@@ -290,7 +292,7 @@ impl PeerHandle {
         if !self.shared.open.load(Ordering::Relaxed) {
             return Err(SendError::Disconnected);
         }
-        let cost = cost(&payload);
+        let cost = queue_cost(&payload);
         let queued = self.shared.queued.fetch_add(cost, Ordering::Relaxed);
         if queued + cost > send_buffer {
             self.shared.queued.fetch_sub(cost, Ordering::Relaxed);
@@ -306,7 +308,7 @@ impl PeerHandle {
         let _ = self.commands.send(PeerCommand::Disconnect(reason));
     }
 
-    /// Says that messages of this many bytes, by [`cost`], were taken from the queue.
+    /// Says that messages of this many bytes, by [`inbox_cost`], were taken from the queue.
     pub fn taken(&self, bytes: usize) {
         self.shared.inbox.fetch_sub(bytes, Ordering::Relaxed);
     }

@@ -1,8 +1,19 @@
 //! The background tasks. What the ECS needs to know of them is in [`contract`].
 
+mod backoff;
+mod client;
 pub(crate) mod contract;
+mod directory;
+mod embedded;
+mod events;
+mod host;
 mod memory;
+mod peer;
+mod plain;
 mod relay_choice;
+mod relay_client;
+mod relay_error;
+mod report;
 mod runtime;
 
 pub use contract::{Admission, SendError, Traffic};

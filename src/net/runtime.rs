@@ -1,6 +1,10 @@
 //! Where the background tasks run: a runtime of our own, or the app's.
 
-use super::contract::{ClientOptions, Event, HostOptions, SessionHandle, SessionKey};
+use super::{
+    client,
+    contract::{ClientOptions, Event, HostOptions, SessionHandle, SessionKey},
+    host,
+};
 
 /// Runs sessions.
 #[derive(Debug)]
@@ -33,8 +37,8 @@ impl Runtime {
         options: HostOptions,
         events: crossbeam_channel::Sender<Event>,
     ) -> SessionHandle {
-        let (handle, _commands) = SessionHandle::new();
-        let _ = (session, options, events, &self.handle);
+        let (handle, commands) = SessionHandle::new();
+        self.handle.spawn(host::run(session, options, events, commands));
         handle
     }
 
@@ -45,8 +49,8 @@ impl Runtime {
         options: ClientOptions,
         events: crossbeam_channel::Sender<Event>,
     ) -> SessionHandle {
-        let (handle, _commands) = SessionHandle::new();
-        let _ = (session, options, events, &self.handle);
+        let (handle, commands) = SessionHandle::new();
+        self.handle.spawn(client::run(session, options, events, commands));
         handle
     }
 }

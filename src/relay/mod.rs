@@ -1,1 +1,47 @@
-//! The embedded relay.
+//! The embedded relay: a server that speaks the protocol of the original UHST relay 2.7.0.
+//!
+//! A host and its clients each hold an event stream from the relay and post messages to it. The relay passes messages
+//! on and keeps nothing: no accounts, no tables of tokens, no history.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), bevy_uhst::relay::RelayError> {
+//! use bevy_uhst::relay::{Relay, RelayConfig};
+//!
+//! let relay = Relay::start(RelayConfig::default()).await?;
+//! println!("join at {}", relay.urls()[0]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Beyond the original
+//!
+//! - A host that adds `uhst=<version>` to its listening request is announced to joiners as one of the native dialect.
+//! - While clients stay, an id is held for the host whose stream dropped ([`RelayConfig::hold`]): only the same token
+//!   may listen under it. `DELETE /?token=<hostToken>` gives it free.
+//! - Queues are bounded. A message to one listener waits for room ([`RelayConfig::patience`]), which slows its sender
+//!   down; a broadcast does not wait. A listener that does not read is dropped.
+//! - Limits ([`RelayLimits`]), `/health` for load balancers and `/metrics` for Prometheus.
+//!
+//! # What differs
+//!
+//! - An id or a token given more than once is refused (400 or 401); the original takes an id as an array.
+//! - Pages of errors name the status, never a stack trace.
+//! - Idle connections are closed after 60 s, not 5 s.
+
+mod answer;
+mod body;
+mod config;
+mod directory;
+mod json;
+mod listener;
+mod metrics;
+mod number;
+mod query;
+mod rooms;
+mod server;
+mod service;
+mod tls;
+mod tokens;
+
+pub use config::{RelayConfig, RelayError, RelayLimits, TlsFiles};
+pub use server::Relay;

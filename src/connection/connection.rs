@@ -1,0 +1,677 @@
+//! The states of a connection, and what its owner can do.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use core::time::Duration;
+
+use super::{
+    ConnectionConfig, ConnectionEvent, ConnectionId, ConnectionStats, Credentials, Lane, MetadataTooLarge, Path,
+    ResumeError, SendError, Time, Tombstone,
+    config::check_metadata,
+    cost::message_cost,
+    handshake::{ClientHandshake, HostHandshake, Secret},
+    incoming::Incoming,
+    keys::Key,
+    liveness::{Liveness, Verdict},
+    outgoing::Outgoing,
+    receive::Violation,
+    resume::{Gate, Resuming, with_state},
+};
+use crate::protocol::{
+    Channel, EndReason, Payload,
+    frame::{
+        self, FrameError,
+        contact::{self, Limits, Message},
+        put_ack,
+    },
+};
+
+/// How long the last word waits to be confirmed.
+const LINGER: Duration = Duration::from_secs(1);
+/// How long it waits for what comes before it to be sent.
+const DRAIN: Duration = Duration::from_secs(1);
+/// How long an end may take, with all that must arrive before it.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+pub(super) enum State {
+    /// Client: until the host's welcome.
+    Greeting(ClientHandshake),
+    /// Host: until the client has proven that it knows the password.
+    Answering(HostHandshake),
+    /// Host: until the game has decided.
+    Asking(HostHandshake),
+    /// Host: the refusal waits for more copies of the client's proof.
+    Refused {
+        answer: Bytes,
+        until: Time,
+        reason: EndReason,
+    },
+    /// Messages flow. Host: the handshake is kept until the client shows that it has the welcome.
+    Open {
+        handshake: Option<HostHandshake>,
+    },
+    /// We have ended it, and the peer is being told.
+    Closing(Closing),
+    Closed,
+}
+
+/// Our end of the connection.
+#[derive(Debug)]
+pub(super) struct Closing {
+    pub(super) reason: EndReason,
+    /// Nothing needs to arrive before it.
+    pub(super) abrupt: bool,
+    pub(super) started: Time,
+    pub(super) first_sent: Option<Time>,
+    /// When to say it again; `None`: now.
+    pub(super) retry: Option<Time>,
+    /// It waits no longer for what comes before it to be sent.
+    pub(super) hurry: bool,
+}
+
+/// The peer's end of the connection, while something that comes before it is missing.
+#[derive(Debug)]
+pub(super) struct PeerClose {
+    pub(super) ends: [u64; 3],
+    pub(super) reason: EndReason,
+    pub(super) until: Time,
+}
+
+/// When to acknowledge.
+#[derive(Debug, Default)]
+pub(super) struct AckTimer {
+    pub(super) now: bool,
+    pub(super) due: Option<Time>,
+    /// Bytes received since the last one.
+    pub(super) bytes: usize,
+}
+
+/// The connection with one peer. See [the module](super) for what its owner must do.
+#[derive(Debug)]
+pub struct Connection {
+    pub(super) config: ConnectionConfig,
+    is_client: bool,
+    pub(super) state: State,
+    secret: Option<Secret>,
+    pub(super) live: Liveness,
+    pub(super) out: Outgoing,
+    pub(super) inc: Incoming,
+    /// The next packet of first contact or resumption.
+    pub(super) answer: Option<Bytes>,
+    /// The largest packet number received on each lane that is acknowledged.
+    pub(super) received: [u64; 2],
+    pub(super) next_packet: u64,
+    pub(super) ack: AckTimer,
+    /// Client: proving that we are who we were.
+    pub(super) resuming: Option<Resuming>,
+    resumptions: u64,
+    pub(super) gate: Gate,
+    pub(super) peer_close: Option<PeerClose>,
+    /// The peer's end is to be confirmed.
+    pub(super) close_ack: bool,
+    end: Option<EndReason>,
+    announced: Option<Path>,
+    pub(super) events: VecDeque<ConnectionEvent>,
+    pub(super) stats: ConnectionStats,
+}
+
+impl Connection {
+    fn new(config: ConnectionConfig, is_client: bool, state: State, seed: &[u8; 32], now: Time) -> Self {
+        Self {
+            is_client,
+            state,
+            secret: None,
+            live: Liveness::new(config.timeout, config.resume_timeout, now),
+            out: Outgoing::new(0, 0, 0),
+            inc: Incoming::new(&config),
+            config,
+            answer: None,
+            received: [0; 2],
+            next_packet: 1,
+            ack: AckTimer::default(),
+            resuming: None,
+            resumptions: 0,
+            gate: Gate::new(seed),
+            peer_close: None,
+            close_ack: false,
+            end: None,
+            announced: None,
+            events: VecDeque::new(),
+            stats: ConnectionStats::default(),
+        }
+    }
+
+    /// A client's connection, which introduces itself as soon as [`path_up`](Self::path_up) gives it the relay.
+    /// `metadata` goes to the host's game with the join request.
+    ///
+    /// The seed must be random and used once: the secrets of the connection come from it. Limits are
+    /// [corrected](ConnectionConfig::corrected).
+    pub fn connect(
+        config: ConnectionConfig,
+        credentials: &Credentials,
+        metadata: Bytes,
+        seed: [u8; 32],
+        now: Time,
+    ) -> Result<Self, MetadataTooLarge> {
+        let (config, metadata) = (config.corrected(), check_metadata(metadata)?);
+        let handshake = ClientHandshake::new(credentials.clone(), config.limits(), metadata, seed, now);
+        Ok(Self::new(config, true, State::Greeting(handshake), &seed, now))
+    }
+
+    /// A host's connection for a client whose [`Hello`](frame::Contact::Hello) came over the relay: the caller hands
+    /// that packet to [`receive`](Self::receive) next. `metadata` goes to the client once it is admitted.
+    pub fn accept(
+        config: ConnectionConfig,
+        credentials: &Credentials,
+        metadata: Bytes,
+        seed: [u8; 32],
+        now: Time,
+    ) -> Result<Self, MetadataTooLarge> {
+        let (config, metadata) = (config.corrected(), check_metadata(metadata)?);
+        let handshake = HostHandshake::new(credentials.clone(), metadata, seed, now);
+        let mut connection = Self::new(config, false, State::Answering(handshake), &seed, now);
+        connection.live.path_up(Path::Relay, true, now);
+        Ok(connection)
+    }
+
+    /// A client and a host that are connected already, for tests: no handshake, and a key that everybody knows.
+    #[doc(hidden)]
+    pub fn pair(client: ConnectionConfig, host: ConnectionConfig, now: Time) -> (Self, Self) {
+        let make = |config: &ConnectionConfig, is_client, peer: &ConnectionConfig| {
+            let state = State::Open { handshake: None };
+            let mut connection = Self::new(config.clone(), is_client, state, &[0; 32], now);
+            connection.live.path_up(Path::Relay, true, now);
+            connection.announced = Some(Path::Relay);
+            connection.secret =
+                Some(Secret { id: ConnectionId([7; 16]), key: Key::new(&[0; 32]), transcript: [0; 32] });
+            connection.limit(peer.limits());
+            connection
+        };
+        let (client, host) = (client.corrected(), host.corrected());
+        (make(&client, true, &host), make(&host, false, &client))
+    }
+
+    /// Takes the peer's limits. `false`: they cannot work.
+    fn limit(&mut self, peer: Limits) -> bool {
+        let max_message = self.config.max_message.min(usize::try_from(peer.max_message).unwrap_or(usize::MAX));
+        self.out = Outgoing::new(self.config.send_buffer, max_message, peer.receive_buffer);
+        message_cost(max_message) as u64 <= peer.receive_buffer
+    }
+
+    /// The name of this connection; known once the other side has answered.
+    pub fn id(&self) -> Option<ConnectionId> {
+        match &self.state {
+            State::Greeting(handshake) => handshake.secret().map(|secret| secret.id),
+            State::Answering(handshake) | State::Asking(handshake) => handshake.secret.as_ref().map(|secret| secret.id),
+            _ => self.secret.as_ref().map(|secret| secret.id),
+        }
+    }
+
+    /// Host: lets the client in. Without a join request that waits, nothing happens.
+    pub fn admit(&mut self, now: Time) {
+        let State::Asking(handshake) = &mut self.state else { return };
+        let (limits, metadata) = match handshake.client.take() {
+            Some((limits, metadata)) => (limits, metadata),
+            None => return,
+        };
+        let welcome = handshake.welcome(self.config.limits());
+        self.secret = handshake.secret.clone();
+        if !self.limit(limits) {
+            return self.refuse(EndReason::ProtocolError("the client's limits cannot work".into()), now);
+        }
+        let State::Asking(handshake) = &mut self.state else { return };
+        handshake.answer = welcome.clone();
+        self.answer = welcome;
+        if let State::Asking(handshake) = std::mem::replace(&mut self.state, State::Closed) {
+            self.state = State::Open { handshake: Some(handshake) };
+        }
+        self.opened(metadata, now);
+    }
+
+    /// Host: turns the client away, before it was admitted. The reason is told to the client.
+    pub fn refuse(&mut self, reason: EndReason, now: Time) {
+        if let State::Answering(handshake) | State::Asking(handshake) = &self.state {
+            self.secret = handshake.secret.clone();
+            let answer = frame::refusal(&reason);
+            self.answer = Some(answer.clone());
+            self.state = State::Refused { answer, until: now + FAREWELL, reason };
+        }
+    }
+
+    fn opened(&mut self, metadata: Bytes, now: Time) {
+        if self.live.is_up(Path::Relay) {
+            self.live.path_up(Path::Relay, true, now);
+        }
+        self.announced = Some(Path::Relay);
+        self.events.push_back(ConnectionEvent::Connected { metadata });
+    }
+
+    /// A path leads to the peer, or leads there again. A client's relay path comes back with a proof to the host,
+    /// which its host hands to [`resume`](Self::resume).
+    pub fn path_up(&mut self, path: Path, now: Time) {
+        let mut proven = path == Path::Relay;
+        match &mut self.state {
+            State::Closed | State::Refused { .. } => return,
+            State::Greeting(handshake) => handshake.restart(now),
+            State::Answering(_) | State::Asking(_) => {}
+            State::Open { .. } | State::Closing(_) => {
+                if self.is_client && path == Path::Relay {
+                    self.resumptions += 1;
+                    self.resuming = Some(Resuming::new(self.resumptions));
+                    proven = false;
+                }
+            }
+        }
+        self.lose(path);
+        self.live.path_up(path, proven, now);
+        self.paths_changed();
+    }
+
+    /// A path is gone: what it carried and was not acknowledged goes over the other, or waits for the next.
+    pub fn path_down(&mut self, path: Path, now: Time) {
+        if path == Path::Relay {
+            self.resuming = None;
+            self.answer = None;
+        }
+        self.live.path_down(path, now);
+        self.lose(path);
+        self.paths_changed();
+        if let State::Closing(closing) = &self.state
+            && self.live.active().is_none()
+        {
+            let reason = closing.reason.clone();
+            self.finish(reason);
+        }
+    }
+
+    fn lose(&mut self, path: Path) {
+        self.out.lose(path as usize);
+    }
+
+    /// Everything that was sent on this lane and not acknowledged is to be sent again: a POST has failed.
+    pub fn lost_in_flight(&mut self, lane: Lane) {
+        if lane != Lane::DirectUnreliable {
+            self.lose(lane.path());
+        }
+    }
+
+    pub(super) fn paths_changed(&mut self) {
+        if !matches!(self.state, State::Open { .. }) {
+            return;
+        }
+        match self.live.active() {
+            Some(path) if self.announced != Some(path) => {
+                self.announced = Some(path);
+                self.events.push_back(ConnectionEvent::PathChanged(path));
+            }
+            // Unreliable messages that waited for a path would arrive late.
+            None => self.out.unreliable.clear(),
+            _ => {}
+        }
+    }
+
+    /// Host: takes a [`Resume`](frame::Contact::Resume) packet of this connection, from whatever route it came. `Ok`:
+    /// the relay path is up, and leads to the sender of this packet from now on. After an error nothing has changed;
+    /// a [challenge](ResumeError::Challenge) is to be sent back.
+    pub fn resume(&mut self, packet: Bytes, now: Time) -> Result<(), ResumeError> {
+        let (Some(secret), false, State::Open { .. }) = (&self.secret, self.is_client, &self.state) else {
+            return Err(ResumeError::NotOpen);
+        };
+        let (counter, ack) = self.gate.check(&packet, secret.id, &secret.key)?;
+        if ack.lanes.iter().any(|largest| *largest >= self.next_packet) || self.out.acked(&ack).is_err() {
+            self.violated(Violation::Protocol("an acknowledgement of what was never sent"), now);
+            return Ok(());
+        }
+        self.out.lose(Path::Relay as usize);
+        let (grant, states, received) = (self.inc.tell_grant(), self.inc.states(), self.received);
+        let resumed = contact::resumed(secret.id, counter);
+        self.answer = Some(with_state(resumed, |out| put_ack(out, grant, received, states), &secret.key));
+        self.live.path_up(Path::Relay, true, now);
+        self.paths_changed();
+        Ok(())
+    }
+
+    /// The client's request to resume. `None`: nothing to resume.
+    pub(super) fn resumption(&mut self) -> Option<Bytes> {
+        let (secret, resuming) = (self.secret.as_ref()?, self.resuming.as_ref()?);
+        let packet = contact::resume(secret.id, resuming.counter, &resuming.nonce);
+        let (grant, states, received) = (self.inc.tell_grant(), self.inc.states(), self.received);
+        Some(with_state(packet, |out| put_ack(out, grant, received, states), &secret.key))
+    }
+
+    /// Takes a packet of first contact or resumption.
+    pub(super) fn contact(&mut self, packet: &Bytes, now: Time) {
+        let message = match Message::read(packet) {
+            Ok(message) => message,
+            Err(error) => {
+                if let (State::Answering(_), FrameError::Version(_)) = (&self.state, error) {
+                    self.refuse(EndReason::ProtocolError(error.to_string()), now);
+                }
+                return;
+            }
+        };
+        match (&mut self.state, message) {
+            (State::Answering(handshake), Message::Hello(hello)) => {
+                self.answer = handshake.greeted(packet, &hello).or(self.answer.take());
+            }
+            (State::Asking(handshake), Message::Hello(hello))
+            | (State::Open { handshake: Some(handshake) }, Message::Hello(hello)) => {
+                if let Some(challenge) = handshake.greeted(packet, &hello) {
+                    handshake.heard = now;
+                    self.answer = Some(challenge);
+                }
+            }
+            (State::Answering(handshake), Message::Proof { id }) => match handshake.proves(packet, id) {
+                Some(true) => {
+                    handshake.heard = now;
+                    let metadata = handshake.client.as_ref().map(|(_, metadata)| metadata.clone()).unwrap_or_default();
+                    self.answer = Some(contact::pending(id));
+                    if let State::Answering(handshake) = std::mem::replace(&mut self.state, State::Closed) {
+                        self.state = State::Asking(handshake);
+                    }
+                    self.events.push_back(ConnectionEvent::JoinRequest { metadata });
+                }
+                Some(false) => self.refuse(EndReason::WrongPassword, now),
+                None => {}
+            },
+            (State::Asking(handshake), Message::Proof { id }) if handshake.proves(packet, id) == Some(true) => {
+                handshake.heard = now;
+                self.answer = Some(contact::pending(id));
+            }
+            (State::Open { handshake: Some(handshake) }, Message::Proof { id })
+                if handshake.proves(packet, id) == Some(true) =>
+            {
+                self.answer = handshake.answer.clone();
+            }
+            (State::Refused { answer, .. }, Message::Proof { .. } | Message::Hello(_)) => {
+                self.answer = Some(answer.clone());
+            }
+            (State::Greeting(handshake), Message::Challenge { nonce, id, spake, .. }) => {
+                handshake.challenged(packet, &nonce, id, &spake, now);
+            }
+            (State::Greeting(handshake), Message::Pending { id })
+                if handshake.secret().is_some_and(|secret| secret.id == id) =>
+            {
+                handshake.heard = now;
+                handshake.retry.slow_down(now, self.live.interval());
+            }
+            (State::Greeting(handshake), Message::Welcome { id, limits, metadata }) => {
+                let Some(secret) = handshake.secret().filter(|secret| secret.id == id).cloned() else { return };
+                if !secret.key.opens(&secret.transcript, packet) {
+                    let words = "the host could not prove that it knows the password";
+                    return self.finish(EndReason::ProtocolError(words.into()));
+                }
+                if !self.limit(limits) {
+                    return self.finish(EndReason::ProtocolError("the host's limits cannot work".into()));
+                }
+                self.secret = Some(secret);
+                self.state = State::Open { handshake: None };
+                self.opened(metadata, now);
+            }
+            (State::Greeting(_), Message::Refusal { reason }) => self.finish(reason),
+            (State::Open { .. }, message) if self.is_client => self.resumption_answered(packet, &message, now),
+            _ => {}
+        }
+    }
+
+    /// Only an answer which only the host could give counts: a stranger may have taken its id meanwhile.
+    fn resumption_answered(&mut self, packet: &Bytes, message: &Message<'_>, now: Time) {
+        let (Some(secret), Some(resuming)) = (&self.secret, &mut self.resuming) else { return };
+        let (Message::Again { id, counter, .. }
+        | Message::Resumed { id, counter, .. }
+        | Message::Gone { id, counter, .. }) = message
+        else {
+            return;
+        };
+        if *id != secret.id || *counter != resuming.counter || !secret.key.opens(&[], packet) {
+            return;
+        }
+        match message {
+            Message::Again { nonce, .. } => {
+                // A copy of it asks for nothing new.
+                if resuming.nonce != *nonce {
+                    (resuming.nonce, resuming.retry) = (*nonce, super::handshake::Retry::new());
+                }
+            }
+            Message::Resumed { ack, .. } => {
+                self.resuming = None;
+                if ack.lanes.iter().any(|largest| *largest >= self.next_packet) || self.out.acked(ack).is_err() {
+                    return self.violated(Violation::Protocol("an acknowledgement of what was never sent"), now);
+                }
+                self.out.lose(Path::Relay as usize);
+                self.live.path_up(Path::Relay, true, now);
+                self.paths_changed();
+            }
+            Message::Gone { reason, .. } => self.finish(reason.clone()),
+            _ => {}
+        }
+    }
+
+    /// The largest message that both sides allow, in bytes; known once connected.
+    pub fn max_message(&self) -> usize {
+        self.out.max_message()
+    }
+
+    /// Queues a message. `Ok` means that it will arrive as its channel promises, for as long as the connection lives.
+    pub fn send(&mut self, channel: Channel, payload: Payload) -> Result<(), SendError> {
+        self.check_open()?;
+        if !channel.is_reliable() && self.live.active().is_none() && payload.len() <= self.config.max_message {
+            self.out.unreliable.dropped += 1;
+            return Ok(());
+        }
+        self.out.send(channel, payload)?;
+        self.stats.messages_sent += 1;
+        Ok(())
+    }
+
+    /// Queues a signal for the peer's owner, reliably and in order; at most 64 KiB.
+    pub fn send_signal(&mut self, signal: Bytes) -> Result<(), SendError> {
+        self.check_open()?;
+        self.out.send_signal(signal)
+    }
+
+    fn check_open(&self) -> Result<(), SendError> {
+        match self.state {
+            State::Open { .. } => Ok(()),
+            State::Closing(_) | State::Closed | State::Refused { .. } => Err(SendError::Closed),
+            _ => Err(SendError::NotConnected),
+        }
+    }
+
+    /// The game has taken messages of this size in total, each with [`MESSAGE_OVERHEAD`](super::MESSAGE_OVERHEAD): the
+    /// peer may send as much again.
+    pub fn consumed(&mut self, bytes: usize) {
+        self.inc.consumed(bytes);
+        self.ack.now |= self.inc.grant_is_news();
+    }
+
+    /// Ends the connection: what was sent reliably before arrives first, if a path allows it within two seconds. Then
+    /// the peer is told the reason, and [`Closed`](ConnectionEvent::Closed) follows here. Before the connection is
+    /// open, and without a path, it ends at once.
+    pub fn close(&mut self, reason: EndReason, now: Time) {
+        match self.state {
+            State::Open { .. } if self.live.active().is_some() => self.closing(reason, false, now),
+            State::Answering(_) | State::Asking(_) => self.refuse(reason, now),
+            State::Open { .. } | State::Greeting(_) => self.finish(reason),
+            State::Refused { .. } | State::Closing(_) | State::Closed => {}
+        }
+    }
+
+    fn closing(&mut self, reason: EndReason, abrupt: bool, now: Time) {
+        self.out.unreliable.clear();
+        let closing = Closing { reason, abrupt, started: now, first_sent: None, retry: None, hurry: false };
+        self.state = State::Closing(closing);
+    }
+
+    /// Ends the connection at once. The peer is not told.
+    pub fn abort(&mut self, reason: EndReason) {
+        self.finish(reason);
+    }
+
+    /// The peer broke the rules: it is told so, and nothing more is taken from it.
+    pub(super) fn violated(&mut self, violation: Violation, now: Time) {
+        let reason = match violation {
+            Violation::TooMuchData => EndReason::TooMuchData,
+            Violation::Protocol(words) => EndReason::ProtocolError(words.into()),
+        };
+        if matches!(self.state, State::Open { .. }) {
+            self.out.clear();
+            self.closing(reason, true, now);
+        }
+    }
+
+    pub(super) fn finish(&mut self, reason: EndReason) {
+        if matches!(self.state, State::Closed) {
+            return;
+        }
+        if let State::Greeting(handshake) = &self.state {
+            self.secret = handshake.secret().cloned();
+        }
+        self.state = State::Closed;
+        (self.answer, self.resuming, self.peer_close) = (None, None, None);
+        self.out.clear();
+        self.end = Some(reason.clone());
+        self.events.push_back(ConnectionEvent::Closed(reason));
+    }
+
+    /// What has happened, in order.
+    pub fn poll_event(&mut self) -> Option<ConnectionEvent> {
+        let event = self.events.pop_front()?;
+        match &event {
+            ConnectionEvent::Signal(signal) => self.inc.signal_taken(signal.len()),
+            _ => {}
+        }
+        Some(event)
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called next; after such a call always later than its
+    /// `now`. `None`: not before something else happens.
+    pub fn next_timeout(&self) -> Option<Time> {
+        let timeout = self.config.timeout;
+        match &self.state {
+            State::Greeting(handshake) if self.live.is_up(Path::Relay) => {
+                let deadline = handshake.heard + timeout;
+                Some(handshake.retry.at().map_or(deadline, |retry| retry.min(deadline)))
+            }
+            State::Greeting(handshake) => Some(handshake.heard + self.config.resume_timeout),
+            State::Answering(handshake) => Some(handshake.heard + 2 * timeout),
+            State::Asking(handshake) => Some(handshake.heard + timeout),
+            State::Refused { until, .. } => Some(*until),
+            State::Open { .. } => [
+                self.live.next_timeout(self.in_flight()),
+                self.ack.due,
+                self.resuming.as_ref().and_then(|resuming| resuming.retry.at()),
+                self.peer_close.as_ref().map(|close| close.until),
+            ]
+            .into_iter()
+            .flatten()
+            .min(),
+            State::Closing(closing) => {
+                let drain = (!closing.hurry).then_some(closing.started + DRAIN);
+                [Some(closing.deadline()), closing.retry, drain].into_iter().flatten().min()
+            }
+            State::Closed => None,
+        }
+    }
+
+    /// Whether frames wait for an acknowledgement, or for a grant, for each path.
+    fn in_flight(&self) -> [bool; 2] {
+        let mut in_flight = [self.out.in_flight(0), self.out.in_flight(1)];
+        if let Some(path) = self.live.active()
+            && self.out.is_blocked()
+        {
+            in_flight[path as usize] = true;
+        }
+        in_flight
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, now: Time) {
+        let timeout = self.config.timeout;
+        match &mut self.state {
+            State::Greeting(handshake) => {
+                let patience = if self.live.is_up(Path::Relay) { timeout } else { self.config.resume_timeout };
+                handshake.retry.advance(now);
+                if now >= handshake.heard + patience {
+                    self.finish(EndReason::TimedOut);
+                }
+            }
+            State::Answering(handshake) if now >= handshake.heard + 2 * timeout => self.finish(EndReason::TimedOut),
+            State::Asking(handshake) if now >= handshake.heard + timeout => self.finish(EndReason::TimedOut),
+            State::Refused { until, reason, .. } if now >= *until => {
+                let reason = reason.clone();
+                self.finish(reason);
+            }
+            State::Open { .. } => self.open_timeout(now),
+            State::Closing(closing) => {
+                closing.hurry |= now >= closing.started + DRAIN;
+                closing.retry = closing.retry.filter(|retry| now < *retry);
+                if now >= closing.deadline() {
+                    let reason = closing.reason.clone();
+                    self.finish(reason);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn open_timeout(&mut self, now: Time) {
+        if let Some(resuming) = &mut self.resuming {
+            resuming.retry.advance(now);
+        }
+        if self.ack.due.is_some_and(|due| now >= due) {
+            (self.ack.due, self.ack.now) = (None, true);
+        }
+        if self.peer_close.as_ref().is_some_and(|close| now >= close.until)
+            && let Some(close) = self.peer_close.take()
+        {
+            return self.finish(close.reason);
+        }
+        while let Some(verdict) = self.live.advance(self.in_flight(), now) {
+            match verdict {
+                Verdict::Dead => return self.finish(EndReason::TimedOut),
+                Verdict::Silent(path) => {
+                    self.lose(path);
+                    self.events.push_back(ConnectionEvent::PathSilent(path));
+                    self.paths_changed();
+                }
+            }
+        }
+    }
+
+    /// Whether it has ended. A last packet may still be waiting for [`poll_transmit`](Self::poll_transmit).
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
+    /// What to keep of a connection that has ended, so that a peer which comes back learns why. `None`: it has not
+    /// ended, or the peer never knew its secret.
+    pub fn tombstone(&self) -> Option<Tombstone> {
+        let secret = self.secret.as_ref()?;
+        Some(Tombstone { id: secret.id, key: secret.key.clone(), reason: self.end.clone()? })
+    }
+
+    /// Numbers about this connection.
+    pub fn stats(&self) -> ConnectionStats {
+        let path = self.live.active().filter(|_| self.announced.is_some());
+        ConnectionStats {
+            rtt: path.and_then(|path| self.live.rtt(path)),
+            path,
+            queued: self.out.queued(),
+            unconsumed: self.inc.unconsumed(),
+            messages_received: self.inc.messages,
+            resent: self.out.resent,
+            unreliable_dropped: self.out.unreliable.dropped + self.inc.unreliable_dropped(),
+            ..self.stats
+        }
+    }
+}
+
+impl Closing {
+    fn deadline(&self) -> Time {
+        let farewell = self.started + FAREWELL;
+        self.first_sent.map_or(farewell, |sent| farewell.min(sent + LINGER))
+    }
+}

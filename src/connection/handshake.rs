@@ -1,0 +1,232 @@
+//! First contact: SPAKE2 proves the password and gives both sides a secret that nobody else knows.
+//!
+//! The client repeats itself until it is answered; the host only answers, and answers a copy as it did the original.
+//! So a lost or doubled POST costs time and nothing else.
+
+use bytes::Bytes;
+use core::time::Duration;
+use sha2::{Digest, Sha256};
+use spake2::{Ed25519Group, Identity, Password, Spake2};
+
+use super::{
+    Credentials, Time,
+    keys::{Key, Random},
+};
+use crate::protocol::frame::contact::{self, ConnectionId, Hello, Limits};
+
+const CLIENT: &[u8] = b"bevy_uhst client";
+
+/// Repeats something until it is answered: after 250 ms, 500 ms, and then every second.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Retry {
+    /// When to send it again; `None`: it waits to be sent now.
+    at: Option<Time>,
+    delay: Duration,
+}
+
+impl Retry {
+    const FIRST: Duration = Duration::from_millis(250);
+    const LAST: Duration = Duration::from_secs(1);
+
+    pub(super) fn new() -> Self {
+        Self { at: None, delay: Self::FIRST }
+    }
+
+    pub(super) fn is_due(&self) -> bool {
+        self.at.is_none()
+    }
+
+    pub(super) fn at(&self) -> Option<Time> {
+        self.at
+    }
+
+    pub(super) fn sent(&mut self, now: Time) {
+        self.at = Some(now + self.delay);
+        self.delay = (self.delay * 2).min(Self::LAST);
+    }
+
+    pub(super) fn advance(&mut self, now: Time) {
+        if self.at.is_some_and(|at| now >= at) {
+            self.at = None;
+        }
+    }
+
+    /// The other side has it and thinks about it: from now on this is a heartbeat.
+    pub(super) fn slow_down(&mut self, now: Time, interval: Duration) {
+        self.delay = interval;
+        self.at = Some(now + interval);
+    }
+}
+
+fn password(credentials: &Credentials) -> Password {
+    Password::new(credentials.password.as_deref().unwrap_or_default().as_bytes())
+}
+
+fn transcript(hello: &[u8], challenge: &[u8]) -> [u8; 32] {
+    let len = (hello.len() as u64).to_be_bytes();
+    Sha256::new().chain_update(len).chain_update(hello).chain_update(challenge).finalize().into()
+}
+
+/// What a handshake leaves to the connection.
+#[derive(Clone, Debug)]
+pub(super) struct Secret {
+    pub(super) id: ConnectionId,
+    pub(super) key: Key,
+    pub(super) transcript: [u8; 32],
+}
+
+fn spake_message(message: Vec<u8>) -> [u8; 33] {
+    let mut bytes = [0; 33];
+    bytes.copy_from_slice(&message);
+    bytes
+}
+
+#[derive(Debug)]
+pub(super) struct ClientHandshake {
+    credentials: Credentials,
+    random: RandomSeed,
+    nonce: [u8; 16],
+    hello: Bytes,
+    proof: Option<(Secret, Bytes)>,
+    pub(super) retry: Retry,
+    /// When the host last answered.
+    pub(super) heard: Time,
+}
+
+/// A seed that no log shows.
+#[derive(Clone)]
+pub(super) struct RandomSeed(pub(super) [u8; 32]);
+
+impl core::fmt::Debug for RandomSeed {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("RandomSeed(…)")
+    }
+}
+
+impl ClientHandshake {
+    pub(super) fn new(credentials: Credentials, limits: Limits, metadata: Bytes, seed: [u8; 32], now: Time) -> Self {
+        let nonce = Random::new(&seed, b"nonce").array();
+        let mut handshake = Self {
+            credentials,
+            random: RandomSeed(seed),
+            nonce,
+            hello: Bytes::new(),
+            proof: None,
+            retry: Retry::new(),
+            heard: now,
+        };
+        let spake = spake_message(handshake.spake().1);
+        handshake.hello = Hello { nonce, spake, limits, metadata }.encode();
+        handshake
+    }
+
+    /// The same every time: it is needed again when the answer has come.
+    fn spake(&self) -> (Spake2<Ed25519Group>, Vec<u8>) {
+        Spake2::start_a_with_rng(
+            &password(&self.credentials),
+            &Identity::new(CLIENT),
+            &Identity::new(self.credentials.host_id.as_bytes()),
+            Random::new(&self.random.0, b"spake"),
+        )
+    }
+
+    /// Starts over on a new path, perhaps towards another connection of the same host.
+    pub(super) fn restart(&mut self, now: Time) {
+        self.proof = None;
+        self.retry = Retry::new();
+        self.heard = now;
+    }
+
+    /// What to send, and again until it is answered.
+    pub(super) fn packet(&self) -> Bytes {
+        self.proof.as_ref().map_or(&self.hello, |(_, proof)| proof).clone()
+    }
+
+    pub(super) fn secret(&self) -> Option<&Secret> {
+        self.proof.as_ref().map(|(secret, _)| secret)
+    }
+
+    /// Takes the host's challenge. `false`: it is not an answer to us.
+    pub(super) fn challenged(
+        &mut self,
+        packet: &Bytes,
+        nonce: &[u8; 16],
+        id: ConnectionId,
+        spake: &[u8; 33],
+        now: Time,
+    ) -> bool {
+        // The first challenge on a path counts: every other would be one more guess at our password.
+        if *nonce != self.nonce || self.proof.is_some() {
+            return false;
+        }
+        let Ok(secret) = self.spake().0.finish(spake) else { return false };
+        let secret = Secret { id, key: Key::new(&secret), transcript: transcript(&self.hello, packet) };
+        let proof = secret.key.seal(&secret.transcript, contact::proof(id));
+        self.proof = Some((secret, proof));
+        self.retry = Retry::new();
+        self.heard = now;
+        true
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct HostHandshake {
+    credentials: Credentials,
+    metadata: Bytes,
+    random: RandomSeed,
+    /// The hello that was answered, and the answer.
+    challenge: Option<(Bytes, Bytes)>,
+    pub(super) secret: Option<Secret>,
+    pub(super) client: Option<(Limits, Bytes)>,
+    /// The password was proven: what the client gets for every copy of its proof.
+    pub(super) answer: Option<Bytes>,
+    /// When the client last showed that it is there.
+    pub(super) heard: Time,
+}
+
+impl HostHandshake {
+    pub(super) fn new(credentials: Credentials, metadata: Bytes, seed: [u8; 32], now: Time) -> Self {
+        Self {
+            credentials,
+            metadata,
+            random: RandomSeed(seed),
+            challenge: None,
+            secret: None,
+            client: None,
+            answer: None,
+            heard: now,
+        }
+    }
+
+    /// The challenge to a hello. `None`: no answer, because it is another client's or broken.
+    pub(super) fn greeted(&mut self, packet: &Bytes, hello: &Hello) -> Option<Bytes> {
+        if let Some((known, challenge)) = &self.challenge {
+            return (known == packet).then(|| challenge.clone());
+        }
+        let mut random = Random::new(&self.random.0, b"host");
+        let (id, host_nonce) = (ConnectionId(random.array()), random.array());
+        let (spake, message) = Spake2::<Ed25519Group>::start_b_with_rng(
+            &password(&self.credentials),
+            &Identity::new(CLIENT),
+            &Identity::new(self.credentials.host_id.as_bytes()),
+            random,
+        );
+        let secret = spake.finish(&hello.spake).ok()?;
+        let challenge = contact::challenge(&hello.nonce, id, &host_nonce, &spake_message(message));
+        self.secret = Some(Secret { id, key: Key::new(&secret), transcript: transcript(packet, &challenge) });
+        self.client = Some((hello.limits, hello.metadata.clone()));
+        self.challenge = Some((packet.clone(), challenge.clone()));
+        Some(challenge)
+    }
+
+    /// Whether the client knows the password. `None`: the proof is for another connection.
+    pub(super) fn proves(&self, packet: &Bytes, id: ConnectionId) -> Option<bool> {
+        let secret = self.secret.as_ref().filter(|secret| secret.id == id)?;
+        Some(secret.key.opens(&secret.transcript, packet))
+    }
+
+    pub(super) fn welcome(&self, limits: Limits) -> Option<Bytes> {
+        let secret = self.secret.as_ref()?;
+        Some(secret.key.seal(&secret.transcript, contact::welcome(secret.id, limits, &self.metadata)))
+    }
+}

@@ -1,0 +1,194 @@
+//! Everything on its way out: the reliable streams under the receiver's grant, and the unreliable queue.
+
+use bytes::Bytes;
+
+use super::{
+    SendError,
+    cost::message_cost,
+    send::{FalseAck, SendStream},
+    unreliable::UnreliableQueue,
+};
+use crate::protocol::{
+    Channel, Payload,
+    frame::{Ack, PacketWriter, Stream},
+};
+
+/// One signal, in bytes: offers and answers are a few KiB.
+pub(super) const MAX_SIGNAL: usize = 64 << 10;
+/// All signals that wait to be sent or acknowledged. They stand outside the grant, so that a game which reads slowly
+/// does not keep its connection from finding a direct path.
+pub(super) const SIGNAL_BUFFER: usize = 256 << 10;
+
+const SIGNAL: usize = 2;
+
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    /// `Reliable`, `ReliableUnordered`, signals.
+    streams: [SendStream; 3],
+    pub(super) unreliable: UnreliableQueue,
+    send_buffer: usize,
+    max_message: usize,
+    /// The receiver's, absolute.
+    grant: u64,
+    /// What of it was used.
+    used: u64,
+    /// The grant at which the receiver was told that we wait for more.
+    told_blocked: Option<u64>,
+    unordered_first: bool,
+    pub(super) resent: u64,
+}
+
+impl Outgoing {
+    pub(super) fn max_message(&self) -> usize {
+        self.max_message
+    }
+
+    /// `max_message` and `grant`: what the receiver takes.
+    pub(super) fn new(send_buffer: usize, max_message: usize, grant: u64) -> Self {
+        Self {
+            streams: [
+                SendStream::new(Stream::Channel(Channel::Reliable)),
+                SendStream::new(Stream::Channel(Channel::ReliableUnordered)),
+                SendStream::new(Stream::Signal),
+            ],
+            unreliable: UnreliableQueue::default(),
+            send_buffer,
+            max_message,
+            grant,
+            used: 0,
+            told_blocked: None,
+            unordered_first: false,
+            resent: 0,
+        }
+    }
+
+    /// The cost of all messages that wait.
+    pub(super) fn queued(&self) -> usize {
+        self.streams[0].cost() + self.streams[1].cost() + self.unreliable.cost()
+    }
+
+    pub(super) fn send(&mut self, channel: Channel, payload: Payload) -> Result<(), SendError> {
+        let (size, limit) = (payload.len(), self.max_message);
+        if size > limit {
+            return Err(SendError::MessageTooLarge { size, limit });
+        }
+        let text = matches!(payload, Payload::Text(_));
+        let stream = match channel {
+            Channel::Reliable => 0,
+            Channel::ReliableUnordered => 1,
+            Channel::Unreliable | Channel::UnreliableSequenced => {
+                self.unreliable.push(channel, payload.into_bytes(), text);
+                return Ok(());
+            }
+        };
+        let queued = self.streams[0].cost() + self.streams[1].cost();
+        if queued + message_cost(size) > self.send_buffer {
+            return Err(SendError::QueueFull { size, queued, limit: self.send_buffer });
+        }
+        self.streams[stream].push(payload.into_bytes(), text);
+        Ok(())
+    }
+
+    pub(super) fn send_signal(&mut self, signal: Bytes) -> Result<(), SendError> {
+        let (size, queued) = (signal.len(), self.streams[SIGNAL].cost());
+        if size > MAX_SIGNAL {
+            return Err(SendError::MessageTooLarge { size, limit: MAX_SIGNAL });
+        }
+        if queued + message_cost(size) > SIGNAL_BUFFER {
+            return Err(SendError::QueueFull { size, queued, limit: SIGNAL_BUFFER });
+        }
+        self.streams[SIGNAL].push(signal, false);
+        Ok(())
+    }
+
+    /// The credit which the next fragment of a channel needs.
+    ///
+    /// A message begins only when the credit reaches for all of it and for what is left of the message that the other
+    /// channel has begun: otherwise two half messages could fill the receiver, and neither could ever be consumed.
+    fn may_send(&self, stream: usize) -> bool {
+        let Some((cost, whole)) = self.streams[stream].next_unsent() else { return false };
+        let credit = self.grant.saturating_sub(self.used);
+        let continues = self.streams[stream].begun() > 0;
+        if continues { cost <= credit } else { whole.saturating_add(self.streams[1 - stream].begun()) <= credit }
+    }
+
+    /// Whether a message waits for nothing but a larger grant.
+    pub(super) fn is_blocked(&self) -> bool {
+        (0..2).any(|stream| self.streams[stream].has_unsent() && !self.may_send(stream))
+    }
+
+    /// Whether reliable frames could be written now.
+    pub(super) fn sendable(&self) -> bool {
+        self.streams.iter().any(SendStream::has_lost)
+            || self.streams[SIGNAL].has_unsent()
+            || self.may_send(0)
+            || self.may_send(1)
+    }
+
+    /// About how many bytes wait to be written; at most `limit` matter.
+    pub(super) fn ready(&self, limit: usize) -> usize {
+        if self.streams.iter().any(SendStream::has_lost) {
+            return limit;
+        }
+        self.streams.iter().map(SendStream::unsent_cost).sum::<usize>() + self.unreliable.cost()
+    }
+
+    /// Whether every reliable frame was sent, and none is known to be lost.
+    pub(super) fn drained(&self) -> bool {
+        self.streams.iter().all(|stream| !stream.has_lost() && !stream.has_unsent())
+    }
+
+    /// How many fragments were sent on each stream.
+    pub(super) fn ends(&self) -> [u64; 3] {
+        [self.streams[0].sent(), self.streams[1].sent(), self.streams[2].sent()]
+    }
+
+    pub(super) fn in_flight(&self, lane: usize) -> bool {
+        self.streams.iter().any(|stream| stream.in_flight(lane))
+    }
+
+    /// Writes what fits, and tells whether anything was written.
+    pub(super) fn write_reliable(&mut self, writer: &mut PacketWriter, lane: usize) -> bool {
+        let before = writer.remaining();
+        for stream in [SIGNAL, 0, 1] {
+            self.resent += self.streams[stream].write_lost(writer, lane);
+        }
+        while self.streams[SIGNAL].has_unsent() && self.streams[SIGNAL].write_unsent(writer, lane) {}
+        // The two channels take turns at being first, so that neither starves.
+        self.unordered_first = !self.unordered_first;
+        for stream in if self.unordered_first { [1, 0] } else { [0, 1] } {
+            while self.may_send(stream) {
+                let cost = self.streams[stream].next_unsent().map_or(0, |(cost, _)| cost);
+                if !self.streams[stream].write_unsent(writer, lane) {
+                    break;
+                }
+                self.used += cost;
+            }
+        }
+        let wrote = writer.remaining() < before;
+        if self.is_blocked() && self.told_blocked != Some(self.grant) && writer.blocked() {
+            self.told_blocked = Some(self.grant);
+        }
+        wrote
+    }
+
+    /// Takes the state of the receiver.
+    pub(super) fn acked(&mut self, ack: &Ack<'_>) -> Result<(), FalseAck> {
+        self.grant = self.grant.max(ack.grant);
+        for (stream, state) in self.streams.iter_mut().zip(&ack.streams) {
+            stream.acked(state, ack.lanes)?;
+        }
+        Ok(())
+    }
+
+    /// Everything in flight on this lane is lost.
+    pub(super) fn lose(&mut self, lane: usize) {
+        self.streams.iter_mut().for_each(|stream| stream.lose(lane));
+    }
+
+    /// Forgets everything that waits.
+    pub(super) fn clear(&mut self) {
+        self.streams.iter_mut().for_each(SendStream::clear);
+        self.unreliable.clear();
+    }
+}

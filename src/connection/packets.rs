@@ -1,0 +1,252 @@
+//! Packets of an open connection, in and out.
+
+use bytes::Bytes;
+
+use super::{
+    Connection, Lane, Path, Time,
+    connection::{Closing, PeerClose, State},
+    incoming::compact_events,
+    receive::Violation,
+};
+use crate::protocol::frame::{Close, Frame, Frames, PacketWriter, Stream};
+
+use core::time::Duration;
+
+/// So much may be received without an acknowledgement.
+const ACK_BYTES: usize = 64 << 10;
+/// How often the end is said until it is confirmed.
+const CLOSE_RETRY: Duration = Duration::from_millis(250);
+/// So long we wait for what the peer sent before its end.
+const MISSING: Duration = Duration::from_secs(2);
+
+impl Connection {
+    /// Takes a packet that came over a lane. What comes from a stranger, too late or twice does no harm; a peer that
+    /// breaks the rules is [closed](super::ConnectionEvent::Closed).
+    pub fn receive(&mut self, lane: Lane, packet: Bytes, now: Time) {
+        self.stats.packets_received += 1;
+        self.stats.bytes_received += packet.len() as u64;
+        if packet.first() == Some(&0) {
+            if lane == Lane::Relay {
+                self.contact(&packet, now);
+            }
+            return;
+        }
+        match &mut self.state {
+            // Until the host has proven itself again, this may be a stranger who took its id.
+            State::Open { .. } | State::Closing(_) if lane == Lane::Relay && self.resuming.is_some() => {}
+            State::Open { handshake } => {
+                *handshake = None;
+                self.gate.settled();
+                self.frames(lane, &packet, now);
+            }
+            State::Closing(_) => self.frames(lane, &packet, now),
+            State::Closed => self.close_ack |= self.peer_close_again(&packet),
+            _ => {}
+        }
+    }
+
+    /// Our confirmation of the peer's end was lost.
+    fn peer_close_again(&self, packet: &Bytes) -> bool {
+        Frames::new(packet).is_ok_and(|mut frames| frames.any(|frame| matches!(frame, Ok(Frame::Close(_)))))
+    }
+
+    fn frames(&mut self, lane: Lane, packet: &Bytes, now: Time) {
+        let path = lane.path();
+        let frames = match Frames::new(packet) {
+            Ok(frames) => frames,
+            Err(_) => return self.violated(Violation::Protocol("a packet without a number"), now),
+        };
+        self.live.heard(path, now);
+        self.paths_changed();
+        if lane != Lane::DirectUnreliable {
+            let largest = &mut self.received[path as usize];
+            *largest = frames.number().max(*largest);
+        }
+        let known = self.events.len();
+        let mut must_ack = false;
+        for frame in frames {
+            let result = match frame {
+                Ok(Frame::Data(data)) => {
+                    if !matches!(self.state, State::Open { .. }) {
+                        continue;
+                    }
+                    must_ack |= match data.stream {
+                        Stream::Channel(channel) => channel.is_reliable(),
+                        Stream::Signal => true,
+                    };
+                    self.inc.receive(data, packet.len(), &mut self.events)
+                }
+                Ok(frame) => self.control(frame, path, now),
+                Err(_) => Err(Violation::Protocol("a frame that cannot be read")),
+            };
+            if let Err(violation) = result {
+                self.violated(violation, now);
+            }
+            if self.is_closed() {
+                break;
+            }
+        }
+        compact_events(&mut self.events, known, packet.len());
+        if must_ack {
+            self.ack.bytes += packet.len();
+            self.ack.now |= self.ack.bytes >= ACK_BYTES;
+            self.ack.due = self.ack.due.or(Some(now + super::ACK_DELAY));
+        }
+        self.check_peer_close();
+    }
+
+    fn control(&mut self, frame: Frame<'_>, path: Path, now: Time) -> Result<(), Violation> {
+        match frame {
+            Frame::Ack(ack) => {
+                if ack.lanes.iter().any(|largest| *largest >= self.next_packet) || self.out.acked(&ack).is_err() {
+                    return Err(Violation::Protocol("an acknowledgement of what was never sent"));
+                }
+            }
+            Frame::Ping(token) => self.live.ping_received(path, token, now),
+            Frame::Pong(token) => self.live.pong_received(path, token, now),
+            Frame::Close(Close { ends, reason }) => match &self.state {
+                State::Closing(closing) => {
+                    let reason = closing.reason.clone();
+                    self.close_ack = true;
+                    self.finish(reason);
+                }
+                _ => {
+                    let until = now + MISSING;
+                    self.peer_close.get_or_insert(PeerClose { ends, reason, until });
+                    // Tells the peer what is missing.
+                    self.ack.now = true;
+                }
+            },
+            Frame::CloseAck => {
+                if let State::Closing(Closing { reason, .. }) = &self.state {
+                    let reason = reason.clone();
+                    self.finish(reason);
+                }
+            }
+            Frame::Blocked => {
+                self.inc.peer_is_blocked();
+                self.ack.now |= self.inc.grant_is_news();
+            }
+            Frame::Data(_) => {}
+        }
+        Ok(())
+    }
+
+    /// The peer's end is ours when everything before it is here.
+    fn check_peer_close(&mut self) {
+        if let (State::Open { .. }, Some(close)) = (&self.state, &self.peer_close)
+            && self.inc.reached(&close.ends)
+        {
+            let reason = close.reason.clone();
+            self.close_ack = true;
+            self.finish(reason);
+        }
+    }
+
+    /// The next packet for a lane, of at most `limit` bytes, which must be at least
+    /// [`MIN_PACKET_LIMIT`](super::MIN_PACKET_LIMIT). `None`: nothing to send there now. To be called again until then,
+    /// after anything else was called; over the relay when no POST is on its way, so that more messages share one.
+    pub fn poll_transmit(&mut self, lane: Lane, limit: usize, now: Time) -> Option<Bytes> {
+        let packet = match lane {
+            Lane::Relay => self.contact_packet(now).or_else(|| self.packet(lane, limit, now)),
+            _ => self.packet(lane, limit, now),
+        }?;
+        self.stats.packets_sent += 1;
+        self.stats.bytes_sent += packet.len() as u64;
+        Some(packet)
+    }
+
+    fn contact_packet(&mut self, now: Time) -> Option<Bytes> {
+        if !self.live.is_up(Path::Relay) {
+            return None;
+        }
+        if let State::Greeting(handshake) = &mut self.state {
+            handshake.retry.is_due().then_some(())?;
+            handshake.retry.sent(now);
+            return Some(handshake.packet());
+        }
+        if let Some(resuming) = &mut self.resuming
+            && resuming.retry.is_due()
+        {
+            resuming.retry.sent(now);
+            return self.resumption();
+        }
+        self.answer.take()
+    }
+
+    fn packet(&mut self, lane: Lane, limit: usize, now: Time) -> Option<Bytes> {
+        let path = lane.path();
+        let open = matches!(self.state, State::Open { .. } | State::Closing(_));
+        if !self.live.is_up(path) || lane == Lane::Relay && self.resuming.is_some() || !(open || self.close_ack) {
+            return None;
+        }
+        let is_main = self.live.active() == Some(path);
+        if lane == Lane::DirectUnreliable {
+            if !is_main || self.out.unreliable.is_empty() {
+                return None;
+            }
+            let mut writer = PacketWriter::new(self.next_packet, limit, self.out.unreliable.cost() + 64);
+            self.out.unreliable.write(&mut writer, 0);
+            return self.finish_packet(writer);
+        }
+        let ready = if is_main { self.out.ready(limit) } else { 0 };
+        let mut writer = PacketWriter::new(self.next_packet, limit, ready + 64);
+        if self.close_ack && writer.close_ack() {
+            self.close_ack = false;
+        }
+        if !open {
+            return self.finish_packet(writer);
+        }
+        let pong = self.live.pong(path).filter(|token| writer.pong(*token));
+        if pong.is_some() {
+            self.live.pong_sent(path);
+        }
+        if self.live.ping_is_wanted(path) && writer.ping(self.live.next_token()) {
+            self.live.ping_sent(path, now);
+        }
+        if self.ack_belongs(is_main, pong.is_some(), now) {
+            let grant = self.inc.tell_grant();
+            if writer.ack(grant, self.received, self.inc.states()) {
+                (self.ack.now, self.ack.due, self.ack.bytes) = (false, None, 0);
+            }
+        }
+        if is_main {
+            if lane == Lane::Relay {
+                // Half of a packet at most, while reliable messages wait too.
+                self.out.unreliable.write(&mut writer, limit / 2);
+            }
+            if self.out.write_reliable(&mut writer, path as usize) {
+                self.live.flew(path, now);
+            }
+            if lane == Lane::Relay {
+                self.out.unreliable.write(&mut writer, 0);
+            }
+            self.write_close(&mut writer, now);
+        }
+        self.finish_packet(writer)
+    }
+
+    /// An acknowledgement travels with every pong, with anything else when one is due soon, and alone when it is due.
+    fn ack_belongs(&self, is_main: bool, with_pong: bool, now: Time) -> bool {
+        let due = self.ack.now || self.ack.due.is_some_and(|due| now >= due);
+        with_pong || is_main && (due || self.ack.due.is_some() && self.out.sendable())
+    }
+
+    fn write_close(&mut self, writer: &mut PacketWriter, now: Time) {
+        let State::Closing(closing) = &mut self.state else { return };
+        if closing.retry.is_some() || !(closing.hurry || self.out.drained()) {
+            return;
+        }
+        let ends = if closing.abrupt { [0; 3] } else { self.out.ends() };
+        if writer.close(&Close { ends, reason: closing.reason.clone() }) {
+            closing.retry = Some(now + CLOSE_RETRY);
+            closing.first_sent = closing.first_sent.or(Some(now));
+        }
+    }
+
+    fn finish_packet(&mut self, writer: PacketWriter) -> Option<Bytes> {
+        let packet = writer.finish()?;
+        self.next_packet += 1;
+        Some(packet)
+    }
+}

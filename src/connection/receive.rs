@@ -1,0 +1,192 @@
+//! Reliable streams as they arrive: out of order, twice, in fragments.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::{Bytes, BytesMut};
+
+use super::ranges::{Insert, Ranges};
+use crate::protocol::frame::Data;
+
+/// What a peer must not do. It ends the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Violation {
+    TooMuchData,
+    Protocol(&'static str),
+}
+
+/// A message with all of its bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Whole {
+    pub(super) text: bool,
+    pub(super) payload: Bytes,
+    pub(super) fragments: usize,
+}
+
+/// Consecutive fragments on their way to a message.
+#[derive(Debug, Default)]
+pub(super) struct Parts {
+    pieces: Vec<Bytes>,
+    size: usize,
+    text: bool,
+}
+
+impl Parts {
+    pub(super) fn push(&mut self, data: Data, max_message: usize) -> Result<Option<Whole>, Violation> {
+        if data.first != self.pieces.is_empty() {
+            return Err(Violation::Protocol("fragments of two messages in one"));
+        }
+        self.size += data.payload.len();
+        if self.size > max_message {
+            return Err(Violation::TooMuchData);
+        }
+        if data.first && data.last {
+            self.size = 0;
+            return Ok(Some(Whole { text: data.text, payload: data.payload, fragments: 1 }));
+        }
+        self.text = if data.first { data.text } else { self.text };
+        self.pieces.push(data.payload);
+        if !data.last {
+            return Ok(None);
+        }
+        let mut payload = BytesMut::with_capacity(self.size);
+        self.pieces.iter().for_each(|piece| payload.extend_from_slice(piece));
+        let fragments = self.pieces.len();
+        self.pieces.clear();
+        self.size = 0;
+        Ok(Some(Whole { text: self.text, payload: payload.freeze(), fragments }))
+    }
+}
+
+/// One reliable stream.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    ranges: Ranges,
+    order: Order,
+    max_message: usize,
+    /// Numbers behind `next` that a peer within its grant cannot reach.
+    window: u64,
+}
+
+#[derive(Debug)]
+enum Order {
+    /// Fragments from `next` on, and the message which those before it have begun.
+    Ordered { held: VecDeque<Option<Data>>, parts: Parts },
+    /// Fragments of messages that are not complete.
+    Unordered { held: BTreeMap<u64, Data> },
+}
+
+impl Receiver {
+    pub(super) fn new(ordered: bool, max_message: usize, window: usize) -> Self {
+        let order = if ordered {
+            Order::Ordered { held: VecDeque::new(), parts: Parts::default() }
+        } else {
+            Order::Unordered { held: BTreeMap::new() }
+        };
+        Self { ranges: Ranges::default(), order, max_message, window: window as u64 }
+    }
+
+    /// For an acknowledgement.
+    pub(super) fn state(&self) -> (u64, &[(u64, u64)]) {
+        (self.ranges.next(), self.ranges.above())
+    }
+
+    /// Every number below was received.
+    pub(super) fn next(&self) -> u64 {
+        self.ranges.next()
+    }
+
+    /// Whether a fragment would be taken, and is not a copy of an earlier one.
+    pub(super) fn is_new(&self, number: u64) -> bool {
+        !self.ranges.contains(number)
+    }
+
+    /// Takes a fragment and delivers what it completes. `false`: not taken, it must be sent again.
+    pub(super) fn receive(
+        &mut self,
+        data: Data,
+        compact: impl Fn(Bytes) -> Bytes,
+        mut deliver: impl FnMut(Whole) -> Result<(), Violation>,
+    ) -> Result<bool, Violation> {
+        let (number, next) = (data.number, self.ranges.next());
+        if number.saturating_sub(next) >= self.window {
+            return Err(Violation::TooMuchData);
+        }
+        match self.ranges.insert(number) {
+            Insert::New => {}
+            Insert::Seen => return Ok(true),
+            Insert::Full => return Ok(false),
+        }
+        match &mut self.order {
+            Order::Ordered { held, parts } if number == next => {
+                held.pop_front();
+                let compacted = if data.last { data } else { held_copy(data, compact) };
+                if let Some(whole) = parts.push(compacted, self.max_message)? {
+                    deliver(whole)?;
+                }
+                while let Some(Some(_)) = held.front() {
+                    if let Some(Some(data)) = held.pop_front()
+                        && let Some(whole) = parts.push(data, self.max_message)?
+                    {
+                        deliver(whole)?;
+                    }
+                }
+            }
+            Order::Ordered { held, .. } => {
+                let index = (number - next) as usize;
+                if held.len() <= index {
+                    held.resize(index + 1, None);
+                }
+                held[index] = Some(held_copy(data, compact));
+            }
+            Order::Unordered { .. } if data.first && data.last => {
+                if data.payload.len() > self.max_message {
+                    return Err(Violation::TooMuchData);
+                }
+                deliver(Whole { text: data.text, payload: data.payload, fragments: 1 })?;
+            }
+            Order::Unordered { held } => {
+                held.insert(number, held_copy(data, compact));
+                if let Some(whole) = complete(held, number, self.max_message)? {
+                    deliver(whole)?;
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The message around this fragment, if all of it is held.
+fn complete(held: &mut BTreeMap<u64, Data>, number: u64, max_message: usize) -> Result<Option<Whole>, Violation> {
+    let Some(here) = held.get(&number) else { return Ok(None) };
+    // Most fragments have an open end: only one that closes the last gap makes the walk worth it.
+    let open = |number: Option<u64>| number.is_none_or(|number| !held.contains_key(&number));
+    if !here.last && open(number.checked_add(1)) || !here.first && open(number.checked_sub(1)) {
+        return Ok(None);
+    }
+    let (mut first, mut last) = (number, number);
+    while !held.get(&first).is_some_and(|data| data.first) {
+        match first.checked_sub(1) {
+            Some(before) if held.contains_key(&before) => first = before,
+            _ => return Ok(None),
+        }
+    }
+    while !held.get(&last).is_some_and(|data| data.last) {
+        last += 1;
+        if !held.contains_key(&last) {
+            return Ok(None);
+        }
+    }
+    let mut parts = Parts::default();
+    let mut whole = None;
+    for number in first..=last {
+        if let Some(data) = held.remove(&number) {
+            whole = parts.push(data, max_message)?;
+        }
+    }
+    Ok(whole)
+}
+
+fn held_copy(mut data: Data, compact: impl Fn(Bytes) -> Bytes) -> Data {
+    data.payload = compact(data.payload);
+    data
+}

@@ -1,0 +1,128 @@
+//! Coming back on another route: both sides prove, with the secret from the beginning, that they are who they were.
+
+use bytes::{Bytes, BytesMut};
+
+use super::{
+    ResumeError,
+    handshake::Retry,
+    keys::{Key, Random},
+};
+use crate::protocol::{
+    EndReason,
+    frame::{
+        Ack,
+        contact::{self, ConnectionId, Message},
+    },
+};
+
+/// The client's side, while it asks.
+#[derive(Debug)]
+pub(super) struct Resuming {
+    pub(super) counter: u64,
+    pub(super) nonce: [u8; 16],
+    pub(super) retry: Retry,
+}
+
+impl Resuming {
+    pub(super) fn new(counter: u64) -> Self {
+        Self { counter, nonce: [0; 16], retry: Retry::new() }
+    }
+}
+
+/// The host's side: what makes a resumption fresh.
+pub(super) struct Gate {
+    random: Random,
+    /// The nonce that the next resumption must carry.
+    nonce: [u8; 16],
+    /// The largest counter seen.
+    counter: u64,
+    /// The counter of the last one taken.
+    taken: u64,
+    /// Its nonce: a copy of it is answered again until the client shows that it has the answer.
+    copy: Option<[u8; 16]>,
+}
+
+impl core::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Gate").field("counter", &self.counter).finish_non_exhaustive()
+    }
+}
+
+impl Gate {
+    pub(super) fn new(seed: &[u8; 32]) -> Self {
+        let mut random = Random::new(seed, b"resume");
+        let nonce = random.array();
+        Self { random, nonce, counter: 0, taken: 0, copy: None }
+    }
+
+    /// Whether this packet resumes the connection; its counter and the state of the client's receiver.
+    pub(super) fn check<'a>(
+        &mut self,
+        packet: &'a Bytes,
+        expected: ConnectionId,
+        key: &Key,
+    ) -> Result<(u64, Ack<'a>), ResumeError> {
+        let Ok(Message::Resume { id, counter, nonce, ack }) = Message::read(packet) else {
+            return Err(ResumeError::Malformed);
+        };
+        if id != expected {
+            return Err(ResumeError::Malformed);
+        }
+        if !key.opens(&[], packet) {
+            return Err(ResumeError::Forged);
+        }
+        if counter == self.taken && self.copy == Some(nonce) {
+            return Ok((counter, ack));
+        }
+        // A copy that never reached us before has a right mac as well. Only what answers our nonce is of now.
+        if counter < self.counter || counter <= self.taken {
+            return Err(ResumeError::Replayed);
+        }
+        self.counter = counter;
+        if nonce != self.nonce {
+            return Err(ResumeError::Challenge(key.seal(&[], contact::again(id, counter, &self.nonce))));
+        }
+        (self.taken, self.copy) = (counter, Some(nonce));
+        self.nonce = self.random.array();
+        Ok((counter, ack))
+    }
+
+    /// The client has our answer: copies of its resumption are refused from now on.
+    pub(super) fn settled(&mut self) {
+        self.copy = None;
+    }
+}
+
+/// What a side keeps of a connection that has ended, to tell a peer that comes back late.
+#[derive(Clone, Debug)]
+pub struct Tombstone {
+    pub(super) id: ConnectionId,
+    pub(super) key: Key,
+    pub(super) reason: EndReason,
+}
+
+impl Tombstone {
+    /// Which connection this was.
+    pub fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// Why it ended.
+    pub fn reason(&self) -> &EndReason {
+        &self.reason
+    }
+
+    /// The answer to a resumption of this connection, to be sent back to where it came from. `None`: the packet is
+    /// something else, or not from the client of this connection.
+    pub fn answer(&self, packet: &Bytes) -> Option<Bytes> {
+        let Ok(Message::Resume { id, counter, .. }) = Message::read(packet) else { return None };
+        let known = id == self.id && self.key.opens(&[], packet);
+        known.then(|| self.key.seal(&[], contact::gone(id, counter, &self.reason)))
+    }
+}
+
+/// Appends the state of a receiver to a packet which carries one.
+pub(super) fn with_state(mut packet: BytesMut, put: impl FnOnce(&mut BytesMut), key: &Key) -> Bytes {
+    put(&mut packet);
+    key.seal(&[], packet)
+}

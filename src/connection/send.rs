@@ -1,0 +1,251 @@
+//! What is on its way out on one reliable stream: queued, in flight, lost.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::{
+    cost::{OVERHEAD, fragment_cost},
+    ranges::Ranges,
+};
+use crate::protocol::frame::{Data, FRAGMENT, PacketWriter, Stream, StreamAck};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Unsent,
+    /// Last sent in the packet of this number.
+    Flying(u64),
+    /// Waits in `lost`.
+    Lost,
+    Acked,
+}
+
+#[derive(Debug)]
+struct Slot {
+    payload: Bytes,
+    state: State,
+    /// The cost of this fragment and of those of its message behind it.
+    rest: u32,
+    first: bool,
+    last: bool,
+    text: bool,
+}
+
+/// Consecutive fragments in one packet.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    packet: u64,
+    first: u64,
+    count: u64,
+}
+
+/// One reliable stream. Every slot has the number `base` + its index, so that finding one is arithmetic.
+#[derive(Debug)]
+pub(super) struct SendStream {
+    stream: Stream,
+    base: u64,
+    slots: VecDeque<Slot>,
+    /// The first number that was never sent.
+    unsent: u64,
+    lost: VecDeque<u64>,
+    acked: Ranges,
+    /// What each lane carried, in the order of its packets.
+    flights: [VecDeque<Run>; 2],
+    cost: usize,
+    unsent_cost: usize,
+}
+
+/// An acknowledgement of something that was never sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct FalseAck;
+
+impl SendStream {
+    pub(super) fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            base: 0,
+            slots: VecDeque::new(),
+            unsent: 0,
+            lost: VecDeque::new(),
+            acked: Ranges::default(),
+            flights: [VecDeque::new(), VecDeque::new()],
+            cost: 0,
+            unsent_cost: 0,
+        }
+    }
+
+    /// The cost of what is queued or not acknowledged.
+    pub(super) fn cost(&self) -> usize {
+        self.cost
+    }
+
+    /// The cost of what was never sent.
+    pub(super) fn unsent_cost(&self) -> usize {
+        self.unsent_cost
+    }
+
+    /// How many fragments were sent at least once.
+    pub(super) fn sent(&self) -> u64 {
+        self.unsent
+    }
+
+    pub(super) fn has_lost(&self) -> bool {
+        !self.lost.is_empty()
+    }
+
+    pub(super) fn has_unsent(&self) -> bool {
+        self.unsent < self.base + self.slots.len() as u64
+    }
+
+    pub(super) fn in_flight(&self, lane: usize) -> bool {
+        !self.flights[lane].is_empty()
+    }
+
+    pub(super) fn push(&mut self, payload: Bytes, text: bool) {
+        let size = payload.len();
+        let mut start = 0;
+        loop {
+            let end = size.min(start + FRAGMENT);
+            let fragments = (size - end).div_ceil(FRAGMENT);
+            let rest = fragment_cost(end - start) + (size - end) + fragments * OVERHEAD;
+            self.slots.push_back(Slot {
+                payload: payload.slice(start..end),
+                state: State::Unsent,
+                rest: u32::try_from(rest).unwrap_or(u32::MAX),
+                first: start == 0,
+                last: end == size,
+                text,
+            });
+            self.cost += fragment_cost(end - start);
+            self.unsent_cost += fragment_cost(end - start);
+            start = end;
+            if end == size {
+                return;
+            }
+        }
+    }
+
+    fn slot(&mut self, number: u64) -> Option<&mut Slot> {
+        let index = usize::try_from(number.checked_sub(self.base)?).ok()?;
+        self.slots.get_mut(index)
+    }
+
+    /// The credit that must be left for messages of this stream which have begun.
+    pub(super) fn begun(&self) -> u64 {
+        match self.slots.get((self.unsent - self.base) as usize) {
+            Some(slot) if !slot.first => u64::from(slot.rest),
+            _ => 0,
+        }
+    }
+
+    /// The cost of the next fragment that was never sent, and of its whole message if it is the first.
+    pub(super) fn next_unsent(&self) -> Option<(u64, u64)> {
+        let slot = self.slots.get((self.unsent - self.base) as usize)?;
+        let cost = fragment_cost(slot.payload.len()) as u64;
+        Some((cost, if slot.first { u64::from(slot.rest) } else { cost }))
+    }
+
+    fn write(&mut self, number: u64, writer: &mut PacketWriter, lane: usize) -> bool {
+        let (stream, packet) = (self.stream, writer.number());
+        let Some(slot) = self.slot(number) else { return true };
+        let data =
+            Data { stream, number, first: slot.first, last: slot.last, text: slot.text, payload: slot.payload.clone() };
+        if !writer.data(&data) {
+            return false;
+        }
+        slot.state = State::Flying(packet);
+        match self.flights[lane].back_mut() {
+            Some(run) if run.packet == packet && run.first + run.count == number => run.count += 1,
+            _ => self.flights[lane].push_back(Run { packet, first: number, count: 1 }),
+        }
+        true
+    }
+
+    /// Writes the next fragment that was never sent. `false`: it does not fit.
+    pub(super) fn write_unsent(&mut self, writer: &mut PacketWriter, lane: usize) -> bool {
+        let Some((cost, _)) = self.next_unsent() else { return false };
+        let written = self.write(self.unsent, writer, lane);
+        if written {
+            self.unsent += 1;
+            self.unsent_cost -= cost as usize;
+        }
+        written
+    }
+
+    /// Writes lost fragments again, as many as fit, and tells how many.
+    pub(super) fn write_lost(&mut self, writer: &mut PacketWriter, lane: usize) -> u64 {
+        let mut count = 0;
+        while let Some(number) = self.lost.front().copied() {
+            if self.slot(number).is_some_and(|slot| slot.state == State::Lost) {
+                if !self.write(number, writer, lane) {
+                    break;
+                }
+                count += 1;
+            }
+            self.lost.pop_front();
+        }
+        count
+    }
+
+    /// Takes the state of the receiver. `lanes`: the largest packet number received on each.
+    pub(super) fn acked(&mut self, ack: &StreamAck<'_>, lanes: [u64; 2]) -> Result<(), FalseAck> {
+        if ack.next > self.unsent {
+            return Err(FalseAck);
+        }
+        while self.base < ack.next {
+            let Some(slot) = self.slots.pop_front() else { return Err(FalseAck) };
+            self.cost -= fragment_cost(slot.payload.len());
+            self.base += 1;
+        }
+        self.acked.advance(self.base);
+        for (start, end) in ack.ranges() {
+            if end > self.unsent {
+                return Err(FalseAck);
+            }
+            let Self { acked, slots, base, cost, .. } = self;
+            acked.insert_range(start, end, |start, end| {
+                for number in start..end {
+                    // The slot stays until all before it are done; its payload need not.
+                    let slot = &mut slots[(number - *base) as usize];
+                    *cost -= slot.payload.len();
+                    slot.payload = Bytes::new();
+                    slot.state = State::Acked;
+                }
+            });
+        }
+        for (lane, largest) in lanes.into_iter().enumerate() {
+            // A lane keeps its order: what it carried before a packet that arrived, arrived too or is lost.
+            while self.flights[lane].front().is_some_and(|run| run.packet <= largest) {
+                self.land(lane);
+            }
+            while self.flights[lane].front().is_some_and(|run| run.first + run.count <= self.base) {
+                self.flights[lane].pop_front();
+            }
+        }
+        Ok(())
+    }
+
+    fn land(&mut self, lane: usize) {
+        let Some(run) = self.flights[lane].pop_front() else { return };
+        for number in run.first.max(self.base)..run.first + run.count {
+            if let Some(slot) = self.slot(number)
+                && slot.state == State::Flying(run.packet)
+            {
+                slot.state = State::Lost;
+                self.lost.push_back(number);
+            }
+        }
+    }
+
+    /// Everything in flight on this lane is lost.
+    pub(super) fn lose(&mut self, lane: usize) {
+        while !self.flights[lane].is_empty() {
+            self.land(lane);
+        }
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        *self = Self { base: self.unsent, unsent: self.unsent, ..Self::new(self.stream) };
+    }
+}

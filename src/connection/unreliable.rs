@@ -1,0 +1,263 @@
+//! Unreliable messages, out and in.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use super::{
+    cost::fragment_cost,
+    receive::{Parts, Whole},
+};
+use crate::protocol::{
+    Channel,
+    frame::{Data, FRAGMENT, PacketWriter, Stream},
+};
+
+/// What waits for a slow path: about what a relay carries in a second. More would only arrive late.
+const QUEUE: usize = 256 << 10;
+/// Numbers behind the newest which are still told apart. What is older is too late.
+const WINDOW: u64 = 2048;
+/// Fragments that wait for the rest of their message.
+const MAX_HELD: usize = 4096;
+
+#[derive(Debug)]
+struct Waiting {
+    channel: Channel,
+    payload: Bytes,
+    text: bool,
+    offset: usize,
+}
+
+/// Messages of both unreliable channels, the oldest first. The oldest are dropped when there are too many.
+#[derive(Debug, Default)]
+pub(super) struct UnreliableQueue {
+    messages: VecDeque<Waiting>,
+    cost: usize,
+    numbers: [u64; 2],
+    pub(super) dropped: u64,
+}
+
+impl UnreliableQueue {
+    pub(super) fn cost(&self) -> usize {
+        self.cost
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    pub(super) fn push(&mut self, channel: Channel, payload: Bytes, text: bool) {
+        self.cost += fragment_cost(payload.len());
+        self.messages.push_back(Waiting { channel, payload, text, offset: 0 });
+        while self.cost > QUEUE && self.messages.len() > 1 {
+            self.pop();
+            self.dropped += 1;
+        }
+    }
+
+    fn pop(&mut self) {
+        if let Some(message) = self.messages.pop_front() {
+            self.cost -= fragment_cost(message.payload.len());
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.dropped += self.messages.len() as u64;
+        self.messages.clear();
+        self.cost = 0;
+    }
+
+    /// Writes what fits while more than `reserve` bytes of the packet are left.
+    pub(super) fn write(&mut self, writer: &mut PacketWriter, reserve: usize) {
+        while let Some(message) = self.messages.front_mut() {
+            if writer.remaining() <= reserve {
+                return;
+            }
+            let end = message.payload.len().min(message.offset + FRAGMENT);
+            let number = &mut self.numbers[usize::from(message.channel == Channel::UnreliableSequenced)];
+            let data = Data {
+                stream: Stream::Channel(message.channel),
+                number: *number,
+                first: message.offset == 0,
+                last: end == message.payload.len(),
+                text: message.text,
+                payload: message.payload.slice(message.offset..end),
+            };
+            if !writer.data(&data) {
+                return;
+            }
+            *number += 1;
+            message.offset = end;
+            if data.last {
+                self.pop();
+            }
+        }
+    }
+}
+
+/// Receives one unreliable channel: every message at most once, in bounded memory.
+#[derive(Debug)]
+pub(super) struct UnreliableReceiver {
+    sequenced: bool,
+    /// Numbers below were seen or are too old, except for those marked as open in `seen`.
+    end: u64,
+    seen: [u64; WINDOW as usize / 64],
+    held: BTreeMap<u64, Data>,
+    held_cost: usize,
+    limit: usize,
+    pub(super) dropped: u64,
+}
+
+impl UnreliableReceiver {
+    pub(super) fn new(sequenced: bool, max_message: usize) -> Self {
+        Self {
+            sequenced,
+            end: 0,
+            seen: [0; WINDOW as usize / 64],
+            held: BTreeMap::new(),
+            held_cost: 0,
+            limit: super::cost::message_cost(max_message).max(QUEUE),
+            dropped: 0,
+        }
+    }
+
+    fn mark(&mut self, number: u64) -> bool {
+        let bit = |number: u64| ((number % WINDOW / 64) as usize, 1_u64 << (number % 64));
+        if number >= self.end {
+            if number - self.end >= WINDOW {
+                self.seen = [0; WINDOW as usize / 64];
+            } else {
+                for skipped in self.end..number {
+                    let (word, bit) = bit(skipped);
+                    self.seen[word] &= !bit;
+                }
+            }
+            self.end = number + 1;
+        } else {
+            let (word, bit) = bit(number);
+            if self.end - number > WINDOW || self.seen[word] & bit != 0 {
+                return false;
+            }
+        }
+        let (word, bit) = bit(number);
+        self.seen[word] |= bit;
+        true
+    }
+
+    /// Takes a fragment, and gives the message which it completes.
+    pub(super) fn receive(&mut self, data: Data, compact: impl Fn(Bytes) -> Bytes) -> Option<Whole> {
+        let late = data.number + 1 < self.end;
+        if !self.mark(data.number) || (self.sequenced && late) {
+            return None;
+        }
+        if data.first && data.last {
+            self.forget_older();
+            return Some(Whole { text: data.text, payload: data.payload, fragments: 1 });
+        }
+        let number = data.number;
+        self.held_cost += fragment_cost(data.payload.len());
+        self.held.insert(number, Data { payload: compact(data.payload), ..data });
+        let whole = self.complete(number);
+        while self.held_cost > self.limit || self.held.len() > MAX_HELD {
+            let Some((_, oldest)) = self.held.pop_first() else { break };
+            self.held_cost -= fragment_cost(oldest.payload.len());
+            self.dropped += u64::from(oldest.last);
+        }
+        whole
+    }
+
+    /// A newer sequenced message makes the fragments of older ones useless.
+    fn forget_older(&mut self) {
+        if self.sequenced && !self.held.is_empty() {
+            self.held.clear();
+            self.held_cost = 0;
+        }
+    }
+
+    fn complete(&mut self, number: u64) -> Option<Whole> {
+        let around = |number: u64| self.held.get(&number);
+        let here = around(number)?;
+        // Most fragments have an open end: only one that closes the last gap makes the walk worth it.
+        if !here.last && number.checked_add(1).and_then(around).is_none()
+            || !here.first && number.checked_sub(1).and_then(around).is_none()
+        {
+            return None;
+        }
+        let mut first = number;
+        while !around(first)?.first {
+            first = first.checked_sub(1)?;
+        }
+        let mut last = number;
+        while !around(last)?.last {
+            last += 1;
+            if around(last)?.first {
+                return None;
+            }
+        }
+        let mut parts = Parts::default();
+        let mut whole = None;
+        for number in first..=last {
+            let data = self.held.remove(&number)?;
+            self.held_cost -= fragment_cost(data.payload.len());
+            whole = parts.push(data, usize::MAX).ok()?;
+        }
+        self.forget_older();
+        whole
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(number: u64, first: bool, last: bool, payload: &'static [u8]) -> Data {
+        let stream = Stream::Channel(Channel::Unreliable);
+        Data { stream, number, first, last, text: false, payload: Bytes::from_static(payload) }
+    }
+
+    fn take(receiver: &mut UnreliableReceiver, data: Data) -> Option<Bytes> {
+        receiver.receive(data, |bytes| bytes).map(|whole| whole.payload)
+    }
+
+    #[test]
+    fn a_copy_is_dropped_and_what_is_late_but_new_is_not() {
+        let mut receiver = UnreliableReceiver::new(false, 1024);
+        assert!(take(&mut receiver, data(5, true, true, b"5")).is_some());
+        assert!(take(&mut receiver, data(5, true, true, b"5")).is_none());
+        assert!(take(&mut receiver, data(3, true, true, b"3")).is_some());
+        assert!(take(&mut receiver, data(3, true, true, b"3")).is_none());
+        assert!(take(&mut receiver, data(5 + WINDOW, true, true, b"new")).is_some());
+        assert!(take(&mut receiver, data(4, true, true, b"too old")).is_none());
+    }
+
+    #[test]
+    fn sequenced_messages_never_go_back() {
+        let mut receiver = UnreliableReceiver::new(true, 1024);
+        assert!(take(&mut receiver, data(0, true, false, b"a")).is_none());
+        assert!(take(&mut receiver, data(2, true, true, b"new")).is_some());
+        assert!(take(&mut receiver, data(1, false, true, b"b")).is_none());
+    }
+
+    #[test]
+    fn fragments_meet_in_any_order_and_halves_are_forgotten() {
+        let mut receiver = UnreliableReceiver::new(false, 1024);
+        assert!(take(&mut receiver, data(2, false, true, b"c")).is_none());
+        assert!(take(&mut receiver, data(0, true, false, b"a")).is_none());
+        assert_eq!(take(&mut receiver, data(1, false, false, b"b")), Some(Bytes::from_static(b"abc")));
+        for half in 0..100_000 {
+            assert!(take(&mut receiver, data(10 + 2 * half, true, false, &[0; 1000])).is_none());
+            assert!(receiver.held_cost <= receiver.limit && receiver.held.len() <= MAX_HELD);
+        }
+    }
+
+    #[test]
+    fn the_oldest_make_room_for_the_newest() {
+        let mut queue = UnreliableQueue::default();
+        for number in 0..1000_u64 {
+            queue.push(Channel::Unreliable, Bytes::from(vec![number as u8; 1000]), false);
+            assert!(queue.cost() <= QUEUE);
+        }
+        assert_eq!(queue.dropped + queue.messages.len() as u64, 1000);
+        assert_eq!(queue.messages.back().map(|message| message.payload[0]), Some((999 % 256) as u8));
+    }
+}

@@ -1,0 +1,54 @@
+//! How long to wait before trying again: longer each time, and never in step with others.
+
+use std::time::Duration;
+
+/// Delays that double from `first` to `most`, each shortened by up to half at random, so that the clients of a relay
+/// that comes back do not all knock at once.
+#[derive(Clone, Debug)]
+pub(crate) struct Backoff {
+    first: Duration,
+    most: Duration,
+    next: Duration,
+}
+
+impl Backoff {
+    /// For a relay: quick at first, since most breaks are short, and never so slow that a player would notice that it
+    /// is back before we do.
+    pub fn relay() -> Self {
+        Self::new(Duration::from_millis(50), Duration::from_secs(1))
+    }
+
+    /// Any other pace.
+    pub fn new(first: Duration, most: Duration) -> Self {
+        Backoff { first, most, next: first }
+    }
+
+    /// How long to wait now.
+    pub fn next(&mut self) -> Duration {
+        let full = self.next;
+        self.next = (full * 2).min(self.most);
+        let random = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
+        full.mul_f64(0.5 + random / 2.0)
+    }
+
+    /// It worked: start over next time.
+    pub fn reset(&mut self) {
+        self.next = self.first;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_grow_to_their_bound_and_start_over() {
+        let mut backoff = Backoff::relay();
+        for full in [50, 100, 200, 400, 800, 1000, 1000].map(Duration::from_millis) {
+            let delay = backoff.next();
+            assert!(delay >= full / 2 && delay <= full, "{delay:?} of {full:?}");
+        }
+        backoff.reset();
+        assert!(backoff.next() <= Duration::from_millis(50));
+    }
+}

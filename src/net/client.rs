@@ -1,0 +1,280 @@
+//! The task of a client: finds its host through the relay, keeps the event stream open, and feeds the task of its one
+//! peer.
+
+use std::time::Duration;
+
+use n0_future::{
+    boxed::BoxFuture,
+    task,
+    time::{sleep, timeout},
+};
+use tokio::sync::mpsc;
+
+use super::{
+    backoff::Backoff,
+    contract::{ClientOptions, Event, EventKind, PeerKey, SessionCommand, SessionKey},
+    directory,
+    events::{EventStream, StreamItem},
+    peer::{NativePeer, Outcome, PeerContext, PeerInput, PeerOutput, Role, Route},
+    plain::PlainPeer,
+    relay_choice::Relay,
+    relay_client::{Access, Joined, RelayClient},
+    relay_error::RelayError,
+    report::{Nonsense, Reports},
+};
+use crate::{
+    connection::{Connection, Credentials, Time, random_seed},
+    protocol::{Body, EndReason, JoinLink, StreamEvent},
+};
+
+/// Old relays send the head of a good answer seconds late, but a refusal at once: after this silence we are listening.
+pub(super) const LATE: Duration = Duration::from_millis(250);
+/// Inputs that may wait for the task of a peer, which never waits for anything but inputs.
+pub(super) const INPUTS: usize = 1024;
+/// On a client the host is the one peer.
+const HOST: PeerKey = PeerKey(0);
+
+/// Runs a client to its end, and reports it.
+pub(super) async fn run(
+    session: SessionKey,
+    options: ClientOptions,
+    events: crossbeam_channel::Sender<Event>,
+    commands: mpsc::UnboundedReceiver<SessionCommand>,
+) {
+    let reason = Client { session, options, events: events.clone(), commands }.run().await;
+    let _ = events.send(Event { session, kind: EventKind::Ended { reason } });
+}
+
+struct Client {
+    session: SessionKey,
+    options: ClientOptions,
+    events: crossbeam_channel::Sender<Event>,
+    commands: mpsc::UnboundedReceiver<SessionCommand>,
+}
+
+impl Client {
+    async fn run(mut self) -> EndReason {
+        let found = tokio::select! {
+            found = find(&self.options) => found,
+            () = left(&mut self.commands) => return EndReason::Left,
+        };
+        match found {
+            Ok((relay, id, joined, stream)) => self.play(relay, id, joined, stream).await,
+            Err(reason) => reason,
+        }
+    }
+
+    async fn play(mut self, relay: RelayClient, id: String, joined: Joined, stream: EventStream) -> EndReason {
+        let link = JoinLink { relay: relay.url().cloned(), id: id.clone() };
+        let kind = EventKind::Ready { id: id.clone(), links: vec![link] };
+        let _ = self.events.send(Event { session: self.session, kind });
+
+        let (outputs, mut heard) = mpsc::unbounded_channel();
+        let (inputs, receiver) = mpsc::channel(INPUTS);
+        let cx = PeerContext {
+            session: self.session,
+            key: HOST,
+            events: self.events.clone(),
+            outputs,
+            relay: relay.clone(),
+            config: self.options.connection.clone(),
+        };
+        let certain = joined.hint.is_some();
+        task::spawn(peer(cx, self.options.clone(), id.clone(), certain, route(joined.access), receiver));
+
+        let mut reports = Reports::new(self.session, self.events.clone());
+        let mut stream = Some(stream);
+        let mut reconnect: Option<BoxFuture<(Access, EventStream)>> = None;
+        let mut lost = None;
+        loop {
+            let item = async {
+                match &mut stream {
+                    Some(stream) => stream.next().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let back = async {
+                match &mut reconnect {
+                    Some(reconnect) => reconnect.await,
+                    None => std::future::pending().await,
+                }
+            };
+            let mut broken = None;
+            tokio::select! {
+                item = item => match item {
+                    Ok(StreamItem::Event(event)) => receive(event, &inputs, &mut reports).await,
+                    Ok(StreamItem::Bad(error)) => reports.once(Nonsense::Event, || error.to_string()),
+                    Ok(StreamItem::Open | StreamItem::Alive) => {}
+                    Err(error) => broken = Some(error),
+                },
+                (access, opened) = back => {
+                    stream = Some(opened);
+                    reconnect = None;
+                    lost = None;
+                    reports.say("the relay is back".to_owned());
+                    let _ = inputs.send(PeerInput::RelayUp(Some(route(access)))).await;
+                }
+                Some((_, output)) = heard.recv() => match output {
+                    PeerOutput::BadToken => broken = Some(RelayError::BadToken),
+                    PeerOutput::Ended { reason, .. } => return ended(reason, lost),
+                    PeerOutput::Identified(_) | PeerOutput::Rebound(_) => {}
+                },
+                command = self.commands.recv() => {
+                    // Dropping the handle leaves, too. There is nothing to decide for a client.
+                    if !matches!(command, Some(SessionCommand::Decide { .. })) {
+                        let _ = inputs.send(PeerInput::Disconnect(EndReason::Left)).await;
+                        self.commands.close();
+                        while self.commands.recv().await.is_some() {}
+                        return match last_word(&mut heard).await {
+                            Some(reason) => reason,
+                            None => EndReason::Left,
+                        };
+                    }
+                }
+            }
+            if let Some(error) = broken
+                && stream.take().is_some()
+            {
+                reports.say(format!("the relay is lost: {error}"));
+                lost = Some(error);
+                let _ = inputs.send(PeerInput::RelayDown).await;
+                reconnect = Some(Box::pin(rejoin(relay.clone(), id.clone())));
+            }
+        }
+    }
+}
+
+/// Waits for the peer's task to end, which is never long.
+async fn last_word(heard: &mut mpsc::UnboundedReceiver<(PeerKey, PeerOutput)>) -> Option<EndReason> {
+    loop {
+        if let (_, PeerOutput::Ended { reason, .. }) = heard.recv().await? {
+            return Some(reason);
+        }
+    }
+}
+
+/// A peer that could not be reached because the relay could not is no fault of the peer.
+fn ended(reason: EndReason, lost: Option<RelayError>) -> EndReason {
+    match (reason, lost) {
+        (EndReason::TimedOut, Some(error)) => EndReason::RelayUnreachable(error.to_string()),
+        (reason, _) => reason,
+    }
+}
+
+/// Returns when the game leaves.
+pub(super) async fn left(commands: &mut mpsc::UnboundedReceiver<SessionCommand>) {
+    while let Some(command) = commands.recv().await {
+        if matches!(command, SessionCommand::Leave) {
+            return;
+        }
+    }
+}
+
+fn route(access: Access) -> Route {
+    Route { send_to: access.send_to, token: access.token }
+}
+
+/// Finds the relay, asks to join, and listens.
+async fn find(options: &ClientOptions) -> Result<(RelayClient, String, Joined, EventStream), EndReason> {
+    let id = options.target.id.clone();
+    let relay = match (&options.target.relay, &options.relay) {
+        (Some(url), _) => RelayClient::http(url.clone()),
+        (None, Relay::Memory(memory)) => Ok(RelayClient::Memory(memory.clone())),
+        (None, Relay::Url(url)) => RelayClient::at(url),
+        (None, Relay::Embedded(embedded)) => RelayClient::at(&format!("http://127.0.0.1:{}/", embedded.bind.port())),
+        (None, Relay::Directory(directory)) => match directory::quickest(directory, Some(&id)).await {
+            Ok(url) => RelayClient::http(url),
+            Err(error) => Err(error),
+        },
+    };
+    let relay = relay.map_err(unreachable)?;
+    let (joined, stream) = join(&relay, &id).await.map_err(|error| match error {
+        RelayError::Rejected => EndReason::NoSuchHost,
+        error => unreachable(error),
+    })?;
+    Ok((relay, id, joined, stream))
+}
+
+/// Randomness for the secrets of one connection.
+pub(super) fn seed() -> Result<[u8; 32], EndReason> {
+    random_seed().map_err(|error| EndReason::NotStarted(format!("the system has no random bytes: {error}")))
+}
+
+pub(super) fn unreachable(error: RelayError) -> EndReason {
+    EndReason::RelayUnreachable(error.to_string())
+}
+
+async fn join(relay: &RelayClient, id: &str) -> Result<(Joined, EventStream), RelayError> {
+    let joined = relay.join(id).await?;
+    let mut stream = relay.listen(&joined.access);
+    // Only an error matters: without an answer this is an old relay that sends it late.
+    if let Ok(Err(error)) = timeout(LATE, stream.next()).await {
+        return Err(error);
+    }
+    Ok((joined, stream))
+}
+
+/// Joins again until it works: after a break the old token may be worth nothing, and a new one costs one request.
+async fn rejoin(relay: RelayClient, id: String) -> (Access, EventStream) {
+    let mut backoff = Backoff::relay();
+    loop {
+        match join(&relay, &id).await {
+            Ok((joined, stream)) => return (joined.access, stream),
+            Err(error) => tracing::debug!("joining again failed: {error}"),
+        }
+        sleep(backoff.next()).await;
+    }
+}
+
+async fn receive(event: StreamEvent, inputs: &mpsc::Sender<PeerInput>, reports: &mut Reports) {
+    let input = match event {
+        StreamEvent::Message { body, .. } => match Body::parse(body.get()) {
+            Ok(body) => PeerInput::Body(body, None),
+            Err(error) => {
+                reports.once(Nonsense::Body, || format!("the host sent a message that cannot be read: {error}"));
+                return;
+            }
+        },
+        StreamEvent::HostClosed(_) => PeerInput::PeerClosed,
+        StreamEvent::ClientClosed(_) => return,
+    };
+    // A peer's task that has ended needs no input.
+    let _ = inputs.send(input).await;
+}
+
+/// The task of the host as a peer: native, unless it turns out to be an original.
+async fn peer(
+    cx: PeerContext,
+    options: ClientOptions,
+    id: String,
+    certain: bool,
+    route: Route,
+    mut inputs: mpsc::Receiver<PeerInput>,
+) {
+    let credentials = Credentials { host_id: id, password: options.password.clone() };
+    let (config, metadata) = (cx.config.clone(), options.metadata.clone());
+    let connection = match seed() {
+        Ok(seed) => Connection::connect(config, &credentials, metadata, seed, Time::ZERO)
+            .map_err(|error| EndReason::NotStarted(error.to_string())),
+        Err(reason) => Err(reason),
+    };
+    let connection = match connection {
+        Ok(connection) => connection,
+        Err(reason) => return cx.tell(PeerOutput::Ended { reason, tombstone: None }),
+    };
+    let native = NativePeer::new(cx.clone(), Role::Client { certain }, Some(route.clone()), connection);
+    let outcome = match native.run(&mut inputs).await {
+        Outcome::Plain(_) if options.password.is_some() => {
+            let words = "the host speaks the original protocol, which has no passwords".to_owned();
+            Outcome::Ended(EndReason::Refused(words), None)
+        }
+        Outcome::Plain(first) => {
+            let first = first.into_iter().map(|body| PeerInput::Body(body, None)).collect();
+            PlainPeer::new(cx.clone(), Some(route), None).run(first, &mut inputs).await
+        }
+        ended => ended,
+    };
+    if let Outcome::Ended(reason, tombstone) = outcome {
+        cx.tell(PeerOutput::Ended { reason, tombstone });
+    }
+}

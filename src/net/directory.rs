@@ -1,0 +1,124 @@
+//! The directory of public relays that the originals use: a JSON list of relays with the prefix of the ids they give.
+//!
+//! A host takes the relay that answers a ping first, of ten at random. A client finds the relay of an id by the part
+//! in front of the first `-`.
+
+use std::time::Duration;
+
+use n0_future::{FuturesUnordered, StreamExt, time};
+use serde::Deserialize;
+use url::Url;
+
+use super::{
+    relay_client::{http_client, read_bounded},
+    relay_error::RelayError,
+};
+use crate::protocol::RelayRequest;
+
+/// The largest list this crate reads.
+const MAX_LIST: usize = 1024 * 1024;
+/// How many relays are asked at once.
+const PINGED: usize = 10;
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Deserialize)]
+struct Entry {
+    urls: Vec<String>,
+    #[serde(default)]
+    prefix: String,
+}
+
+/// The quickest relay of the directory; for a client, of those whose prefix its id has.
+pub(crate) async fn quickest(directory: &str, id: Option<&str>) -> Result<Url, RelayError> {
+    let http = http_client()?;
+    let url = Url::parse(directory).map_err(|error| RelayError::Unreachable(format!("{directory}: {error}")))?;
+    let request = http.get(url).timeout(PATIENCE).send();
+    let response = request.await.map_err(RelayError::of_transport)?;
+    RelayError::of_status(response.status().as_u16())?;
+    let list = read_bounded(response, MAX_LIST).await?;
+    let list: Vec<Entry> =
+        serde_json::from_slice(&list).map_err(|_| RelayError::Nonsense("the list of public relays"))?;
+    first_to_answer(&http, sample(candidates(&list, id))).await
+}
+
+/// The relays that may serve this id. A host's id says nothing: the relay gives it the prefix.
+fn candidates(list: &[Entry], id: Option<&str>) -> Vec<Url> {
+    let prefix = id.and_then(|id| id.split_once('-')).map(|(prefix, _)| prefix);
+    list.iter()
+        .filter(|entry| id.is_none() || Some(entry.prefix.as_str()) == prefix)
+        .flat_map(|entry| &entry.urls)
+        .filter_map(|url| Url::parse(url).ok())
+        .filter(|url| matches!(url.scheme(), "http" | "https"))
+        .collect()
+}
+
+/// Ten of them, each as likely as the others.
+fn sample(mut urls: Vec<Url>) -> Vec<Url> {
+    for i in 0..urls.len().min(PINGED) {
+        let rest = urls.len() - i;
+        let pick = getrandom::u64().unwrap_or_default() as usize % rest;
+        urls.swap(i, i + pick);
+    }
+    urls.truncate(PINGED);
+    urls
+}
+
+async fn first_to_answer(http: &reqwest::Client, urls: Vec<Url>) -> Result<Url, RelayError> {
+    let mut pings: FuturesUnordered<_> = urls
+        .into_iter()
+        .map(async |url| {
+            let ping = http.post(RelayRequest::Ping { timestamp: 1 }.url(&url)).timeout(PATIENCE).send();
+            ping.await.ok().filter(|response| response.status().is_success()).map(|_| url)
+        })
+        .collect();
+    let answered = time::timeout(PATIENCE, async {
+        while let Some(answer) = pings.next().await {
+            if answer.is_some() {
+                return answer;
+            }
+        }
+        None
+    });
+    answered.await.ok().flatten().ok_or_else(|| {
+        RelayError::Unreachable("no public relay for this id answered; name a relay by its URL".to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use super::*;
+
+    fn list() -> Vec<Entry> {
+        serde_json::from_str(
+            r#"[{"urls":["https://a.example/","https://b.example/"],"prefix":"0042"},
+                {"urls":["https://c.example/","file:///etc"],"prefix":"7"},{"urls":["no url"]}]"#,
+        )
+        .unwrap()
+    }
+
+    fn hosts(urls: &[Url]) -> Vec<&str> {
+        urls.iter().filter_map(Url::host_str).collect()
+    }
+
+    #[test]
+    fn an_id_names_its_relay_by_the_part_before_the_first_dash() {
+        assert_eq!(hosts(&candidates(&list(), Some("0042-18-9"))), ["a.example", "b.example"]);
+        assert_eq!(hosts(&candidates(&list(), Some("7-1234"))), ["c.example"]);
+        assert_eq!(hosts(&candidates(&list(), Some("nobody"))), [""; 0]);
+        assert_eq!(hosts(&candidates(&list(), None)), ["a.example", "b.example", "c.example"]);
+    }
+
+    #[test]
+    fn ten_at_the_most_are_asked_and_none_twice() {
+        let urls: Vec<Url> = (0..30).map(|i| Url::parse(&format!("https://r{i}.example/")).unwrap()).collect();
+        let mut asked = sample(urls.clone());
+        assert_eq!(asked.len(), PINGED);
+        asked.sort();
+        asked.dedup();
+        assert_eq!(asked.len(), PINGED);
+        assert!(asked.iter().all(|url| urls.contains(url)));
+        assert_eq!(sample(urls[..3].to_vec()).len(), 3);
+    }
+}

@@ -1,0 +1,178 @@
+//! The event stream over `eventsource-client`, with `reqwest` as its transport.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use eventsource_client::{Client, ClientBuilder, Error, ReconnectOptions, SSE};
+use http::Request;
+use launchdarkly_sdk_transport::{ByteStream, HttpTransport, ResponseFuture, TransportError};
+use n0_future::{
+    StreamExt,
+    boxed::BoxStream,
+    stream::{self, once_future},
+};
+use reqwest::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
+use sync_wrapper::SyncStream;
+use url::Url;
+
+use super::{MAX_EVENT, StreamItem};
+use crate::{net::relay_error::RelayError, protocol::StreamEvent};
+
+/// Requests the stream, then reads it to its end.
+pub(super) fn open(http: &reqwest::Client, url: Url) -> BoxStream<Result<StreamItem, RelayError>> {
+    let request = http.get(url).header(ACCEPT, "text/event-stream").header(CACHE_CONTROL, "no-cache");
+    Box::pin(
+        once_future(async move {
+            let events = match request.send().await.map_err(RelayError::of_transport).and_then(checked) {
+                Ok(response) => read(response),
+                Err(error) => Box::pin(stream::once(Err(error))),
+            };
+            events
+        })
+        .flatten(),
+    )
+}
+
+/// Errors of the request are told here rather than by the event source, which would log each of them, token and all.
+fn checked(response: reqwest::Response) -> Result<reqwest::Response, RelayError> {
+    RelayError::of_status(response.status().as_u16())?;
+    let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if !kind.to_ascii_lowercase().starts_with("text/event-stream") {
+        return Err(RelayError::Nonsense("the event stream"));
+    }
+    Ok(response)
+}
+
+fn read(response: reqwest::Response) -> BoxStream<Result<StreamItem, RelayError>> {
+    // The response is here already: whatever URL the event source asks its transport for, it gets this one.
+    let events = ClientBuilder::for_url("http://relay/").map(|builder| {
+        builder
+            .reconnect(ReconnectOptions::reconnect(false).retry_initial(false).build())
+            .build_with_transport(OneResponse(Arc::new(Mutex::new(Some(response)))))
+            .stream()
+    });
+    match events {
+        Ok(events) => Box::pin(events.map(item)),
+        Err(error) => Box::pin(stream::once(Err(RelayError::Unreachable(error.to_string())))),
+    }
+}
+
+fn item(event: Result<SSE, Error>) -> Result<StreamItem, RelayError> {
+    match event {
+        Ok(SSE::Connected(_)) => Ok(StreamItem::Open),
+        Ok(SSE::Comment(_)) => Ok(StreamItem::Alive),
+        Ok(SSE::Event(event)) => Ok(match StreamEvent::parse(&event.event_type, &event.data) {
+            Ok(Some(event)) => StreamItem::Event(event),
+            Ok(None) => StreamItem::Alive,
+            Err(error) => StreamItem::Bad(error),
+        }),
+        Err(Error::Transport(error)) if error.inner().is::<TooLarge>() => Err(RelayError::TooLarge(MAX_EVENT)),
+        Err(error @ (Error::InvalidLine(_) | Error::InvalidEvent)) => {
+            tracing::debug!("unreadable event stream: {error}");
+            Err(RelayError::Nonsense("the event stream"))
+        }
+        Err(error) => Err(RelayError::Unreachable(error.to_string())),
+    }
+}
+
+/// A transport that has its only response already.
+#[derive(Clone)]
+struct OneResponse(Arc<Mutex<Option<reqwest::Response>>>);
+
+impl HttpTransport for OneResponse {
+    fn request(&self, _: Request<Option<Bytes>>) -> ResponseFuture {
+        let response = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Box::pin(std::future::ready(match response {
+            Some(response) => {
+                let mut bound = EventBound::default();
+                let chunks = response.bytes_stream().map(move |chunk| {
+                    let chunk = chunk.map_err(|error| TransportError::new(error.without_url()))?;
+                    bound.admit(&chunk).map_err(TransportError::new)?;
+                    Ok(chunk)
+                });
+                let body: ByteStream = Box::pin(SyncStream::new(chunks));
+                Ok(http::Response::new(body))
+            }
+            None => Err(TransportError::new(std::io::Error::other("the stream was read already"))),
+        }))
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("an event is larger than {MAX_EVENT} bytes")]
+struct TooLarge;
+
+/// Counts the bytes of the event under way, since the parser keeps all of them until the blank line at its end.
+#[derive(Default)]
+struct EventBound {
+    /// Bytes of the complete lines of this event.
+    event: usize,
+    /// Bytes of the line under way.
+    line: usize,
+    comment: bool,
+    /// The last byte was a carriage return: a line feed now belongs to the same line end.
+    after_cr: bool,
+}
+
+impl EventBound {
+    fn admit(&mut self, chunk: &[u8]) -> Result<(), TooLarge> {
+        for &byte in chunk {
+            let after_cr = std::mem::replace(&mut self.after_cr, byte == b'\r');
+            match byte {
+                b'\n' if after_cr => {}
+                b'\n' | b'\r' => {
+                    match self.line {
+                        0 => self.event = 0,
+                        // A comment is no part of an event, and stands alone in a stream without blank lines.
+                        _ if self.comment => {}
+                        line => self.event += line,
+                    }
+                    self.line = 0;
+                }
+                _ => {
+                    if self.line == 0 {
+                        self.comment = byte == b':';
+                    }
+                    self.line += 1;
+                }
+            }
+            if self.event + self.line > MAX_EVENT {
+                return Err(TooLarge);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endless_line_or_event_is_refused_and_comments_are_free() {
+        let mut bound = EventBound::default();
+        for _ in 0..1_000_000 {
+            assert!(bound.admit(b": sse-keep-alive\n").is_ok());
+        }
+        assert!(bound.admit(&vec![b'x'; MAX_EVENT]).is_ok());
+        assert!(bound.admit(b"x").is_err());
+
+        for end in ["\n", "\r\n", "\r"] {
+            let mut bound = EventBound::default();
+            let line = [b"data: ".as_slice(), &[b'x'; 1000], end.as_bytes()].concat();
+            let lines = (0..2000).take_while(|_| bound.admit(&line).is_ok()).count();
+            assert!(lines < MAX_EVENT / 1000, "{lines} {end:?}");
+        }
+    }
+
+    #[test]
+    fn a_blank_line_ends_an_event_with_any_line_end() {
+        for end in ["\n\n", "\r\n\r\n", "\r\r"] {
+            let mut bound = EventBound::default();
+            let event = [&[b'x'; 100_000], end.as_bytes()].concat();
+            for _ in 0..100 {
+                assert!(bound.admit(&event).is_ok(), "{end:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,482 @@
+//! The task of a host: keeps the id and the event stream, hands each message to the task of its sender, and lets new
+//! peers in.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use n0_future::{
+    boxed::BoxFuture,
+    task,
+    time::{Instant, sleep, timeout},
+};
+use tokio::sync::{Semaphore, mpsc};
+
+use super::{
+    backoff::Backoff,
+    client::{INPUTS, LATE, left, seed, unreachable},
+    contract::{Admission, Event, EventKind, HostOptions, PeerKey, SessionCommand, SessionKey},
+    directory,
+    embedded::Embedded,
+    events::{EventStream, StreamItem},
+    peer::{NativePeer, Outcome, PeerContext, PeerInput, PeerOutput, Role, Route},
+    plain::PlainPeer,
+    relay_choice::Relay,
+    relay_client::{Access, RelayClient},
+    relay_error::RelayError,
+    report::{Nonsense, Reports},
+};
+use crate::{
+    connection::{Connection, ConnectionId, Credentials, MAX_METADATA, MetadataTooLarge, Time, Tombstone},
+    protocol::{
+        Body, EndReason, JoinLink, NATIVE_VERSION, StreamEvent,
+        frame::{self, Contact},
+        peek_token,
+    },
+};
+
+/// How long a start waits for an id to become free: a relay notices the end of a crashed host's stream at once, so
+/// whoever holds the id for longer is somebody else.
+const IN_USE: Duration = Duration::from_secs(2);
+/// Joiners that may be on their way in, beside the connected peers.
+const PENDING: usize = 64;
+/// Connections that have ended, whose peers can still be told so.
+const TOMBSTONES: usize = 256;
+/// How long peers have to take a goodbye.
+const GOODBYE: Duration = Duration::from_millis(2500);
+
+/// Runs a host to its end, and reports it.
+pub(super) async fn run(
+    session: SessionKey,
+    options: HostOptions,
+    events: crossbeam_channel::Sender<Event>,
+    mut commands: mpsc::UnboundedReceiver<SessionCommand>,
+) {
+    let mut embedded = None;
+    let started = tokio::select! {
+        started = start(&options, &mut embedded) => Some(started),
+        () = left(&mut commands) => None,
+    };
+    let reason = match started {
+        Some(Ok(listening)) => {
+            let links = match &embedded {
+                Some(embedded) => embedded.links(&listening.id),
+                None => vec![JoinLink { relay: listening.relay.url().cloned(), id: listening.id.clone() }],
+            };
+            let kind = EventKind::Ready { id: listening.id.clone(), links };
+            let _ = events.send(Event { session, kind });
+            Host::new(session, options, events.clone(), commands, listening).run().await
+        }
+        Some(Err(reason)) => reason,
+        None => EndReason::Left,
+    };
+    if let Some(embedded) = embedded {
+        embedded.stop().await;
+    }
+    let _ = events.send(Event { session, kind: EventKind::Ended { reason } });
+}
+
+/// A host that listens.
+struct Listening {
+    relay: RelayClient,
+    id: String,
+    access: Access,
+    stream: EventStream,
+}
+
+async fn start(options: &HostOptions, embedded: &mut Option<Embedded>) -> Result<Listening, EndReason> {
+    let size = options.metadata.len();
+    if size > MAX_METADATA {
+        return Err(EndReason::NotStarted(MetadataTooLarge { size }.to_string()));
+    }
+    let relay = match &options.relay {
+        Relay::Memory(memory) => Ok(RelayClient::Memory(memory.clone())),
+        Relay::Url(url) => RelayClient::at(url),
+        Relay::Embedded(options) => RelayClient::at(&embedded.insert(Embedded::start(options).await?).url()),
+        Relay::Directory(directory) => match directory::quickest(directory, None).await {
+            Ok(url) => RelayClient::http(url),
+            Err(error) => Err(error),
+        },
+    };
+    let relay = relay.map_err(unreachable)?;
+    let since = Instant::now();
+    let mut backoff = Backoff::relay();
+    loop {
+        match host(&relay, options.id.as_deref()).await {
+            Ok((id, access, stream)) => return Ok(Listening { relay, id, access, stream }),
+            Err(RelayError::Rejected) if since.elapsed() > IN_USE => return Err(EndReason::HostIdInUse),
+            Err(RelayError::Rejected) => sleep(backoff.next()).await,
+            Err(error) => return Err(unreachable(error)),
+        }
+    }
+}
+
+/// Asks for the id and listens under it.
+async fn host(relay: &RelayClient, id: Option<&str>) -> Result<(String, Access, EventStream), RelayError> {
+    let (id, access) = relay.host(id).await?;
+    let stream = listen(relay, &id, &access).await?;
+    Ok((id, access, stream))
+}
+
+/// Listens, and returns when joiners can find us.
+async fn listen(relay: &RelayClient, id: &str, access: &Access) -> Result<EventStream, RelayError> {
+    let mut stream = relay.listen(access);
+    loop {
+        match timeout(LATE, stream.next()).await {
+            Ok(Ok(_)) => return Ok(stream),
+            Ok(Err(error)) => return Err(error),
+            // An old relay sends the head of a good answer late. It knows us already if others can join us.
+            Err(_) => {
+                if relay.join(id).await.is_ok() {
+                    return Ok(stream);
+                }
+            }
+        }
+    }
+}
+
+/// Takes the id again: with the token we have, or, where the relay no longer knows it, with a new one.
+async fn relisten(relay: RelayClient, id: String, mut access: Access, window: Duration) -> Relistened {
+    let since = Instant::now();
+    let mut backoff = Backoff::relay();
+    loop {
+        let error = match listen(&relay, &id, &access).await {
+            Ok(stream) => return Ok((access, stream)),
+            Err(RelayError::BadToken) => match relay.host(Some(&id)).await {
+                Ok((_, fresh)) => {
+                    access = fresh;
+                    continue_after(&mut backoff).await;
+                    continue;
+                }
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        if since.elapsed() > window {
+            return Err(match error {
+                RelayError::Rejected => EndReason::HostIdInUse,
+                error => unreachable(error),
+            });
+        }
+        continue_after(&mut backoff).await;
+    }
+}
+
+async fn continue_after(backoff: &mut Backoff) {
+    sleep(backoff.next()).await;
+}
+
+type Relistened = Result<(Access, EventStream), EndReason>;
+
+/// One peer, from its first word to the end of its task.
+struct Entry {
+    inputs: mpsc::Sender<PeerInput>,
+    client: String,
+    connection: Option<ConnectionId>,
+}
+
+struct Host {
+    session: SessionKey,
+    options: HostOptions,
+    events: crossbeam_channel::Sender<Event>,
+    commands: mpsc::UnboundedReceiver<SessionCommand>,
+    relay: RelayClient,
+    id: String,
+    access: Access,
+    stream: Option<EventStream>,
+    places: Arc<Semaphore>,
+    peers: HashMap<PeerKey, Entry>,
+    by_client: HashMap<String, PeerKey>,
+    by_connection: HashMap<ConnectionId, PeerKey>,
+    next_key: u64,
+    tombstones: VecDeque<Tombstone>,
+    outputs: mpsc::UnboundedSender<(PeerKey, PeerOutput)>,
+    heard: mpsc::UnboundedReceiver<(PeerKey, PeerOutput)>,
+    reports: Reports,
+}
+
+impl Host {
+    fn new(
+        session: SessionKey,
+        options: HostOptions,
+        events: crossbeam_channel::Sender<Event>,
+        commands: mpsc::UnboundedReceiver<SessionCommand>,
+        Listening { relay, id, access, stream }: Listening,
+    ) -> Self {
+        let (outputs, heard) = mpsc::unbounded_channel();
+        Host {
+            session,
+            places: Arc::new(Semaphore::new(options.max_peers.min(Semaphore::MAX_PERMITS))),
+            options,
+            reports: Reports::new(session, events.clone()),
+            events,
+            commands,
+            relay,
+            id,
+            access,
+            stream: Some(stream),
+            peers: HashMap::new(),
+            by_client: HashMap::new(),
+            by_connection: HashMap::new(),
+            next_key: 0,
+            tombstones: VecDeque::new(),
+            outputs,
+            heard,
+        }
+    }
+
+    async fn run(mut self) -> EndReason {
+        let mut reconnect: Option<BoxFuture<Relistened>> = None;
+        loop {
+            let item = async {
+                match &mut self.stream {
+                    Some(stream) => stream.next().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let back = async {
+                match &mut reconnect {
+                    Some(reconnect) => reconnect.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                item = item => match item {
+                    Ok(item) => self.item(item).await,
+                    Err(error) => {
+                        self.stream = None;
+                        self.reports.say(format!("the relay is lost: {error}"));
+                        self.tell_all(|| PeerInput::RelayDown).await;
+                        reconnect = Some(Box::pin(relisten(
+                            self.relay.clone(),
+                            self.id.clone(),
+                            self.access.clone(),
+                            self.options.connection.resume_timeout,
+                        )));
+                    }
+                },
+                back = back => {
+                    reconnect = None;
+                    match back {
+                        Ok((access, stream)) => {
+                            self.access = access;
+                            self.stream = Some(stream);
+                            self.reports.say("the relay is back".to_owned());
+                            self.tell_all(|| PeerInput::RelayUp(None)).await;
+                        }
+                        Err(reason) => return self.end(reason).await,
+                    }
+                }
+                Some((key, output)) = self.heard.recv() => self.output(key, output),
+                command = self.commands.recv() => match command {
+                    Some(SessionCommand::Decide { peer, decision }) => self.tell(peer, PeerInput::Decide(decision)).await,
+                    Some(SessionCommand::Leave) | None => return self.end(EndReason::Left).await,
+                },
+            }
+        }
+    }
+
+    /// Sends everyone off, waits for their tasks, and lets the id go.
+    async fn end(mut self, reason: EndReason) -> EndReason {
+        self.tell_all(|| PeerInput::Disconnect(reason.clone())).await;
+        let goodbyes = async {
+            while !self.peers.is_empty() {
+                let item = async {
+                    match &mut self.stream {
+                        Some(stream) => stream.next().await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    // Peers still have to be heard: they acknowledge what they are sent.
+                    item = item => match item {
+                        Ok(StreamItem::Event(event)) => self.event(event, false).await,
+                        Ok(_) => {}
+                        Err(_) => self.stream = None,
+                    },
+                    Some((key, output)) = self.heard.recv() => self.output(key, output),
+                }
+            }
+        };
+        let _ = timeout(GOODBYE, goodbyes).await;
+        // Tasks that are still there end with their inputs, and report nothing: this does.
+        self.relay.release(&self.access).await;
+        reason
+    }
+
+    async fn item(&mut self, item: StreamItem) {
+        match item {
+            StreamItem::Event(event) => self.event(event, true).await,
+            StreamItem::Bad(error) => self.reports.once(Nonsense::Event, || error.to_string()),
+            StreamItem::Open | StreamItem::Alive => {}
+        }
+    }
+
+    /// `open`: whether newcomers are let in.
+    async fn event(&mut self, event: StreamEvent, open: bool) {
+        let (token, body) = match event {
+            StreamEvent::Message { response_token: Some(token), body } => (token, body),
+            StreamEvent::Message { response_token: None, .. } => {
+                return self.reports.once(Nonsense::Token, || "the relay did not say who sent a message".to_owned());
+            }
+            StreamEvent::ClientClosed(client) => {
+                if let Some(&key) = self.by_client.get(&client) {
+                    self.tell(key, PeerInput::PeerClosed).await;
+                }
+                return;
+            }
+            StreamEvent::HostClosed(_) => return,
+        };
+        let Some(client) = peek_token(&token).ok().and_then(|claims| claims.client_id) else {
+            return self.reports.once(Nonsense::Token, || "the relay sent a token that names no client".to_owned());
+        };
+        let body = match Body::parse(body.get()) {
+            Ok(body) => body,
+            Err(error) => {
+                return self.reports.once(Nonsense::Body, || format!("a message cannot be read: {error}"));
+            }
+        };
+        let route = Route { send_to: self.access.send_to.clone(), token };
+        match (self.by_client.get(&client), body) {
+            (Some(&key), body) => self.tell(key, PeerInput::Body(body, Some(route))).await,
+            (None, Body::Native { packet, .. }) => self.native_stranger(client, packet, route, open).await,
+            (None, Body::Text(text)) if open => self.plain_stranger(client, Body::Text(text), route).await,
+            (None, Body::Text(_)) => {}
+            (None, Body::Signal(_)) => self.reports.once(Nonsense::Signal, || {
+                "an original peer wants WebRTC, which this version does not speak with it".to_owned()
+            }),
+        }
+    }
+
+    async fn native_stranger(&mut self, client: String, packet: Bytes, route: Route, open: bool) {
+        match Contact::peek(&packet) {
+            Contact::Hello if !open => {}
+            Contact::Hello if self.peers.len() >= self.options.max_peers + PENDING => {
+                self.context(PeerKey(u64::MAX)).post(route, frame::refusal(&EndReason::Full));
+            }
+            Contact::Hello => {
+                let credentials = Credentials { host_id: self.id.clone(), password: self.options.password.clone() };
+                let role = Role::Host { admission: self.options.admission, places: self.places.clone() };
+                let (config, metadata) = (self.options.connection.clone(), self.options.metadata.clone());
+                let Ok(seed) = seed() else { return };
+                // Its metadata was checked at the start.
+                let Ok(connection) = Connection::accept(config, &credentials, metadata, seed, Time::ZERO) else {
+                    return;
+                };
+                let (cx, inputs, mut receiver) = self.admit(client);
+                let peer = NativePeer::new(cx.clone(), role, Some(route.clone()), connection);
+                let hello = PeerInput::Body(Body::Native { version: NATIVE_VERSION, packet }, Some(route));
+                let _ = inputs.send(hello).await;
+                task::spawn(async move {
+                    if let Outcome::Ended(reason, tombstone) = peer.run(&mut receiver).await {
+                        cx.tell(PeerOutput::Ended { reason, tombstone });
+                    }
+                });
+            }
+            Contact::Resume(id) => match self.by_connection.get(&id) {
+                Some(&key) => self.tell(key, PeerInput::Resume { packet, route, client }).await,
+                None => {
+                    if let Some(answer) = self.tombstones.iter().find_map(|stone| stone.answer(&packet)) {
+                        self.context(PeerKey(u64::MAX)).post(route, answer);
+                    }
+                }
+            },
+            Contact::Other => self.reports.once(Nonsense::Packet, || "a packet came from nobody we know".to_owned()),
+        }
+    }
+
+    async fn plain_stranger(&mut self, client: String, first: Body, route: Route) {
+        if self.options.password.is_some() {
+            return self.reports.once(Nonsense::Plain, || {
+                "a peer of the original protocol was ignored: it cannot prove a password".to_owned()
+            });
+        }
+        let Ok(place) = self.places.clone().try_acquire_owned() else {
+            return self.reports.once(Nonsense::Plain, || {
+                "a peer of the original protocol was ignored: the session is full".to_owned()
+            });
+        };
+        let ask = self.options.admission == Admission::Ask;
+        let (cx, inputs, mut receiver) = self.admit(client);
+        let _ = inputs.send(PeerInput::Body(first, Some(route.clone()))).await;
+        task::spawn(async move {
+            let mut peer = PlainPeer::new(cx.clone(), Some(route), Some(place));
+            let asked = if ask { peer.ask(&mut receiver).await } else { Ok(Vec::new()) };
+            let reason = match asked {
+                Ok(first) => match peer.run(first, &mut receiver).await {
+                    Outcome::Ended(reason, _) => reason,
+                    Outcome::Plain(_) => EndReason::Left,
+                },
+                Err(reason) => reason,
+            };
+            cx.tell(PeerOutput::Ended { reason, tombstone: None });
+        });
+    }
+
+    fn admit(&mut self, client: String) -> (PeerContext, mpsc::Sender<PeerInput>, mpsc::Receiver<PeerInput>) {
+        let key = PeerKey(self.next_key);
+        self.next_key += 1;
+        let (inputs, receiver) = mpsc::channel(INPUTS);
+        self.by_client.insert(client.clone(), key);
+        self.peers.insert(key, Entry { inputs: inputs.clone(), client, connection: None });
+        (self.context(key), inputs, receiver)
+    }
+
+    fn context(&self, key: PeerKey) -> PeerContext {
+        PeerContext {
+            session: self.session,
+            key,
+            events: self.events.clone(),
+            outputs: self.outputs.clone(),
+            relay: self.relay.clone(),
+            config: self.options.connection.clone(),
+        }
+    }
+
+    fn output(&mut self, key: PeerKey, output: PeerOutput) {
+        match output {
+            PeerOutput::Identified(id) => {
+                if let Some(entry) = self.peers.get_mut(&key) {
+                    entry.connection = Some(id);
+                    self.by_connection.insert(id, key);
+                }
+            }
+            PeerOutput::Rebound(client) => {
+                if let Some(entry) = self.peers.get_mut(&key) {
+                    self.by_client.remove(&entry.client);
+                    self.by_client.insert(client.clone(), key);
+                    entry.client = client;
+                }
+            }
+            // The route is stale; its peer brings a new one when it resumes.
+            PeerOutput::BadToken => {}
+            PeerOutput::Ended { reason, tombstone } => {
+                tracing::debug!(peer = key.0, "a peer's task ended: {reason}");
+                if let Some(entry) = self.peers.remove(&key) {
+                    self.by_client.remove(&entry.client);
+                    entry.connection.map(|id| self.by_connection.remove(&id));
+                }
+                if let Some(stone) = tombstone {
+                    self.tombstones.truncate(TOMBSTONES - 1);
+                    self.tombstones.push_front(stone);
+                }
+            }
+        }
+    }
+
+    async fn tell(&mut self, key: PeerKey, input: PeerInput) {
+        if let Some(entry) = self.peers.get(&key) {
+            // A task that has just ended will say so.
+            let _ = entry.inputs.send(input).await;
+        }
+    }
+
+    async fn tell_all(&mut self, input: impl Fn() -> PeerInput) {
+        for entry in self.peers.values() {
+            let _ = entry.inputs.send(input()).await;
+        }
+    }
+}

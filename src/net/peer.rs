@@ -1,0 +1,535 @@
+//! The task of one native peer: a [`Connection`] between the game's commands and the relay's messages.
+//!
+//! Hosts and clients run the same task. One POST is in flight at a time, so that order is kept, and everything queued
+//! meanwhile goes into the next one.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use n0_future::{
+    boxed::BoxFuture,
+    task,
+    time::{Instant, sleep_until},
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use url::Url;
+
+use super::{
+    backoff::Backoff,
+    contract::{
+        Admission, Event, EventKind, PeerCommand, PeerHandle, PeerKey, PeerLimits, Received, SessionKey, Traffic,
+        inbox_cost, queue_cost,
+    },
+    relay_client::RelayClient,
+    relay_error::RelayError,
+};
+use crate::{
+    connection::{
+        Connection, ConnectionConfig, ConnectionEvent, ConnectionId, Lane, Path, ResumeError, Time, Tombstone,
+    },
+    protocol::{Body, EndReason, NATIVE_VERSION},
+};
+
+/// Bytes of frames in one POST: base64 and the envelope around them stay under the 102,400 bytes that relays take.
+const POST_LIMIT: usize = 64 * 1024;
+/// A POST unanswered for this long shows that the relay, not the peer, is in trouble.
+const POST_SUSPECT: Duration = Duration::from_secs(2);
+/// How long a client waits for any native word of a host that may be an original.
+const INTRODUCTION: Duration = Duration::from_millis(1500);
+/// How often a full inbox is looked at, to tell the peer that there is room again.
+const INBOX_CHECK: Duration = Duration::from_millis(10);
+/// Inputs or commands taken before the connection is driven again.
+const BATCH: usize = 1024;
+
+/// Where a peer is reached through the relay.
+#[derive(Clone, Debug)]
+pub(super) struct Route {
+    /// The URL to post to.
+    pub send_to: Url,
+    /// A client token (to the host), or a response token (to a client).
+    pub token: String,
+}
+
+/// What a session tells the task of a peer.
+#[derive(Debug)]
+pub(super) enum PeerInput {
+    /// A message of this peer, and on a host the route that answers it.
+    Body(Body, Option<Route>),
+    /// A packet of a client that says it is this peer in another place.
+    Resume { packet: Bytes, route: Route, client: String },
+    /// The relay is back; on a client with the new route to the host.
+    RelayUp(Option<Route>),
+    /// The relay is gone.
+    RelayDown,
+    /// The relay says that the peer's own stream closed.
+    PeerClosed,
+    /// The game's answer to the request to join.
+    Decide(Result<(), String>),
+    /// Say goodbye and end.
+    Disconnect(EndReason),
+}
+
+/// What the task of a peer tells its session.
+#[derive(Debug)]
+pub(super) enum PeerOutput {
+    /// The connection has an id, by which it can be resumed.
+    Identified(ConnectionId),
+    /// The connection goes on with a client of this id.
+    Rebound(String),
+    /// The relay refuses the route's token.
+    BadToken,
+    /// The last word.
+    Ended { reason: EndReason, tombstone: Option<Tombstone> },
+}
+
+/// What the tasks of all peers need.
+#[derive(Clone, Debug)]
+pub(super) struct PeerContext {
+    pub session: SessionKey,
+    pub key: PeerKey,
+    pub events: crossbeam_channel::Sender<Event>,
+    pub outputs: mpsc::UnboundedSender<(PeerKey, PeerOutput)>,
+    pub relay: RelayClient,
+    pub config: ConnectionConfig,
+}
+
+impl PeerContext {
+    pub fn emit(&self, kind: EventKind) {
+        // The app is gone when nobody receives; the session will hear of it.
+        let _ = self.events.send(Event { session: self.session, kind });
+    }
+
+    pub fn tell(&self, output: PeerOutput) {
+        let _ = self.outputs.send((self.key, output));
+    }
+
+    pub fn diagnostic(&self, text: String) {
+        self.emit(EventKind::Diagnostic { peer: Some(self.key), text });
+    }
+
+    /// Posts one packet outside of any connection's order. The other side asks again if it is lost.
+    pub fn post(&self, route: Route, packet: Bytes) {
+        let body = Body::Native { version: NATIVE_VERSION, packet }.to_json();
+        let answer = self.relay.clone().send(route.send_to, route.token, body);
+        task::spawn(async move {
+            let _ = answer.await;
+        });
+    }
+}
+
+/// Which side of the connection we are.
+#[derive(Debug)]
+pub(super) enum Role {
+    /// `certain`: the relay has told that the host is native. Else it may be an original.
+    Client { certain: bool },
+    /// `places`: one permit for each connected peer.
+    Host { admission: Admission, places: Arc<Semaphore> },
+}
+
+/// How the task ended.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// For this reason.
+    Ended(EndReason, Option<Tombstone>),
+    /// The host is an original; what it said so far.
+    Plain(Option<Body>),
+}
+
+fn native_limits(config: &ConnectionConfig, max_message: usize) -> PeerLimits {
+    PeerLimits { max_message, send_buffer: config.send_buffer, text_only: false, native: true }
+}
+
+pub(super) struct NativePeer {
+    cx: PeerContext,
+    connection: Connection,
+    role: Role,
+    origin: Instant,
+    route: Option<Route>,
+    relay_up: bool,
+    post: Option<Post>,
+    retry_at: Option<Time>,
+    backoff: Backoff,
+    handle: PeerHandle,
+    commands: mpsc::UnboundedReceiver<PeerCommand>,
+    batch: Vec<Received>,
+    identified: bool,
+    connected: bool,
+    /// A native word of the other side was heard.
+    heard: bool,
+    /// Our introduction reached the relay: an original gets it once only.
+    introduced: Option<Time>,
+    /// What the connection holds of the send queue, by its cost.
+    held: usize,
+    /// What went up so far, by its cost, and how much of it the connection knows to be taken.
+    delivered: usize,
+    consumed: usize,
+    place: Option<OwnedSemaphorePermit>,
+    /// What a joiner says of itself.
+    metadata: Bytes,
+    reported_foreign: bool,
+    reported_stranger: bool,
+    ended: Option<EndReason>,
+}
+
+struct Post {
+    answer: BoxFuture<Result<(), RelayError>>,
+    since: Time,
+    suspect: bool,
+}
+
+impl NativePeer {
+    /// With a connection that began at [`Time::ZERO`].
+    pub fn new(cx: PeerContext, role: Role, route: Option<Route>, mut connection: Connection) -> Self {
+        if matches!(role, Role::Client { .. }) {
+            connection.path_up(Path::Relay, Time::ZERO);
+        }
+        let (handle, commands) = PeerHandle::new(native_limits(&cx.config, cx.config.max_message));
+        NativePeer {
+            cx,
+            connection,
+            role,
+            origin: Instant::now(),
+            route,
+            relay_up: true,
+            post: None,
+            retry_at: None,
+            backoff: Backoff::new(Duration::from_millis(100), Duration::from_millis(500)),
+            handle,
+            commands,
+            batch: Vec::new(),
+            identified: false,
+            connected: false,
+            heard: false,
+            introduced: None,
+            held: 0,
+            delivered: 0,
+            consumed: 0,
+            place: None,
+            metadata: Bytes::new(),
+            reported_foreign: false,
+            reported_stranger: false,
+            ended: None,
+        }
+    }
+
+    fn now(&self) -> Time {
+        self.origin.elapsed()
+    }
+
+    /// Runs to the end.
+    pub async fn run(mut self, inputs: &mut mpsc::Receiver<PeerInput>) -> Outcome {
+        loop {
+            self.pump();
+            if let Some(reason) = self.ended.take() {
+                return self.finish(reason).await;
+            }
+            self.start_post();
+            let deadline = self.deadline();
+            let answer = async {
+                match &mut self.post {
+                    Some(post) => (&mut post.answer).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                input = inputs.recv() => {
+                    let Some(input) = input else { return Outcome::Ended(EndReason::Left, None) };
+                    if let Some(plain) = self.input(input) {
+                        return Outcome::Plain(plain);
+                    }
+                    for _ in 1..BATCH {
+                        let Ok(input) = inputs.try_recv() else { break };
+                        if let Some(plain) = self.input(input) {
+                            return Outcome::Plain(plain);
+                        }
+                    }
+                }
+                Some(command) = self.commands.recv() => {
+                    self.command(command);
+                    for _ in 1..BATCH {
+                        let Ok(command) = self.commands.try_recv() else { break };
+                        self.command(command);
+                    }
+                }
+                result = answer => self.posted(result),
+                () = sleep_until(self.origin + deadline) => {
+                    if self.awaits_original() {
+                        return Outcome::Plain(None);
+                    }
+                    self.time_passed();
+                }
+            }
+        }
+    }
+
+    /// `Some`: the host has shown itself to be an original.
+    fn input(&mut self, input: PeerInput) -> Option<Option<Body>> {
+        let now = self.now();
+        match input {
+            PeerInput::Body(Body::Native { packet, .. }, route) => {
+                self.heard = true;
+                if route.is_some() {
+                    self.route = route;
+                }
+                self.connection.receive(Lane::Relay, packet, now);
+            }
+            PeerInput::Body(body, _) => {
+                if matches!(self.role, Role::Client { certain: false }) && !self.heard {
+                    return Some(Some(body));
+                }
+                // An original that took the host's id meanwhile: the true host may yet come back.
+                self.report_foreign();
+            }
+            PeerInput::Resume { packet, route, client } => match self.connection.resume(packet, now) {
+                Ok(()) => {
+                    self.route = Some(route);
+                    self.retry_at = None;
+                    self.cx.tell(PeerOutput::Rebound(client));
+                }
+                Err(ResumeError::Challenge(challenge)) => self.cx.post(route, challenge),
+                Err(error) => self.report_stranger(&error),
+            },
+            PeerInput::RelayUp(route) => {
+                self.relay_up = true;
+                if route.is_some() {
+                    self.route = route;
+                }
+                self.retry_at = None;
+                self.backoff.reset();
+                self.connection.path_up(Path::Relay, now);
+            }
+            PeerInput::RelayDown => {
+                self.relay_up = false;
+                self.post = None;
+                self.connection.lost_in_flight(Lane::Relay);
+                self.connection.path_down(Path::Relay, now);
+            }
+            // A native peer says goodbye itself; without one it may yet resume.
+            PeerInput::PeerClosed => {}
+            PeerInput::Decide(Ok(())) => self.connection.admit(now),
+            PeerInput::Decide(Err(words)) => self.connection.refuse(EndReason::Refused(words), now),
+            PeerInput::Disconnect(reason) => self.connection.close(reason, now),
+        }
+        None
+    }
+
+    fn report_foreign(&mut self) {
+        if !std::mem::replace(&mut self.reported_foreign, true) {
+            self.cx.diagnostic("a message of the original protocol came in this peer's name; it is ignored".to_owned());
+        }
+    }
+
+    fn report_stranger(&mut self, error: &ResumeError) {
+        if !std::mem::replace(&mut self.reported_stranger, true) {
+            self.cx.diagnostic(format!("somebody else tried to take this peer's place: {error}"));
+        }
+    }
+
+    fn command(&mut self, command: PeerCommand) {
+        match command {
+            PeerCommand::Send { channel, payload } => {
+                let cost = queue_cost(&payload);
+                match self.connection.send(channel, payload) {
+                    Ok(()) => self.held += cost,
+                    Err(error) => {
+                        self.handle.shared().sent(cost);
+                        self.cx.diagnostic(format!("a message was not sent: {error}"));
+                    }
+                }
+            }
+            PeerCommand::Disconnect(reason) => self.connection.close(reason, self.now()),
+        }
+    }
+
+    fn time_passed(&mut self) {
+        let now = self.now();
+        if let Some(post) = &mut self.post
+            && !post.suspect
+            && now >= post.since + POST_SUSPECT
+        {
+            post.suspect = true;
+            self.connection.path_down(Path::Relay, now);
+        }
+        if self.connection.next_timeout().is_some_and(|at| at <= now) {
+            self.connection.handle_timeout(now);
+        }
+    }
+
+    /// Whether the wait for a native word of an unknown host is over.
+    fn awaits_original(&self) -> bool {
+        matches!(self.role, Role::Client { certain: false })
+            && !self.heard
+            && self.introduced.is_some_and(|at| self.now() >= at + INTRODUCTION)
+    }
+
+    fn start_post(&mut self) {
+        let now = self.now();
+        let introduced =
+            self.introduced.is_some() && !self.heard && matches!(self.role, Role::Client { certain: false });
+        if self.post.is_some() || !self.relay_up || introduced || self.retry_at.is_some_and(|at| at > now) {
+            return;
+        }
+        self.retry_at = None;
+        let Some(route) = &self.route else { return };
+        if let Some(packet) = self.connection.poll_transmit(Lane::Relay, POST_LIMIT, now) {
+            let body = Body::Native { version: NATIVE_VERSION, packet }.to_json();
+            let answer = self.cx.relay.clone().send(route.send_to.clone(), route.token.clone(), body);
+            self.post = Some(Post { answer: Box::pin(answer), since: now, suspect: false });
+        }
+    }
+
+    fn posted(&mut self, result: Result<(), RelayError>) {
+        let now = self.now();
+        let suspect = self.post.take().is_some_and(|post| post.suspect);
+        if suspect && self.relay_up {
+            self.connection.path_up(Path::Relay, now);
+        }
+        match result {
+            Ok(()) => {
+                self.backoff.reset();
+                self.introduced.get_or_insert(now);
+            }
+            Err(error) => {
+                tracing::debug!(peer = self.cx.key.0, "a message was not delivered: {error}");
+                self.connection.lost_in_flight(Lane::Relay);
+                self.retry_at = Some(now + self.backoff.next());
+                if error == RelayError::BadToken {
+                    self.route = None;
+                    self.cx.tell(PeerOutput::BadToken);
+                }
+            }
+        }
+    }
+
+    /// When to wake up though nothing happens.
+    fn deadline(&self) -> Time {
+        let now = self.now();
+        let inbox = (self.handle.shared().inbox() > 0).then_some(now + INBOX_CHECK);
+        let suspect = self.post.as_ref().filter(|post| !post.suspect).map(|post| post.since + POST_SUSPECT);
+        let introduction = self.introduced.filter(|_| !self.heard).map(|at| at + INTRODUCTION);
+        [self.connection.next_timeout(), self.retry_at, inbox, suspect, introduction]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(now + Duration::from_secs(60))
+    }
+
+    /// Moves what the connection has to say up to the game.
+    fn pump(&mut self) {
+        let shared = self.handle.shared();
+        let taken = self.delivered - shared.inbox();
+        if taken > self.consumed {
+            self.connection.consumed(taken - self.consumed);
+            self.consumed = taken;
+        }
+        while let Some(event) = self.connection.poll_event() {
+            match event {
+                ConnectionEvent::Message { channel, payload } => self.batch.push(Received { channel, payload }),
+                other => {
+                    self.flush();
+                    self.event(other);
+                }
+            }
+        }
+        self.flush();
+        if !self.identified
+            && let Some(id) = self.connection.id()
+        {
+            self.identified = true;
+            self.cx.tell(PeerOutput::Identified(id));
+        }
+        self.publish();
+    }
+
+    fn event(&mut self, event: ConnectionEvent) {
+        let now = self.now();
+        match event {
+            ConnectionEvent::JoinRequest { metadata } => {
+                let Role::Host { admission, places } = &self.role else { return };
+                self.metadata = metadata.clone();
+                match (places.clone().try_acquire_owned(), admission) {
+                    (Err(_), _) => self.connection.refuse(EndReason::Full, now),
+                    (Ok(place), Admission::Open) => {
+                        self.place = Some(place);
+                        self.connection.admit(now);
+                    }
+                    (Ok(place), Admission::Ask) => {
+                        self.place = Some(place);
+                        self.cx.emit(EventKind::JoinRequest { peer: self.cx.key, metadata });
+                    }
+                }
+            }
+            ConnectionEvent::Connected { metadata } => {
+                self.connected = true;
+                // Both sides have told their limits by now, and nobody has sent anything yet.
+                let limits = native_limits(&self.cx.config, self.connection.max_message());
+                (self.handle, self.commands) = PeerHandle::new(limits);
+                let (peer, handle) = (self.cx.key, self.handle.clone());
+                let metadata = if matches!(self.role, Role::Host { .. }) { self.metadata.clone() } else { metadata };
+                self.cx.emit(EventKind::Connected { peer, handle, metadata });
+            }
+            ConnectionEvent::PathChanged(path) => {
+                self.handle.shared().set_path(path);
+                if self.connected {
+                    self.cx.emit(EventKind::PathChanged { peer: self.cx.key, path });
+                }
+            }
+            ConnectionEvent::PathSilent(path) => self.cx.diagnostic(format!("nothing comes over the {path:?} path")),
+            // The direct path is not built yet, and no peer of this version signals one.
+            ConnectionEvent::Signal(_) => {}
+            ConnectionEvent::Closed(reason) => self.ended = Some(reason),
+            ConnectionEvent::Message { .. } => {}
+        }
+    }
+
+    fn flush(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let cost: usize = self.batch.iter().map(|message| inbox_cost(&message.payload)).sum();
+        self.delivered += cost;
+        self.handle.shared().delivered(cost);
+        let messages = std::mem::take(&mut self.batch);
+        self.cx.emit(EventKind::Messages { peer: self.cx.key, messages });
+    }
+
+    /// Updates the numbers that the game can read.
+    fn publish(&mut self) {
+        let shared = self.handle.shared();
+        let stats = self.connection.stats();
+        let held = self.held.min(stats.queued);
+        shared.sent(self.held - held);
+        self.held = held;
+        if let Some(rtt) = stats.rtt {
+            shared.set_rtt(rtt);
+        }
+        shared.set_traffic(Traffic {
+            sent_messages: stats.messages_sent,
+            sent_bytes: stats.bytes_sent,
+            received_messages: stats.messages_received,
+            received_bytes: stats.bytes_received,
+            lost: stats.resent + stats.unreliable_dropped,
+        });
+    }
+
+    /// Posts what is left to say (a refusal, the answer to a goodbye), then reports the end.
+    async fn finish(mut self, reason: EndReason) -> Outcome {
+        self.handle.shared().close();
+        if self.connected {
+            self.cx.emit(EventKind::Disconnected { peer: self.cx.key, reason: reason.clone() });
+        }
+        self.place = None;
+        let farewell = async {
+            if let Some(post) = self.post.take() {
+                let _ = post.answer.await;
+            }
+            let Some(route) = self.route.clone().filter(|_| self.relay_up) else { return };
+            while let Some(packet) = self.connection.poll_transmit(Lane::Relay, POST_LIMIT, self.origin.elapsed()) {
+                let body = Body::Native { version: NATIVE_VERSION, packet }.to_json();
+                let _ = self.cx.relay.clone().send(route.send_to.clone(), route.token.clone(), body).await;
+            }
+        };
+        let _ = n0_future::time::timeout(Duration::from_millis(500), farewell).await;
+        Outcome::Ended(reason, self.connection.tombstone())
+    }
+}

@@ -1,0 +1,262 @@
+//! The client of one relay: its requests as async calls, over HTTP or in memory.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use n0_future::StreamExt;
+use reqwest::header::CONTENT_TYPE;
+use serde::de::DeserializeOwned;
+use url::Url;
+
+use super::{events::EventStream, memory::MemoryRelay, relay_error::RelayError};
+use crate::protocol::{HostReply, JoinReply, NativeHint, RelayRequest};
+
+/// Replies to requests for tokens are small; whoever sends more is not a relay.
+const MAX_REPLY: usize = 64 * 1024;
+/// A relay that takes longer than this for one request is as good as gone.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// The HTTP client that all sessions share. Relays close idle connections after 5 s, so ours are dropped before.
+pub(crate) fn http_client() -> Result<reqwest::Client, RelayError> {
+    let builder = reqwest::Client::builder();
+    #[cfg(not(target_family = "wasm"))]
+    let builder = builder
+        .pool_idle_timeout(Duration::from_secs(4))
+        .connect_timeout(Duration::from_secs(5))
+        .tcp_nodelay(true)
+        .redirect(reqwest::redirect::Policy::none());
+    builder.build().map_err(RelayError::of_transport)
+}
+
+/// A token, and where it is used.
+#[derive(Clone, Debug)]
+pub(crate) struct Access {
+    /// What the relay gave.
+    pub token: String,
+    /// Where messages are posted: the relay, or the `sendUrl` of its reply.
+    pub send_to: Url,
+    /// Where events are read: the relay, or the `receiveUrl` of its reply.
+    pub listen_at: Url,
+}
+
+/// The answer to a join.
+#[derive(Clone, Debug)]
+pub(crate) struct Joined {
+    /// The client's token.
+    pub access: Access,
+    /// From a relay of ours: the host speaks the native dialect.
+    pub hint: Option<NativeHint>,
+}
+
+/// One relay. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) enum RelayClient {
+    Http { http: reqwest::Client, url: Url },
+    Memory(MemoryRelay),
+}
+
+impl RelayClient {
+    /// The relay at a URL that somebody typed.
+    pub fn at(url: &str) -> Result<Self, RelayError> {
+        let url = Url::parse(url).map_err(|error| RelayError::Unreachable(format!("`{url}` is not a URL: {error}")))?;
+        Self::http(url)
+    }
+
+    /// The relay at this URL.
+    pub fn http(url: Url) -> Result<Self, RelayError> {
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(RelayError::Unreachable(format!("`{url}` is no URL of a relay: it starts with http or https")));
+        }
+        Ok(RelayClient::Http { http: http_client()?, url })
+    }
+
+    /// The URL that join links name.
+    pub fn url(&self) -> Option<&Url> {
+        match self {
+            RelayClient::Http { url, .. } => Some(url),
+            RelayClient::Memory(_) => None,
+        }
+    }
+
+    /// Asks for a token to host, and the id that it is for.
+    pub async fn host(&self, id: Option<&str>) -> Result<(String, Access), RelayError> {
+        match self {
+            RelayClient::Http { http, url } => {
+                let HostReply { host_id, host_token, send_url, receive_url } =
+                    ask(http, RelayRequest::Host { id }.url(url)).await?;
+                Ok((host_id, access(url, host_token, send_url, receive_url)?))
+            }
+            RelayClient::Memory(memory) => memory.host(id),
+        }
+    }
+
+    /// Asks for a token to join.
+    pub async fn join(&self, id: &str) -> Result<Joined, RelayError> {
+        match self {
+            RelayClient::Http { http, url } => {
+                let JoinReply { client_token, send_url, receive_url, uhst } =
+                    ask(http, RelayRequest::Join { id }.url(url)).await?;
+                Ok(Joined { access: access(url, client_token, send_url, receive_url)?, hint: uhst })
+            }
+            RelayClient::Memory(memory) => memory.join(id),
+        }
+    }
+
+    /// Opens the event stream of a token. Errors come through the stream, since relay 2.1.1 is up to 5 s late with
+    /// the head of a good answer.
+    pub fn listen(&self, access: &Access) -> EventStream {
+        match self {
+            RelayClient::Http { http, .. } => {
+                let url = RelayRequest::Listen { token: &access.token }.url(&access.listen_at);
+                EventStream::open(http, url)
+            }
+            RelayClient::Memory(memory) => memory.listen(&access.token),
+        }
+    }
+
+    /// Posts one message body. Once it returns `Ok` the relay has written it to the receiver's stream.
+    pub async fn send(self, send_to: Url, token: String, body: String) -> Result<(), RelayError> {
+        match self {
+            RelayClient::Http { http, .. } => {
+                let url = RelayRequest::Send { token: &token }.url(&send_to);
+                let body = Bytes::from(body);
+                let post = || {
+                    http.post(url.clone())
+                        .header(CONTENT_TYPE, "application/json")
+                        .timeout(REQUEST_TIMEOUT)
+                        .body(body.clone())
+                        .send()
+                };
+                let response = match post().await {
+                    // The relay closed an idle connection just as we used it: nothing was processed.
+                    Err(error) if error.is_request() && !error.is_connect() && !error.is_timeout() => post().await,
+                    other => other,
+                };
+                RelayError::of_status(response.map_err(RelayError::of_transport)?.status().as_u16())
+            }
+            RelayClient::Memory(memory) => memory.send(&token, &body).await,
+        }
+    }
+
+    /// Lets a host id go, so that others may have it at once. Only relays of ours know this; nothing depends on it.
+    pub async fn release(&self, access: &Access) {
+        if let RelayClient::Http { http, .. } = self {
+            let url = RelayRequest::Release { token: &access.token }.url(&access.listen_at);
+            let _ = http.delete(url).timeout(Duration::from_millis(300)).send().await;
+        }
+    }
+}
+
+fn access(
+    relay: &Url,
+    token: String,
+    send_url: Option<String>,
+    receive_url: Option<String>,
+) -> Result<Access, RelayError> {
+    let at = |url: Option<String>| match url {
+        None => Ok(relay.clone()),
+        Some(text) => relay.join(&text).map_err(|_| RelayError::Nonsense("the URL in the reply")),
+    };
+    Ok(Access { token, send_to: at(send_url)?, listen_at: at(receive_url)? })
+}
+
+/// Posts a request without a body and reads its JSON answer, retrying once on a connection the relay had closed.
+async fn ask<T: DeserializeOwned>(http: &reqwest::Client, url: Url) -> Result<T, RelayError> {
+    let post = || http.post(url.clone()).header("content-length", "0").timeout(REQUEST_TIMEOUT).send();
+    let response = match post().await {
+        Err(error) if error.is_request() && !error.is_connect() && !error.is_timeout() => post().await,
+        other => other,
+    };
+    let response = response.map_err(RelayError::of_transport)?;
+    RelayError::of_status(response.status().as_u16())?;
+    let body = read_bounded(response, MAX_REPLY).await?;
+    serde_json::from_slice(&body).map_err(|_| RelayError::Nonsense("the reply"))
+}
+
+/// Reads a body, but no more than `limit` bytes of it.
+pub(crate) async fn read_bounded(response: reqwest::Response, limit: usize) -> Result<Bytes, RelayError> {
+    let mut stream = response.bytes_stream();
+    let mut body = BytesMut::new();
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(RelayError::of_transport)?;
+        if body.len() + chunk.len() > limit {
+            return Err(RelayError::Nonsense("so long a reply"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use std::{
+        io::{BufRead, BufReader, Write},
+        net::TcpListener,
+        sync::mpsc,
+        thread,
+    };
+
+    use super::*;
+
+    /// A relay that answers the first request of each connection, keeps it alive, and hangs up at the second one:
+    /// what a client meets when the relay closes an idle connection just as it is used again.
+    fn forgetful_relay(reply: &'static str) -> (Url, mpsc::Receiver<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+        let (sender, requests) = mpsc::channel();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut writer = stream.unwrap();
+                let mut reader = BufReader::new(writer.try_clone().unwrap());
+                for answered in [true, false] {
+                    let mut head = String::new();
+                    while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).unwrap_or(0) > 0 {}
+                    let length = head.to_ascii_lowercase().lines().find_map(|line| {
+                        line.strip_prefix("content-length: ").and_then(|length| length.parse::<usize>().ok())
+                    });
+                    let _ = std::io::Read::read_exact(&mut reader, &mut vec![0; length.unwrap_or(0)]);
+                    if answered {
+                        sender.send(head.lines().next().unwrap_or_default().to_owned()).unwrap();
+                        let _ = write!(writer, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{reply}", reply.len());
+                    }
+                }
+            }
+        });
+        (url, requests)
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_the_relay_has_closed_is_retried() {
+        let (url, requests) = forgetful_relay(r#"{"hostId":"a b","hostToken":"t"}"#);
+        let relay = RelayClient::http(url.clone()).unwrap();
+        for _ in 0..4 {
+            let (id, access) = relay.host(Some("a b")).await.unwrap();
+            assert_eq!((id.as_str(), access.token.as_str()), ("a b", "t"));
+            relay.clone().send(url.clone(), "t".to_owned(), "{}".to_owned()).await.unwrap();
+        }
+        // Each request was answered once.
+        assert_eq!(requests.try_iter().count(), 8);
+    }
+
+    #[tokio::test]
+    async fn ids_are_percent_encoded() {
+        let (url, requests) = forgetful_relay(r#"{"clientToken":"t"}"#);
+        let relay = RelayClient::http(url).unwrap();
+        relay.join("a b+c&d=e#f%20g/größe 🎲").await.unwrap();
+        assert_eq!(
+            requests.recv().unwrap(),
+            "POST /?action=join&hostId=a+b%2Bc%26d%3De%23f%2520g%2Fgr%C3%B6%C3%9Fe+%F0%9F%8E%B2 HTTP/1.1"
+        );
+    }
+
+    #[tokio::test]
+    async fn messages_go_where_the_reply_says() {
+        let reply = r#"{"clientToken":"t","sendUrl":"http://send.example/path","receiveUrl":"/events"}"#;
+        let (url, _requests) = forgetful_relay(reply);
+        let joined = RelayClient::http(url.clone()).unwrap().join("x").await.unwrap();
+        assert_eq!(joined.access.send_to.as_str(), "http://send.example/path");
+        assert_eq!(joined.access.listen_at, url.join("/events").unwrap());
+    }
+}

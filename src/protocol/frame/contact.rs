@@ -1,0 +1,268 @@
+//! First contact and resumption: the packets that prove who is who.
+//!
+//! ```text
+//! contact   = 0x00  kind  …            the leading 0 is a packet number that no other packet has
+//! hello     = 1  version  nonce[16]  spake[33]  limits  types  metadata           client → host
+//! challenge = 2  nonce[16]  id[16]  host-nonce[16]  spake[33]                     host → client
+//! proof     = 3  id[16]  mac[32]                                                  client → host
+//! pending   = 4  id[16]                        the game decides                   host → client
+//! welcome   = 5  id[16]  limits  metadata  mac[32]                                host → client
+//! refusal   = 6  reason                        unproven: believed only before     host → client
+//! resume    = 7  id[16]  counter  nonce[16]  ack  mac[32]                         client → host
+//! again     = 8  id[16]  counter  nonce[16]  mac[32]   resume with this nonce     host → client
+//! resumed   = 9  id[16]  counter  ack  mac[32]                                    host → client
+//! gone      = 10 id[16]  counter  reason  mac[32]                                 host → client
+//! limits    = max-message  receive-buffer
+//! types, metadata = length  bytes      types: reserved, at most 64 bytes; metadata: at most 4 KiB
+//! ```
+//!
+//! A mac is HMAC-SHA256 over everything before it, under the key that SPAKE2 gave the two.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::{
+    Ack, FrameError, reason,
+    wire::{Reader, put_bytes, put_varint},
+};
+use crate::protocol::{EndReason, NATIVE_VERSION};
+
+/// The metadata of either side, in bytes, at most.
+pub const MAX_METADATA: usize = 4096;
+const MAX_TYPES: usize = 64;
+/// The mac at the end of a sealed packet.
+pub(crate) const MAC: usize = 32;
+
+/// What names a connection for its whole life.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConnectionId(pub [u8; 16]);
+
+impl std::fmt::Debug for ConnectionId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// What a host does with a packet from a sender that it does not know: told without any state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contact {
+    /// A new client.
+    Hello,
+    /// A client whose connection lives on, perhaps.
+    Resume(ConnectionId),
+    /// For a connection that is known by its sender, or for nobody.
+    Other,
+}
+
+impl Contact {
+    /// Looks at the first bytes of a packet.
+    pub fn peek(packet: &[u8]) -> Self {
+        match packet {
+            [0, HELLO, ..] => Contact::Hello,
+            [0, RESUME, rest @ ..] => match rest.first_chunk() {
+                Some(id) => Contact::Resume(ConnectionId(*id)),
+                None => Contact::Other,
+            },
+            _ => Contact::Other,
+        }
+    }
+}
+
+/// The answer to a hello that a host refuses without keeping any state, for instance because it is full.
+pub fn refusal(reason: &EndReason) -> Bytes {
+    let mut out = start(REFUSAL);
+    reason::put(&mut out, reason);
+    out.freeze()
+}
+
+const HELLO: u8 = 1;
+const CHALLENGE: u8 = 2;
+const PROOF: u8 = 3;
+const PENDING: u8 = 4;
+const WELCOME: u8 = 5;
+const REFUSAL: u8 = 6;
+const RESUME: u8 = 7;
+const AGAIN: u8 = 8;
+const RESUMED: u8 = 9;
+const GONE: u8 = 10;
+
+/// What one side takes from the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) max_message: u64,
+    pub(crate) receive_buffer: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hello {
+    pub(crate) nonce: [u8; 16],
+    pub(crate) spake: [u8; 33],
+    pub(crate) limits: Limits,
+    pub(crate) metadata: Bytes,
+}
+
+/// A packet of first contact or resumption. Macs are not checked by reading.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Message<'a> {
+    Hello(Hello),
+    Challenge { nonce: [u8; 16], id: ConnectionId, host_nonce: [u8; 16], spake: [u8; 33] },
+    Proof { id: ConnectionId },
+    Pending { id: ConnectionId },
+    Welcome { id: ConnectionId, limits: Limits, metadata: Bytes },
+    Refusal { reason: EndReason },
+    Resume { id: ConnectionId, counter: u64, nonce: [u8; 16], ack: Ack<'a> },
+    Again { id: ConnectionId, counter: u64, nonce: [u8; 16] },
+    Resumed { id: ConnectionId, counter: u64, ack: Ack<'a> },
+    Gone { id: ConnectionId, counter: u64, reason: EndReason },
+}
+
+fn start(kind: u8) -> BytesMut {
+    let mut out = BytesMut::with_capacity(160);
+    out.put_u8(0);
+    out.put_u8(kind);
+    out
+}
+
+fn put_limits(out: &mut BytesMut, limits: Limits) {
+    put_varint(out, limits.max_message);
+    put_varint(out, limits.receive_buffer);
+}
+
+impl Hello {
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut out = start(HELLO);
+        put_varint(&mut out, u64::from(NATIVE_VERSION));
+        out.put_slice(&self.nonce);
+        out.put_slice(&self.spake);
+        put_limits(&mut out, self.limits);
+        put_bytes(&mut out, &[]);
+        put_bytes(&mut out, &self.metadata);
+        out.freeze()
+    }
+}
+
+pub(crate) fn challenge(nonce: &[u8; 16], id: ConnectionId, host_nonce: &[u8; 16], spake: &[u8; 33]) -> Bytes {
+    let mut out = start(CHALLENGE);
+    out.put_slice(nonce);
+    out.put_slice(&id.0);
+    out.put_slice(host_nonce);
+    out.put_slice(spake);
+    out.freeze()
+}
+
+fn with_id(kind: u8, id: ConnectionId) -> BytesMut {
+    let mut out = start(kind);
+    out.put_slice(&id.0);
+    out
+}
+
+/// Still without its mac, as are the others that return a buffer.
+pub(crate) fn proof(id: ConnectionId) -> BytesMut {
+    with_id(PROOF, id)
+}
+
+pub(crate) fn pending(id: ConnectionId) -> Bytes {
+    with_id(PENDING, id).freeze()
+}
+
+pub(crate) fn welcome(id: ConnectionId, limits: Limits, metadata: &[u8]) -> BytesMut {
+    let mut out = with_id(WELCOME, id);
+    put_limits(&mut out, limits);
+    put_bytes(&mut out, metadata);
+    out
+}
+
+/// The state of the receiver is still to be appended.
+pub(crate) fn resume(id: ConnectionId, counter: u64, nonce: &[u8; 16]) -> BytesMut {
+    let mut out = with_id(RESUME, id);
+    put_varint(&mut out, counter);
+    out.put_slice(nonce);
+    out
+}
+
+pub(crate) fn again(id: ConnectionId, counter: u64, nonce: &[u8; 16]) -> BytesMut {
+    let mut out = with_id(AGAIN, id);
+    put_varint(&mut out, counter);
+    out.put_slice(nonce);
+    out
+}
+
+/// The state of the receiver is still to be appended.
+pub(crate) fn resumed(id: ConnectionId, counter: u64) -> BytesMut {
+    let mut out = with_id(RESUMED, id);
+    put_varint(&mut out, counter);
+    out
+}
+
+pub(crate) fn gone(id: ConnectionId, counter: u64, reason: &EndReason) -> BytesMut {
+    let mut out = with_id(GONE, id);
+    put_varint(&mut out, counter);
+    reason::put(&mut out, reason);
+    out
+}
+
+impl<'a> Message<'a> {
+    pub(crate) fn read(packet: &'a Bytes) -> Result<Self, FrameError> {
+        let mut reader = Reader::new(packet);
+        if reader.u8()? != 0 {
+            return Err(FrameError::Invalid("packet number"));
+        }
+        let kind = reader.u8()?;
+        let message = match kind {
+            HELLO => {
+                let version = reader.varint()?;
+                if version != u64::from(NATIVE_VERSION) {
+                    return Err(FrameError::Version(version));
+                }
+                let (nonce, spake, limits) = (reader.array()?, reader.array()?, read_limits(&mut reader)?);
+                reader.bounded(MAX_TYPES, "list of types")?;
+                Message::Hello(Hello { nonce, spake, limits, metadata: read_metadata(&mut reader, packet)? })
+            }
+            CHALLENGE => Message::Challenge {
+                nonce: reader.array()?,
+                id: ConnectionId(reader.array()?),
+                host_nonce: reader.array()?,
+                spake: reader.array()?,
+            },
+            REFUSAL => Message::Refusal { reason: reason::read(&mut reader)? },
+            _ => {
+                let id = ConnectionId(reader.array()?);
+                let message = match kind {
+                    PENDING => return finish(reader, Message::Pending { id }),
+                    PROOF => Message::Proof { id },
+                    WELCOME => Message::Welcome {
+                        id,
+                        limits: read_limits(&mut reader)?,
+                        metadata: read_metadata(&mut reader, packet)?,
+                    },
+                    RESUME => Message::Resume {
+                        id,
+                        counter: reader.varint()?,
+                        nonce: reader.array()?,
+                        ack: Ack::read(&mut reader)?,
+                    },
+                    AGAIN => Message::Again { id, counter: reader.varint()?, nonce: reader.array()? },
+                    RESUMED => Message::Resumed { id, counter: reader.varint()?, ack: Ack::read(&mut reader)? },
+                    GONE => Message::Gone { id, counter: reader.varint()?, reason: reason::read(&mut reader)? },
+                    kind => return Err(FrameError::UnknownKind(kind)),
+                };
+                reader.bytes(MAC)?;
+                message
+            }
+        };
+        finish(reader, message)
+    }
+}
+
+fn finish<'a>(reader: Reader<'a>, message: Message<'a>) -> Result<Message<'a>, FrameError> {
+    // A mac covers the whole packet, so there must be nothing behind it.
+    if reader.is_empty() { Ok(message) } else { Err(FrameError::Invalid("length")) }
+}
+
+fn read_limits(reader: &mut Reader<'_>) -> Result<Limits, FrameError> {
+    Ok(Limits { max_message: reader.varint()?, receive_buffer: reader.varint()? })
+}
+
+fn read_metadata(reader: &mut Reader<'_>, packet: &Bytes) -> Result<Bytes, FrameError> {
+    let bytes = reader.bounded(MAX_METADATA, "length of metadata")?;
+    Ok(packet.slice_ref(bytes))
+}

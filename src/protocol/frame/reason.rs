@@ -1,0 +1,101 @@
+//! Reasons on the wire: a code and a bounded text.
+
+use bytes::BytesMut;
+
+use super::{
+    FrameError,
+    wire::{Reader, put_bytes, put_varint, varint_len},
+};
+use crate::protocol::EndReason;
+
+/// The bytes of a text, at most. Longer ones are cut at a character.
+const MAX_TEXT: usize = 256;
+
+fn code_and_text(reason: &EndReason) -> (u64, &str) {
+    match reason {
+        EndReason::Left => (0, ""),
+        EndReason::Kicked(text) => (1, text),
+        EndReason::Refused(text) => (2, text),
+        EndReason::Full => (3, ""),
+        EndReason::WrongPassword => (4, ""),
+        EndReason::TimedOut => (5, ""),
+        EndReason::RelayUnreachable(text) => (6, text),
+        // A session that never started has nobody to tell it to.
+        EndReason::NotStarted(_) => (0, ""),
+        EndReason::HostIdInUse => (7, ""),
+        EndReason::NoSuchHost => (8, ""),
+        EndReason::ProtocolError(text) => (9, text),
+        EndReason::TooMuchData => (10, ""),
+    }
+}
+
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_TEXT)]
+}
+
+pub(super) fn len(reason: &EndReason) -> usize {
+    let (code, text) = code_and_text(reason);
+    let text = cut(text).len();
+    varint_len(code) + varint_len(text as u64) + text
+}
+
+pub(super) fn put(out: &mut BytesMut, reason: &EndReason) {
+    let (code, text) = code_and_text(reason);
+    put_varint(out, code);
+    put_bytes(out, cut(text).as_bytes());
+}
+
+pub(super) fn read(reader: &mut Reader<'_>) -> Result<EndReason, FrameError> {
+    let code = reader.varint()?;
+    let text = reader.bounded(MAX_TEXT, "text of a reason")?;
+    let text = || String::from_utf8_lossy(text).into_owned();
+    Ok(match code {
+        0 => EndReason::Left,
+        1 => EndReason::Kicked(text()),
+        2 => EndReason::Refused(text()),
+        3 => EndReason::Full,
+        4 => EndReason::WrongPassword,
+        5 => EndReason::TimedOut,
+        6 => EndReason::RelayUnreachable(text()),
+        7 => EndReason::HostIdInUse,
+        8 => EndReason::NoSuchHost,
+        9 => EndReason::ProtocolError(text()),
+        10 => EndReason::TooMuchData,
+        // A newer peer may know more reasons: its words are still worth reading.
+        code => EndReason::ProtocolError(format!("ended for the unknown reason {code}: {}", text())),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_survive_the_wire() {
+        for reason in [
+            EndReason::Left,
+            EndReason::Kicked("too loud".into()),
+            EndReason::Refused("level 10 only".into()),
+            EndReason::Full,
+            EndReason::WrongPassword,
+            EndReason::TimedOut,
+            EndReason::RelayUnreachable("no route".into()),
+            EndReason::HostIdInUse,
+            EndReason::NoSuchHost,
+            EndReason::ProtocolError("?".into()),
+            EndReason::TooMuchData,
+        ] {
+            let mut out = BytesMut::new();
+            put(&mut out, &reason);
+            assert_eq!(out.len(), len(&reason));
+            assert_eq!(read(&mut Reader::new(&out)), Ok(reason));
+        }
+    }
+
+    #[test]
+    fn long_words_are_cut_at_a_character() {
+        let mut out = BytesMut::new();
+        put(&mut out, &EndReason::Kicked("ä".repeat(400)));
+        assert_eq!(read(&mut Reader::new(&out)), Ok(EndReason::Kicked("ä".repeat(128))));
+    }
+}

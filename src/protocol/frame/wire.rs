@@ -1,0 +1,120 @@
+//! Numbers and bytes.
+
+use bytes::{BufMut, BytesMut};
+
+use super::FrameError;
+
+/// The bytes that a number takes.
+pub(crate) const fn varint_len(value: u64) -> usize {
+    match value {
+        0..0x40 => 1,
+        0x40..0x4000 => 2,
+        0x4000..0x4000_0000 => 4,
+        _ => 8,
+    }
+}
+
+/// Writes a number below 2^62, which no counter of a connection reaches.
+pub(crate) fn put_varint(out: &mut BytesMut, value: u64) {
+    match varint_len(value) {
+        1 => out.put_u8(value as u8),
+        2 => out.put_u16(value as u16 | 0x4000),
+        4 => out.put_u32(value as u32 | 0x8000_0000),
+        _ => out.put_u64(value.min((1 << 62) - 1) | 0xC000_0000_0000_0000),
+    }
+}
+
+/// Writes bytes after their length.
+pub(crate) fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
+    put_varint(out, bytes.len() as u64);
+    out.put_slice(bytes);
+}
+
+/// Reads from the front of some bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.at == self.bytes.len()
+    }
+
+    pub(crate) fn position(&self) -> usize {
+        self.at
+    }
+
+    /// What was read since an earlier position.
+    pub(crate) fn since(&self, position: usize) -> &'a [u8] {
+        &self.bytes[position..self.at]
+    }
+
+    pub(crate) fn bytes(&mut self, len: usize) -> Result<&'a [u8], FrameError> {
+        let end = self.at.checked_add(len).ok_or(FrameError::Truncated)?;
+        let bytes = self.bytes.get(self.at..end).ok_or(FrameError::Truncated)?;
+        self.at = end;
+        Ok(bytes)
+    }
+
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], FrameError> {
+        self.bytes(N)?.try_into().map_err(|_| FrameError::Truncated)
+    }
+
+    pub(crate) fn u8(&mut self) -> Result<u8, FrameError> {
+        let byte = *self.bytes.get(self.at).ok_or(FrameError::Truncated)?;
+        self.at += 1;
+        Ok(byte)
+    }
+
+    pub(crate) fn varint(&mut self) -> Result<u64, FrameError> {
+        let first = self.u8()?;
+        let mut value = u64::from(first & 0x3F);
+        for byte in self.bytes((1 << (first >> 6)) - 1)? {
+            value = (value << 8) | u64::from(*byte);
+        }
+        Ok(value)
+    }
+
+    /// A length of bytes that are all here.
+    pub(crate) fn length(&mut self) -> Result<usize, FrameError> {
+        let length = usize::try_from(self.varint()?).map_err(|_| FrameError::Truncated)?;
+        if length > self.bytes.len() - self.at { Err(FrameError::Truncated) } else { Ok(length) }
+    }
+
+    /// Bytes after their length, of which there may be `max`.
+    pub(crate) fn bounded(&mut self, max: usize, what: &'static str) -> Result<&'a [u8], FrameError> {
+        let length = self.length()?;
+        if length > max {
+            return Err(FrameError::Invalid(what));
+        }
+        self.bytes(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_survive_the_wire_in_their_length() {
+        for value in [0, 1, 63, 64, 16_383, 16_384, (1 << 30) - 1, 1 << 30, (1 << 62) - 1] {
+            let mut out = BytesMut::new();
+            put_varint(&mut out, value);
+            assert_eq!(out.len(), varint_len(value));
+            assert_eq!(Reader::new(&out).varint(), Ok(value));
+        }
+    }
+
+    #[test]
+    fn a_length_beyond_the_end_is_an_error_and_allocates_nothing() {
+        let mut out = BytesMut::new();
+        put_varint(&mut out, 1 << 40);
+        assert_eq!(Reader::new(&out).length(), Err(FrameError::Truncated));
+    }
+}

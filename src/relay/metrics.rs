@@ -1,0 +1,90 @@
+//! Counts for `/metrics`, in a recorder of each relay's own: none is installed for the whole program.
+
+use metrics::{Counter, Gauge, Unit, counter, describe_counter, describe_gauge, gauge, with_local_recorder};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+
+/// The statuses a relay answers with.
+const STATUSES: [u16; 12] = [200, 204, 400, 401, 404, 408, 413, 415, 429, 431, 500, 503];
+
+/// Handles to every number that is counted.
+pub(super) struct Metrics {
+    /// Host ids with at least one open stream.
+    pub(super) sessions: Gauge,
+    /// Open streams.
+    pub(super) listeners: Gauge,
+    /// Open connections.
+    pub(super) connections: Gauge,
+    /// Messages put into a queue; a broadcast counts once for each listener.
+    pub(super) messages: Counter,
+    /// Their bytes, as written to the streams.
+    pub(super) message_bytes: Counter,
+    /// Listeners dropped because they did not read.
+    pub(super) dropped: Counter,
+    answers: [Counter; STATUSES.len()],
+    handle: PrometheusHandle,
+}
+
+impl Metrics {
+    pub(super) fn new() -> Self {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        with_local_recorder(&recorder, || {
+            describe_gauge!("uhst_relay_sessions", "Host ids with at least one open stream");
+            describe_gauge!("uhst_relay_listeners", "Open event streams");
+            describe_gauge!("uhst_relay_connections", "Open connections");
+            describe_counter!("uhst_relay_messages_total", "Messages put into the queue of a listener");
+            describe_counter!("uhst_relay_message_bytes_total", Unit::Bytes, "Bytes of these messages");
+            describe_counter!("uhst_relay_dropped_listeners_total", "Listeners dropped because they did not read");
+            describe_counter!("uhst_relay_answers_total", "Answers by HTTP status");
+            Metrics {
+                sessions: gauge!("uhst_relay_sessions"),
+                listeners: gauge!("uhst_relay_listeners"),
+                connections: gauge!("uhst_relay_connections"),
+                messages: counter!("uhst_relay_messages_total"),
+                message_bytes: counter!("uhst_relay_message_bytes_total"),
+                dropped: counter!("uhst_relay_dropped_listeners_total"),
+                answers: STATUSES.map(|status| counter!("uhst_relay_answers_total", "status" => status.to_string())),
+                handle,
+            }
+        })
+    }
+
+    /// Counts one answer.
+    pub(super) fn answered(&self, status: u16) {
+        if let Some(n) = STATUSES.iter().position(|known| *known == status) {
+            self.answers[n].increment(1);
+        }
+    }
+
+    /// Counts one message of this many bytes to this many listeners.
+    pub(super) fn delivered(&self, bytes: usize, listeners: usize) {
+        self.messages.increment(listeners as u64);
+        self.message_bytes.increment((bytes * listeners) as u64);
+    }
+
+    /// The text that Prometheus reads.
+    pub(super) fn render(&self) -> String {
+        self.handle.render()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_relay_counts_for_itself() {
+        let (metrics, other) = (Metrics::new(), Metrics::new());
+        metrics.answered(200);
+        metrics.delivered(10, 3);
+        let text = metrics.render();
+        for line in [
+            "uhst_relay_answers_total{status=\"200\"} 1",
+            "uhst_relay_messages_total 3",
+            "uhst_relay_message_bytes_total 30",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+        assert!(other.render().contains("uhst_relay_messages_total 0"));
+    }
+}

@@ -1,0 +1,315 @@
+//! From a request to its answer: the one path `/`, with everything in the query.
+
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use hyper::{HeaderMap, Method, Request, StatusCode, body::Incoming, header::HOST};
+use tokio::{sync::Notify, time::timeout};
+
+use super::{
+    RelayConfig,
+    answer::{self, Answer},
+    body::{self, Message},
+    directory::Directory,
+    listener::{EventStream, Listener, NotSent},
+    metrics::Metrics,
+    number::{parse_int, write_number},
+    query::{Param, Query},
+    rooms::{NotListening, Recipient, Rooms},
+    tokens::{BadToken, Bearer, Tokens, Verified, signature},
+};
+use crate::protocol::{HostReply, JoinReply, NativeHint, TokenKind};
+
+/// How long a request body may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What all connections of a relay share.
+pub(super) struct Service {
+    pub(super) config: RelayConfig,
+    pub(super) tokens: Tokens,
+    pub(super) rooms: Arc<Rooms>,
+    pub(super) metrics: Arc<Metrics>,
+    limiter: Option<DefaultKeyedRateLimiter<IpAddr>>,
+    directory: Option<Directory>,
+}
+
+/// The connection a request came on.
+pub(super) struct Caller {
+    pub(super) address: IpAddr,
+    /// Ends the connection.
+    pub(super) kill: Arc<Notify>,
+}
+
+impl Service {
+    pub(super) fn new(config: RelayConfig, secret: &[u8]) -> Self {
+        let metrics = Arc::new(Metrics::new());
+        Service {
+            tokens: Tokens::new(secret),
+            rooms: Arc::new(Rooms::new(config.limits.clone(), config.hold, metrics.clone())),
+            metrics,
+            limiter: config.limits.requests_per_second.map(|rate| RateLimiter::keyed(Quota::per_second(rate))),
+            directory: config.directory.clone().map(Directory::new),
+            config,
+        }
+    }
+
+    /// Forgets the addresses that have been quiet.
+    pub(super) fn tidy(&self) {
+        if let Some(limiter) = &self.limiter {
+            limiter.retain_recent();
+            limiter.shrink_to_fit();
+        }
+    }
+
+    /// Answers one request.
+    pub(super) async fn answer(&self, caller: &Caller, request: Request<Incoming>) -> Answer {
+        let answer = self.route(caller, request).await;
+        self.metrics.answered(answer.status().as_u16());
+        answer
+    }
+
+    async fn route(&self, caller: &Caller, request: Request<Incoming>) -> Answer {
+        if self.limiter.as_ref().is_some_and(|limiter| limiter.check_key(&network(caller.address)).is_err()) {
+            return answer::plain(StatusCode::TOO_MANY_REQUESTS);
+        }
+        let (head, content) = request.into_parts();
+        let query = Query::parse(head.uri.query().unwrap_or_default());
+        match (&head.method, head.uri.path()) {
+            (&Method::OPTIONS, _) => answer::preflight(&head.headers),
+            (&Method::POST, "/") => match self.read(&head.headers, content).await {
+                Ok(message) => self.post(&query, &head.headers, &message).await,
+                Err(status) => answer::bad_body(status),
+            },
+            (&Method::GET, "/") => self.listen(&query, caller),
+            (&Method::DELETE, "/") if query.token != Param::Missing => self.release(&query),
+            (&Method::GET, "/health") => answer::json_text(r#"{"status":"ok"}"#),
+            (&Method::GET, "/metrics") => answer::prometheus(self.metrics.render()),
+            (method, path) => answer::not_found(method, path),
+        }
+    }
+
+    async fn read(&self, headers: &HeaderMap, content: Incoming) -> Result<Message, StatusCode> {
+        let reading = body::read(headers, content, self.config.limits.body_bytes);
+        timeout(BODY_TIMEOUT, reading).await.unwrap_or(Err(StatusCode::REQUEST_TIMEOUT))
+    }
+
+    async fn post(&self, query: &Query<'_>, headers: &HeaderMap, message: &Message) -> Answer {
+        let answered = match query.action.text() {
+            Some("host") => self.host(query, headers).await,
+            Some("join") => self.join(query),
+            Some("ping") => self.ping(query, headers).await,
+            _ => match self.bearer(query) {
+                Ok(sender) => return self.send(&sender, message).await,
+                Err(status) => answer::plain(status),
+            },
+        };
+        // The original parses a body before it looks at anything else.
+        match message.write(&mut Vec::new()) {
+            Ok(()) => answered,
+            Err(status) => answer::bad_body(status),
+        }
+    }
+
+    fn bearer(&self, query: &Query) -> Result<Arc<Verified>, StatusCode> {
+        let token = query.token.text().ok_or(StatusCode::UNAUTHORIZED)?;
+        self.tokens.verify(token).map_err(|error| match error {
+            BadToken::Unauthorized => StatusCode::UNAUTHORIZED,
+            BadToken::Unknown => StatusCode::BAD_REQUEST,
+        })
+    }
+
+    /// The prefix of a public relay, which the original looks up on the first host or ping request.
+    async fn prefix(&self, headers: &HeaderMap) -> Option<String> {
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        self.directory.as_ref()?.prefix(host).await
+    }
+
+    async fn host(&self, query: &Query<'_>, headers: &HeaderMap) -> Answer {
+        let prefix = self.prefix(headers).await;
+        let host_id = match &query.host_id {
+            Param::One(id) if !id.is_empty() => {
+                if self.rooms.is_taken(id) {
+                    return answer::plain(StatusCode::BAD_REQUEST);
+                }
+                id.to_string()
+            }
+            Param::Many => return answer::plain(StatusCode::BAD_REQUEST),
+            _ => match self.free_id(prefix.as_deref()) {
+                Some(id) => id,
+                None => return answer::plain(StatusCode::SERVICE_UNAVAILABLE),
+            },
+        };
+        let host_token = self.tokens.issue(TokenKind::HostToken, &host_id, None);
+        answer::json(&HostReply { host_id, host_token, send_url: None, receive_url: None })
+    }
+
+    /// Six random digits that are not in use; on a public relay its prefix and four.
+    fn free_id(&self, prefix: Option<&str>) -> Option<String> {
+        let digits = if self.directory.is_some() { 4 } else { 6 };
+        let mut ids = std::iter::repeat_with(|| {
+            let number = uuid::Uuid::new_v4().as_u128() as u32 % 10_u32.pow(digits);
+            let width = digits as usize;
+            match prefix {
+                Some(prefix) => format!("{prefix}-{number:0width$}"),
+                None => format!("{number:0width$}"),
+            }
+        });
+        // Bounded, should all of them be in use.
+        ids.by_ref().take(1000).find(|id| !self.rooms.is_taken(id))
+    }
+
+    fn join(&self, query: &Query) -> Answer {
+        let host_id = query.host_id.text().unwrap_or_default();
+        let Some(dialect) = self.rooms.host_dialect(host_id) else {
+            return answer::plain(StatusCode::BAD_REQUEST);
+        };
+        let client_id = uuid::Uuid::new_v4().to_string();
+        let client_token = self.tokens.issue(TokenKind::ClientToken, host_id, Some(&client_id));
+        let uhst = dialect.map(|v| NativeHint { v });
+        answer::json(&JoinReply { client_token, send_url: None, receive_url: None, uhst })
+    }
+
+    async fn ping(&self, query: &Query<'_>, headers: &HeaderMap) -> Answer {
+        self.prefix(headers).await;
+        let mut pong = String::from(r#"{"pong":"#);
+        write_number(query.timestamp.text().map_or(f64::NAN, parse_int), &mut pong);
+        pong.push('}');
+        answer::json_text(pong)
+    }
+
+    fn listen(&self, query: &Query, caller: &Caller) -> Answer {
+        let bearer = match self.bearer(query) {
+            Ok(bearer) => bearer,
+            Err(StatusCode::BAD_REQUEST) => return answer::no_events(StatusCode::BAD_REQUEST),
+            Err(status) => return answer::plain(status),
+        };
+        let listener = |host: &Arc<str>, client: Option<&Arc<str>>| {
+            let capacity = self.config.limits.queue_bytes;
+            Listener::new(host.clone(), client.cloned(), capacity, caller.kill.clone())
+        };
+        let seated = match &bearer.bearer {
+            Bearer::Host { host } => {
+                let listener = listener(host, None);
+                let native = query.uhst.text().and_then(|version| version.parse().ok());
+                let token = signature(query.token.text().unwrap_or_default());
+                self.rooms.listen_as_host(&listener, token, native).map(|()| listener)
+            }
+            Bearer::Client { host, client } => {
+                let listener = listener(host, Some(client));
+                self.rooms.listen_as_client(&listener, client).map(|()| listener)
+            }
+            Bearer::Response { .. } => Err(NotListening::Refused),
+        };
+        match seated {
+            Ok(listener) => {
+                tracing::debug!(host = %listener.host, client = ?listener.client, "listening");
+                answer::events(EventStream::new(listener, self.rooms.clone(), self.config.keep_alive))
+            }
+            Err(NotListening::Refused) => answer::no_events(StatusCode::BAD_REQUEST),
+            Err(NotListening::Full) => answer::no_events(StatusCode::SERVICE_UNAVAILABLE),
+        }
+    }
+
+    /// Beyond the original: a host that leaves for good gives its id free.
+    fn release(&self, query: &Query) -> Answer {
+        match self.bearer(query).as_deref() {
+            Ok(Verified { bearer: Bearer::Host { host }, .. })
+                if self.rooms.release(host, signature(query.token.text().unwrap_or_default())) =>
+            {
+                answer::json_text("{}")
+            }
+            Ok(_) => answer::plain(StatusCode::BAD_REQUEST),
+            Err(status) => answer::plain(*status),
+        }
+    }
+
+    async fn send(&self, sender: &Verified, message: &Message) -> Answer {
+        let frame = match &sender.bearer {
+            Bearer::Client { host, client } => {
+                let token = self.tokens.respond(sender, host, client);
+                frame(&["data: {\"responseToken\":\"", &token, "\",\"body\":"], message)
+            }
+            _ => frame(&["data: {\"body\":"], message),
+        };
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(status) => return answer::bad_body(status),
+        };
+        let listener = match &sender.bearer {
+            Bearer::Client { host, .. } => self.rooms.host(host),
+            Bearer::Response { host, client } => self.rooms.client(host, client),
+            Bearer::Host { host } => {
+                return match self.rooms.clients(host) {
+                    Some(clients) => self.broadcast(clients, &frame),
+                    None => answer::plain(StatusCode::BAD_REQUEST),
+                };
+            }
+        };
+        let Some(listener) = listener else { return answer::plain(StatusCode::BAD_REQUEST) };
+        let bytes = frame.len();
+        match listener.send(frame, self.config.patience).await {
+            Ok(()) => {
+                self.metrics.delivered(bytes, 1);
+                answer::json_text("{}")
+            }
+            Err(NotSent::Crowded) => answer::plain(StatusCode::TOO_MANY_REQUESTS),
+            Err(NotSent::Full) => {
+                self.drop_listener(&listener);
+                answer::plain(StatusCode::BAD_REQUEST)
+            }
+            Err(NotSent::Gone) => answer::plain(StatusCode::BAD_REQUEST),
+        }
+    }
+
+    /// Never waits: who is behind by a whole queue is dropped. The reply names those who were reached.
+    fn broadcast(&self, clients: Vec<Recipient>, frame: &Bytes) -> Answer {
+        let mut reply = String::with_capacity(2 + 43 * clients.len());
+        let mut reached = 0;
+        for Recipient { client, listener, .. } in clients {
+            match listener.push(frame.clone()) {
+                Ok(()) => {
+                    reply.push_str(if reached == 0 { "{" } else { "," });
+                    // A string: there is nothing here that JSON cannot hold.
+                    reply.push_str(&serde_json::to_string(&*client).unwrap_or_default());
+                    reply.push_str(":true");
+                    reached += 1;
+                }
+                Err(NotSent::Full) => self.drop_listener(&listener),
+                Err(_) => {}
+            }
+        }
+        self.metrics.delivered(frame.len(), reached);
+        reply.push_str(if reached == 0 { "{}" } else { "}" });
+        answer::json_text(reply)
+    }
+
+    fn drop_listener(&self, listener: &Arc<Listener>) {
+        tracing::debug!(host = %listener.host, client = ?listener.client, "dropped: it does not read");
+        self.metrics.dropped.increment(1);
+        listener.kill();
+        self.rooms.leave(listener);
+    }
+}
+
+/// One event, with the message as the original writes it.
+fn frame(start: &[&str], message: &Message) -> Result<Bytes, StatusCode> {
+    let body = if let Message::Json(bytes) = message { bytes.len() } else { 0 };
+    let mut frame = Vec::with_capacity(start.iter().map(|part| part.len()).sum::<usize>() + body + 8);
+    start.iter().for_each(|part| frame.extend_from_slice(part.as_bytes()));
+    message.write(&mut frame)?;
+    frame.extend_from_slice(b"}\n\n");
+    Ok(frame.into())
+}
+
+/// What counts as one caller: an IPv4 address, or a network of IPv6, of which everybody has a whole one.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        v4 => v4,
+    }
+}
