@@ -79,15 +79,17 @@ struct Talk<'w, 's> {
 }
 
 impl Talk<'_, '_> {
-    /// As the host: tells everyone, ourselves included.
+    /// As the host: tells everyone, ourselves included. A word that somebody misses does not hold up the next.
     fn tell(&mut self, words: Vec<FromHost>) -> Result {
+        let mut result = Ok(());
         for word in words {
             if let Some(Ok(host)) = self.session.entity.map(|s| self.hosts.get(s)) {
-                host.broadcast_on(word.channel(), serde_json::to_string(&word)?)?;
+                let text = serde_json::to_string(&word)?;
+                result = result.and(host.broadcast_on(word.channel(), text).map_err(BevyError::from));
             }
             self.take_in(word);
         }
-        Ok(())
+        result
     }
 
     /// As a player: says something to the host, who may be us.
@@ -108,8 +110,10 @@ impl Talk<'_, '_> {
             match &news {
                 News::Entered { .. } | News::RoundFinished { .. } => self.page.set(Page::Lobby),
                 News::RoundStarted => self.page.set(Page::Arena),
-                News::Full { .. } => info!("{news}"),
                 _ => {}
+            }
+            if matches!(news, News::Entered { .. } | News::Full { .. }) {
+                info!("{news}");
             }
             self.news.write(news);
         }

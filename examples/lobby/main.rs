@@ -65,14 +65,22 @@ fn add_lobby(app: &mut App, cli: &Cli) {
 }
 
 /// Leaves a while after the lobby became full: every other process has seen that too by then, and taken its picture.
+/// Fails when the lobby ends before that.
 fn exit_when_full(
     mut news: MessageReader<News>,
     mut due: Local<Option<Timer>>,
     time: Res<Time>,
     mut exit: MessageWriter<AppExit>,
 ) {
-    if news.read().any(|n| matches!(n, News::Full { .. })) {
-        *due = Some(Timer::from_seconds(6.0, TimerMode::Once));
+    for news in news.read() {
+        match news {
+            News::Full { .. } => *due = Some(Timer::from_seconds(6.0, TimerMode::Once)),
+            News::Ended { why } if due.is_none() => {
+                eprintln!("{why}");
+                exit.write(AppExit::error());
+            }
+            _ => {}
+        }
     }
     if due.as_mut().is_some_and(|timer| timer.tick(time.delta()).just_finished()) {
         exit.write(AppExit::Success);
