@@ -1,6 +1,8 @@
 //! The lobby as a Bevy plugin without a window: joins intents, rules, table and network.
 //! This is the only file of the example that uses `bevy_uhst` for more than its words.
 
+use std::time::Duration;
+
 use bevy::{ecs::system::SystemParam, prelude::*};
 use bevy_uhst::prelude::*;
 
@@ -21,7 +23,9 @@ pub struct LobbyPlugin;
 
 impl Plugin for LobbyPlugin {
     fn build(&self, app: &mut App) {
-        app.add_plugins(UhstPlugin::default())
+        // A game that is worth waiting for would keep the default of 30 seconds.
+        let connection = ConnectionConfig { resume_timeout: Duration::from_secs(10), ..default() };
+        app.add_plugins(UhstPlugin::default().connection(connection))
             .init_state::<Page>()
             .init_resource::<Table>()
             .init_resource::<Session>()
@@ -31,6 +35,7 @@ impl Plugin for LobbyPlugin {
             .add_observer(on_ready)
             .add_observer(on_connected)
             .add_observer(on_disconnected)
+            .add_observer(on_trouble)
             .add_observer(on_ended)
             .add_systems(
                 Update,
@@ -54,6 +59,7 @@ struct Session {
     name: String,
     /// The code that was typed, for messages about it.
     code: String,
+    with_password: bool,
     max: usize,
 }
 
@@ -192,6 +198,7 @@ fn join(args: &JoinArgs, talk: &mut Talk) {
     talk.session.entity = Some(talk.commands.spawn(client).id());
     talk.session.name = args.name.clone();
     talk.session.code = args.code.clone();
+    talk.session.with_password = args.password.is_some();
     talk.page.set(Page::Joining);
 }
 
@@ -234,29 +241,47 @@ fn on_disconnected(gone: On<UhstDisconnected>, seats: Query<&Seat>, mut talk: Ta
     talk.tell(words)
 }
 
+fn on_trouble(trouble: On<UhstDiagnostic>, mut talk: Talk) {
+    if Some(trouble.entity) == talk.session.entity {
+        talk.news.write(News::Trouble);
+    }
+}
+
 fn on_ended(ended: On<UhstEnded>, mut talk: Talk) {
     if Some(ended.entity) == talk.session.entity {
-        let why = in_words(&ended.reason, &talk.session.code);
+        let why = if talk.table.me.is_some() { why_over(&ended.reason) } else { why_not(&ended.reason, &talk.session) };
         talk.go_home(Some(why));
     }
 }
 
-/// Why it ended, in a person's words.
-fn in_words(reason: &EndReason, code: &str) -> String {
+/// Why the lobby we were in is over, in a person's words.
+fn why_over(reason: &EndReason) -> String {
     match reason {
         EndReason::Left => "The host closed the lobby.".to_owned(),
         EndReason::Kicked(_) => "The host removed you from the lobby.".to_owned(),
+        EndReason::TimedOut | EndReason::RelayUnreachable(_) => "The connection to the lobby is lost.".to_owned(),
+        other => format!("The lobby had to end: {other}."),
+    }
+}
+
+/// Why we did not get in, or could not open a lobby.
+fn why_not(reason: &EndReason, session: &Session) -> String {
+    match reason {
         EndReason::Refused(why) => format!("The host did not let you in: {why}."),
         EndReason::Full => "That lobby is full. Ask the host for a seat.".to_owned(),
+        EndReason::WrongPassword if !session.with_password => "That lobby has a password: enter it too.".to_owned(),
         EndReason::WrongPassword => "That is not the password of this lobby.".to_owned(),
-        EndReason::TimedOut => "The host stopped answering.".to_owned(),
+        EndReason::TimedOut => "The host does not answer.".to_owned(),
         EndReason::RelayUnreachable(_) => {
             "Nothing answers there. Check the code or link, and that the host is still in the lobby.".to_owned()
         }
         EndReason::HostIdInUse => "Someone else is hosting under this code. Choose another.".to_owned(),
-        EndReason::NoSuchHost => format!("There is no lobby {code}. Check the code, or ask the host for the link."),
+        EndReason::NoSuchHost => {
+            let id = session.code.parse::<JoinLink>().map_or_else(|_| session.code.clone(), |link| link.id);
+            format!("There is no lobby {id}. Check the code, or ask the host for the link.")
+        }
         EndReason::NotStarted(why) => format!("That did not work: {why}."),
-        other => format!("The lobby had to end: {other}."),
+        other => format!("That did not work: {other}."),
     }
 }
 

@@ -54,6 +54,8 @@ pub enum News {
     RoundFinished {
         winner: Option<String>,
     },
+    /// The connection is in trouble, and being mended.
+    Trouble,
     /// Back on the start page, with a sentence that says why.
     Ended {
         why: String,
@@ -207,6 +209,7 @@ impl fmt::Display for News {
             News::Caught { name, score, .. } => write!(f, "{name} caught a spark and has {score}"),
             News::RoundFinished { winner: Some(name) } => write!(f, "{name} won the round"),
             News::RoundFinished { winner: None } => f.write_str("the round ended without a winner"),
+            News::Trouble => f.write_str("trouble with the connection, trying again …"),
             News::Ended { why } => f.write_str(why),
         }
     }

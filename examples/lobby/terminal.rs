@@ -114,6 +114,9 @@ fn obey(line: &str, table: &Table, intents: &mut MessageWriter<Intent>, exit: &m
         (command, _) if command.starts_with('/') => return println!("{HELP}"),
         _ => Intent::Say(line.to_owned()),
     };
+    if table.me.is_none() && !matches!(intent, Intent::Host(_) | Intent::Join(_) | Intent::Leave) {
+        return println!("You are in no lobby yet.");
+    }
     intents.write(intent);
 }
 

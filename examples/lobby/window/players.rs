@@ -114,6 +114,8 @@ fn spawn_row(parent: &mut ChildSpawnerCommands, theme: &Theme, seat: usize, heig
                 part(Kind::Ready),
                 Node {
                     padding: UiRect::axes(px(1.5 * GRID), px(0.5 * GRID)),
+                    min_width: px(11.0 * GRID),
+                    justify_content: JustifyContent::Center,
                     border_radius: BorderRadius::MAX,
                     flex_shrink: 0.0,
                     ..default()

@@ -9,7 +9,7 @@ use bevy::{
 };
 
 use super::theme::{self, GRID, Theme, Type};
-use crate::table::Page;
+use crate::table::{News, Page};
 
 /// How loud a button is.
 #[derive(Component, Clone, Copy, PartialEq)]
@@ -19,7 +19,7 @@ pub enum Look {
     Secondary,
     /// No box until the pointer is on it.
     Quiet,
-    /// Quiet, and red.
+    /// Small and quiet, and red under the pointer.
     Danger,
 }
 
@@ -45,8 +45,7 @@ impl Look {
         match self {
             Look::Primary => theme::ON_ACCENT,
             Look::Secondary => theme::TEXT,
-            Look::Quiet => theme::DIM,
-            Look::Danger => theme::BAD,
+            Look::Quiet | Look::Danger => theme::DIM,
         }
     }
 }
@@ -97,7 +96,11 @@ fn paint_buttons(
         };
         background.0 = background.0.mix(&target, step);
         transform.scale = transform.scale.lerp(Vec2::splat(if pressed && !disabled { 0.97 } else { 1.0 }), step);
-        let caption = if disabled { theme::FAINT } else { look.caption() };
+        let caption = match look {
+            _ if disabled => theme::FAINT,
+            Look::Danger if hovered.get() => theme::BAD,
+            look => look.caption(),
+        };
         for child in children {
             if let Ok(mut colour) = captions.get_mut(*child) {
                 colour.set_if_neq(TextColor(caption));
@@ -236,6 +239,12 @@ fn spawn_toast_stack(mut commands: Commands) {
     ));
 }
 
+/// Trouble is worth a word on every page.
+fn warn_of_trouble(mut news: MessageReader<News>, mut toasts: MessageWriter<ShowToast>) {
+    let trouble = news.read().any(|n| matches!(n, News::Trouble));
+    toasts.write_batch(trouble.then(|| ShowToast("Trouble with the connection, trying again …".to_owned())));
+}
+
 fn run_toasts(
     mut shown: MessageReader<ShowToast>,
     stack: Single<Entity, With<ToastStack>>,
@@ -273,5 +282,5 @@ fn run_toasts(
 pub fn plugin(app: &mut App) {
     app.add_message::<ShowToast>()
         .add_systems(Startup, spawn_toast_stack)
-        .add_systems(Update, (paint_buttons, ring_focus, run_toasts));
+        .add_systems(Update, (paint_buttons, ring_focus, warn_of_trouble, run_toasts));
 }
