@@ -9,8 +9,11 @@ use crate::{
 };
 
 fn steer(table: Res<Table>, mut intents: MessageWriter<Intent>) {
-    if let Some(at) = table.me.and_then(|me| table.figures.get(&me)) {
-        intents.write(Intent::Steer(table.spark - *at));
+    let Some(me) = table.myself() else { return };
+    if let Some(at) = table.figures.get(&me.id) {
+        // Each comes from a side of its own: they would stand on top of each other.
+        let side = Vec2::from_angle(me.colour as f32) * 0.6;
+        intents.write(Intent::Steer(table.spark + side - *at));
     }
 }
 

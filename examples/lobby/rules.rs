@@ -138,8 +138,9 @@ impl Rules {
     pub fn tick(&mut self, seconds: f32) -> Vec<FromHost> {
         let Some(round) = &mut self.round else { return Vec::new() };
         let mut words = Vec::new();
-        let catcher = round.figures.iter().find(|(_, at)| at.distance(round.spark) < REACH).map(|(id, _)| *id);
-        if let Some(catcher) = catcher {
+        let away = |at: &Vec2| at.distance(round.spark);
+        let nearest = round.figures.iter().min_by(|(_, a), (_, b)| away(a).total_cmp(&away(b)));
+        if let Some((&catcher, _)) = nearest.filter(|(_, at)| away(at) < REACH) {
             self.players.iter_mut().filter(|p| p.id == catcher).for_each(|p| p.score += 1);
             round.sparks += 1;
             round.spark = place_of(round.sparks);
