@@ -118,7 +118,7 @@ impl Client {
                 Some((_, output)) = heard.recv() => match output {
                     PeerOutput::BadToken => broken = Some(RelayError::BadToken),
                     PeerOutput::Ended { reason, .. } => return ended(reason, lost),
-                    PeerOutput::Identified(_) | PeerOutput::Rebound(_) => {}
+                    PeerOutput::Identified(_) | PeerOutput::Placed | PeerOutput::Rebound(_) => {}
                 },
                 command = self.commands.recv(), if !leaving => {
                     // Dropping the handle leaves, too. There is nothing to decide for a client.

@@ -2,7 +2,7 @@
 //! peers in.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -41,8 +41,10 @@ use crate::{
 /// How long a start waits for an id to become free: a relay notices the end of a crashed host's stream at once, so
 /// whoever holds the id for longer is somebody else.
 const IN_USE: Duration = Duration::from_secs(2);
-/// Joiners that may be on their way in, beside the connected peers.
+/// Joiners that may be on their way in. Of more, the oldest gives way: it has had its time, unlike a new one.
 const PENDING: usize = 64;
+/// Original clients that were sent away and may not come back under the same client id.
+const SHUNNED: usize = 256;
 /// Connections that have ended, whose peers can still be told so.
 const TOMBSTONES: usize = 256;
 /// How long peers have to take a goodbye.
@@ -176,6 +178,11 @@ struct Entry {
     inputs: mpsc::Sender<PeerInput>,
     client: String,
     connection: Option<ConnectionId>,
+    /// It has one of the places. Before, it has yet to prove that it knows the password.
+    placed: bool,
+    native: bool,
+    /// The relay said that its stream closed.
+    closed: bool,
 }
 
 struct Host {
@@ -188,11 +195,12 @@ struct Host {
     access: Access,
     stream: Option<EventStream>,
     places: Arc<Semaphore>,
-    peers: HashMap<PeerKey, Entry>,
+    peers: BTreeMap<PeerKey, Entry>,
     by_client: HashMap<String, PeerKey>,
     by_connection: HashMap<ConnectionId, PeerKey>,
     next_key: u64,
     tombstones: VecDeque<Tombstone>,
+    shunned: VecDeque<String>,
     outputs: mpsc::UnboundedSender<(PeerKey, PeerOutput)>,
     heard: mpsc::UnboundedReceiver<(PeerKey, PeerOutput)>,
     reports: Reports,
@@ -218,11 +226,12 @@ impl Host {
             id,
             access,
             stream: Some(stream),
-            peers: HashMap::new(),
+            peers: BTreeMap::new(),
             by_client: HashMap::new(),
             by_connection: HashMap::new(),
             next_key: 0,
             tombstones: VecDeque::new(),
+            shunned: VecDeque::new(),
             outputs,
             heard,
         }
@@ -323,7 +332,11 @@ impl Host {
                 return self.reports.once(Nonsense::Token, || "the relay did not say who sent a message".to_owned());
             }
             StreamEvent::ClientClosed(client) => {
+                self.shunned.retain(|shunned| *shunned != client);
                 if let Some(&key) = self.by_client.get(&client) {
+                    if let Some(entry) = self.peers.get_mut(&key) {
+                        entry.closed = true;
+                    }
                     self.tell(key, PeerInput::PeerClosed).await;
                 }
                 return;
@@ -343,7 +356,9 @@ impl Host {
         match (self.by_client.get(&client), body) {
             (Some(&key), body) => self.tell(key, PeerInput::Body(body, Some(route))).await,
             (None, Body::Native { packet, .. }) => self.native_stranger(client, packet, route, open).await,
-            (None, Body::Text(text)) if open => self.plain_stranger(client, Body::Text(text), route).await,
+            (None, Body::Text(text)) if open && !self.shunned.contains(&client) => {
+                self.plain_stranger(client, Body::Text(text), route).await
+            }
             (None, Body::Text(_)) => {}
             (None, Body::Signal(_)) => self.reports.once(Nonsense::Signal, || {
                 "an original peer wants WebRTC, which this version does not speak with it".to_owned()
@@ -354,10 +369,11 @@ impl Host {
     async fn native_stranger(&mut self, client: String, packet: Bytes, route: Route, open: bool) {
         match Contact::peek(&packet) {
             Contact::Hello if !open => {}
-            Contact::Hello if self.peers.len() >= self.options.max_peers + PENDING => {
+            Contact::Hello if self.places.available_permits() == 0 && self.options.password.is_none() => {
                 self.context(PeerKey(u64::MAX)).post(route, frame::refusal(&EndReason::Full));
             }
             Contact::Hello => {
+                self.make_room();
                 let credentials = Credentials { host_id: self.id.clone(), password: self.options.password.clone() };
                 let role = Role::Host { admission: self.options.admission, places: self.places.clone() };
                 let (config, metadata) = (self.options.connection.clone(), self.options.metadata.clone());
@@ -366,7 +382,7 @@ impl Host {
                 let Ok(connection) = Connection::accept(config, &credentials, metadata, seed, Time::ZERO) else {
                     return;
                 };
-                let (cx, inputs, mut receiver) = self.admit(client);
+                let (cx, inputs, mut receiver) = self.admit(client, true);
                 let peer = NativePeer::new(cx.clone(), role, Some(route.clone()), connection);
                 let hello = PeerInput::Body(Body::Native { version: NATIVE_VERSION, packet }, Some(route));
                 let _ = inputs.send(hello).await;
@@ -400,7 +416,7 @@ impl Host {
             });
         };
         let ask = self.options.admission == Admission::Ask;
-        let (cx, inputs, mut receiver) = self.admit(client);
+        let (cx, inputs, mut receiver) = self.admit(client, false);
         let _ = inputs.send(PeerInput::Body(first, Some(route.clone()))).await;
         task::spawn(async move {
             let mut peer = PlainPeer::new(cx.clone(), Some(route), Some(place));
@@ -416,12 +432,35 @@ impl Host {
         });
     }
 
-    fn admit(&mut self, client: String) -> (PeerContext, mpsc::Sender<PeerInput>, mpsc::Receiver<PeerInput>) {
+    /// Without its inputs, the task of the oldest joiner ends.
+    fn make_room(&mut self) {
+        let mut pending = self.peers.iter().filter(|(_, entry)| !entry.placed).map(|(key, _)| *key);
+        if let Some(oldest) = pending.next()
+            && pending.count() + 1 >= PENDING
+        {
+            self.forget(oldest);
+        }
+    }
+
+    fn forget(&mut self, key: PeerKey) -> Option<Entry> {
+        let entry = self.peers.remove(&key)?;
+        self.by_client.remove(&entry.client);
+        entry.connection.map(|id| self.by_connection.remove(&id));
+        Some(entry)
+    }
+
+    fn admit(
+        &mut self,
+        client: String,
+        native: bool,
+    ) -> (PeerContext, mpsc::Sender<PeerInput>, mpsc::Receiver<PeerInput>) {
         let key = PeerKey(self.next_key);
         self.next_key += 1;
         let (inputs, receiver) = mpsc::channel(INPUTS);
         self.by_client.insert(client.clone(), key);
-        self.peers.insert(key, Entry { inputs: inputs.clone(), client, connection: None });
+        let placed = !native;
+        let entry = Entry { inputs: inputs.clone(), client, connection: None, placed, native, closed: false };
+        self.peers.insert(key, entry);
         (self.context(key), inputs, receiver)
     }
 
@@ -444,6 +483,11 @@ impl Host {
                     self.by_connection.insert(id, key);
                 }
             }
+            PeerOutput::Placed => {
+                if let Some(entry) = self.peers.get_mut(&key) {
+                    entry.placed = true;
+                }
+            }
             PeerOutput::Rebound(client) => {
                 if let Some(entry) = self.peers.get_mut(&key) {
                     self.by_client.remove(&entry.client);
@@ -455,9 +499,10 @@ impl Host {
             PeerOutput::BadToken => {}
             PeerOutput::Ended { reason, tombstone } => {
                 tracing::debug!(peer = key.0, "a peer's task ended: {reason}");
-                if let Some(entry) = self.peers.remove(&key) {
-                    self.by_client.remove(&entry.client);
-                    entry.connection.map(|id| self.by_connection.remove(&id));
+                // To originals, a message of somebody who was sent away would be a new beginning.
+                if let Some(entry) = self.forget(key).filter(|entry| !entry.native && !entry.closed) {
+                    self.shunned.truncate(SHUNNED - 1);
+                    self.shunned.push_front(entry.client);
                 }
                 if let Some(stone) = tombstone {
                     self.tombstones.truncate(TOMBSTONES - 1);

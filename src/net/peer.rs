@@ -74,6 +74,8 @@ pub(super) enum PeerInput {
 pub(super) enum PeerOutput {
     /// The connection has an id, by which it can be resumed.
     Identified(ConnectionId),
+    /// It has one of the host's places.
+    Placed,
     /// The connection goes on with a client of this id.
     Rebound(String),
     /// The relay refuses the route's token.
@@ -449,17 +451,15 @@ impl NativePeer {
         match event {
             ConnectionEvent::JoinRequest { metadata } => {
                 let Role::Host { admission, places } = &self.role else { return };
+                let Ok(place) = places.clone().try_acquire_owned() else {
+                    return self.connection.refuse(EndReason::Full, now);
+                };
+                self.place = Some(place);
                 self.metadata = metadata.clone();
-                match (places.clone().try_acquire_owned(), admission) {
-                    (Err(_), _) => self.connection.refuse(EndReason::Full, now),
-                    (Ok(place), Admission::Open) => {
-                        self.place = Some(place);
-                        self.connection.admit(now);
-                    }
-                    (Ok(place), Admission::Ask) => {
-                        self.place = Some(place);
-                        self.cx.emit(EventKind::JoinRequest { peer: self.cx.key, metadata });
-                    }
+                self.cx.tell(PeerOutput::Placed);
+                match admission {
+                    Admission::Open => self.connection.admit(now),
+                    Admission::Ask => self.cx.emit(EventKind::JoinRequest { peer: self.cx.key, metadata }),
                 }
             }
             ConnectionEvent::Connected { metadata } => {

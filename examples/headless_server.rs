@@ -1,0 +1,44 @@
+//! A host without a player: it counts in fixed steps and tells everyone, and says goodbye on Ctrl+C.
+//! `cargo run --example headless_server -- [RELAY-URL]`; without one it starts a relay of its own.
+
+use std::time::Duration;
+
+use bevy::{
+    app::{ScheduleRunnerPlugin, TerminalCtrlCHandlerPlugin},
+    log::LogPlugin,
+    prelude::*,
+};
+use bevy_uhst::prelude::*;
+
+fn main() -> AppExit {
+    let relay = std::env::args().nth(1).map(Relay::Url).unwrap_or_default();
+    App::new()
+        .add_plugins((
+            MinimalPlugins.set(ScheduleRunnerPlugin::run_loop(Duration::from_secs_f64(1.0 / 30.0))),
+            LogPlugin::default(),
+            // Turns Ctrl+C into `AppExit`, at which every peer is told that the host left.
+            TerminalCtrlCHandlerPlugin,
+            UhstPlugin::default().relay(relay),
+        ))
+        .insert_resource(Time::<Fixed>::from_hz(10.0))
+        .add_systems(Startup, |mut commands: Commands| {
+            commands.spawn(UhstHost::any_id().max_peers(32));
+        })
+        .add_observer(|ready: On<UhstReady>| {
+            info!("join with {}", ready.links.first().map_or(ready.id.clone(), JoinLink::to_string));
+        })
+        .add_observer(|ended: On<UhstEnded>, mut exit: MessageWriter<AppExit>| {
+            error!("the session is over: {}", ended.reason);
+            exit.write(AppExit::error());
+        })
+        .add_systems(FixedUpdate, count)
+        .run()
+}
+
+/// A state that is sent again and again need not arrive every time, as long as it never goes back.
+fn count(mut steps: Local<u64>, host: Option<Single<&UhstHost>>) -> Result {
+    let Some(host) = host else { return Ok(()) };
+    *steps += 1;
+    host.broadcast_on(Channel::UnreliableSequenced, format!("step {steps}", steps = *steps))?;
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! What the command line can ask for.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A lobby: one player hosts, the others join with a code or a link. No server.
+#[derive(Parser)]
+#[command(name = "lobby")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub view: View,
+}
+
+/// Options that concern how the lobby is shown, not what it does.
+#[derive(Args)]
+pub struct View {
+    /// Stay in the terminal, even where there is a screen
+    #[arg(long, global = true)]
+    pub terminal: bool,
+    /// Save a picture of the window here when the lobby is full
+    #[arg(long, global = true, value_name = "FILE")]
+    pub screenshot: Option<PathBuf>,
+    /// Leave a few seconds after the lobby became full
+    #[arg(long, global = true)]
+    pub exit_when_full: bool,
+}
+
+#[derive(Subcommand, Clone)]
+pub enum Command {
+    /// Open a lobby
+    Host(HostArgs),
+    /// Join a lobby
+    Join(JoinArgs),
+    /// One host and three players in this process: join, chat, play a round, leave
+    Demo,
+}
+
+#[derive(Args, Clone, Debug, PartialEq)]
+pub struct HostArgs {
+    /// The join code; six digits are picked without it
+    #[arg(long)]
+    pub id: Option<String>,
+    /// The name others see
+    #[arg(long, default_value = "Host")]
+    pub name: String,
+    /// How many players fit in, the host included
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(2..=8))]
+    pub max_players: u16,
+    /// Players need this to join
+    #[arg(long)]
+    pub password: Option<String>,
+    /// Host through this relay instead of one inside this game
+    #[arg(long, value_name = "URL", conflicts_with = "port")]
+    pub relay: Option<String>,
+    /// The port of the relay inside this game; 3000 or the next free one without it
+    #[arg(long)]
+    pub port: Option<u16>,
+}
+
+#[derive(Args, Clone, Debug, PartialEq)]
+pub struct JoinArgs {
+    /// The code or the link that the host shows
+    #[arg(value_name = "CODE-OR-LINK")]
+    pub code: String,
+    /// The name others see
+    #[arg(long, default_value = "Player")]
+    pub name: String,
+    /// The host's password, if there is one
+    #[arg(long)]
+    pub password: Option<String>,
+    /// The relay to look for a bare code on
+    #[arg(long, value_name = "URL")]
+    pub relay: Option<String>,
+}
+
+impl HostArgs {
+    /// What `lobby host` means without options.
+    pub fn ordinary() -> Self {
+        HostArgs { id: None, name: "Host".to_owned(), max_players: 4, password: None, relay: None, port: None }
+    }
+}
+
+impl JoinArgs {
+    /// What `lobby join CODE` means without options.
+    pub fn ordinary(code: &str) -> Self {
+        JoinArgs { code: code.to_owned(), name: "Player".to_owned(), password: None, relay: None }
+    }
+}

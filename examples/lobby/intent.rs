@@ -1,0 +1,26 @@
+//! What a player wants. Every view (window, terminal, demo) writes these, and `game.rs` alone acts on them.
+
+use bevy::prelude::*;
+
+use super::{
+    args::{HostArgs, JoinArgs},
+    words::PlayerId,
+};
+
+#[derive(Message, Clone, Debug, PartialEq)]
+pub enum Intent {
+    Host(HostArgs),
+    Join(JoinArgs),
+    /// Back to the start page.
+    Leave,
+    Say(String),
+    Ready(bool),
+    /// Host only.
+    Kick(PlayerId),
+    /// Host only, and only when everyone is ready.
+    StartRound,
+    /// Host only.
+    FinishRound,
+    /// Walk this way in the arena until told otherwise. Longer than 1 is cut to 1.
+    Steer(Vec2),
+}

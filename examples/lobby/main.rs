@@ -1,0 +1,88 @@
+//! A lobby for a game without a server: one player hosts, the others join with a code or a link, chat, get ready,
+//! play a short round together and come back.
+//!
+//! ```text
+//! cargo run --example lobby                       a window, or the terminal where there is no screen
+//! cargo run --example lobby -- host --name Ada
+//! cargo run --example lobby -- join 483920 --name Ben
+//! cargo run --example lobby -- demo               a host and three players in one process
+//! ```
+//!
+//! Where to read on: `words.rs` is what players and host say to each other, `rules.rs` what the host makes of it,
+//! `table.rs` what everyone sees, `game.rs` brings them together over the network. The rest is for the eye.
+
+mod args;
+mod autopilot;
+mod demo;
+mod game;
+mod intent;
+mod rules;
+mod table;
+mod terminal;
+mod window;
+mod words;
+
+use args::{Cli, Command};
+use bevy::prelude::*;
+use clap::Parser;
+use intent::Intent;
+use table::News;
+
+fn main() -> AppExit {
+    let cli = Cli::parse();
+    if matches!(cli.command, Some(Command::Demo)) {
+        return demo::run();
+    }
+    if cli.view.terminal {
+        return terminal::run(cli);
+    }
+    if !has_screen() {
+        println!("There is no screen here, so the lobby runs in the terminal.");
+        return terminal::run(cli);
+    }
+    window::run(cli)
+}
+
+fn has_screen() -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    !cfg!(target_os = "linux") || set("DISPLAY") || set("WAYLAND_DISPLAY")
+}
+
+/// Adds what every view has: the lobby, and what the command line asks for.
+fn add_lobby(app: &mut App, cli: &Cli) {
+    app.add_plugins(game::LobbyPlugin);
+    let first = match cli.command.clone() {
+        Some(Command::Host(args)) => Some(Intent::Host(args)),
+        Some(Command::Join(args)) => Some(Intent::Join(args)),
+        Some(Command::Demo) | None => None,
+    };
+    app.add_systems(Startup, move |mut intents: MessageWriter<Intent>| {
+        intents.write_batch(first.clone());
+    });
+    if cli.view.exit_when_full {
+        app.add_systems(Update, exit_when_full.after(game::LobbySystems));
+    }
+}
+
+/// Leaves a while after the lobby became full: every other process has seen that too by then, and taken its picture.
+/// Fails when the lobby ends before that.
+fn exit_when_full(
+    mut news: MessageReader<News>,
+    mut due: Local<Option<Timer>>,
+    time: Res<Time>,
+    mut exit: MessageWriter<AppExit>,
+) {
+    for news in news.read() {
+        match news {
+            News::Full { .. } => *due = Some(Timer::from_seconds(6.0, TimerMode::Once)),
+            News::Ended { why } if due.is_none() => {
+                eprintln!("{why}");
+                exit.write(AppExit::error());
+            }
+            _ => {}
+        }
+    }
+    if due.as_mut().is_some_and(|timer| timer.tick(time.delta()).just_finished()) {
+        exit.write(AppExit::Success);
+    }
+}

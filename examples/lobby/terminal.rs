@@ -1,0 +1,141 @@
+//! The same lobby in the terminal, by lines on stdin and stdout.
+
+use std::{
+    io::{IsTerminal, stdin},
+    sync::{Mutex, mpsc},
+    thread,
+    time::Duration,
+};
+
+use bevy::{
+    app::{ScheduleRunnerPlugin, TerminalCtrlCHandlerPlugin},
+    log::{Level, LogPlugin},
+    prelude::*,
+    state::app::StatesPlugin,
+};
+
+use crate::{
+    args::{Cli, HostArgs, JoinArgs},
+    autopilot,
+    game::LobbySystems,
+    intent::Intent,
+    table::{News, Page, Table},
+    words::Way,
+};
+
+const HELP: &str = "\
+/host [CODE]     open a lobby             /ready, /unready   say that you are ready, or not
+/join CODE       join one                 /start, /end       a round (the host)
+/players         who is here              /kick NAME         remove a player (the host)
+/leave           back to the start        /quit              end the program
+Anything else is said to the others. In a round your figure chases the spark by itself.";
+
+/// Runs the lobby in the terminal until `/quit`.
+pub fn run(cli: Cli) -> AppExit {
+    let mut app = App::new();
+    app.add_plugins((
+        MinimalPlugins.set(ScheduleRunnerPlugin::run_loop(Duration::from_secs_f64(1.0 / 60.0))),
+        // The news are printed here; warnings are worth seeing as well.
+        LogPlugin { level: Level::WARN, ..default() },
+        StatesPlugin,
+        TerminalCtrlCHandlerPlugin,
+        autopilot::plugin,
+    ));
+    super::add_lobby(&mut app, &cli);
+    println!("{HELP}");
+    app.insert_resource(Lines::new())
+        .add_systems(Update, (read_lines.before(LobbySystems), print_news.after(LobbySystems)))
+        .run()
+}
+
+/// Lines from stdin, read on a thread of their own because reading waits.
+#[derive(Resource)]
+struct Lines(Mutex<mpsc::Receiver<String>>);
+
+impl Lines {
+    fn new() -> Self {
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            for line in stdin().lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Lines(Mutex::new(receiver))
+    }
+}
+
+fn read_lines(
+    lines: Res<Lines>,
+    table: Res<Table>,
+    page: Res<State<Page>>,
+    mut intents: MessageWriter<Intent>,
+    mut exit: MessageWriter<AppExit>,
+) -> Result {
+    let lines = lines.0.lock().map_err(|_| "the thread that reads stdin is gone")?;
+    loop {
+        match lines.try_recv() {
+            Ok(line) => obey(line.trim(), &table, &mut intents, &mut exit),
+            Err(mpsc::TryRecvError::Empty) => return Ok(()),
+            // Nobody can type any more. Without a terminal nobody ever could: the lobby goes on until it ends.
+            Err(mpsc::TryRecvError::Disconnected) => {
+                if stdin().is_terminal() {
+                    exit.write(AppExit::Success);
+                } else if *page.get() == Page::Start && table.notice.is_some() {
+                    exit.write(AppExit::error());
+                }
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn obey(line: &str, table: &Table, intents: &mut MessageWriter<Intent>, exit: &mut MessageWriter<AppExit>) {
+    let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let intent = match (command, rest.trim()) {
+        ("", _) => return,
+        ("/host", id) => Intent::Host(HostArgs { id: (!id.is_empty()).then(|| id.to_owned()), ..HostArgs::ordinary() }),
+        ("/join", code) => Intent::Join(JoinArgs::ordinary(code)),
+        ("/ready", _) => Intent::Ready(true),
+        ("/unready", _) => Intent::Ready(false),
+        ("/start", _) => Intent::StartRound,
+        ("/end", _) => Intent::FinishRound,
+        ("/leave", _) => Intent::Leave,
+        ("/kick", name) => match table.players.iter().find(|p| p.name == name) {
+            Some(player) => Intent::Kick(player.id),
+            None => return println!("There is no {name} here."),
+        },
+        ("/players", _) => return print_players(table),
+        ("/quit", _) => {
+            exit.write(AppExit::Success);
+            return;
+        }
+        (command, _) if command.starts_with('/') => return println!("{HELP}"),
+        _ => Intent::Say(line.to_owned()),
+    };
+    if table.me.is_none() && !matches!(intent, Intent::Host(_) | Intent::Join(_) | Intent::Leave) {
+        return println!("You are in no lobby yet.");
+    }
+    intents.write(intent);
+}
+
+fn print_players(table: &Table) {
+    for player in &table.players {
+        let way = match player.way {
+            Way::Host => "the host",
+            Way::Relay => "over the relay",
+            Way::Direct => "direct",
+        };
+        let ping = player.ping.map(|ms| format!(", {ms} ms")).unwrap_or_default();
+        let ready = if player.ready { "ready" } else { "not ready" };
+        println!("{:16} {way}{ping}, {ready}", player.name);
+    }
+    println!("{} of {}", table.players.len(), table.max);
+}
+
+fn print_news(mut news: MessageReader<News>) {
+    for news in news.read() {
+        println!("{news}");
+    }
+}

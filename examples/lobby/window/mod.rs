@@ -1,0 +1,99 @@
+//! The lobby in a window, in Bevy's own UI.
+
+mod arena;
+mod chat;
+mod fields;
+mod invite;
+mod lobby_page;
+mod players;
+mod screenshot;
+mod start_page;
+mod theme;
+mod widgets;
+
+use bevy::{
+    input_focus::tab_navigation::{TabGroup, TabNavigationPlugin},
+    prelude::*,
+    window::WindowResolution,
+};
+
+use super::{
+    args::{Cli, Command},
+    game::LobbySystems,
+};
+
+/// Runs the lobby in a window until it is closed. Closing it leaves the lobby at once.
+pub fn run(cli: Cli) -> AppExit {
+    let mut app = App::new();
+    let window = Window {
+        title: "Lobby".to_owned(),
+        resolution: WindowResolution::new(1280, 800),
+        resize_constraints: WindowResizeConstraints { min_width: 960.0, min_height: 640.0, ..default() },
+        ..default()
+    };
+    app.add_plugins((
+        DefaultPlugins.set(WindowPlugin { primary_window: Some(window), ..default() }),
+        TabNavigationPlugin,
+    ))
+    .insert_resource(ClearColor(theme::BACKGROUND))
+    .init_resource::<theme::Theme>()
+    .insert_resource(start_page::Typed::from(&cli.command))
+    .add_systems(Startup, |mut commands: Commands| {
+        commands.spawn(Camera2d);
+    })
+    .configure_sets(Update, WindowSystems.after(LobbySystems));
+    super::add_lobby(&mut app, &cli);
+    app.add_plugins((
+        widgets::plugin,
+        fields::plugin,
+        start_page::plugin,
+        lobby_page::plugin,
+        invite::plugin,
+        players::plugin,
+        chat::plugin,
+        arena::plugin,
+    ));
+    if let Some(file) = cli.view.screenshot {
+        app.add_plugins(screenshot::plugin(file));
+    }
+    app.run()
+}
+
+/// Systems that bring what is on the screen up to date with the table.
+#[derive(SystemSet, Clone, Debug, PartialEq, Eq, Hash)]
+struct WindowSystems;
+
+/// What every page is: the whole window, with a soft light from above, in its own tab order.
+fn page() -> impl Bundle {
+    (
+        Node { width: percent(100), height: percent(100), flex_direction: FlexDirection::Column, ..default() },
+        BackgroundGradient::from(RadialGradient {
+            position: UiPosition::TOP,
+            shape: RadialGradientShape::FarthestCorner,
+            stops: vec![ColorStop::percent(theme::GLOW, 0), ColorStop::percent(theme::BACKGROUND, 75)],
+            ..default()
+        }),
+        TabGroup::default(),
+    )
+}
+
+impl From<&Option<Command>> for start_page::Typed {
+    fn from(command: &Option<Command>) -> Self {
+        match command.clone() {
+            Some(Command::Host(host)) => start_page::Typed {
+                name: host.name.clone(),
+                password: host.password.clone().unwrap_or_default(),
+                host: Some(host),
+                ..default()
+            },
+            Some(Command::Join(join)) => start_page::Typed {
+                name: join.name,
+                code: join.code,
+                password: join.password.unwrap_or_default(),
+                relay: join.relay,
+                ..default()
+            },
+            Some(Command::Demo) | None => default(),
+        }
+    }
+}

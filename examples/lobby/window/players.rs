@@ -1,0 +1,189 @@
+//! The card with a row for each seat.
+
+use bevy::{
+    prelude::*,
+    ui_widgets::{Activate, ScrollArea},
+};
+
+use super::{
+    WindowSystems,
+    theme::{self, GRID, Theme, Type},
+    widgets::{Look, button, card, column, figure, row, spring},
+};
+use crate::{
+    intent::Intent,
+    table::{Page, Table},
+    words::{HOST, Way},
+};
+
+#[derive(Component)]
+struct Seats;
+
+/// How many are here, in the head of the card.
+#[derive(Component)]
+struct Count;
+
+/// A part of the row of a seat. Rows stay as they are while players come and go, so that a press is never lost.
+#[derive(Component, Clone, Copy)]
+struct Part {
+    seat: usize,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Row,
+    Avatar,
+    Name,
+    Tag,
+    Connection,
+    Ready,
+    ReadyText,
+    Kick,
+}
+
+pub fn spawn(parent: &mut ChildSpawnerCommands, theme: &Theme) {
+    parent.spawn(card(Node { flex_grow: 1.0, min_height: px(0), ..default() })).with_children(|card| {
+        card.spawn(row(1.5)).with_children(|head| {
+            head.spawn(theme.text(Type::Heading, theme::TEXT, "Players"));
+            head.spawn(spring());
+            head.spawn((Count, theme.text(Type::Small, theme::DIM, "")));
+        });
+        card.spawn((
+            Seats,
+            ScrollArea,
+            Node { overflow: Overflow::scroll_y(), flex_grow: 1.0, min_height: px(0), ..column(1.0) },
+        ));
+        card.spawn(theme.text(
+            Type::Small,
+            theme::FAINT,
+            "A round takes a minute. Walk into sparks to catch them: the most sparks win.",
+        ));
+    });
+}
+
+/// Makes as many rows as there are seats.
+fn lay_seats(
+    table: Res<Table>,
+    seats: Single<(Entity, Option<&Children>), With<Seats>>,
+    theme: Res<Theme>,
+    mut commands: Commands,
+) {
+    let (seats, rows) = *seats;
+    if rows.map_or(0, |rows| rows.len()) != table.max {
+        commands.entity(seats).despawn_children().with_children(|list| {
+            // Eight rows fit as well, if they are a little lower.
+            let height = if table.max > 6 { 6.25 } else { 9.0 };
+            (0..table.max).for_each(|seat| spawn_row(list, &theme, seat, height));
+        });
+    }
+}
+
+fn spawn_row(parent: &mut ChildSpawnerCommands, theme: &Theme, seat: usize, height: f32) {
+    let part = |kind| Part { seat, kind };
+    parent
+        .spawn((
+            part(Kind::Row),
+            Node {
+                height: px(height * GRID),
+                padding: UiRect::horizontal(px(2.0 * GRID)),
+                border: UiRect::all(px(1)),
+                border_radius: BorderRadius::all(px(12)),
+                flex_shrink: 0.0,
+                ..row(1.5)
+            },
+            BackgroundColor(theme::WELL),
+            BorderColor::all(theme::WELL),
+        ))
+        .with_children(|line| {
+            line.spawn((part(Kind::Avatar), figure(theme::FAINT, 40.0)));
+            line.spawn(column(0.0)).with_children(|words| {
+                words.spawn(row(1.0)).with_children(|name| {
+                    name.spawn((part(Kind::Name), theme.text(Type::Strong, theme::TEXT, "")));
+                    name.spawn((part(Kind::Tag), theme.text(Type::Small, theme::FAINT, "")));
+                });
+                words.spawn((part(Kind::Connection), theme.text(Type::Small, theme::DIM, "")));
+            });
+            line.spawn(spring());
+            line.spawn((part(Kind::Kick), button(theme, Look::Danger, "Remove"))).observe(
+                move |_: On<Activate>, table: Res<Table>, mut intents: MessageWriter<Intent>| {
+                    intents.write_batch(table.players.get(seat).map(|p| Intent::Kick(p.id)));
+                },
+            );
+            line.spawn((
+                part(Kind::Ready),
+                Node {
+                    padding: UiRect::axes(px(1.5 * GRID), px(0.5 * GRID)),
+                    min_width: px(11.0 * GRID),
+                    justify_content: JustifyContent::Center,
+                    border_radius: BorderRadius::MAX,
+                    flex_shrink: 0.0,
+                    ..default()
+                },
+                BackgroundColor(theme::RAISED),
+            ))
+            .with_child((part(Kind::ReadyText), theme.text(Type::Small, theme::DIM, "")));
+        });
+}
+
+/// Writes into each row who sits there.
+fn fill(
+    table: Res<Table>,
+    mut parts: Query<(&Part, &mut Node, &mut BackgroundColor)>,
+    mut texts: Query<(&Part, &mut Text, &mut TextColor)>,
+    mut borders: Query<(&Part, &mut BorderColor)>,
+    mut count: Single<&mut Text, (With<Count>, Without<Part>)>,
+) {
+    count.set_if_neq(Text::new(format!("{} of {}", table.players.len(), table.max)));
+    let shown = |yes| if yes { Display::Flex } else { Display::None };
+    for (part, mut node, mut background) in &mut parts {
+        let player = table.players.get(part.seat);
+        let (display, colour) = match part.kind {
+            Kind::Row => (Display::Flex, if player.is_some() { theme::WELL } else { Color::NONE }),
+            Kind::Avatar => (shown(player.is_some()), theme::player_colour(player.map_or(0, |p| p.colour))),
+            Kind::Ready if player.is_some_and(|p| p.ready) => (Display::Flex, theme::GOOD.with_alpha(0.16)),
+            Kind::Ready => (shown(player.is_some()), theme::RAISED),
+            Kind::Kick if table.is_host() && player.is_some_and(|p| p.id != HOST) => (Display::Flex, background.0),
+            Kind::Kick => (Display::None, background.0),
+            _ => continue,
+        };
+        if node.display != display {
+            node.display = display;
+        }
+        background.set_if_neq(BackgroundColor(colour));
+    }
+    for (part, mut border) in &mut borders {
+        let empty = part.kind == Kind::Row && table.players.get(part.seat).is_none();
+        border.set_if_neq(BorderColor::all(if empty { theme::CARD_EDGE } else { Color::NONE }));
+    }
+    for (part, mut text, mut colour) in &mut texts {
+        let (words, shade) = match (part.kind, table.players.get(part.seat)) {
+            (Kind::Name, Some(player)) => (player.name.clone(), theme::TEXT),
+            (Kind::Name, None) => ("Open seat".to_owned(), theme::FAINT),
+            (Kind::Tag, Some(player)) if Some(player.id) == table.me => ("you".to_owned(), theme::FAINT),
+            (Kind::Connection, Some(player)) => (connection(player.way, player.ping), theme::DIM),
+            (Kind::ReadyText, Some(player)) if player.ready => ("Ready".to_owned(), theme::GOOD),
+            (Kind::ReadyText, Some(_)) => ("Not ready".to_owned(), theme::DIM),
+            _ => (String::new(), theme::DIM),
+        };
+        text.set_if_neq(Text::new(words));
+        colour.set_if_neq(TextColor(shade));
+    }
+}
+
+fn connection(way: Way, ping: Option<u32>) -> String {
+    let way = match way {
+        Way::Host => return "Host".to_owned(),
+        Way::Relay => "Over the relay",
+        Way::Direct => "Direct",
+    };
+    match ping {
+        Some(0) => format!("{way} · under 1 ms"),
+        Some(ms) => format!("{way} · {ms} ms"),
+        None => way.to_owned(),
+    }
+}
+
+pub fn plugin(app: &mut App) {
+    app.add_systems(Update, (lay_seats, fill).chain().in_set(WindowSystems).run_if(in_state(Page::Lobby)));
+}

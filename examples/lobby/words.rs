@@ -1,0 +1,116 @@
+//! The lobby's own words, as JSON text: anything that speaks UHST can take part, a phone or a browser too.
+
+use bevy_uhst::prelude::*;
+use serde::{Deserialize, Serialize};
+
+/// Given out by the host, never twice in a session.
+pub type PlayerId = u32;
+
+/// The host plays as well, under this id.
+pub const HOST: PlayerId = 0;
+
+/// How a player's messages reach the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// This player is the host.
+    Host,
+    Relay,
+    Direct,
+}
+
+/// One line of the roster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Player {
+    pub id: PlayerId,
+    pub name: String,
+    /// Which of the eight colours.
+    pub colour: usize,
+    pub ready: bool,
+    pub score: u32,
+    pub way: Way,
+    /// Round trip to the host in milliseconds, once it is known.
+    pub ping: Option<u32>,
+}
+
+/// What players say to the host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "word", rename_all = "snake_case")]
+pub enum FromPlayer {
+    /// The first word after joining.
+    Hello {
+        name: String,
+    },
+    Ready {
+        ready: bool,
+    },
+    Chat {
+        text: String,
+    },
+    /// Where my figure is now.
+    Move {
+        x: f32,
+        y: f32,
+    },
+}
+
+/// What the host says to everyone; `Welcome` to one player alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "word", rename_all = "snake_case")]
+pub enum FromHost {
+    Welcome {
+        you: PlayerId,
+        code: String,
+        link: String,
+    },
+    Roster {
+        players: Vec<Player>,
+        max: usize,
+    },
+    /// A player is gone, and how.
+    Gone {
+        id: PlayerId,
+        how: String,
+    },
+    Chat {
+        from: PlayerId,
+        text: String,
+    },
+    /// A round begins, or goes on for someone who came late.
+    Start {
+        seconds: f32,
+    },
+    /// A spark lies here, because somebody caught the last one.
+    Spark {
+        x: f32,
+        y: f32,
+        caught_by: Option<PlayerId>,
+    },
+    /// Where every figure is: id, x, y.
+    Positions {
+        figures: Vec<(PlayerId, f32, f32)>,
+    },
+    /// The round is over. The best score wins, a shared one does not.
+    Finish {
+        winner: Option<PlayerId>,
+    },
+}
+
+impl FromPlayer {
+    /// A position is worthless once there is a newer one. Everything else must arrive.
+    pub fn channel(&self) -> Channel {
+        match self {
+            FromPlayer::Move { .. } => Channel::UnreliableSequenced,
+            _ => Channel::Reliable,
+        }
+    }
+}
+
+impl FromHost {
+    pub fn channel(&self) -> Channel {
+        match self {
+            FromHost::Positions { .. } => Channel::UnreliableSequenced,
+            _ => Channel::Reliable,
+        }
+    }
+}
