@@ -1,4 +1,111 @@
-//! Multiplayer for Bevy without a game server.
+//! Multiplayer for [Bevy](https://bevy.org) without a game server: one player hosts, the others join by a short code.
+//!
+//! ```no_run
+//! use bevy::prelude::*;
+//! use bevy_uhst::prelude::*;
+//!
+//! fn main() {
+//!     App::new()
+//!         .add_plugins((DefaultPlugins, UhstPlugin::default()))
+//!         .add_systems(Startup, |mut commands: Commands| {
+//!             commands.spawn(UhstHost::new("my-game")); // the others: UhstClient::join("my-game")
+//!         })
+//!         .add_systems(Update, echo)
+//!         .run();
+//! }
+//!
+//! fn echo(mut messages: MessageReader<UhstMessage>, host: Single<&UhstHost>) -> Result {
+//!     for message in messages.read() {
+//!         host.broadcast(message.payload.clone())?;
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Sessions
+//!
+//! A session is an entity. Spawn [`UhstHost`] or [`UhstClient`] to start it, despawn it to leave, or call
+//! [`leave`](UhstHost::leave). An app may have several. [`UhstPlugin::host`] and [`UhstPlugin::join`] start one with
+//! the app.
+//!
+//! With the default [`Relay::Embedded`], a host needs nothing else on a LAN: other machines join by the link that
+//! [`UhstReady`] brings. To be found by a bare code over the internet, name a relay that all can reach:
+//!
+//! ```
+//! # use bevy_uhst::prelude::*;
+//! let plugin = UhstPlugin::default().relay(Relay::Url("https://relay.example.com/".to_owned()));
+//! ```
+//!
+//! Who may join is the host's decision: up to [`max_peers`](UhstHost::max_peers), with the
+//! [`password`](UhstHost::password), and, with [`Admission::Ask`], as the game answers:
+//!
+//! ```
+//! # use bevy::prelude::*;
+//! # use bevy_uhst::prelude::*;
+//! # let mut app = App::new();
+//! app.add_observer(|request: On<UhstJoinRequest>| match &*request.metadata {
+//!     b"version 2" => request.accept(),
+//!     _ => request.refuse("this host plays version 2"),
+//! });
+//! ```
+//!
+//! # Peers
+//!
+//! A connected peer is an entity, too, with [`UhstPeer`], [`PeerOf`] its session. On a client, the one peer is the
+//! host. Put your own components on it:
+//!
+//! ```
+//! # use bevy::prelude::*;
+//! # use bevy_uhst::prelude::*;
+//! # #[derive(Component, Default)]
+//! # struct Score(u32);
+//! # let mut app = App::new();
+//! app.add_observer(|connected: On<UhstConnected>, peers: Query<&UhstPeer>, mut commands: Commands| -> Result {
+//!     peers.get(connected.entity)?.send("welcome")?;
+//!     commands.entity(connected.entity).insert(Score::default());
+//!     Ok(())
+//! });
+//! ```
+//!
+//! # Messages
+//!
+//! [`UhstPeer::send`], [`UhstHost::broadcast`] and their kin take text or bytes, never wait, and need no `&mut`: any
+//! number of systems can send in parallel. What has arrived is written as [`UhstMessage`] in
+//! [`UhstSystems::Receive`], in `PreUpdate`, so that `Update` reads what this frame has brought.
+//!
+//! Each message travels under a promise, its [`Channel`](protocol::Channel), which is kept for the life of the
+//! connection: when it moves between the relay and a direct path, when requests are lost, when the relay restarts.
+//!
+//! | channel | promise |
+//! |---|---|
+//! | `Reliable` (default) | every message once, in order |
+//! | `ReliableUnordered` | every message once, as it arrives |
+//! | `Unreliable` | at most once, never late by resending |
+//! | `UnreliableSequenced` | as above, and an older message never follows a newer one |
+//!
+//! # Beginnings and ends
+//!
+//! Observers are told: [`UhstReady`], [`UhstConnected`], [`UhstPathChanged`], [`UhstDisconnected`], [`UhstEnded`].
+//! Every session that is spawned gets exactly one [`UhstEnded`], every peer that connected exactly one
+//! [`UhstDisconnected`], both with a [reason](protocol::EndReason) that a program can match and a player can read.
+//! What has ended is despawned at the end of that frame.
+//!
+//! Systems can ask with the run conditions [`hosting`], [`joining`], [`connected`] and [`offline`].
+//!
+//! # Errors
+//!
+//! Sending fails with a [`SendError`] or a [`BroadcastError`]. Returned from a system with `?` they become warnings,
+//! since a slow peer must not end the game, unless the app has set an error handler of its own. Everything that fails
+//! later is the reason of an end, or a [`UhstDiagnostic`].
+//!
+//! # Testing your game
+//!
+//! [`test_app`] connects apps within one process, without a socket or over real ones, and waits for what you expect.
+//!
+//! # Features
+//!
+//! * `relay` (default): the embedded relay.
+//! * `relay-cli`: the program `uhst-relay`.
 
 pub mod connection;
 mod ecs;

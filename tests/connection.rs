@@ -1,61 +1,91 @@
-//! Two connections over a hostile network.
+//! Two connections over a hostile network: every channel keeps its promise, whatever the paths do.
+
+#[path = "connection/bounds.rs"]
+mod bounds;
+#[path = "connection/contact.rs"]
+mod contact;
+#[path = "connection/network.rs"]
+mod network;
+
 use std::time::Duration;
 
-use bevy_uhst::connection::*;
-use bevy_uhst::protocol::*;
-use bytes::Bytes;
+use bevy_uhst::connection::{Connection, ConnectionConfig};
+use bevy_uhst::protocol::EndReason;
+use network::{Network, Step, Weather};
+use proptest::prelude::*;
 
-fn flush(from: &mut Connection, to: &mut Connection, now: Time) -> usize {
-    let mut count = 0;
-    for lane in Lane::ALL {
-        while let Some(packet) = from.poll_transmit(lane, 16 << 10, now) {
-            count += 1;
-            assert!(count < 10_000);
-            to.receive(lane, packet, now);
-        }
-    }
-    count
+const START: Duration = Duration::from_secs(1000);
+
+/// Small, so that every bound is met.
+fn small() -> ConnectionConfig {
+    ConnectionConfig { max_message: 48 << 10, send_buffer: 120 << 10, receive_buffer: 80 << 10, ..Default::default() }
 }
 
-#[test]
-fn handshake_and_messages() {
-    let config = ConnectionConfig::default();
-    let credentials = Credentials { host_id: "1234".into(), password: Some("pw".into()) };
-    let mut now = Duration::from_secs(1);
-    let mut client = Connection::connect(config.clone(), &credentials, "me".into(), [1; 32], now).unwrap();
-    let mut host = Connection::accept(config, &credentials, "you".into(), [2; 32], now).unwrap();
-    client.path_up(Path::Relay, now);
-    for _ in 0..4 {
-        flush(&mut client, &mut host, now);
-        flush(&mut host, &mut client, now);
+fn weather() -> impl Strategy<Value = Weather> {
+    (0_u8..40, 0_u8..40, 0_u16..200, 0_u16..150, any::<bool>())
+        .prop_map(|(loss, double, jitter, delay, told)| Weather { loss, double, jitter, delay, told })
+}
+
+fn size() -> impl Strategy<Value = u32> {
+    prop_oneof![4 => 0_u32..100, 2 => 100_u32..20_000, 1 => 15_300_u32..15_420, 1 => 20_000_u32..49_152]
+}
+
+fn send() -> impl Strategy<Value = Step> {
+    (any::<bool>(), 0_usize..4, size(), 1_u8..6).prop_map(|(client, channel, size, count)| Step::Send {
+        client,
+        channel,
+        size,
+        count,
+    })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => send(),
+        1 => any::<bool>().prop_map(|client| Step::Signal { client }),
+        4 => (0_u16..400).prop_map(Step::Wait),
+        1 => (400_u16..9000).prop_map(Step::Wait),
+        2 => weather().prop_map(Step::Weather),
+        1 => (0_u16..20_000).prop_map(|outage| Step::RestartRelay { outage }),
+        1 => Just(Step::Reroute),
+        2 => (0_u16..1500).prop_map(|skew| Step::DirectUp { skew }),
+        1 => Just(Step::DirectDown),
+        1 => Just(Step::DirectSilent),
+        1 => (any::<bool>(), 0_u16..1500).prop_map(|(client, time)| Step::Stall { client, time }),
+        1 => (any::<bool>(), 0_u16..3000).prop_map(|(client, time)| Step::Lazy { client, time }),
+    ]
+}
+
+fn drive(config: &ConnectionConfig, steps: &[Step], seed: u64, client_closes: bool) {
+    let (client, host) = Connection::pair(config.clone(), config.clone(), START);
+    let mut network = Network::new(config, client, host, seed, START);
+    steps.iter().for_each(|step| network.step(step));
+    network.settle();
+    network.may_close = true;
+    let now = network.now;
+    network.sides[usize::from(!client_closes)].connection.close(EndReason::Kicked("enough".into()), now);
+    network.run(Duration::from_secs(3));
+    for side in &network.sides {
+        assert_eq!(side.closed, [EndReason::Kicked("enough".into())]);
     }
-    assert_eq!(host.poll_event(), Some(ConnectionEvent::JoinRequest { metadata: "me".into() }));
-    host.admit(now);
-    assert_eq!(host.poll_event(), Some(ConnectionEvent::Connected { metadata: "me".into() }));
-    flush(&mut host, &mut client, now);
-    assert_eq!(client.poll_event(), Some(ConnectionEvent::Connected { metadata: "you".into() }));
-    for channel in Channel::ALL {
-        for size in [0, 5, 100_000] {
-            client.send(channel, Payload::Binary(Bytes::from(vec![7; size]))).unwrap();
-        }
+}
+
+/// As many, unless the environment asks for another number.
+fn cases(cases: u32) -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    let cases = asked.unwrap_or(cases);
+    ProptestConfig { cases, failure_persistence: None, ..Default::default() }
+}
+
+proptest! {
+    #![proptest_config(cases(8000))]
+
+    #[test]
+    fn promises_hold_whatever_the_paths_do(
+        steps in prop::collection::vec(step(), 1..24),
+        seed: u64,
+        client_closes: bool,
+    ) {
+        drive(&small(), &steps, seed, client_closes);
     }
-    for _ in 0..40 {
-        now += Duration::from_millis(20);
-        client.handle_timeout(now);
-        host.handle_timeout(now);
-        flush(&mut client, &mut host, now);
-        flush(&mut host, &mut client, now);
-    }
-    let mut sizes = Vec::new();
-    while let Some(event) = host.poll_event() {
-        let ConnectionEvent::Message { channel, payload } = event else { panic!("{event:?}") };
-        host.consumed(payload.len() + bevy_uhst::connection::MESSAGE_OVERHEAD);
-        sizes.push((channel, payload.len()));
-    }
-    assert_eq!(sizes.len(), 12, "{sizes:?}");
-    client.close(EndReason::Left, now);
-    flush(&mut client, &mut host, now);
-    flush(&mut host, &mut client, now);
-    assert_eq!(host.poll_event(), Some(ConnectionEvent::Closed(EndReason::Left)));
-    assert_eq!(client.poll_event(), Some(ConnectionEvent::Closed(EndReason::Left)));
 }

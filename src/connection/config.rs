@@ -42,8 +42,8 @@ impl ConnectionConfig {
         self.timeout = self.timeout.max(Duration::from_millis(50));
         self.max_message = self.max_message.clamp(1 << 10, 1 << 30);
         let largest = message_cost(self.max_message);
-        self.send_buffer = self.send_buffer.clamp(largest, 1 << 40);
-        self.receive_buffer = self.receive_buffer.clamp(largest + largest / 4, 1 << 40);
+        self.send_buffer = self.send_buffer.max(largest);
+        self.receive_buffer = self.receive_buffer.max(largest + largest / 4);
         self
     }
 
@@ -77,4 +77,30 @@ pub struct MetadataTooLarge {
 
 pub(super) fn check_metadata(metadata: Bytes) -> Result<Bytes, MetadataTooLarge> {
     if metadata.len() > MAX_METADATA { Err(MetadataTooLarge { size: metadata.len() }) } else { Ok(metadata) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_raised_to_hold_one_message() {
+        let config = ConnectionConfig { max_message: 1 << 20, send_buffer: 0, receive_buffer: 0, ..Default::default() };
+        let config = config.corrected();
+        assert!(config.send_buffer >= message_cost(1 << 20));
+        assert!(config.receive_buffer >= message_cost(1 << 20));
+        assert_eq!(ConnectionConfig::default().corrected(), ConnectionConfig::default());
+    }
+
+    #[test]
+    fn a_password_stays_out_of_logs() {
+        let credentials = Credentials { host_id: "1234".into(), password: Some("secret".into()) };
+        assert!(!format!("{credentials:?}").contains("secret"));
+    }
+
+    #[test]
+    fn metadata_is_bounded() {
+        assert!(check_metadata(Bytes::from(vec![0; MAX_METADATA])).is_ok());
+        assert_eq!(check_metadata(Bytes::from(vec![0; 5000])), Err(MetadataTooLarge { size: 5000 }));
+    }
 }

@@ -7,32 +7,21 @@ use core::time::Duration;
 
 use super::{
     ConnectionConfig, ConnectionEvent, ConnectionId, ConnectionStats, Credentials, Lane, MetadataTooLarge, Path,
-    ResumeError, SendError, Time, Tombstone,
+    SendError, Time, Tombstone,
     config::check_metadata,
     cost::message_cost,
     handshake::{ClientHandshake, HostHandshake, Secret},
     incoming::Incoming,
     keys::Key,
-    liveness::{Liveness, Verdict},
+    liveness::Liveness,
     outgoing::Outgoing,
     receive::Violation,
-    resume::{Gate, Resuming, with_state},
+    resume::{Gate, Resuming},
 };
-use crate::protocol::{
-    Channel, EndReason, Payload,
-    frame::{
-        self, FrameError,
-        contact::{self, Limits, Message},
-        put_ack,
-    },
-};
+use crate::protocol::{Channel, EndReason, Payload, frame::contact::Limits};
 
-/// How long the last word waits to be confirmed.
-const LINGER: Duration = Duration::from_secs(1);
-/// How long it waits for what comes before it to be sent.
-const DRAIN: Duration = Duration::from_secs(1);
 /// How long an end may take, with all that must arrive before it.
-const FAREWELL: Duration = Duration::from_secs(2);
+pub(super) const FAREWELL: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(super) enum State {
@@ -92,9 +81,9 @@ pub(super) struct AckTimer {
 #[derive(Debug)]
 pub struct Connection {
     pub(super) config: ConnectionConfig,
-    is_client: bool,
+    pub(super) is_client: bool,
     pub(super) state: State,
-    secret: Option<Secret>,
+    pub(super) secret: Option<Secret>,
     pub(super) live: Liveness,
     pub(super) out: Outgoing,
     pub(super) inc: Incoming,
@@ -106,13 +95,13 @@ pub struct Connection {
     pub(super) ack: AckTimer,
     /// Client: proving that we are who we were.
     pub(super) resuming: Option<Resuming>,
-    resumptions: u64,
+    pub(super) resumptions: u64,
     pub(super) gate: Gate,
     pub(super) peer_close: Option<PeerClose>,
     /// The peer's end is to be confirmed.
     pub(super) close_ack: bool,
-    end: Option<EndReason>,
-    announced: Option<Path>,
+    pub(super) end: Option<EndReason>,
+    pub(super) announced: Option<Path>,
     pub(super) events: VecDeque<ConnectionEvent>,
     pub(super) stats: ConnectionStats,
 }
@@ -160,7 +149,7 @@ impl Connection {
         Ok(Self::new(config, true, State::Greeting(handshake), &seed, now))
     }
 
-    /// A host's connection for a client whose [`Hello`](frame::Contact::Hello) came over the relay: the caller hands
+    /// A host's connection for a client whose [`Hello`](crate::protocol::frame::Contact::Hello) came over the relay: the caller hands
     /// that packet to [`receive`](Self::receive) next. `metadata` goes to the client once it is admitted.
     pub fn accept(
         config: ConnectionConfig,
@@ -194,7 +183,7 @@ impl Connection {
     }
 
     /// Takes the peer's limits. `false`: they cannot work.
-    fn limit(&mut self, peer: Limits) -> bool {
+    pub(super) fn limit(&mut self, peer: Limits) -> bool {
         let max_message = self.config.max_message.min(usize::try_from(peer.max_message).unwrap_or(usize::MAX));
         self.out = Outgoing::new(self.config.send_buffer, max_message, peer.receive_buffer);
         message_cost(max_message) as u64 <= peer.receive_buffer
@@ -207,45 +196,6 @@ impl Connection {
             State::Answering(handshake) | State::Asking(handshake) => handshake.secret.as_ref().map(|secret| secret.id),
             _ => self.secret.as_ref().map(|secret| secret.id),
         }
-    }
-
-    /// Host: lets the client in. Without a join request that waits, nothing happens.
-    pub fn admit(&mut self, now: Time) {
-        let State::Asking(handshake) = &mut self.state else { return };
-        let (limits, metadata) = match handshake.client.take() {
-            Some((limits, metadata)) => (limits, metadata),
-            None => return,
-        };
-        let welcome = handshake.welcome(self.config.limits());
-        self.secret = handshake.secret.clone();
-        if !self.limit(limits) {
-            return self.refuse(EndReason::ProtocolError("the client's limits cannot work".into()), now);
-        }
-        let State::Asking(handshake) = &mut self.state else { return };
-        handshake.answer = welcome.clone();
-        self.answer = welcome;
-        if let State::Asking(handshake) = std::mem::replace(&mut self.state, State::Closed) {
-            self.state = State::Open { handshake: Some(handshake) };
-        }
-        self.opened(metadata, now);
-    }
-
-    /// Host: turns the client away, before it was admitted. The reason is told to the client.
-    pub fn refuse(&mut self, reason: EndReason, now: Time) {
-        if let State::Answering(handshake) | State::Asking(handshake) = &self.state {
-            self.secret = handshake.secret.clone();
-            let answer = frame::refusal(&reason);
-            self.answer = Some(answer.clone());
-            self.state = State::Refused { answer, until: now + FAREWELL, reason };
-        }
-    }
-
-    fn opened(&mut self, metadata: Bytes, now: Time) {
-        if self.live.is_up(Path::Relay) {
-            self.live.path_up(Path::Relay, true, now);
-        }
-        self.announced = Some(Path::Relay);
-        self.events.push_back(ConnectionEvent::Connected { metadata });
     }
 
     /// A path leads to the peer, or leads there again. A client's relay path comes back with a proof to the host,
@@ -286,7 +236,7 @@ impl Connection {
         }
     }
 
-    fn lose(&mut self, path: Path) {
+    pub(super) fn lose(&mut self, path: Path) {
         self.out.lose(path as usize);
     }
 
@@ -308,143 +258,6 @@ impl Connection {
             }
             // Unreliable messages that waited for a path would arrive late.
             None => self.out.unreliable.clear(),
-            _ => {}
-        }
-    }
-
-    /// Host: takes a [`Resume`](frame::Contact::Resume) packet of this connection, from whatever route it came. `Ok`:
-    /// the relay path is up, and leads to the sender of this packet from now on. After an error nothing has changed;
-    /// a [challenge](ResumeError::Challenge) is to be sent back.
-    pub fn resume(&mut self, packet: Bytes, now: Time) -> Result<(), ResumeError> {
-        let (Some(secret), false, State::Open { .. }) = (&self.secret, self.is_client, &self.state) else {
-            return Err(ResumeError::NotOpen);
-        };
-        let (counter, ack) = self.gate.check(&packet, secret.id, &secret.key)?;
-        if ack.lanes.iter().any(|largest| *largest >= self.next_packet) || self.out.acked(&ack).is_err() {
-            self.violated(Violation::Protocol("an acknowledgement of what was never sent"), now);
-            return Ok(());
-        }
-        self.out.lose(Path::Relay as usize);
-        let (grant, states, received) = (self.inc.tell_grant(), self.inc.states(), self.received);
-        let resumed = contact::resumed(secret.id, counter);
-        self.answer = Some(with_state(resumed, |out| put_ack(out, grant, received, states), &secret.key));
-        self.live.path_up(Path::Relay, true, now);
-        self.paths_changed();
-        Ok(())
-    }
-
-    /// The client's request to resume. `None`: nothing to resume.
-    pub(super) fn resumption(&mut self) -> Option<Bytes> {
-        let (secret, resuming) = (self.secret.as_ref()?, self.resuming.as_ref()?);
-        let packet = contact::resume(secret.id, resuming.counter, &resuming.nonce);
-        let (grant, states, received) = (self.inc.tell_grant(), self.inc.states(), self.received);
-        Some(with_state(packet, |out| put_ack(out, grant, received, states), &secret.key))
-    }
-
-    /// Takes a packet of first contact or resumption.
-    pub(super) fn contact(&mut self, packet: &Bytes, now: Time) {
-        let message = match Message::read(packet) {
-            Ok(message) => message,
-            Err(error) => {
-                if let (State::Answering(_), FrameError::Version(_)) = (&self.state, error) {
-                    self.refuse(EndReason::ProtocolError(error.to_string()), now);
-                }
-                return;
-            }
-        };
-        match (&mut self.state, message) {
-            (State::Answering(handshake), Message::Hello(hello)) => {
-                self.answer = handshake.greeted(packet, &hello).or(self.answer.take());
-            }
-            (State::Asking(handshake), Message::Hello(hello))
-            | (State::Open { handshake: Some(handshake) }, Message::Hello(hello)) => {
-                if let Some(challenge) = handshake.greeted(packet, &hello) {
-                    handshake.heard = now;
-                    self.answer = Some(challenge);
-                }
-            }
-            (State::Answering(handshake), Message::Proof { id }) => match handshake.proves(packet, id) {
-                Some(true) => {
-                    handshake.heard = now;
-                    let metadata = handshake.client.as_ref().map(|(_, metadata)| metadata.clone()).unwrap_or_default();
-                    self.answer = Some(contact::pending(id));
-                    if let State::Answering(handshake) = std::mem::replace(&mut self.state, State::Closed) {
-                        self.state = State::Asking(handshake);
-                    }
-                    self.events.push_back(ConnectionEvent::JoinRequest { metadata });
-                }
-                Some(false) => self.refuse(EndReason::WrongPassword, now),
-                None => {}
-            },
-            (State::Asking(handshake), Message::Proof { id }) if handshake.proves(packet, id) == Some(true) => {
-                handshake.heard = now;
-                self.answer = Some(contact::pending(id));
-            }
-            (State::Open { handshake: Some(handshake) }, Message::Proof { id })
-                if handshake.proves(packet, id) == Some(true) =>
-            {
-                self.answer = handshake.answer.clone();
-            }
-            (State::Refused { answer, .. }, Message::Proof { .. } | Message::Hello(_)) => {
-                self.answer = Some(answer.clone());
-            }
-            (State::Greeting(handshake), Message::Challenge { nonce, id, spake, .. }) => {
-                handshake.challenged(packet, &nonce, id, &spake, now);
-            }
-            (State::Greeting(handshake), Message::Pending { id })
-                if handshake.secret().is_some_and(|secret| secret.id == id) =>
-            {
-                handshake.heard = now;
-                handshake.retry.slow_down(now, self.live.interval());
-            }
-            (State::Greeting(handshake), Message::Welcome { id, limits, metadata }) => {
-                let Some(secret) = handshake.secret().filter(|secret| secret.id == id).cloned() else { return };
-                if !secret.key.opens(&secret.transcript, packet) {
-                    let words = "the host could not prove that it knows the password";
-                    return self.finish(EndReason::ProtocolError(words.into()));
-                }
-                if !self.limit(limits) {
-                    return self.finish(EndReason::ProtocolError("the host's limits cannot work".into()));
-                }
-                self.secret = Some(secret);
-                self.state = State::Open { handshake: None };
-                self.opened(metadata, now);
-            }
-            (State::Greeting(_), Message::Refusal { reason }) => self.finish(reason),
-            (State::Open { .. }, message) if self.is_client => self.resumption_answered(packet, &message, now),
-            _ => {}
-        }
-    }
-
-    /// Only an answer which only the host could give counts: a stranger may have taken its id meanwhile.
-    fn resumption_answered(&mut self, packet: &Bytes, message: &Message<'_>, now: Time) {
-        let (Some(secret), Some(resuming)) = (&self.secret, &mut self.resuming) else { return };
-        let (Message::Again { id, counter, .. }
-        | Message::Resumed { id, counter, .. }
-        | Message::Gone { id, counter, .. }) = message
-        else {
-            return;
-        };
-        if *id != secret.id || *counter != resuming.counter || !secret.key.opens(&[], packet) {
-            return;
-        }
-        match message {
-            Message::Again { nonce, .. } => {
-                // A copy of it asks for nothing new.
-                if resuming.nonce != *nonce {
-                    (resuming.nonce, resuming.retry) = (*nonce, super::handshake::Retry::new());
-                }
-            }
-            Message::Resumed { ack, .. } => {
-                self.resuming = None;
-                if ack.lanes.iter().any(|largest| *largest >= self.next_packet) || self.out.acked(ack).is_err() {
-                    return self.violated(Violation::Protocol("an acknowledgement of what was never sent"), now);
-                }
-                self.out.lose(Path::Relay as usize);
-                self.live.path_up(Path::Relay, true, now);
-                self.paths_changed();
-            }
-            Message::Gone { reason, .. } => self.finish(reason.clone()),
             _ => {}
         }
     }
@@ -539,106 +352,10 @@ impl Connection {
     /// What has happened, in order.
     pub fn poll_event(&mut self) -> Option<ConnectionEvent> {
         let event = self.events.pop_front()?;
-        match &event {
-            ConnectionEvent::Signal(signal) => self.inc.signal_taken(signal.len()),
-            _ => {}
+        if let ConnectionEvent::Signal(signal) = &event {
+            self.inc.signal_taken(signal.len());
         }
         Some(event)
-    }
-
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called next; after such a call always later than its
-    /// `now`. `None`: not before something else happens.
-    pub fn next_timeout(&self) -> Option<Time> {
-        let timeout = self.config.timeout;
-        match &self.state {
-            State::Greeting(handshake) if self.live.is_up(Path::Relay) => {
-                let deadline = handshake.heard + timeout;
-                Some(handshake.retry.at().map_or(deadline, |retry| retry.min(deadline)))
-            }
-            State::Greeting(handshake) => Some(handshake.heard + self.config.resume_timeout),
-            State::Answering(handshake) => Some(handshake.heard + 2 * timeout),
-            State::Asking(handshake) => Some(handshake.heard + timeout),
-            State::Refused { until, .. } => Some(*until),
-            State::Open { .. } => [
-                self.live.next_timeout(self.in_flight()),
-                self.ack.due,
-                self.resuming.as_ref().and_then(|resuming| resuming.retry.at()),
-                self.peer_close.as_ref().map(|close| close.until),
-            ]
-            .into_iter()
-            .flatten()
-            .min(),
-            State::Closing(closing) => {
-                let drain = (!closing.hurry).then_some(closing.started + DRAIN);
-                [Some(closing.deadline()), closing.retry, drain].into_iter().flatten().min()
-            }
-            State::Closed => None,
-        }
-    }
-
-    /// Whether frames wait for an acknowledgement, or for a grant, for each path.
-    fn in_flight(&self) -> [bool; 2] {
-        let mut in_flight = [self.out.in_flight(0), self.out.in_flight(1)];
-        if let Some(path) = self.live.active()
-            && self.out.is_blocked()
-        {
-            in_flight[path as usize] = true;
-        }
-        in_flight
-    }
-
-    /// Lets time pass.
-    pub fn handle_timeout(&mut self, now: Time) {
-        let timeout = self.config.timeout;
-        match &mut self.state {
-            State::Greeting(handshake) => {
-                let patience = if self.live.is_up(Path::Relay) { timeout } else { self.config.resume_timeout };
-                handshake.retry.advance(now);
-                if now >= handshake.heard + patience {
-                    self.finish(EndReason::TimedOut);
-                }
-            }
-            State::Answering(handshake) if now >= handshake.heard + 2 * timeout => self.finish(EndReason::TimedOut),
-            State::Asking(handshake) if now >= handshake.heard + timeout => self.finish(EndReason::TimedOut),
-            State::Refused { until, reason, .. } if now >= *until => {
-                let reason = reason.clone();
-                self.finish(reason);
-            }
-            State::Open { .. } => self.open_timeout(now),
-            State::Closing(closing) => {
-                closing.hurry |= now >= closing.started + DRAIN;
-                closing.retry = closing.retry.filter(|retry| now < *retry);
-                if now >= closing.deadline() {
-                    let reason = closing.reason.clone();
-                    self.finish(reason);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn open_timeout(&mut self, now: Time) {
-        if let Some(resuming) = &mut self.resuming {
-            resuming.retry.advance(now);
-        }
-        if self.ack.due.is_some_and(|due| now >= due) {
-            (self.ack.due, self.ack.now) = (None, true);
-        }
-        if self.peer_close.as_ref().is_some_and(|close| now >= close.until)
-            && let Some(close) = self.peer_close.take()
-        {
-            return self.finish(close.reason);
-        }
-        while let Some(verdict) = self.live.advance(self.in_flight(), now) {
-            match verdict {
-                Verdict::Dead => return self.finish(EndReason::TimedOut),
-                Verdict::Silent(path) => {
-                    self.lose(path);
-                    self.events.push_back(ConnectionEvent::PathSilent(path));
-                    self.paths_changed();
-                }
-            }
-        }
     }
 
     /// Whether it has ended. A last packet may still be waiting for [`poll_transmit`](Self::poll_transmit).
@@ -666,12 +383,5 @@ impl Connection {
             unreliable_dropped: self.out.unreliable.dropped + self.inc.unreliable_dropped(),
             ..self.stats
         }
-    }
-}
-
-impl Closing {
-    fn deadline(&self) -> Time {
-        let farewell = self.started + FAREWELL;
-        self.first_sent.map_or(farewell, |sent| farewell.min(sent + LINGER))
     }
 }

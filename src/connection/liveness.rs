@@ -161,8 +161,6 @@ impl Liveness {
         self.paths[path as usize].pong = None;
     }
 
-    /// Asks for a ping as soon as possible.
-
     pub(super) fn ping_is_wanted(&self, path: Path) -> bool {
         self.paths[path as usize].ping_wanted
     }
@@ -197,17 +195,19 @@ impl Liveness {
     /// When the next ping on this path is due. With frames in flight it also asks whether the last of them arrived.
     fn ping_due(&self, path: Path, in_flight: bool) -> Time {
         let state = &self.paths[path as usize];
-        if !in_flight {
-            return state.ping_due;
-        }
         let interval = self.interval();
+        // One that was not answered is repeated sooner: three may be lost before the silence becomes an end.
+        let due = if state.outstanding.is_some() { state.pinged + self.period(path) } else { state.ping_due };
+        if !in_flight {
+            return due;
+        }
         let probe = if state.pinged < state.flew {
             let patience = state.rtt.0.map_or(interval, |rtt| 4 * rtt + 2 * super::ACK_DELAY);
             state.flew + patience.clamp((4 * super::ACK_DELAY).min(interval), interval)
         } else {
             state.pinged + interval
         };
-        probe.min(state.ping_due)
+        probe.min(due)
     }
 
     /// When to look again. `in_flight`: whether frames wait for an acknowledgement, for each path.

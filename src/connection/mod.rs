@@ -13,6 +13,8 @@
 //! | file | concept |
 //! |---|---|
 //! | `connection` | the states of a connection, and its commands |
+//! | `contact` | what first contact and resumption do to it |
+//! | `timers` | what the passing of time does to it |
 //! | `packets` | packets in and out of an open connection |
 //! | `handshake`, `keys` | first contact, the password, the secret |
 //! | `resume` | coming back on another route, and after the end |
@@ -23,6 +25,7 @@
 mod config;
 #[expect(clippy::module_inception, reason = "the room and its main piece of furniture have one name")]
 mod connection;
+mod contact;
 mod cost;
 mod event;
 mod handshake;
@@ -35,6 +38,7 @@ mod ranges;
 mod receive;
 mod resume;
 mod send;
+mod timers;
 mod unreliable;
 
 pub use config::{ConnectionConfig, Credentials, MetadataTooLarge};

@@ -36,7 +36,9 @@ impl Connection {
             State::Open { .. } | State::Closing(_) if lane == Lane::Relay && self.resuming.is_some() => {}
             State::Open { handshake } => {
                 *handshake = None;
-                self.gate.settled();
+                if lane == Lane::Relay {
+                    self.gate.settled();
+                }
                 self.frames(lane, &packet, now);
             }
             State::Closing(_) => self.frames(lane, &packet, now),
@@ -169,6 +171,7 @@ impl Connection {
             && resuming.retry.is_due()
         {
             resuming.retry.sent(now);
+            resuming.tries += 1;
             return self.resumption();
         }
         self.answer.take()

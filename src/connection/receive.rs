@@ -190,3 +190,63 @@ fn held_copy(mut data: Data, compact: impl Fn(Bytes) -> Bytes) -> Data {
     data.payload = compact(data.payload);
     data
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Channel, frame::Stream};
+
+    fn data(number: u64, first: bool, last: bool, payload: &'static str) -> Data {
+        let stream = Stream::Channel(Channel::Reliable);
+        Data { stream, number, first, last, text: false, payload: Bytes::from_static(payload.as_bytes()) }
+    }
+
+    fn take(receiver: &mut Receiver, data: Data) -> Result<Vec<Bytes>, Violation> {
+        let mut messages = Vec::new();
+        receiver.receive(
+            data,
+            |bytes| bytes,
+            |whole| {
+                messages.push(whole.payload);
+                Ok(())
+            },
+        )?;
+        Ok(messages)
+    }
+
+    #[test]
+    fn order_is_restored_and_copies_are_dropped() {
+        let mut receiver = Receiver::new(true, 100, 1000);
+        assert_eq!(take(&mut receiver, data(2, true, true, "c")), Ok(vec![]));
+        assert_eq!(take(&mut receiver, data(1, false, true, "b")), Ok(vec![]));
+        assert_eq!(take(&mut receiver, data(2, true, true, "c")), Ok(vec![]));
+        assert_eq!(take(&mut receiver, data(0, true, false, "a")), Ok(vec!["ab".into(), "c".into()]));
+        assert_eq!(take(&mut receiver, data(0, true, false, "a")), Ok(vec![]));
+        assert_eq!(receiver.state(), (3, &[][..]));
+    }
+
+    #[test]
+    fn without_order_messages_come_as_they_are_complete() {
+        let mut receiver = Receiver::new(false, 100, 1000);
+        assert_eq!(take(&mut receiver, data(4, true, true, "e")), Ok(vec!["e".into()]));
+        assert_eq!(take(&mut receiver, data(3, false, true, "d")), Ok(vec![]));
+        assert_eq!(take(&mut receiver, data(1, true, false, "b")), Ok(vec![]));
+        assert_eq!(take(&mut receiver, data(2, false, false, "c")), Ok(vec!["bcd".into()]));
+        assert_eq!(take(&mut receiver, data(4, true, true, "e")), Ok(vec![]));
+        assert_eq!(receiver.state(), (0, &[(1, 5)][..]));
+    }
+
+    #[test]
+    fn what_breaks_the_rules_is_told_apart_from_what_is_lost() {
+        for ordered in [true, false] {
+            let mut receiver = Receiver::new(ordered, 5, 10);
+            assert_eq!(take(&mut receiver, data(10, true, true, "")), Err(Violation::TooMuchData));
+            assert_eq!(take(&mut receiver, data(0, true, true, "123456")), Err(Violation::TooMuchData));
+            let mut receiver = Receiver::new(ordered, 5, 10);
+            assert_eq!(take(&mut receiver, data(0, true, false, "123")), Ok(vec![]));
+            assert_eq!(take(&mut receiver, data(1, false, true, "456")), Err(Violation::TooMuchData));
+        }
+        let mut receiver = Receiver::new(true, 5, 10);
+        assert!(matches!(take(&mut receiver, data(0, false, true, "1")), Err(Violation::Protocol(_))));
+    }
+}

@@ -21,11 +21,12 @@ pub(super) struct Resuming {
     pub(super) counter: u64,
     pub(super) nonce: [u8; 16],
     pub(super) retry: Retry,
+    pub(super) tries: u32,
 }
 
 impl Resuming {
     pub(super) fn new(counter: u64) -> Self {
-        Self { counter, nonce: [0; 16], retry: Retry::new() }
+        Self { counter, nonce: [0; 16], retry: Retry::new(), tries: 0 }
     }
 }
 

@@ -249,3 +249,96 @@ impl SendStream {
         *self = Self { base: self.unsent, unsent: self.unsent, ..Self::new(self.stream) };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::*;
+    use crate::protocol::{
+        Channel,
+        frame::{Ack, put_ack, wire::Reader},
+    };
+
+    fn stream(messages: usize) -> SendStream {
+        let mut stream = SendStream::new(Stream::Channel(Channel::Reliable));
+        (0..messages).for_each(|_| stream.push(Bytes::from_static(b"0123456789"), false));
+        stream
+    }
+
+    fn send(stream: &mut SendStream, packet: u64, lane: usize, count: usize) {
+        let mut writer = PacketWriter::new(packet, 10_000, 0);
+        stream.write_lost(&mut writer, lane);
+        (0..count).for_each(|_| assert!(stream.write_unsent(&mut writer, lane)));
+    }
+
+    fn ack(stream: &mut SendStream, next: u64, ranges: &[(u64, u64)], lanes: [u64; 2]) -> Result<(), FalseAck> {
+        let mut bytes = BytesMut::new();
+        put_ack(&mut bytes, 0, lanes, [(next, ranges), (0, &[]), (0, &[])]);
+        let ack = Ack::read(&mut Reader::new(&bytes)).unwrap();
+        stream.acked(&ack.streams[0], lanes)
+    }
+
+    #[test]
+    fn what_a_later_packet_overtook_is_lost() {
+        let mut stream = stream(6);
+        send(&mut stream, 1, 0, 2);
+        send(&mut stream, 2, 0, 2);
+        ack(&mut stream, 0, &[(2, 4)], [2, 0]).unwrap();
+        assert_eq!(stream.lost, [0, 1]);
+        send(&mut stream, 3, 0, 2);
+        assert!(!stream.has_lost());
+        ack(&mut stream, 6, &[], [3, 0]).unwrap();
+        assert_eq!((stream.cost(), stream.slots.len(), stream.in_flight(0)), (0, 0, false));
+    }
+
+    #[test]
+    fn lanes_do_not_overtake_each_other() {
+        let mut stream = stream(4);
+        send(&mut stream, 1, 0, 2);
+        send(&mut stream, 2, 1, 2);
+        ack(&mut stream, 0, &[(2, 4)], [0, 2]).unwrap();
+        assert!(!stream.has_lost());
+        stream.lose(0);
+        assert_eq!(stream.lost, [0, 1]);
+    }
+
+    #[test]
+    fn what_was_sent_again_since_is_not_lost_by_its_first_flight() {
+        let mut stream = stream(2);
+        send(&mut stream, 1, 0, 2);
+        stream.lose(0);
+        send(&mut stream, 2, 1, 0);
+        ack(&mut stream, 0, &[], [1, 0]).unwrap();
+        assert!(!stream.has_lost());
+    }
+
+    #[test]
+    fn an_acknowledgement_of_the_future_is_false() {
+        let mut stream = stream(3);
+        send(&mut stream, 1, 0, 1);
+        assert_eq!(ack(&mut stream, 2, &[], [1, 0]), Err(FalseAck));
+        assert_eq!(ack(&mut stream, 0, &[(1, 2)], [1, 0]), Err(FalseAck));
+    }
+
+    #[test]
+    fn fragments_know_what_is_left_of_their_message() {
+        let mut stream = stream(0);
+        stream.push(Bytes::from(vec![0; 2 * FRAGMENT + 1]), false);
+        let rest: Vec<_> = stream.slots.iter().map(|slot| slot.rest as usize).collect();
+        let last = fragment_cost(1);
+        assert_eq!(rest, [last + 2 * fragment_cost(FRAGMENT), last + fragment_cost(FRAGMENT), last]);
+        assert_eq!(stream.cost(), rest[0]);
+    }
+
+    #[test]
+    fn a_receiver_that_never_takes_the_first_costs_bounded_memory() {
+        let mut stream = stream(1000);
+        for packet in 1..1000 {
+            send(&mut stream, packet, 0, 1);
+            ack(&mut stream, 0, &[(1, packet.max(2))], [0, 0]).ok();
+        }
+        assert!(stream.flights[0].len() <= 1000 && stream.slots.len() == 1000);
+        assert!(stream.cost() >= 1000 * OVERHEAD);
+    }
+}

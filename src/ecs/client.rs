@@ -10,7 +10,7 @@ use super::{
     UhstHost,
     host::Secret,
     network::Network,
-    session::{SessionState, on_discard},
+    session::{self, SessionState},
 };
 use crate::{
     connection::ConnectionConfig,
@@ -37,7 +37,7 @@ use crate::{
 /// }
 /// ```
 #[derive(Component, Reflect, Debug)]
-#[component(on_insert = on_insert, on_discard = discard, clone_behavior = Ignore)]
+#[component(on_insert = on_insert, on_despawn = leave, on_discard = leave, clone_behavior = Ignore)]
 #[reflect(Component, Debug, Default)]
 pub struct UhstClient {
     target: String,
@@ -106,6 +106,16 @@ impl UhstClient {
     pub fn connection(mut self, config: ConnectionConfig) -> Self {
         self.connection = Some(config);
         self
+    }
+
+    /// Leaves: the host is told goodbye, after what was sent before.
+    ///
+    /// Despawning the entity does the same at once. This way, the ends of the host and of the session are observed
+    /// while their entities still exist; they are despawned at the end of that frame.
+    pub fn leave(&self) {
+        if let Some(handle) = &self.state.handle {
+            handle.leave();
+        }
     }
 
     /// The host's id, once [ready](super::UhstReady).
@@ -188,7 +198,7 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
     world.commands().entity(entity).try_insert_if_new(name);
 }
 
-fn discard(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) {
+fn leave(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) {
     let key = world.get::<UhstClient>(entity).and_then(|client| client.state.key);
-    on_discard(&mut world, key);
+    session::leave(&mut world, key);
 }

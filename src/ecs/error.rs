@@ -43,10 +43,10 @@ mod tests {
     #[error("something else")]
     struct Other;
 
-    fn run<M>(system: impl IntoSystem<(), Result, M> + Send + Sync + 'static) {
+    fn run(system: fn() -> Result) {
         let mut app = App::new();
         handle_send_errors(&mut app);
-        app.add_systems(Update, system.into_system());
+        app.add_systems(Update, system);
         app.update();
     }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::{
     BroadcastError, UhstClient,
     network::Network,
-    session::{Phase, SessionState, on_discard},
+    session::{self, Phase, SessionState},
 };
 use crate::{
     connection::ConnectionConfig,
@@ -36,7 +36,7 @@ use crate::{
 /// }
 /// ```
 #[derive(Component, Reflect, Debug)]
-#[component(on_insert = on_insert, on_discard = discard, clone_behavior = Ignore)]
+#[component(on_insert = on_insert, on_despawn = leave, on_discard = leave, clone_behavior = Ignore)]
 #[reflect(Component, Debug, Default)]
 pub struct UhstHost {
     wanted_id: Option<String>,
@@ -131,6 +131,16 @@ impl UhstHost {
     pub fn connection(mut self, config: ConnectionConfig) -> Self {
         self.connection = Some(config);
         self
+    }
+
+    /// Leaves: everyone is told goodbye, after what was sent before.
+    ///
+    /// Despawning the entity does the same at once. This way, the ends of the peers and of the session are observed
+    /// while all their entities still exist; they are despawned at the end of that frame.
+    pub fn leave(&self) {
+        if let Some(handle) = &self.state.handle {
+            handle.leave();
+        }
     }
 
     /// The id the relay really gave, once [ready](super::UhstReady).
@@ -268,7 +278,93 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
     }
 }
 
-fn discard(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) {
+fn leave(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) {
     let key = world.get::<UhstHost>(entity).and_then(|host| host.state.key);
-    on_discard(&mut world, key);
+    session::leave(&mut world, key);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ecs::network::fake::{LIMITS, app, connect, started},
+        net::contract::PeerCommand,
+    };
+
+    fn sent(commands: &mut tokio::sync::mpsc::UnboundedReceiver<PeerCommand>) -> Vec<(Channel, Payload)> {
+        std::iter::from_fn(|| commands.try_recv().ok())
+            .map(|command| match command {
+                PeerCommand::Send { channel, payload } => (channel, payload),
+                PeerCommand::Disconnect(reason) => (Channel::Reliable, reason.to_string().into()),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_broadcast_reaches_everyone_it_is_meant_for_in_the_same_frame() {
+        let mut app = app();
+        let session = app.world_mut().spawn(UhstHost::any_id()).id();
+        let key = started(&app).key;
+        let (_, mut one) = connect(&mut app, key, 1);
+        let (second, mut two) = connect(&mut app, key, 2);
+        let host = app.world().get::<UhstHost>(session).unwrap();
+        host.broadcast("all").unwrap();
+        host.broadcast_except(second, "one").unwrap();
+        host.broadcast_on(Channel::Unreliable, vec![1, 2]).unwrap();
+        host.broadcast_except_on(second, Channel::ReliableUnordered, "other").unwrap();
+        let (all, binary) = ((Channel::Reliable, "all".into()), (Channel::Unreliable, vec![1, 2].into()));
+        assert_eq!(sent(&mut two), [all.clone(), binary.clone()]);
+        let only = (Channel::Reliable, "one".into());
+        assert_eq!(sent(&mut one), [all, only, binary, (Channel::ReliableUnordered, "other".into())]);
+    }
+
+    #[test]
+    fn a_slow_peer_does_not_keep_a_broadcast_from_the_others() {
+        let mut app = app();
+        let session = app.world_mut().spawn(UhstHost::any_id()).id();
+        let key = started(&app).key;
+        let (slow, _full) = connect(&mut app, key, 1);
+        let (_, mut quick) = connect(&mut app, key, 2);
+        let (_, gone) = connect(&mut app, key, 3);
+        drop(gone);
+        let peer = app.world().get::<crate::UhstPeer>(slow).unwrap();
+        while peer.send(vec![0; 500]).is_ok() {}
+        let error = app.world().get::<UhstHost>(session).unwrap().broadcast("x".repeat(500)).unwrap_err();
+        assert_eq!((error.missed, error.peers), (1, 3));
+        assert!(matches!(error.cause, SendError::QueueFull { .. }));
+        assert_eq!(sent(&mut quick).len(), 1);
+    }
+
+    #[test]
+    fn a_kick_names_a_peer_of_this_session() {
+        let mut app = app();
+        let session = app.world_mut().spawn(UhstHost::any_id()).id();
+        let key = started(&app).key;
+        let (peer, mut commands) = connect(&mut app, key, 1);
+        let host = app.world().get::<UhstHost>(session).unwrap();
+        assert_eq!(host.kick(session, "who?"), Err(SendError::Disconnected));
+        host.kick(peer, "cheating").unwrap();
+        assert_eq!(sent(&mut commands), [(Channel::Reliable, "removed by the host: cheating".into())]);
+        let peer = app.world().get::<crate::UhstPeer>(peer).unwrap();
+        assert_eq!(peer.send("more"), Err(SendError::Disconnected));
+        assert_eq!(peer.send(vec![0; LIMITS.max_message + 1]), Err(SendError::TooLarge { size: 1001, limit: 1000 }));
+    }
+
+    #[test]
+    fn a_client_sends_to_its_host_once_connected() {
+        let mut app = app();
+        let session = app.world_mut().spawn(UhstClient::join("1")).id();
+        let key = started(&app).key;
+        assert_eq!(app.world().get::<UhstClient>(session).unwrap().send("early"), Err(SendError::NotConnected));
+        let (host, mut commands) = connect(&mut app, key, 1);
+        let client = app.world().get::<UhstClient>(session).unwrap();
+        client.send_on(Channel::UnreliableSequenced, "now").unwrap();
+        assert_eq!(client.host(), Some(host));
+        assert_eq!(sent(&mut commands), [(Channel::UnreliableSequenced, "now".into())]);
+    }
+
+    #[test]
+    fn a_password_is_not_printed() {
+        assert!(!format!("{:?}", UhstHost::any_id().password("swordfish")).contains("swordfish"));
+    }
 }

@@ -1,8 +1,8 @@
 //! What happens to sessions and peers, for observers.
 //!
 //! Every beginning has exactly one end: a session that was spawned gets one [`UhstEnded`], a peer that
-//! [connected](UhstConnected) one [`UhstDisconnected`], whoever ended it and however. The entity still exists while
-//! its end is observed, and nothing is reported of it afterwards.
+//! [connected](UhstConnected) one [`UhstDisconnected`], whoever ended it and however. Nothing is reported of an
+//! entity after its end. It still exists while its end is observed, unless the game itself has just despawned it.
 
 use bevy::prelude::*;
 
@@ -40,7 +40,8 @@ pub struct UhstPathChanged {
     pub path: Path,
 }
 
-/// A peer is gone. Its last messages have been written, and its entity is despawned at the end of this frame.
+/// A peer is gone. Its last messages have been written, and its entity is despawned at the end of this frame, so that
+/// systems which read them can still look up its components.
 #[derive(EntityEvent, Clone, Debug)]
 pub struct UhstDisconnected {
     /// The peer.
@@ -53,7 +54,8 @@ pub struct UhstDisconnected {
 
 /// A session is over, or could not start. Its peers' [`UhstDisconnected`] came first.
 ///
-/// The session's entity is despawned at the end of this frame, unless an observer inserts a new session on it.
+/// The session's entity is despawned at the end of this frame, unless an observer inserts a new session on it. An
+/// entity that the game itself despawned is gone by now; then the reason is [`EndReason::Left`].
 #[derive(EntityEvent, Clone, Debug)]
 pub struct UhstEnded {
     /// The session.

@@ -147,6 +147,11 @@ impl Network {
         &self.receiver
     }
 
+    #[cfg(test)]
+    pub fn sender(&self) -> Sender<Event> {
+        self.sender.clone()
+    }
+
     /// Whose session it is; none if this side has ended it.
     pub fn owner(&self, key: SessionKey) -> Option<(Kind, Entity)> {
         self.sessions.get(&key)?.owner
@@ -212,21 +217,29 @@ impl Leftovers {
 pub(super) mod fake {
     use std::sync::{Arc, Mutex};
 
-    use bevy::prelude::*;
+    use bevy::prelude::{App, Entity, MinimalPlugins};
+    use bytes::Bytes;
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::net::contract::SessionCommand;
+    use crate::{
+        net::contract::{PeerCommand, PeerLimits, Received, SessionCommand},
+        protocol::Channel,
+    };
 
     pub struct Started {
         pub key: SessionKey,
         pub commands: mpsc::UnboundedReceiver<SessionCommand>,
     }
 
-    /// An app whose sessions are only noted.
+    /// What a peer of these tests can take.
+    pub const LIMITS: PeerLimits = PeerLimits { max_message: 1000, send_buffer: 2000, text_only: false, native: true };
+
+    /// An app whose sessions are only noted, and that keeps a log.
     pub fn app() -> App {
         let mut app = App::new();
         app.add_plugins((MinimalPlugins, crate::UhstPlugin::default()));
+        crate::test_app::record(&mut app);
         app.world_mut().resource_mut::<Network>().fake = Some(Arc::new(Mutex::new(Vec::new())));
         app.finish();
         app.cleanup();
@@ -240,5 +253,44 @@ pub(super) mod fake {
 
     pub fn push(app: &App, session: SessionKey, kind: EventKind) {
         app.world().resource::<Network>().sender.send(Event { session, kind }).unwrap();
+    }
+
+    pub fn push_ready(app: &App, session: SessionKey) {
+        push(app, session, EventKind::Ready { id: "483920".to_owned(), links: Vec::new() });
+    }
+
+    /// Connects a peer, and updates the app.
+    pub fn connect(app: &mut App, session: SessionKey, peer: u64) -> (Entity, mpsc::UnboundedReceiver<PeerCommand>) {
+        let (handle, commands) = PeerHandle::new(LIMITS);
+        push(app, session, EventKind::Connected { peer: PeerKey(peer), handle, metadata: Bytes::new() });
+        app.update();
+        let remote = app.world().resource::<Network>().peer(session, PeerKey(peer)).expect("connected");
+        (remote.entity, commands)
+    }
+
+    pub fn push_texts(app: &App, session: SessionKey, peer: u64, texts: &[&str]) {
+        let messages =
+            texts.iter().map(|text| Received { channel: Channel::Reliable, payload: (*text).into() }).collect();
+        push(app, session, EventKind::Messages { peer: PeerKey(peer), messages });
+    }
+
+    /// The log in short words, emptied: names of events, texts of messages.
+    pub fn log(app: &mut App) -> Vec<String> {
+        let mut log = app.world_mut().resource_mut::<crate::test_app::TestLog>();
+        log.0.drain(..).map(|event| in_short(&event)).collect()
+    }
+
+    fn in_short(event: &crate::test_app::TestEvent) -> String {
+        use crate::test_app::TestEvent as E;
+        match event {
+            E::Ready(ready) => format!("ready {}", ready.id),
+            E::JoinRequest(_) => "join request".to_owned(),
+            E::Connected(_) => "connected".to_owned(),
+            E::Message(message) => message.payload.as_text().unwrap_or("binary").to_owned(),
+            E::PathChanged(_) => "path changed".to_owned(),
+            E::Diagnostic(diagnostic) => diagnostic.text.clone(),
+            E::Disconnected(end) => format!("disconnected: {}", end.reason),
+            E::Ended(end) => format!("ended: {}", end.reason),
+        }
     }
 }

@@ -25,9 +25,10 @@ use crate::{
 /// A connected peer: spawned by the plugin, on an entity of its own. On a client, it is the host.
 ///
 /// Put your own components on the entity: a name, a score. Despawning it, or removing this component, disconnects the
-/// peer; [`UhstDisconnected`] is triggered in any case, while the entity and what is on it still exist.
+/// peer. [`UhstDisconnected`] is triggered in any case: while the entity and what is on it still exist, or, if you
+/// despawned it yourself, right after. To see the entity in that case too, [`disconnect`](Self::disconnect) instead.
 #[derive(Component, Reflect, Debug)]
-#[component(on_discard = discard, clone_behavior = Ignore)]
+#[component(on_despawn = disconnect, on_discard = disconnect, clone_behavior = Ignore)]
 #[reflect(Component, Debug, from_reflect = false)]
 pub struct UhstPeer {
     #[reflect(ignore)]
@@ -135,8 +136,9 @@ impl UhstPeer {
 pub struct PeerOf(pub Entity);
 
 /// On a session: its connected peers, which are despawned with it. On a client, just the host.
+// Not a linked spawn: the hooks of a session despawn its peers, once their ends were told.
 #[derive(Component, Reflect, Debug)]
-#[relationship_target(relationship = PeerOf, linked_spawn)]
+#[relationship_target(relationship = PeerOf)]
 #[reflect(Component, Debug, from_reflect = false)]
 pub struct Peers(Vec<Entity>);
 
@@ -149,7 +151,7 @@ impl Deref for Peers {
 }
 
 /// The user ends a connection by removing the peer.
-fn discard(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) {
+fn disconnect(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) {
     let Some(mut peer) = world.get_mut::<UhstPeer>(entity) else { return };
     if !peer.end() {
         return;

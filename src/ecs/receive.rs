@@ -90,6 +90,7 @@ fn tell(world: &mut World, key: SessionKey, owner: (Kind, Entity), event: EventK
                 state.remove_peer(entity);
             }
             end_peer(&mut deferred, entity, session, reason);
+            world.resource_mut::<Network>().leftovers.peers.push(entity);
         }
         EventKind::Diagnostic { peer, text } => {
             tracing::warn!("{text}");
@@ -117,10 +118,10 @@ fn write_messages(world: &mut World, key: SessionKey, session: Entity, peer: Pee
 
 /// Ends a session and has its entity despawned at the end of the frame.
 fn finish(world: &mut World, key: SessionKey, reason: &EndReason) {
-    let owner = end_session(&mut DeferredWorld::from(&mut *world), key, reason);
-    if let Some((kind, entity)) = owner {
-        world.resource_mut::<Network>().leftovers.sessions.push((key, kind, entity));
-    }
+    let Some(ended) = end_session(&mut DeferredWorld::from(&mut *world), key, reason) else { return };
+    let leftovers = &mut world.resource_mut::<Network>().leftovers;
+    leftovers.peers.extend(ended.peers);
+    leftovers.sessions.push((key, ended.kind, ended.entity));
 }
 
 /// Says goodbye in every session of an app that exits, and waits until it is said.
@@ -175,5 +176,137 @@ pub(super) fn despawn_leftovers(world: &mut World) {
             Kind::Host => drop(world.entity_mut(entity).remove::<super::UhstHost>()),
             Kind::Client => drop(world.entity_mut(entity).remove::<super::UhstClient>()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        UhstClient, UhstDisconnected, UhstHost,
+        connection::Path,
+        ecs::network::fake::{LIMITS, app, connect, log, push, push_texts, started},
+        net::contract::{PeerHandle, SessionCommand},
+        test_app::{TestEvent, TestLog},
+    };
+
+    #[test]
+    fn messages_come_after_the_beginning_and_can_be_read_in_the_frame_of_the_end() {
+        let mut app = app();
+        app.world_mut().spawn(UhstHost::any_id());
+        let key = started(&app).key;
+        let (handle, _commands) = PeerHandle::new(LIMITS);
+        push(&app, key, EventKind::Connected { peer: PeerKey(1), handle, metadata: Bytes::from_static(b"me") });
+        push_texts(&app, key, 1, &["one", "two"]);
+        push_texts(&app, key, 1, &["three"]);
+        push(&app, key, EventKind::Disconnected { peer: PeerKey(1), reason: EndReason::Left });
+        #[derive(Resource, Default)]
+        struct Read(usize);
+        app.init_resource::<Read>()
+            .add_observer(|_: On<UhstDisconnected>, messages: Res<Messages<UhstMessage>>| {
+                assert_eq!(messages.len(), 3);
+            })
+            .add_systems(
+                Update,
+                |mut messages: MessageReader<UhstMessage>,
+                 peers: Query<(&UhstPeer, &PeerOf)>,
+                 mut read: ResMut<Read>| {
+                    for message in messages.read() {
+                        let (peer, of) = peers.get(message.peer).unwrap();
+                        assert_eq!((&**peer.metadata(), of.0), (&b"me"[..], message.session));
+                        read.0 += 1;
+                    }
+                },
+            );
+        app.update();
+        assert_eq!(app.world().resource::<Read>().0, 3);
+        // The log reads messages after all events of the frame.
+        assert_eq!(log(&mut app), ["connected", "disconnected: left", "one", "two", "three"]);
+        let peers = app.world_mut().query::<&UhstPeer>().iter(app.world()).count();
+        assert_eq!(peers, 0);
+    }
+
+    #[test]
+    fn what_was_read_makes_room_for_more() {
+        let mut app = app();
+        app.world_mut().spawn(UhstHost::any_id());
+        let key = started(&app).key;
+        let (handle, _commands) = PeerHandle::new(LIMITS);
+        let shared = handle.shared().clone();
+        push(&app, key, EventKind::Connected { peer: PeerKey(1), handle, metadata: Bytes::new() });
+        app.update();
+        shared.delivered(inbox_cost(&"one".into()) + inbox_cost(&"two".into()));
+        push_texts(&app, key, 1, &["one", "two"]);
+        app.update();
+        assert_eq!(shared.inbox(), 0);
+    }
+
+    #[test]
+    fn sessions_of_one_app_do_not_mix() {
+        let mut app = app();
+        let host = app.world_mut().spawn(UhstHost::any_id()).id();
+        let of_host = started(&app);
+        let client = app.world_mut().spawn(UhstClient::join("1")).id();
+        let of_client = started(&app);
+        // The same number for two peers: it counts within a session.
+        let (peer, mut to_peer) = connect(&mut app, of_host.key, 1);
+        let (server, mut to_server) = connect(&mut app, of_client.key, 1);
+        push_texts(&app, of_client.key, 1, &["from the server"]);
+        push_texts(&app, of_host.key, 1, &["from the peer"]);
+        app.update();
+        let from: Vec<_> = TestLog::of(&app)
+            .0
+            .iter()
+            .filter_map(|event| match event {
+                TestEvent::Message(message) => Some((message.session, message.peer)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(from, [(client, server), (host, peer)]);
+
+        app.world().get::<UhstHost>(host).unwrap().broadcast("to the peer").unwrap();
+        assert!(to_peer.try_recv().is_ok() && to_server.try_recv().is_err());
+        app.world().get::<UhstClient>(client).unwrap().send("to the server").unwrap();
+        assert!(to_peer.try_recv().is_err() && to_server.try_recv().is_ok());
+        app.world_mut().despawn(client);
+        assert_eq!(app.world().get::<UhstHost>(host).unwrap().peer_count(), 1);
+    }
+
+    #[test]
+    fn a_join_request_can_be_answered_in_a_later_frame() {
+        let mut app = app();
+        app.world_mut().spawn(UhstHost::any_id());
+        let mut started = started(&app);
+        push(&app, started.key, EventKind::JoinRequest { peer: PeerKey(7), metadata: Bytes::from_static(b"Ann") });
+        app.update();
+        assert!(started.commands.try_recv().is_err());
+        let TestEvent::JoinRequest(request) = &TestLog::of(&app).0[0] else { panic!("{:?}", TestLog::of(&app)) };
+        assert_eq!(&*request.metadata, b"Ann");
+        request.responder().accept();
+        assert!(matches!(
+            started.commands.try_recv(),
+            Ok(SessionCommand::Decide { peer: PeerKey(7), decision: Ok(()) })
+        ));
+    }
+
+    #[test]
+    fn events_name_their_entities() {
+        let mut app = app();
+        let session = app.world_mut().spawn(UhstHost::any_id()).id();
+        let key = started(&app).key;
+        let (peer, _commands) = connect(&mut app, key, 1);
+        app.world_mut().resource_mut::<TestLog>().0.clear();
+        push(&app, key, EventKind::PathChanged { peer: PeerKey(1), path: Path::Direct });
+        push(&app, key, EventKind::Diagnostic { peer: Some(PeerKey(1)), text: "a".to_owned() });
+        push(&app, key, EventKind::Diagnostic { peer: Some(PeerKey(2)), text: "b".to_owned() });
+        app.update();
+        let events = &TestLog::of(&app).0;
+        assert!(matches!(&events[0], TestEvent::PathChanged(event) if event.entity == peer));
+        assert!(
+            matches!(&events[1], TestEvent::Diagnostic(event) if event.entity == session && event.peer == Some(peer))
+        );
+        assert!(matches!(&events[2], TestEvent::Diagnostic(event) if event.peer.is_none()));
     }
 }

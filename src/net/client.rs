@@ -86,6 +86,7 @@ impl Client {
         let mut stream = Some(stream);
         let mut reconnect: Option<BoxFuture<(Access, EventStream)>> = None;
         let mut lost = None;
+        let mut leaving = false;
         loop {
             let item = async {
                 match &mut stream {
@@ -119,16 +120,11 @@ impl Client {
                     PeerOutput::Ended { reason, .. } => return ended(reason, lost),
                     PeerOutput::Identified(_) | PeerOutput::Rebound(_) => {}
                 },
-                command = self.commands.recv() => {
+                command = self.commands.recv(), if !leaving => {
                     // Dropping the handle leaves, too. There is nothing to decide for a client.
                     if !matches!(command, Some(SessionCommand::Decide { .. })) {
+                        leaving = true;
                         let _ = inputs.send(PeerInput::Disconnect(EndReason::Left)).await;
-                        self.commands.close();
-                        while self.commands.recv().await.is_some() {}
-                        return match last_word(&mut heard).await {
-                            Some(reason) => reason,
-                            None => EndReason::Left,
-                        };
                     }
                 }
             }
@@ -140,15 +136,6 @@ impl Client {
                 let _ = inputs.send(PeerInput::RelayDown).await;
                 reconnect = Some(Box::pin(rejoin(relay.clone(), id.clone())));
             }
-        }
-    }
-}
-
-/// Waits for the peer's task to end, which is never long.
-async fn last_word(heard: &mut mpsc::UnboundedReceiver<(PeerKey, PeerOutput)>) -> Option<EndReason> {
-    loop {
-        if let (_, PeerOutput::Ended { reason, .. }) = heard.recv().await? {
-            return Some(reason);
         }
     }
 }

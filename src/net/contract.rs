@@ -380,11 +380,11 @@ impl PeerShared {
         self.queued.fetch_sub(cost, Ordering::Relaxed);
     }
 
-    pub(super) fn delivered(&self, cost: usize) {
+    pub(crate) fn delivered(&self, cost: usize) {
         self.inbox.fetch_add(cost, Ordering::Relaxed);
     }
 
-    pub(super) fn inbox(&self) -> usize {
+    pub(crate) fn inbox(&self) -> usize {
         self.inbox.load(Ordering::Relaxed)
     }
 
@@ -429,11 +429,16 @@ impl SessionHandle {
     pub fn commands(&self) -> mpsc::UnboundedSender<SessionCommand> {
         self.commands.clone()
     }
+
+    /// Says goodbye to everyone and ends.
+    pub fn leave(&self) {
+        let _ = self.commands.send(SessionCommand::Leave);
+    }
 }
 
 impl Drop for SessionHandle {
     /// Says so, since a sender from [`SessionHandle::commands`] may keep the channel open.
     fn drop(&mut self) {
-        let _ = self.commands.send(SessionCommand::Leave);
+        self.leave();
     }
 }

@@ -274,7 +274,7 @@ impl NativePeer {
                 self.connection.receive(Lane::Relay, packet, now);
             }
             PeerInput::Body(body, _) => {
-                if matches!(self.role, Role::Client { certain: false }) && !self.heard {
+                if self.may_be_original() {
                     return Some(Some(body));
                 }
                 // An original that took the host's id meanwhile: the true host may yet come back.
@@ -300,7 +300,7 @@ impl NativePeer {
             }
             PeerInput::RelayDown => {
                 self.relay_up = false;
-                self.post = None;
+                (self.post, self.retry_at) = (None, None);
                 self.connection.lost_in_flight(Lane::Relay);
                 self.connection.path_down(Path::Relay, now);
             }
@@ -357,9 +357,12 @@ impl NativePeer {
 
     /// Whether the wait for a native word of an unknown host is over.
     fn awaits_original(&self) -> bool {
-        matches!(self.role, Role::Client { certain: false })
-            && !self.heard
-            && self.introduced.is_some_and(|at| self.now() >= at + INTRODUCTION)
+        self.may_be_original() && self.introduced.is_some_and(|at| self.now() >= at + INTRODUCTION)
+    }
+
+    /// Whether the other side is a host that has not shown what it speaks.
+    fn may_be_original(&self) -> bool {
+        matches!(self.role, Role::Client { certain: false }) && !self.heard
     }
 
     fn start_post(&mut self) {
@@ -406,7 +409,7 @@ impl NativePeer {
         let now = self.now();
         let inbox = (self.handle.shared().inbox() > 0).then_some(now + INBOX_CHECK);
         let suspect = self.post.as_ref().filter(|post| !post.suspect).map(|post| post.since + POST_SUSPECT);
-        let introduction = self.introduced.filter(|_| !self.heard).map(|at| at + INTRODUCTION);
+        let introduction = self.introduced.filter(|_| self.may_be_original()).map(|at| at + INTRODUCTION);
         [self.connection.next_timeout(), self.retry_at, inbox, suspect, introduction]
             .into_iter()
             .flatten()

@@ -11,21 +11,21 @@ use super::{
 pub(crate) struct Runtime {
     handle: tokio::runtime::Handle,
     /// Ends with this value; none when the app handed in its own.
-    _own: Option<tokio::runtime::Runtime>,
+    own: Option<tokio::runtime::Runtime>,
 }
 
 impl Runtime {
     /// On the app's runtime if it hands one in, else on one of our own.
     pub fn new(handle: Option<tokio::runtime::Handle>) -> std::io::Result<Self> {
         if let Some(handle) = handle {
-            return Ok(Runtime { handle, _own: None });
+            return Ok(Runtime { handle, own: None });
         }
         let own = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("bevy_uhst")
             .enable_all()
             .build()?;
-        Ok(Runtime { handle: own.handle().clone(), _own: Some(own) })
+        Ok(Runtime { handle: own.handle().clone(), own: Some(own) })
     }
 
     /// Starts a host; everything it has to say comes up `events` under `session`, [`EventKind::Ended`] last.
@@ -52,5 +52,14 @@ impl Runtime {
         let (handle, commands) = SessionHandle::new();
         self.handle.spawn(client::run(session, options, events, commands));
         handle
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        // The app may itself run inside a runtime, where waiting for another one to end would panic.
+        if let Some(own) = self.own.take() {
+            own.shutdown_background();
+        }
     }
 }

@@ -33,11 +33,14 @@
 pub mod contact;
 mod reason;
 pub(crate) mod wire;
+mod writer;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
 pub use contact::{Contact, refusal};
-use wire::{Reader, put_varint, varint_len};
+use wire::{Reader, varint_len};
+pub use writer::PacketWriter;
+pub(crate) use writer::put_ack;
 
 use super::{Channel, EndReason};
 
@@ -309,171 +312,157 @@ impl<'a> Iterator for Frames<'a> {
     }
 }
 
-/// Writes one packet. Nothing is allocated before the first frame.
-#[derive(Debug)]
-pub struct PacketWriter {
-    out: BytesMut,
-    number: u64,
-    limit: usize,
-    capacity: usize,
-}
+#[cfg(test)]
+mod tests {
+    use bytes::BufMut;
+    use proptest::prelude::*;
 
-impl PacketWriter {
-    /// A packet of at most `limit` bytes which will probably need `capacity`.
-    pub fn new(number: u64, limit: usize, capacity: usize) -> Self {
-        Self { out: BytesMut::new(), number, limit, capacity: capacity.min(limit) }
+    use super::*;
+
+    fn stream() -> impl Strategy<Value = Stream> {
+        (0_u8..5).prop_map(|index| Stream::from_index(index).unwrap())
     }
 
-    /// The number of the packet.
-    pub fn number(&self) -> u64 {
-        self.number
+    fn data() -> impl Strategy<Value = Data> {
+        let payload = prop::collection::vec(any::<u8>(), 0..200);
+        (stream(), 0_u64..1 << 60, any::<[bool; 3]>(), payload).prop_map(
+            |(stream, number, [first, last, text], payload)| Data {
+                stream,
+                number,
+                first,
+                last,
+                text,
+                payload: payload.into(),
+            },
+        )
     }
 
-    /// Whether no frame was written.
-    pub fn is_empty(&self) -> bool {
-        self.out.is_empty()
-    }
+    type State = (u64, Vec<(u64, u64)>);
 
-    /// The bytes left.
-    pub fn remaining(&self) -> usize {
-        let used = if self.out.is_empty() { varint_len(self.number) } else { self.out.len() };
-        self.limit.saturating_sub(used)
-    }
-
-    fn open(&mut self, len: usize) -> bool {
-        if len > self.remaining() {
-            return false;
-        }
-        if self.out.is_empty() {
-            self.out.reserve(self.capacity.max(len + varint_len(self.number)));
-            put_varint(&mut self.out, self.number);
-        }
-        true
-    }
-
-    /// Writes a fragment. `false`: it does not fit, and nothing was written.
-    pub fn data(&mut self, data: &Data) -> bool {
-        if !self.open(data.encoded_len()) {
-            return false;
-        }
-        let flag = |set, bit| if set { bit } else { 0 };
-        let flags = flag(data.first, FIRST) | flag(data.last, LAST) | flag(data.text, TEXT);
-        self.out.put_u8(0x80 | (data.stream.index() << 4) | flags);
-        put_varint(&mut self.out, data.number);
-        put_varint(&mut self.out, data.payload.len() as u64);
-        self.out.put_slice(&data.payload);
-        true
-    }
-
-    /// Writes the state of a receiver, from its parts: the grant, the largest packet numbers of the lanes, and per
-    /// stream the next number and at most [`MAX_RANGES`] ranges above it.
-    pub fn ack(&mut self, grant: u64, lanes: [u64; 2], streams: [(u64, &[(u64, u64)]); 3]) -> bool {
-        let len = 1 + ack_len(grant, lanes, streams);
-        if !self.open(len) {
-            return false;
-        }
-        self.out.put_u8(ACK);
-        put_ack(&mut self.out, grant, lanes, streams);
-        true
-    }
-
-    fn token(&mut self, kind: u8, token: u64) -> bool {
-        if !self.open(1 + varint_len(token)) {
-            return false;
-        }
-        self.out.put_u8(kind);
-        put_varint(&mut self.out, token);
-        true
-    }
-
-    /// Writes a ping.
-    pub fn ping(&mut self, token: u64) -> bool {
-        self.token(PING, token)
-    }
-
-    /// Writes a pong.
-    pub fn pong(&mut self, token: u64) -> bool {
-        self.token(PONG, token)
-    }
-
-    /// Writes the end.
-    pub fn close(&mut self, close: &Close) -> bool {
-        let ends: usize = close.ends.iter().map(|end| varint_len(*end)).sum();
-        if !self.open(1 + ends + reason::len(&close.reason)) {
-            return false;
-        }
-        self.out.put_u8(CLOSE);
-        for end in close.ends {
-            put_varint(&mut self.out, end);
-        }
-        reason::put(&mut self.out, &close.reason);
-        true
-    }
-
-    fn bare(&mut self, kind: u8) -> bool {
-        let fits = self.open(1);
-        if fits {
-            self.out.put_u8(kind);
-        }
-        fits
-    }
-
-    /// Writes that the end was understood.
-    pub fn close_ack(&mut self) -> bool {
-        self.bare(CLOSE_ACK)
-    }
-
-    /// Writes that we wait for a larger grant.
-    pub fn blocked(&mut self) -> bool {
-        self.bare(BLOCKED)
-    }
-
-    /// The packet; `None`: no frame was written, and the number is free for another packet.
-    pub fn finish(self) -> Option<Bytes> {
-        (!self.out.is_empty()).then(|| self.out.freeze())
-    }
-}
-
-fn ack_len(grant: u64, lanes: [u64; 2], streams: [(u64, &[(u64, u64)]); 3]) -> usize {
-    let mut len = varint_len(grant) + 1;
-    len += lanes.iter().filter(|lane| **lane > 0).map(|lane| varint_len(*lane)).sum::<usize>();
-    for (next, ranges) in streams {
-        if next > 0 || !ranges.is_empty() {
-            len += varint_len(next) + varint_len(ranges.len() as u64);
+    fn state() -> impl Strategy<Value = State> {
+        let ranges = prop::collection::vec((1_u64..1 << 30, 1_u64..1 << 30), 0..MAX_RANGES);
+        (0_u64..1 << 50, ranges).prop_map(|(next, ranges)| {
             let mut end = next;
-            for (start, stop) in ranges {
-                len += varint_len(start - end - 1) + varint_len(stop - start - 1);
-                end = *stop;
+            let ranges = ranges.into_iter().map(|(gap, len)| {
+                let start = end + gap;
+                end = start + len;
+                (start, end)
+            });
+            (next, ranges.collect())
+        })
+    }
+
+    fn read(packet: &Bytes) -> Vec<Frame<'_>> {
+        Frames::new(packet).unwrap().map(|frame| frame.unwrap()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn fragments_survive_the_wire(fragments in prop::collection::vec(data(), 0..20), number in 1_u64..1 << 61) {
+            let mut writer = PacketWriter::new(number, usize::MAX, 0);
+            for data in &fragments {
+                prop_assert!(writer.data(data));
+            }
+            let Some(packet) = writer.finish() else {
+                prop_assert!(fragments.is_empty());
+                return Ok(());
+            };
+            prop_assert_eq!(Frames::new(&packet).unwrap().number(), number);
+            let expected: Vec<_> = fragments.into_iter().map(Frame::Data).collect();
+            prop_assert_eq!(read(&packet), expected);
+        }
+
+        #[test]
+        fn acknowledgements_survive_the_wire(
+            grant in 0_u64..1 << 60,
+            lanes in any::<[u32; 2]>(),
+            states in [state(), state(), state()],
+        ) {
+            let lanes = lanes.map(u64::from);
+            let mut writer = PacketWriter::new(1, usize::MAX, 0);
+            let [a, b, c] = &states;
+            writer.ack(grant, lanes, [(a.0, &a.1), (b.0, &b.1), (c.0, &c.1)]);
+            let packet = writer.finish().unwrap();
+            let frames = read(&packet);
+            let [Frame::Ack(ack)] = frames.as_slice() else { panic!("{frames:?}") };
+            prop_assert_eq!((ack.grant, ack.lanes), (grant, lanes));
+            for (stream, (next, ranges)) in ack.streams.iter().zip(&states) {
+                prop_assert_eq!(stream.next, *next);
+                prop_assert_eq!(&stream.ranges().collect::<Vec<_>>(), ranges);
             }
         }
-    }
-    len
-}
 
-/// Writes the body of an ack, which resumption carries too.
-pub(crate) fn put_ack(out: &mut BytesMut, grant: u64, lanes: [u64; 2], streams: [(u64, &[(u64, u64)]); 3]) {
-    let mut mask = 0;
-    for (lane, largest) in lanes.iter().enumerate() {
-        mask |= if *largest > 0 { 0b1000 << lane } else { 0 };
-    }
-    for (stream, (next, ranges)) in streams.iter().enumerate() {
-        mask |= if *next > 0 || !ranges.is_empty() { 1 << stream } else { 0 };
-    }
-    put_varint(out, grant);
-    out.put_u8(mask);
-    for largest in lanes.into_iter().filter(|largest| *largest > 0) {
-        put_varint(out, largest);
-    }
-    for (next, ranges) in streams {
-        if next > 0 || !ranges.is_empty() {
-            put_varint(out, next);
-            put_varint(out, ranges.len() as u64);
-            let mut end = next;
-            for (start, stop) in ranges {
-                put_varint(out, start - end - 1);
-                put_varint(out, stop - start - 1);
-                end = *stop;
+        #[test]
+        fn a_packet_keeps_its_limit(fragments in prop::collection::vec(data(), 1..20), limit in 0_usize..1000) {
+            let mut writer = PacketWriter::new(77, limit, 1000);
+            let mut written = 0;
+            for data in &fragments {
+                written += usize::from(writer.data(data));
+                writer.ping(1 << 40);
+                writer.close(&Close { ends: [1; 3], reason: EndReason::Kicked("x".repeat(100)) });
+            }
+            let packet = writer.finish().unwrap_or_default();
+            prop_assert!(packet.len() <= limit);
+            if !packet.is_empty() {
+                let data = |frame: &Frame<'_>| matches!(frame, Frame::Data(_));
+                prop_assert_eq!(read(&packet).iter().filter(|frame| data(frame)).count(), written);
             }
         }
+
+        #[test]
+        fn any_bytes_end_in_frames_or_one_error(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let packet = Bytes::from(bytes);
+            if let Ok(frames) = Frames::new(&packet) {
+                let mut failed = false;
+                for frame in frames {
+                    prop_assert!(!failed);
+                    match frame {
+                        Ok(Frame::Ack(ack)) => for stream in ack.streams {
+                            prop_assert!(stream.ranges().count() <= MAX_RANGES);
+                        },
+                        Ok(_) => {}
+                        Err(_) => failed = true,
+                    }
+                }
+            }
+            let _ = contact::Message::read(&packet);
+            let mut first_contact = vec![0];
+            first_contact.extend_from_slice(&packet);
+            let _ = contact::Message::read(&Bytes::from(first_contact));
+        }
+    }
+
+    #[test]
+    fn payloads_are_slices_of_the_packet() {
+        let mut writer = PacketWriter::new(1, 1000, 0);
+        let stream = Stream::Channel(Channel::Reliable);
+        let payload = Bytes::from_static(b"hello");
+        writer.data(&Data { stream, number: 0, first: true, last: true, text: true, payload });
+        let packet = writer.finish().unwrap();
+        let Some(Ok(Frame::Data(data))) = Frames::new(&packet).unwrap().next() else { panic!() };
+        assert!(packet.as_ptr_range().contains(&data.payload.as_ptr()));
+    }
+
+    #[test]
+    fn a_small_message_costs_a_few_bytes() {
+        let stream = Stream::Channel(Channel::Reliable);
+        let payload = Bytes::from_static(&[0; 60]);
+        let data = Data { stream, number: 10_000, first: true, last: true, text: false, payload };
+        assert_eq!(data.encoded_len(), 60 + 4);
+    }
+
+    #[test]
+    fn ranges_that_overflow_are_errors() {
+        let mut packet = vec![1, ACK, 0, 1];
+        packet.put_u64(u64::MAX);
+        packet.put_u8(2);
+        for _ in 0..4 {
+            packet.put_u64(u64::MAX);
+        }
+        let packet = Bytes::from(packet);
+        assert_eq!(Frames::new(&packet).unwrap().next(), Some(Err(FrameError::Invalid("range"))));
+        let many = [&[1, ACK, 0, 1, 0, 0x40 + 1, 0][..], &[0; 600]].concat();
+        let many = Bytes::from(many);
+        assert_eq!(Frames::new(&many).unwrap().next(), Some(Err(FrameError::Invalid("number of ranges"))));
     }
 }

@@ -12,8 +12,8 @@ use hyper::{
     body::{Body, Frame, SizeHint},
     header::{
         ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-        ACCESS_CONTROL_REQUEST_HEADERS, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
-        HeaderName, HeaderValue, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
+        ACCESS_CONTROL_REQUEST_HEADERS, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue,
+        RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
     },
 };
 use serde::Serialize;
@@ -139,7 +139,6 @@ pub(super) fn preflight(request: &HeaderMap) -> Answer {
     if let Some(wanted) = request.get(ACCESS_CONTROL_REQUEST_HEADERS).filter(|wanted| !wanted.is_empty()) {
         headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
     }
-    headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     answer
 }
 

@@ -26,6 +26,7 @@
 //!
 //! - An id or a token given more than once is refused (400 or 401); the original takes an id as an array.
 //! - Pages of errors name the status, never a stack trace.
+//! - A 204 has no `Content-Length: 0`, which HTTP forbids there.
 //! - Idle connections are closed after 60 s, not 5 s.
 
 mod answer;

@@ -266,3 +266,52 @@ fn read_metadata(reader: &mut Reader<'_>, packet: &Bytes) -> Result<Bytes, Frame
     let bytes = reader.bounded(MAX_METADATA, "length of metadata")?;
     Ok(packet.slice_ref(bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello() -> Hello {
+        let limits = Limits { max_message: 1 << 24, receive_buffer: 1 << 25 };
+        Hello { nonce: [1; 16], spake: [2; 33], limits, metadata: "me".into() }
+    }
+
+    #[test]
+    fn a_glance_tells_newcomers_from_those_who_return() {
+        let id = ConnectionId([9; 16]);
+        assert_eq!(Contact::peek(&hello().encode()), Contact::Hello);
+        assert_eq!(Contact::peek(&resume(id, 1, &[0; 16])), Contact::Resume(id));
+        for other in [&[][..], &[0], &[0, 7, 1], &[1, 1, 1], &refusal(&EndReason::Full), &proof(id)] {
+            assert_eq!(Contact::peek(other), Contact::Other);
+        }
+    }
+
+    #[test]
+    fn greetings_survive_the_wire() {
+        assert_eq!(Message::read(&hello().encode()), Ok(Message::Hello(hello())));
+        let refused = Message::Refusal { reason: EndReason::Full };
+        assert_eq!(Message::read(&refusal(&EndReason::Full)), Ok(refused));
+    }
+
+    #[test]
+    fn another_version_is_named() {
+        let mut packet = BytesMut::from(&hello().encode()[..]);
+        packet[2] = 2;
+        assert_eq!(Message::read(&packet.freeze()), Err(FrameError::Version(2)));
+    }
+
+    #[test]
+    fn a_mac_has_nothing_behind_it() {
+        let mut packet = proof(ConnectionId([9; 16]));
+        packet.put_slice(&[0; MAC]);
+        assert!(Message::read(&packet.clone().freeze()).is_ok());
+        packet.put_u8(0);
+        assert!(Message::read(&packet.freeze()).is_err());
+    }
+
+    #[test]
+    fn metadata_is_bounded() {
+        let packet = Hello { metadata: Bytes::from(vec![0; MAX_METADATA + 1]), ..hello() }.encode();
+        assert_eq!(Message::read(&packet), Err(FrameError::Invalid("length of metadata")));
+    }
+}

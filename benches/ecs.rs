@@ -1,0 +1,147 @@
+//! What the plugin costs a frame. `cargo bench --bench ecs`
+//!
+//! A frame is timed as a whole: `App::update` on the host, with its peers in another app of this process. Medians.
+
+use std::time::{Duration, Instant};
+
+use bevy::prelude::*;
+use bevy_uhst::{
+    prelude::*,
+    test_app::{TestNetwork, link, update_until},
+};
+
+const FRAME: Duration = Duration::from_micros(16_667);
+
+fn main() {
+    let plain = {
+        let mut app = App::new();
+        app.add_plugins(MinimalPlugins);
+        median(2000, || time(|| app.update()))
+    };
+    println!("frame without the plugin          {:>9.2} µs", micros(plain));
+    for peers in [0, 16, 64] {
+        let (mut host, _clients) = session(peers);
+        let idle = median(2000, || time(|| host.update()));
+        let cost = micros(idle) - micros(plain);
+        println!("idle frame, {peers:>2} peers              {:>9.2} µs, {cost:+.2} µs", micros(idle));
+    }
+    messages_in();
+    messages_out();
+    game(plain);
+}
+
+/// Many messages wait for one frame.
+fn messages_in() {
+    const MESSAGES: usize = 1000;
+    let (mut host, mut clients) = session(1);
+    let idle = median(500, || time(|| host.update()));
+    let per_message = median(50, || {
+        let world = clients.world_mut();
+        let client = world.query::<&UhstClient>().single(world).expect("one client");
+        for _ in 0..MESSAGES {
+            client.send(&b"0123456789abcdef0123456789abcdef"[..]).expect("room for it");
+        }
+        // All of them are to be there when the frame begins.
+        std::thread::sleep(Duration::from_millis(50));
+        let frame = time(|| host.update());
+        let arrived = host.world().resource::<Messages<UhstMessage>>().iter_current_update_messages().count();
+        assert_eq!(arrived, MESSAGES, "they did not arrive in time");
+        frame.saturating_sub(idle) / MESSAGES as u32
+    });
+    println!("message in                        {:>9} ns", per_message.as_nanos());
+}
+
+/// What a system spends in `send` and `broadcast`.
+fn messages_out() {
+    const MESSAGES: u32 = 100;
+    let (mut host, mut clients) = session(64);
+    let payload = Payload::from(vec![7; 32]);
+    let mut sent = |name: &str, per: u32, send: &dyn Fn(&UhstHost, &UhstPeer)| {
+        let cost = median(100, || {
+            let world = host.world_mut();
+            let (mut hosts, mut peers) = (world.query::<&UhstHost>(), world.query::<&UhstPeer>());
+            let session = hosts.single(world).expect("one host");
+            let peer = peers.iter(world).next().expect("peers");
+            let cost = time(|| (0..MESSAGES).for_each(|_| send(session, peer)));
+            std::thread::sleep(Duration::from_millis(10));
+            host.update();
+            clients.update();
+            cost / (MESSAGES * per)
+        });
+        println!("{name} {:>9} ns", cost.as_nanos());
+    };
+    sent("message out, to one peer         ", 1, &|_, peer| {
+        peer.send(payload.clone()).expect("room for it");
+    });
+    sent("message out, broadcast, each peer", 64, &|host, _| {
+        host.broadcast_on(Channel::Unreliable, payload.clone()).expect("room for it");
+    });
+}
+
+/// 64 peers send 60 messages a second each, and the host answers all of them in every frame.
+fn game(plain: Duration) {
+    let (mut host, mut clients) = session(64);
+    host.add_systems(Update, |mut messages: MessageReader<UhstMessage>, host: Single<&UhstHost>| -> Result {
+        let read = messages.read().count();
+        host.broadcast_on(Channel::UnreliableSequenced, (read as u64).to_le_bytes())?;
+        Ok(())
+    });
+    let mut frames = Vec::new();
+    let mut next = Instant::now();
+    for _ in 0..300 {
+        next += FRAME;
+        clients.update();
+        let world = clients.world_mut();
+        for client in world.query::<&UhstClient>().iter(world) {
+            client.send_on(Channel::UnreliableSequenced, [0_u8; 32]).expect("room for it");
+        }
+        frames.push(time(|| host.update()));
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+    let cost = middle(frames).saturating_sub(plain);
+    let share = cost.as_secs_f64() / FRAME.as_secs_f64();
+    println!("64 peers at 60 messages/s         {:>9.2} µs, {:.2} % of a frame at 60 Hz", micros(cost), share * 100.0);
+}
+
+/// A host, and its peers in another app.
+fn session(peers: usize) -> (App, App) {
+    let network = TestNetwork::memory();
+    let mut host = App::new();
+    host.add_plugins((MinimalPlugins, UhstPlugin::host("bench").relay(network.relay())));
+    let mut clients = App::new();
+    clients.add_plugins((MinimalPlugins, UhstPlugin::default().relay(network.relay())));
+    let patience = Duration::from_secs(60);
+    assert!(update_until(&mut [&mut host], patience, |apps| {
+        let world = apps[0].world_mut();
+        world.query::<&UhstHost>().iter(world).any(UhstHost::is_ready)
+    }));
+    for _ in 0..peers {
+        clients.world_mut().spawn(UhstClient::from(link(&host)));
+    }
+    assert!(update_until(&mut [&mut host, &mut clients], patience, |apps| {
+        apps.iter_mut().all(|app| {
+            let world = app.world_mut();
+            world.query::<&UhstPeer>().iter(world).count() == peers
+        })
+    }));
+    (host, clients)
+}
+
+fn time(run: impl FnOnce()) -> Duration {
+    let begun = Instant::now();
+    run();
+    begun.elapsed()
+}
+
+fn median(times: usize, measure: impl FnMut() -> Duration) -> Duration {
+    middle(std::iter::repeat_with(measure).take(times).collect())
+}
+
+fn middle(mut measured: Vec<Duration>) -> Duration {
+    measured.sort_unstable();
+    measured[measured.len() / 2]
+}
+
+fn micros(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
+}

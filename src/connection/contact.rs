@@ -1,0 +1,205 @@
+//! First contact and resumption: who the other side is, and what the game says to it.
+
+use bytes::Bytes;
+
+use super::{
+    Connection, ConnectionEvent, Path, ResumeError, Time,
+    connection::{FAREWELL, State},
+    handshake::Retry,
+    receive::Violation,
+    resume::with_state,
+};
+use crate::protocol::{
+    EndReason,
+    frame::{
+        self, FrameError,
+        contact::{self, Message},
+        put_ack,
+    },
+};
+
+/// How often a client repeats the same request to resume.
+const RESUME_TRIES: u32 = 4;
+
+impl Connection {
+    /// Host: lets the client in. Without a join request that waits, nothing happens.
+    pub fn admit(&mut self, now: Time) {
+        let State::Asking(handshake) = &mut self.state else { return };
+        let (limits, metadata) = match handshake.client.take() {
+            Some((limits, metadata)) => (limits, metadata),
+            None => return,
+        };
+        let welcome = handshake.welcome(self.config.limits());
+        self.secret = handshake.secret.clone();
+        if !self.limit(limits) {
+            return self.refuse(EndReason::ProtocolError("the client's limits cannot work".into()), now);
+        }
+        let State::Asking(handshake) = &mut self.state else { return };
+        handshake.answer = welcome.clone();
+        self.answer = welcome;
+        if let State::Asking(handshake) = std::mem::replace(&mut self.state, State::Closed) {
+            self.state = State::Open { handshake: Some(handshake) };
+        }
+        self.opened(metadata, now);
+    }
+
+    /// Host: turns the client away, before it was admitted. The reason is told to the client.
+    pub fn refuse(&mut self, reason: EndReason, now: Time) {
+        if let State::Answering(handshake) | State::Asking(handshake) = &self.state {
+            self.secret = handshake.secret.clone();
+            let answer = frame::refusal(&reason);
+            self.answer = Some(answer.clone());
+            self.state = State::Refused { answer, until: now + FAREWELL, reason };
+        }
+    }
+
+    fn opened(&mut self, metadata: Bytes, now: Time) {
+        if self.live.is_up(Path::Relay) {
+            self.live.path_up(Path::Relay, true, now);
+        }
+        self.announced = Some(Path::Relay);
+        self.events.push_back(ConnectionEvent::Connected { metadata });
+    }
+
+    /// Host: takes a [`Resume`](frame::Contact::Resume) packet of this connection, from whatever route it came. `Ok`:
+    /// the relay path is up, and leads to the sender of this packet from now on. After an error nothing has changed;
+    /// a [challenge](ResumeError::Challenge) is to be sent back.
+    pub fn resume(&mut self, packet: Bytes, now: Time) -> Result<(), ResumeError> {
+        let (Some(secret), false, State::Open { .. }) = (&self.secret, self.is_client, &self.state) else {
+            return Err(ResumeError::NotOpen);
+        };
+        let (counter, ack) = self.gate.check(&packet, secret.id, &secret.key)?;
+        if ack.lanes.iter().any(|largest| *largest >= self.next_packet) || self.out.acked(&ack).is_err() {
+            self.violated(Violation::Protocol("an acknowledgement of what was never sent"), now);
+            return Ok(());
+        }
+        self.out.lose(Path::Relay as usize);
+        let (grant, states, received) = (self.inc.tell_grant(), self.inc.states(), self.received);
+        let resumed = contact::resumed(secret.id, counter);
+        self.answer = Some(with_state(resumed, |out| put_ack(out, grant, received, states), &secret.key));
+        self.live.path_up(Path::Relay, true, now);
+        self.paths_changed();
+        Ok(())
+    }
+
+    /// The client's request to resume. `None`: nothing to resume.
+    pub(super) fn resumption(&mut self) -> Option<Bytes> {
+        let (secret, resuming) = (self.secret.as_ref()?, self.resuming.as_mut()?);
+        if resuming.tries > RESUME_TRIES {
+            // The host may have taken this one for settled: a new one begins from nothing.
+            self.resumptions += 1;
+            (resuming.counter, resuming.nonce, resuming.tries) = (self.resumptions, [0; 16], 1);
+        }
+        let packet = contact::resume(secret.id, resuming.counter, &resuming.nonce);
+        let (grant, states, received) = (self.inc.tell_grant(), self.inc.states(), self.received);
+        Some(with_state(packet, |out| put_ack(out, grant, received, states), &secret.key))
+    }
+
+    /// Takes a packet of first contact or resumption.
+    pub(super) fn contact(&mut self, packet: &Bytes, now: Time) {
+        let message = match Message::read(packet) {
+            Ok(message) => message,
+            Err(error) => {
+                if let (State::Answering(_), FrameError::Version(_)) = (&self.state, error) {
+                    self.refuse(EndReason::ProtocolError(error.to_string()), now);
+                }
+                return;
+            }
+        };
+        match (&mut self.state, message) {
+            (State::Answering(handshake), Message::Hello(hello)) => {
+                self.answer = handshake.greeted(packet, &hello).or(self.answer.take());
+            }
+            (State::Asking(handshake), Message::Hello(hello))
+            | (State::Open { handshake: Some(handshake) }, Message::Hello(hello)) => {
+                if let Some(challenge) = handshake.greeted(packet, &hello) {
+                    handshake.heard = now;
+                    self.answer = Some(challenge);
+                }
+            }
+            (State::Answering(handshake), Message::Proof { id }) => match handshake.proves(packet, id) {
+                Some(true) => {
+                    handshake.heard = now;
+                    let metadata = handshake.client.as_ref().map(|(_, metadata)| metadata.clone()).unwrap_or_default();
+                    self.answer = Some(contact::pending(id));
+                    if let State::Answering(handshake) = std::mem::replace(&mut self.state, State::Closed) {
+                        self.state = State::Asking(handshake);
+                    }
+                    self.events.push_back(ConnectionEvent::JoinRequest { metadata });
+                }
+                Some(false) => self.refuse(EndReason::WrongPassword, now),
+                None => {}
+            },
+            (State::Asking(handshake), Message::Proof { id }) if handshake.proves(packet, id) == Some(true) => {
+                handshake.heard = now;
+                self.answer = Some(contact::pending(id));
+            }
+            (State::Open { handshake: Some(handshake) }, Message::Proof { id })
+                if handshake.proves(packet, id) == Some(true) =>
+            {
+                self.answer = handshake.answer.clone();
+            }
+            (State::Refused { answer, .. }, Message::Proof { .. } | Message::Hello(_)) => {
+                self.answer = Some(answer.clone());
+            }
+            (State::Greeting(handshake), Message::Challenge { nonce, id, spake, .. }) => {
+                handshake.challenged(packet, &nonce, id, &spake, now);
+            }
+            (State::Greeting(handshake), Message::Pending { id })
+                if handshake.secret().is_some_and(|secret| secret.id == id) =>
+            {
+                handshake.heard = now;
+                handshake.retry.slow_down(now, self.live.interval());
+            }
+            (State::Greeting(handshake), Message::Welcome { id, limits, metadata }) => {
+                let Some(secret) = handshake.secret().filter(|secret| secret.id == id).cloned() else { return };
+                if !secret.key.opens(&secret.transcript, packet) {
+                    let words = "the host could not prove that it knows the password";
+                    return self.finish(EndReason::ProtocolError(words.into()));
+                }
+                if !self.limit(limits) {
+                    return self.finish(EndReason::ProtocolError("the host's limits cannot work".into()));
+                }
+                self.secret = Some(secret);
+                self.state = State::Open { handshake: None };
+                self.opened(metadata, now);
+            }
+            (State::Greeting(_), Message::Refusal { reason }) => self.finish(reason),
+            (State::Open { .. }, message) if self.is_client => self.resumption_answered(packet, &message, now),
+            _ => {}
+        }
+    }
+
+    /// Only an answer which only the host could give counts: a stranger may have taken its id meanwhile.
+    fn resumption_answered(&mut self, packet: &Bytes, message: &Message<'_>, now: Time) {
+        let (Some(secret), Some(resuming)) = (&self.secret, &mut self.resuming) else { return };
+        let (Message::Again { id, counter, .. }
+        | Message::Resumed { id, counter, .. }
+        | Message::Gone { id, counter, .. }) = message
+        else {
+            return;
+        };
+        if *id != secret.id || *counter != resuming.counter || !secret.key.opens(&[], packet) {
+            return;
+        }
+        match message {
+            Message::Again { nonce, .. } => {
+                // A copy of it asks for nothing new.
+                if resuming.nonce != *nonce {
+                    (resuming.nonce, resuming.retry) = (*nonce, Retry::new());
+                }
+            }
+            Message::Resumed { ack, .. } => {
+                self.resuming = None;
+                if ack.lanes.iter().any(|largest| *largest >= self.next_packet) || self.out.acked(ack).is_err() {
+                    return self.violated(Violation::Protocol("an acknowledgement of what was never sent"), now);
+                }
+                self.out.lose(Path::Relay as usize);
+                self.live.path_up(Path::Relay, true, now);
+                self.paths_changed();
+            }
+            Message::Gone { reason, .. } => self.finish(reason.clone()),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What the passing of time does.
+
+use super::{
+    Connection, ConnectionEvent, Path, Time,
+    connection::{Closing, FAREWELL, State},
+    liveness::Verdict,
+};
+use crate::protocol::EndReason;
+use core::time::Duration;
+
+/// How long the last word waits to be confirmed.
+const LINGER: Duration = Duration::from_secs(1);
+/// How long it waits for what comes before it to be sent.
+const DRAIN: Duration = Duration::from_secs(1);
+
+impl Connection {
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called next; after such a call always later than its
+    /// `now`. `None`: not before something else happens.
+    pub fn next_timeout(&self) -> Option<Time> {
+        let timeout = self.config.timeout;
+        match &self.state {
+            State::Greeting(handshake) if self.live.is_up(Path::Relay) => {
+                let deadline = handshake.heard + timeout;
+                Some(handshake.retry.at().map_or(deadline, |retry| retry.min(deadline)))
+            }
+            State::Greeting(handshake) => Some(handshake.heard + self.config.resume_timeout),
+            State::Answering(handshake) => Some(handshake.heard + 2 * timeout),
+            State::Asking(handshake) => Some(handshake.heard + timeout),
+            State::Refused { until, .. } => Some(*until),
+            State::Open { .. } => [
+                self.live.next_timeout(self.in_flight()),
+                self.ack.due,
+                self.resuming.as_ref().and_then(|resuming| resuming.retry.at()),
+                self.peer_close.as_ref().map(|close| close.until),
+            ]
+            .into_iter()
+            .flatten()
+            .min(),
+            State::Closing(closing) => {
+                let drain = (!closing.hurry).then_some(closing.started + DRAIN);
+                [Some(closing.deadline()), closing.retry, drain].into_iter().flatten().min()
+            }
+            State::Closed => None,
+        }
+    }
+
+    /// Whether frames wait for an acknowledgement, or for a grant, for each path.
+    fn in_flight(&self) -> [bool; 2] {
+        let mut in_flight = [self.out.in_flight(0), self.out.in_flight(1)];
+        if let Some(path) = self.live.active()
+            && self.out.is_blocked()
+        {
+            in_flight[path as usize] = true;
+        }
+        in_flight
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, now: Time) {
+        let timeout = self.config.timeout;
+        match &mut self.state {
+            State::Greeting(handshake) => {
+                let patience = if self.live.is_up(Path::Relay) { timeout } else { self.config.resume_timeout };
+                handshake.retry.advance(now);
+                if now >= handshake.heard + patience {
+                    self.finish(EndReason::TimedOut);
+                }
+            }
+            State::Answering(handshake) if now >= handshake.heard + 2 * timeout => self.finish(EndReason::TimedOut),
+            State::Asking(handshake) if now >= handshake.heard + timeout => self.finish(EndReason::TimedOut),
+            State::Refused { until, reason, .. } if now >= *until => {
+                let reason = reason.clone();
+                self.finish(reason);
+            }
+            State::Open { .. } => self.open_timeout(now),
+            State::Closing(closing) => {
+                closing.hurry |= now >= closing.started + DRAIN;
+                closing.retry = closing.retry.filter(|retry| now < *retry);
+                if now >= closing.deadline() {
+                    let reason = closing.reason.clone();
+                    self.finish(reason);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn open_timeout(&mut self, now: Time) {
+        if let Some(resuming) = &mut self.resuming {
+            resuming.retry.advance(now);
+        }
+        if self.ack.due.is_some_and(|due| now >= due) {
+            (self.ack.due, self.ack.now) = (None, true);
+        }
+        if self.peer_close.as_ref().is_some_and(|close| now >= close.until)
+            && let Some(close) = self.peer_close.take()
+        {
+            return self.finish(close.reason);
+        }
+        while let Some(verdict) = self.live.advance(self.in_flight(), now) {
+            match verdict {
+                Verdict::Dead => return self.finish(EndReason::TimedOut),
+                Verdict::Silent(path) => {
+                    self.lose(path);
+                    self.events.push_back(ConnectionEvent::PathSilent(path));
+                    self.paths_changed();
+                }
+            }
+        }
+    }
+}
+
+impl Closing {
+    fn deadline(&self) -> Time {
+        let farewell = self.started + FAREWELL;
+        self.first_sent.map_or(farewell, |sent| farewell.min(sent + LINGER))
+    }
+}

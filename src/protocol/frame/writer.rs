@@ -1,0 +1,177 @@
+//! Writing packets.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::{
+    ACK, BLOCKED, CLOSE, CLOSE_ACK, Close, Data, FIRST, LAST, PING, PONG, TEXT, reason,
+    wire::{put_varint, varint_len},
+};
+
+/// Writes one packet. Nothing is allocated before the first frame.
+#[derive(Debug)]
+pub struct PacketWriter {
+    out: BytesMut,
+    number: u64,
+    limit: usize,
+    capacity: usize,
+}
+
+impl PacketWriter {
+    /// A packet of at most `limit` bytes which will probably need `capacity`.
+    pub fn new(number: u64, limit: usize, capacity: usize) -> Self {
+        Self { out: BytesMut::new(), number, limit, capacity: capacity.min(limit) }
+    }
+
+    /// The number of the packet.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Whether no frame was written.
+    pub fn is_empty(&self) -> bool {
+        self.out.is_empty()
+    }
+
+    /// The bytes left.
+    pub fn remaining(&self) -> usize {
+        let used = if self.out.is_empty() { varint_len(self.number) } else { self.out.len() };
+        self.limit.saturating_sub(used)
+    }
+
+    fn open(&mut self, len: usize) -> bool {
+        if len > self.remaining() {
+            return false;
+        }
+        if self.out.is_empty() {
+            self.out.reserve(self.capacity.max(len + varint_len(self.number)));
+            put_varint(&mut self.out, self.number);
+        }
+        true
+    }
+
+    /// Writes a fragment. `false`: it does not fit, and nothing was written.
+    pub fn data(&mut self, data: &Data) -> bool {
+        if !self.open(data.encoded_len()) {
+            return false;
+        }
+        let flag = |set, bit| if set { bit } else { 0 };
+        let flags = flag(data.first, FIRST) | flag(data.last, LAST) | flag(data.text, TEXT);
+        self.out.put_u8(0x80 | (data.stream.index() << 4) | flags);
+        put_varint(&mut self.out, data.number);
+        put_varint(&mut self.out, data.payload.len() as u64);
+        self.out.put_slice(&data.payload);
+        true
+    }
+
+    /// Writes the state of a receiver, from its parts: the grant, the largest packet numbers of the lanes, and per
+    /// stream the next number and at most [`MAX_RANGES`](super::MAX_RANGES) ranges above it.
+    pub fn ack(&mut self, grant: u64, lanes: [u64; 2], streams: [(u64, &[(u64, u64)]); 3]) -> bool {
+        let len = 1 + ack_len(grant, lanes, streams);
+        if !self.open(len) {
+            return false;
+        }
+        self.out.put_u8(ACK);
+        put_ack(&mut self.out, grant, lanes, streams);
+        true
+    }
+
+    fn token(&mut self, kind: u8, token: u64) -> bool {
+        if !self.open(1 + varint_len(token)) {
+            return false;
+        }
+        self.out.put_u8(kind);
+        put_varint(&mut self.out, token);
+        true
+    }
+
+    /// Writes a ping.
+    pub fn ping(&mut self, token: u64) -> bool {
+        self.token(PING, token)
+    }
+
+    /// Writes a pong.
+    pub fn pong(&mut self, token: u64) -> bool {
+        self.token(PONG, token)
+    }
+
+    /// Writes the end.
+    pub fn close(&mut self, close: &Close) -> bool {
+        let ends: usize = close.ends.iter().map(|end| varint_len(*end)).sum();
+        if !self.open(1 + ends + reason::len(&close.reason)) {
+            return false;
+        }
+        self.out.put_u8(CLOSE);
+        for end in close.ends {
+            put_varint(&mut self.out, end);
+        }
+        reason::put(&mut self.out, &close.reason);
+        true
+    }
+
+    fn bare(&mut self, kind: u8) -> bool {
+        let fits = self.open(1);
+        if fits {
+            self.out.put_u8(kind);
+        }
+        fits
+    }
+
+    /// Writes that the end was understood.
+    pub fn close_ack(&mut self) -> bool {
+        self.bare(CLOSE_ACK)
+    }
+
+    /// Writes that we wait for a larger grant.
+    pub fn blocked(&mut self) -> bool {
+        self.bare(BLOCKED)
+    }
+
+    /// The packet; `None`: no frame was written, and the number is free for another packet.
+    pub fn finish(self) -> Option<Bytes> {
+        (!self.out.is_empty()).then(|| self.out.freeze())
+    }
+}
+
+fn ack_len(grant: u64, lanes: [u64; 2], streams: [(u64, &[(u64, u64)]); 3]) -> usize {
+    let mut len = varint_len(grant) + 1;
+    len += lanes.iter().filter(|lane| **lane > 0).map(|lane| varint_len(*lane)).sum::<usize>();
+    for (next, ranges) in streams {
+        if next > 0 || !ranges.is_empty() {
+            len += varint_len(next) + varint_len(ranges.len() as u64);
+            let mut end = next;
+            for (start, stop) in ranges {
+                len += varint_len(start - end - 1) + varint_len(stop - start - 1);
+                end = *stop;
+            }
+        }
+    }
+    len
+}
+
+/// Writes the body of an ack, which resumption carries too.
+pub(crate) fn put_ack(out: &mut BytesMut, grant: u64, lanes: [u64; 2], streams: [(u64, &[(u64, u64)]); 3]) {
+    let mut mask = 0;
+    for (lane, largest) in lanes.iter().enumerate() {
+        mask |= if *largest > 0 { 0b1000 << lane } else { 0 };
+    }
+    for (stream, (next, ranges)) in streams.iter().enumerate() {
+        mask |= if *next > 0 || !ranges.is_empty() { 1 << stream } else { 0 };
+    }
+    put_varint(out, grant);
+    out.put_u8(mask);
+    for largest in lanes.into_iter().filter(|largest| *largest > 0) {
+        put_varint(out, largest);
+    }
+    for (next, ranges) in streams {
+        if next > 0 || !ranges.is_empty() {
+            put_varint(out, next);
+            put_varint(out, ranges.len() as u64);
+            let mut end = next;
+            for (start, stop) in ranges {
+                put_varint(out, start - end - 1);
+                put_varint(out, stop - start - 1);
+                end = *stop;
+            }
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! What one side can cost the other, and how connections end.
+
+use std::time::Duration;
+
+use bevy_uhst::connection::{
+    Connection, ConnectionConfig, ConnectionEvent, Lane, MESSAGE_OVERHEAD, Path, SendError, Time,
+};
+use bevy_uhst::protocol::{
+    Channel, EndReason, Payload,
+    frame::{Close, Data, FRAGMENT, Frame, Frames, PacketWriter, Stream},
+};
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use crate::{START, cases, small};
+
+fn pair(config: ConnectionConfig) -> (Connection, Connection) {
+    Connection::pair(config.clone(), config, START)
+}
+
+fn carry(from: &mut Connection, to: &mut Connection, now: Time) -> usize {
+    let mut count = 0;
+    for lane in Lane::ALL {
+        while let Some(packet) = from.poll_transmit(lane, 16 << 10, now) {
+            to.receive(lane, packet, now);
+            count += 1;
+        }
+    }
+    count
+}
+
+fn talk(a: &mut Connection, b: &mut Connection, now: Time) {
+    while carry(a, b, now) + carry(b, a, now) > 0 {}
+}
+
+fn events(of: &mut Connection) -> Vec<ConnectionEvent> {
+    std::iter::from_fn(|| of.poll_event()).collect()
+}
+
+fn bytes(size: usize) -> Payload {
+    Payload::Binary(Bytes::from(vec![7; size]))
+}
+
+#[test]
+fn too_large_and_too_much_are_errors_that_name_both_sizes() {
+    let (mut client, _) = pair(small());
+    let limit = small().max_message;
+    for channel in Channel::ALL {
+        let result = client.send(channel, bytes(limit + 1));
+        assert_eq!(result, Err(SendError::MessageTooLarge { size: limit + 1, limit }));
+    }
+    client.send(Channel::Reliable, bytes(limit)).unwrap();
+    client.send(Channel::ReliableUnordered, bytes(limit)).unwrap();
+    let Err(SendError::QueueFull { size, queued, .. }) = client.send(Channel::Reliable, bytes(limit)) else { panic!() };
+    assert!(size == limit && queued > 2 * limit);
+    let error = client.send(Channel::Reliable, bytes(limit)).unwrap_err().to_string();
+    assert!(error.contains("send less"), "{error}");
+}
+
+#[test]
+fn the_smaller_limit_of_both_sides_counts() {
+    let large = ConnectionConfig { max_message: 1 << 20, ..Default::default() };
+    let (mut client, mut host) = Connection::pair(large, small(), START);
+    assert!(matches!(client.send(Channel::Reliable, bytes(1 << 20)), Err(SendError::MessageTooLarge { .. })));
+    assert!(matches!(host.send(Channel::Reliable, bytes(1 << 20)), Err(SendError::MessageTooLarge { .. })));
+}
+
+#[test]
+fn a_game_that_does_not_read_slows_its_peer_down_and_nothing_is_lost() {
+    let (mut client, mut host) = pair(small());
+    let (mut sent, mut received, mut now) = (0, 0, START);
+    while sent < 200 {
+        while sent < 200 && client.send(Channel::Reliable, bytes(5000)).is_ok() {
+            sent += 1;
+        }
+        now += Duration::from_millis(60);
+        client.handle_timeout(now);
+        host.handle_timeout(now);
+        talk(&mut client, &mut host, now);
+        assert!(host.stats().unconsumed <= small().receive_buffer);
+        for event in events(&mut host) {
+            assert!(matches!(event, ConnectionEvent::Message { .. }), "{event:?}");
+            received += 1;
+            host.consumed(5000 + MESSAGE_OVERHEAD);
+        }
+    }
+    for _ in 0..20 {
+        now += Duration::from_millis(60);
+        client.handle_timeout(now);
+        host.handle_timeout(now);
+        talk(&mut client, &mut host, now);
+        for _ in events(&mut host) {
+            received += 1;
+            host.consumed(5000 + MESSAGE_OVERHEAD);
+        }
+    }
+    assert_eq!((received, client.stats().queued), (200, 0));
+}
+
+#[test]
+fn two_half_messages_never_lock_each_other_out() {
+    let (mut client, mut host) = pair(small());
+    let max = small().max_message;
+    client.send(Channel::Reliable, bytes(max)).unwrap();
+    client.send(Channel::ReliableUnordered, bytes(max)).unwrap();
+    let (mut now, mut received) = (START, 0);
+    for _ in 0..100 {
+        now += Duration::from_millis(100);
+        client.handle_timeout(now);
+        host.handle_timeout(now);
+        talk(&mut client, &mut host, now);
+        for event in events(&mut host) {
+            assert!(matches!(event, ConnectionEvent::Message { .. }));
+            host.consumed(max + MESSAGE_OVERHEAD);
+            received += 1;
+        }
+    }
+    assert_eq!(received, 2);
+}
+
+#[test]
+fn unreliable_messages_are_dropped_when_nobody_reads_or_nothing_flows() {
+    let (mut client, mut host) = pair(small());
+    for _ in 0..1000 {
+        client.send(Channel::Unreliable, bytes(1000)).unwrap();
+        assert!(client.stats().queued < 300 << 10);
+    }
+    talk(&mut client, &mut host, START);
+    assert!(host.stats().unconsumed <= small().receive_buffer);
+    let dropped = client.stats().unreliable_dropped + host.stats().unreliable_dropped;
+    assert_eq!(dropped + events(&mut host).len() as u64, 1000);
+    client.path_down(Path::Relay, START);
+    client.send(Channel::Unreliable, bytes(1000)).unwrap();
+    assert_eq!(client.stats().queued, 0);
+}
+
+fn forged(number: u64, write: impl FnOnce(&mut PacketWriter)) -> Bytes {
+    let mut writer = PacketWriter::new(number, 64 << 10, 0);
+    write(&mut writer);
+    writer.finish().unwrap()
+}
+
+fn fragment(channel: Channel, number: u64, [first, last, text]: [bool; 3], payload: Bytes) -> Data {
+    Data { stream: Stream::Channel(channel), number, first, last, text, payload }
+}
+
+/// What an honest host says when this packet came.
+fn verdict(packet: Bytes) -> Option<EndReason> {
+    let (_, mut host) = pair(small());
+    host.receive(Lane::Relay, packet, START);
+    let told = host.poll_transmit(Lane::Relay, 16 << 10, START)?;
+    let told = Frames::new(&told).unwrap().find_map(|frame| match frame.unwrap() {
+        Frame::Close(Close { reason, .. }) => Some(reason),
+        _ => None,
+    })?;
+    host.handle_timeout(START + Duration::from_secs(1));
+    assert_eq!(events(&mut host), [ConnectionEvent::Closed(told.clone())]);
+    Some(told)
+}
+
+#[test]
+fn a_peer_that_breaks_the_rules_is_told_so_and_ended() {
+    let reliable = Channel::Reliable;
+    let full = Bytes::from(vec![0; FRAGMENT]);
+    let too_much = [
+        forged(1, |writer| {
+            writer.data(&fragment(reliable, 1 << 40, [true, true, false], Bytes::new()));
+        }),
+        forged(1, |writer| {
+            for number in 0..4 {
+                writer.data(&fragment(reliable, number, [number == 0, false, false], full.clone()));
+            }
+        }),
+    ];
+    for packet in too_much {
+        assert_eq!(verdict(packet), Some(EndReason::TooMuchData));
+    }
+    let nonsense = [
+        forged(1, |writer| {
+            writer.ack(0, [99, 0], [(0, &[]), (0, &[]), (0, &[])]);
+        }),
+        forged(1, |writer| {
+            writer.ack(0, [0, 0], [(7, &[]), (0, &[]), (0, &[])]);
+        }),
+        forged(1, |writer| {
+            writer.data(&fragment(reliable, 0, [true, true, true], Bytes::from_static(&[0xFF])));
+        }),
+        forged(1, |writer| {
+            writer.data(&fragment(reliable, 0, [true, false, false], Bytes::from_static(b"tiny")));
+        }),
+        forged(1, |writer| {
+            writer.data(&fragment(reliable, 0, [false, true, false], Bytes::from_static(b"no first")));
+        }),
+        Bytes::from_static(&[1, 0x7F]),
+    ];
+    for packet in nonsense {
+        assert!(matches!(verdict(packet), Some(EndReason::ProtocolError(_))));
+    }
+    assert_eq!(verdict(forged(1, |writer| assert!(writer.pong(77)))), None);
+}
+
+#[test]
+fn a_grant_that_is_exceeded_ends_the_connection() {
+    let (_, mut host) = pair(small());
+    let payload = Bytes::from(vec![0; 10_000]);
+    for number in 0..9 {
+        host.receive(
+            Lane::Relay,
+            forged(number + 1, |writer| {
+                writer.data(&fragment(Channel::ReliableUnordered, number, [true, true, false], payload.clone()));
+            }),
+            START,
+        );
+    }
+    host.handle_timeout(START + Duration::from_secs(3));
+    assert_eq!(events(&mut host).pop(), Some(ConnectionEvent::Closed(EndReason::TooMuchData)));
+}
+
+#[test]
+fn a_small_message_does_not_hold_a_large_packet() {
+    let (_, mut host) = pair(small());
+    let packet = forged(1, |writer| {
+        writer.data(&fragment(Channel::Reliable, 0, [true, true, false], Bytes::from_static(b"small")));
+        while writer.pong(1) {}
+    });
+    host.receive(Lane::Relay, packet.clone(), START);
+    let Some(ConnectionEvent::Message { payload, .. }) = host.poll_event() else { panic!() };
+    assert!(!packet.as_ptr_range().contains(&payload.as_bytes().as_ptr()));
+}
+
+#[test]
+fn a_goodbye_comes_after_everything_before_it_and_once() {
+    let (mut client, mut host) = pair(small());
+    for number in 0..10_u8 {
+        client.send(Channel::Reliable, bytes(number.into())).unwrap();
+    }
+    client.close(EndReason::Left, START);
+    client.close(EndReason::Full, START);
+    assert_eq!(client.send(Channel::Reliable, "late".into()), Err(SendError::Closed));
+    talk(&mut client, &mut host, START);
+    let events_of_host = events(&mut host);
+    assert_eq!(events_of_host.len(), 11);
+    assert_eq!(events_of_host.last(), Some(&ConnectionEvent::Closed(EndReason::Left)));
+    assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::Left)]);
+    for side in [&mut client, &mut host] {
+        side.close(EndReason::Left, START);
+        side.abort(EndReason::Left);
+        assert_eq!((events(side), side.next_timeout(), side.is_closed()), (vec![], None, true));
+    }
+}
+
+#[test]
+fn a_goodbye_that_nobody_hears_ends_all_the_same() {
+    let (mut client, _) = pair(small());
+    client.close(EndReason::Left, START);
+    let mut now = START;
+    while let Some(next) = client.next_timeout() {
+        now = next;
+        client.handle_timeout(now);
+        while client.poll_transmit(Lane::Relay, 16 << 10, now).is_some() {}
+    }
+    assert!(now <= START + Duration::from_secs(2));
+    assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::Left)]);
+    let (mut client, _) = pair(small());
+    client.path_down(Path::Relay, START);
+    client.close(EndReason::Left, START);
+    assert!(client.is_closed());
+}
+
+#[test]
+fn both_may_leave_at_once() {
+    let (mut client, mut host) = pair(small());
+    client.close(EndReason::Left, START);
+    host.close(EndReason::Kicked("bye".into()), START);
+    talk(&mut client, &mut host, START);
+    assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::Left)]);
+    assert_eq!(events(&mut host), [ConnectionEvent::Closed(EndReason::Kicked("bye".into()))]);
+}
+
+/// Both sides alone with the time, with every packet arriving after 10 ms; how many each sent.
+fn idle(client: &mut Connection, host: &mut Connection, from: Time, time: Duration) -> (u64, u64) {
+    let before = (client.stats().packets_sent, host.stats().packets_sent);
+    let mut now = from;
+    while now < from + time {
+        now += Duration::from_millis(10);
+        client.handle_timeout(now);
+        host.handle_timeout(now);
+        carry(client, host, now);
+        carry(host, client, now);
+    }
+    (client.stats().packets_sent - before.0, host.stats().packets_sent - before.1)
+}
+
+#[test]
+fn an_idle_connection_stays_up_and_is_cheap() {
+    let (mut client, mut host) = pair(ConnectionConfig::default());
+    client.path_up(Path::Direct, START);
+    host.path_up(Path::Direct, START);
+    idle(&mut client, &mut host, START, Duration::from_secs(1));
+    assert_eq!(events(&mut client), [ConnectionEvent::PathChanged(Path::Direct)]);
+    let bytes = client.stats().bytes_sent;
+    let (a, b) = idle(&mut client, &mut host, START + Duration::from_secs(1), Duration::from_secs(100));
+    assert!(a + b <= 180, "{a} {b}");
+    assert!((client.stats().bytes_sent - bytes) / a < 30);
+    assert!(client.stats().rtt.is_some() && host.stats().rtt.is_some());
+}
+
+#[test]
+fn a_silent_peer_is_noticed_within_the_timeout_on_one_path_and_on_two() {
+    for direct in [false, true] {
+        let (mut client, mut host) = pair(ConnectionConfig::default());
+        if direct {
+            client.path_up(Path::Direct, START);
+            host.path_up(Path::Direct, START);
+        }
+        idle(&mut client, &mut host, START, Duration::from_secs(30));
+        events(&mut client);
+        let mut now = START + Duration::from_secs(30);
+        while !client.is_closed() {
+            now = client.next_timeout().unwrap();
+            client.handle_timeout(now);
+            for lane in Lane::ALL {
+                while client.poll_transmit(lane, 16 << 10, now).is_some() {}
+            }
+        }
+        let noticed = now - START - Duration::from_secs(30);
+        assert!(noticed <= Duration::from_secs(5), "{noticed:?}");
+        assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::TimedOut)]);
+    }
+}
+
+#[test]
+fn a_dead_direct_path_falls_back_to_the_relay() {
+    let (mut client, mut host) = pair(ConnectionConfig::default());
+    client.path_up(Path::Direct, START);
+    host.path_up(Path::Direct, START);
+    idle(&mut client, &mut host, START, Duration::from_secs(60));
+    events(&mut client);
+    client.send(Channel::Reliable, "on its way".into()).unwrap();
+    let mut now = START + Duration::from_secs(60);
+    for _ in 0..600 {
+        now += Duration::from_millis(10);
+        for (from, to) in [(0, 1), (1, 0)] {
+            let mut sides = [&mut client, &mut host];
+            sides[from].handle_timeout(now);
+            for lane in Lane::ALL {
+                while let Some(packet) = sides[from].poll_transmit(lane, 16 << 10, now) {
+                    if lane == Lane::Relay {
+                        sides[to].receive(lane, packet, now);
+                    }
+                }
+            }
+        }
+    }
+    let expected = [ConnectionEvent::PathSilent(Path::Direct), ConnectionEvent::PathChanged(Path::Relay)];
+    assert_eq!(events(&mut client), expected);
+    let message = ConnectionEvent::Message { channel: Channel::Reliable, payload: "on its way".into() };
+    assert!(events(&mut host).contains(&message));
+}
+
+/// Packets which are almost right.
+fn packet() -> impl Strategy<Value = Bytes> {
+    let data = (0_u8..5, prop_oneof![0_u64..40, any::<u32>().prop_map(u64::from)], any::<[bool; 3]>(), 0_usize..3000);
+    let frame = prop_oneof![
+        6 => data.prop_map(|(stream, number, flags, size)| {
+            let payload = Bytes::from(vec![b'a'; size]);
+            let channel = Channel::ALL[usize::from(stream) % 4];
+            let mut data = fragment(channel, number, flags, payload);
+            if stream == 4 {
+                data.stream = Stream::Signal;
+            }
+            forged(1, |writer| assert!(writer.data(&data))).slice(1..)
+        }),
+        1 => (any::<u32>(), any::<[u8; 2]>(), any::<[u8; 3]>()).prop_map(|(grant, lanes, next)| {
+            let next = next.map(u64::from);
+            let states: [(u64, &[(u64, u64)]); 3] = [(next[0], &[]), (next[1], &[]), (next[2], &[])];
+            forged(1, |writer| assert!(writer.ack(grant.into(), lanes.map(u64::from), states))).slice(1..)
+        }),
+        1 => any::<u32>().prop_map(|token| forged(1, |writer| assert!(writer.ping(token.into()))).slice(1..)),
+        1 => prop::collection::vec(any::<u8>(), 0..20).prop_map(Bytes::from),
+    ];
+    (0_u8..60, prop::collection::vec(frame, 0..6)).prop_map(|(number, frames)| {
+        let mut packet = vec![number];
+        frames.iter().for_each(|frame| packet.extend_from_slice(frame));
+        packet.into()
+    })
+}
+
+proptest! {
+    #![proptest_config(cases(2000))]
+
+    #[test]
+    fn no_packets_do_harm(
+        packets in prop::collection::vec((packet(), 0_usize..3, 0_u16..300), 1..40),
+        host: bool,
+        reading: bool,
+    ) {
+        let (client, other) = pair(small());
+        let mut victim = if host { other } else { client };
+        let (mut now, mut ends) = (START, 0);
+        for channel in Channel::ALL {
+            victim.send(channel, bytes(2000)).unwrap();
+        }
+        for (packet, lane, time) in packets {
+            victim.receive(Lane::ALL[lane], packet.clone(), now);
+            let _ = victim.resume(packet, now);
+            for lane in Lane::ALL {
+                while let Some(packet) = victim.poll_transmit(lane, 16 << 10, now) {
+                    prop_assert!(packet.len() <= 16 << 10);
+                }
+            }
+            prop_assert!(victim.stats().unconsumed <= 2 * small().receive_buffer);
+            now += Duration::from_millis(time.into());
+            victim.handle_timeout(now);
+            prop_assert!(victim.next_timeout().is_none_or(|next| next > now));
+            while reading && let Some(event) = victim.poll_event() {
+                prop_assert_eq!(ends, 0);
+                ends += usize::from(matches!(event, ConnectionEvent::Closed(_)));
+                if let ConnectionEvent::Message { payload, .. } = event {
+                    victim.consumed(payload.len() + MESSAGE_OVERHEAD);
+                }
+            }
+        }
+        victim.abort(EndReason::Left);
+        ends += events(&mut victim).iter().filter(|event| matches!(event, ConnectionEvent::Closed(_))).count();
+        prop_assert_eq!(ends, 1);
+    }
+}

@@ -1,0 +1,469 @@
+//! Two connections, a virtual clock, and a network that does what it likes to packets.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, VecDeque},
+    time::Duration,
+};
+
+use bevy_uhst::connection::{
+    Connection, ConnectionConfig, ConnectionEvent, Lane, MESSAGE_OVERHEAD, Path, ResumeError, Time,
+};
+use bevy_uhst::protocol::{Channel, EndReason, Payload, frame::Contact};
+use bytes::Bytes;
+
+/// What a network does, in percent and milliseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Weather {
+    pub loss: u8,
+    pub double: u8,
+    pub jitter: u16,
+    pub delay: u16,
+    /// Whether the sender of a lost POST is told.
+    pub told: bool,
+}
+
+/// One thing that happens.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Messages of one side.
+    Send {
+        client: bool,
+        channel: usize,
+        size: u32,
+        count: u8,
+    },
+    Signal {
+        client: bool,
+    },
+    Wait(u16),
+    Weather(Weather),
+    /// The relay forgets everybody: what was on its way is lost, and the client comes back on a new route.
+    RestartRelay {
+        outage: u16,
+    },
+    /// The client's stream breaks and comes back while the host sees nothing.
+    Reroute,
+    /// The direct path opens, on one side a little earlier.
+    DirectUp {
+        skew: u16,
+    },
+    /// Both sides are told that it is gone.
+    DirectDown,
+    /// Nobody is told.
+    DirectSilent,
+    /// A side does nothing for a while, as in a debugger.
+    Stall {
+        client: bool,
+        time: u16,
+    },
+    /// A game stops reading for a while.
+    Lazy {
+        client: bool,
+        time: u16,
+    },
+}
+
+const CLIENT: usize = 0;
+const HOST: usize = 1;
+
+/// One side with its game.
+pub struct Side {
+    pub connection: Connection,
+    reliable: VecDeque<Bytes>,
+    unordered: HashMap<Bytes, usize>,
+    unreliable: HashMap<Bytes, usize>,
+    sequenced: HashMap<Bytes, usize>,
+    signals: VecDeque<Bytes>,
+    newest: Option<u32>,
+    unread: usize,
+    lazy_until: Time,
+    asleep_until: Time,
+    inbox: VecDeque<(Lane, u32, Bytes)>,
+    route: u32,
+    pub closed: Vec<EndReason>,
+    pub asked: bool,
+    pub connected: bool,
+}
+
+impl Side {
+    fn new(connection: Connection) -> Self {
+        Self {
+            connection,
+            reliable: VecDeque::new(),
+            unordered: HashMap::new(),
+            unreliable: HashMap::new(),
+            sequenced: HashMap::new(),
+            signals: VecDeque::new(),
+            newest: None,
+            unread: 0,
+            lazy_until: Time::ZERO,
+            asleep_until: Time::ZERO,
+            inbox: VecDeque::new(),
+            route: 0,
+            closed: Vec::new(),
+            asked: false,
+            connected: false,
+        }
+    }
+
+    /// Checks a message against its channel's promise.
+    fn take(&mut self, channel: Channel, payload: Bytes) {
+        let known = match channel {
+            Channel::Reliable => {
+                assert_eq!(Some(&payload), self.reliable.front(), "lost, doubled or out of order");
+                self.reliable.pop_front();
+                return;
+            }
+            Channel::ReliableUnordered => &mut self.unordered,
+            Channel::Unreliable => &mut self.unreliable,
+            Channel::UnreliableSequenced => {
+                if let Some(id) = payload.first_chunk().map(|id| u32::from_le_bytes(*id)) {
+                    assert!(self.newest.is_none_or(|newest| newest < id), "older after newer");
+                    self.newest = Some(id);
+                }
+                &mut self.sequenced
+            }
+        };
+        let left = known.get_mut(&payload).expect("a message which was never sent");
+        *left = left.checked_sub(1).expect("doubled");
+    }
+}
+
+struct Parcel {
+    to: usize,
+    lane: Lane,
+    route: u32,
+    direct: u32,
+    packet: Bytes,
+}
+
+/// Both sides and what is between them.
+pub struct Network {
+    pub now: Time,
+    pub sides: [Side; 2],
+    weather: Weather,
+    random: u64,
+    order: BinaryHeap<Reverse<(Time, u64)>>,
+    parcels: HashMap<u64, Parcel>,
+    posted: u64,
+    passed: HashMap<(usize, Lane), Time>,
+    ids: u32,
+    /// The client's route to the host over the relay; what it sent on an older one is lost.
+    route: u32,
+    relay_back: Option<Time>,
+    direct: u32,
+    direct_open: bool,
+    direct_dead: bool,
+    direct_skew: Option<(Time, usize)>,
+    config: ConnectionConfig,
+    pub may_close: bool,
+}
+
+impl Network {
+    pub fn new(config: &ConnectionConfig, client: Connection, host: Connection, seed: u64, now: Time) -> Self {
+        Self {
+            now,
+            sides: [Side::new(client), Side::new(host)],
+            weather: Weather { delay: 20, ..Default::default() },
+            random: seed | 1,
+            order: BinaryHeap::new(),
+            parcels: HashMap::new(),
+            posted: 0,
+            passed: HashMap::new(),
+            ids: 0,
+            route: 0,
+            relay_back: None,
+            direct: 0,
+            direct_open: false,
+            direct_dead: false,
+            direct_skew: None,
+            config: config.clone(),
+            may_close: false,
+        }
+    }
+
+    fn chance(&mut self, percent: u8) -> bool {
+        self.random(100) < u64::from(percent)
+    }
+
+    fn random(&mut self, below: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random >> 16) % below.max(1)
+    }
+
+    fn side(client: bool) -> usize {
+        if client { CLIENT } else { HOST }
+    }
+
+    pub fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Send { client, channel, size, count } => {
+                for _ in 0..count {
+                    self.send(Self::side(client), Channel::ALL[channel % 4], size as usize);
+                }
+            }
+            Step::Signal { client } => {
+                self.ids += 1;
+                let signal = Bytes::from(self.ids.to_le_bytes().to_vec());
+                let side = Self::side(client);
+                if self.sides[side].connection.send_signal(signal.clone()).is_ok() {
+                    self.sides[1 - side].signals.push_back(signal);
+                }
+            }
+            Step::Wait(time) => self.run(Duration::from_millis(time.into())),
+            Step::Weather(weather) => self.weather = weather,
+            Step::RestartRelay { outage } if !self.direct_dead => {
+                self.relay_down();
+                self.relay_back = Some(self.now + Duration::from_millis(outage.into()));
+            }
+            Step::Reroute if self.relay_back.is_none() => {
+                self.route += 1;
+                let now = self.now;
+                self.sides[CLIENT].connection.path_down(Path::Relay, now);
+                self.sides[CLIENT].connection.path_up(Path::Relay, now);
+            }
+            Step::DirectUp { skew } if !self.direct_open => {
+                self.direct += 1;
+                (self.direct_open, self.direct_dead) = (true, false);
+                let first = self.random(2) as usize;
+                let now = self.now;
+                self.sides[first].connection.path_up(Path::Direct, now);
+                self.direct_skew = Some((now + Duration::from_millis(skew.into()), 1 - first));
+            }
+            Step::DirectDown => self.direct_down(),
+            // If nothing told of it and the relay were gone too, the connection would rightly end.
+            Step::DirectSilent if self.relay_back.is_none() && self.direct_skew.is_none() => self.direct_dead = true,
+            Step::Stall { client, time } => {
+                self.sides[Self::side(client)].asleep_until = self.now + Duration::from_millis(time.into());
+            }
+            Step::Lazy { client, time } => {
+                self.sides[Self::side(client)].lazy_until = self.now + Duration::from_millis(time.into());
+            }
+            _ => {}
+        }
+        self.pump();
+    }
+
+    fn relay_down(&mut self) {
+        self.route += 1;
+        for side in &mut self.sides {
+            side.connection.path_down(Path::Relay, self.now);
+        }
+    }
+
+    fn direct_down(&mut self) {
+        (self.direct_open, self.direct_dead, self.direct_skew) = (false, false, None);
+        self.direct += 1;
+        for side in &mut self.sides {
+            side.connection.path_down(Path::Direct, self.now);
+        }
+    }
+
+    /// Brings good weather and every path, and waits until what was promised has arrived.
+    pub fn settle(&mut self) {
+        self.weather = Weather { delay: 20, ..Default::default() };
+        if self.direct_dead {
+            self.direct_down();
+        }
+        for _ in 0..200 {
+            self.run(Duration::from_millis(200));
+            if self.relay_back.is_none() && self.sides.iter().all(Self::is_settled) {
+                break;
+            }
+        }
+        for side in &self.sides {
+            assert!(Self::is_settled(side), "never arrived: {:?}", side.connection);
+        }
+    }
+
+    fn is_settled(side: &Side) -> bool {
+        side.connection.stats().path.is_some()
+            && side.reliable.is_empty()
+            && side.signals.is_empty()
+            && side.unordered.values().all(|left| *left == 0)
+    }
+
+    fn send(&mut self, from: usize, channel: Channel, size: usize) {
+        self.ids += 1;
+        let mut bytes = vec![self.ids as u8; size];
+        for (byte, id) in bytes.iter_mut().zip(self.ids.to_le_bytes()) {
+            *byte = id;
+        }
+        let bytes = Bytes::from(bytes);
+        if self.sides[from].connection.send(channel, Payload::Binary(bytes.clone())).is_err() {
+            return;
+        }
+        let to = &mut self.sides[1 - from];
+        match channel {
+            Channel::Reliable => to.reliable.push_back(bytes),
+            Channel::ReliableUnordered => *to.unordered.entry(bytes).or_default() += 1,
+            Channel::Unreliable => *to.unreliable.entry(bytes).or_default() += 1,
+            Channel::UnreliableSequenced => *to.sequenced.entry(bytes).or_default() += 1,
+        }
+        assert!(self.sides[from].connection.stats().queued <= self.config.send_buffer + (300 << 10));
+    }
+
+    /// Lets time pass, from event to event.
+    pub fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        self.pump();
+        loop {
+            let mut next = end;
+            if let Some(Reverse((at, _))) = self.order.peek() {
+                next = next.min(*at);
+            }
+            for side in &self.sides {
+                let wake = side.connection.next_timeout().unwrap_or(end).max(side.asleep_until);
+                next = next.min(wake);
+                for at in [side.asleep_until, side.lazy_until] {
+                    if at > self.now {
+                        next = next.min(at);
+                    }
+                }
+            }
+            for at in [self.relay_back, self.direct_skew.map(|(at, _)| at)].into_iter().flatten() {
+                next = next.min(at);
+            }
+            self.now = next.max(self.now);
+            self.happen();
+            self.pump();
+            if self.now >= end {
+                return;
+            }
+        }
+    }
+
+    fn happen(&mut self) {
+        let now = self.now;
+        if self.relay_back.is_some_and(|at| now >= at) {
+            self.relay_back = None;
+            self.sides[CLIENT].connection.path_up(Path::Relay, now);
+        }
+        if let Some((_, side)) = self.direct_skew.filter(|(at, _)| now >= *at) {
+            self.direct_skew = None;
+            self.sides[side].connection.path_up(Path::Direct, now);
+        }
+        while let Some(Reverse((at, id))) = self.order.peek().copied() {
+            if at > now {
+                break;
+            }
+            self.order.pop();
+            let Some(parcel) = self.parcels.remove(&id) else { continue };
+            let here = match parcel.lane {
+                Lane::Relay => self.relay_back.is_none() && parcel.route == self.route,
+                _ => self.direct_open && !self.direct_dead && parcel.direct == self.direct,
+            };
+            if here {
+                self.sides[parcel.to].inbox.push_back((parcel.lane, parcel.route, parcel.packet));
+            }
+        }
+        for to in [CLIENT, HOST] {
+            if self.sides[to].asleep_until > now {
+                continue;
+            }
+            while let Some((lane, route, packet)) = self.sides[to].inbox.pop_front() {
+                self.deliver(to, lane, route, packet);
+            }
+            let side = &mut self.sides[to];
+            side.connection.handle_timeout(now);
+            let next = side.connection.next_timeout();
+            assert!(next.is_none_or(|next| next > now), "a timeout that does not pass: {:?}", side.connection);
+        }
+    }
+
+    fn deliver(&mut self, to: usize, lane: Lane, route: u32, packet: Bytes) {
+        let now = self.now;
+        if to == HOST && lane == Lane::Relay && matches!(Contact::peek(&packet), Contact::Resume(_)) {
+            match self.sides[HOST].connection.resume(packet, now) {
+                Ok(()) => self.sides[HOST].route = route,
+                Err(ResumeError::Challenge(reply)) => self.post(HOST, Lane::Relay, route, reply),
+                Err(_) => {}
+            }
+        } else if to == CLIENT || lane != Lane::Relay || route == self.sides[HOST].route {
+            self.sides[to].connection.receive(lane, packet, now);
+        }
+    }
+
+    /// Takes what both want to send, and gives both games what arrived.
+    fn pump(&mut self) {
+        for from in [CLIENT, HOST] {
+            if self.sides[from].asleep_until > self.now {
+                continue;
+            }
+            self.events(from);
+            for lane in Lane::ALL {
+                let limit = if lane == Lane::Relay { 64 << 10 } else { 16 << 10 };
+                for packets in 0.. {
+                    assert!(packets < 1000, "endless packets: {:?}", self.sides[from].connection);
+                    let Some(packet) = self.sides[from].connection.poll_transmit(lane, limit, self.now) else { break };
+                    assert!(packet.len() <= limit);
+                    let route = if from == CLIENT { self.route } else { self.sides[HOST].route };
+                    self.post(from, lane, route, packet);
+                }
+            }
+            self.events(from);
+        }
+    }
+
+    fn post(&mut self, from: usize, lane: Lane, route: u32, packet: Bytes) {
+        let now = self.now;
+        let passed = self.passed.entry((from, lane)).or_insert(now);
+        // Bad weather is not silence.
+        let must_pass = now >= *passed + Duration::from_millis(500);
+        if !must_pass && self.chance(self.weather.loss) {
+            if self.weather.told {
+                self.sides[from].connection.lost_in_flight(lane);
+            }
+            return;
+        }
+        self.passed.insert((from, lane), now);
+        for _ in 0..1 + u8::from(self.chance(self.weather.double)) {
+            let jitter = self.random(u64::from(self.weather.jitter) + 1);
+            let at = now + Duration::from_millis(u64::from(self.weather.delay) + jitter);
+            self.posted += 1;
+            self.order.push(Reverse((at, self.posted)));
+            let parcel = Parcel { to: 1 - from, lane, route, direct: self.direct, packet: packet.clone() };
+            self.parcels.insert(self.posted, parcel);
+        }
+    }
+
+    fn events(&mut self, of: usize) {
+        let now = self.now;
+        while let Some(event) = self.sides[of].connection.poll_event() {
+            let side = &mut self.sides[of];
+            assert!(side.closed.is_empty(), "{event:?} after the end");
+            match event {
+                ConnectionEvent::Message { channel, payload } => {
+                    side.unread += payload.len() + MESSAGE_OVERHEAD;
+                    side.take(channel, payload.into_bytes());
+                }
+                ConnectionEvent::Signal(signal) => assert_eq!(Some(signal), side.signals.pop_front()),
+                ConnectionEvent::JoinRequest { .. } => {
+                    assert!(!side.asked);
+                    side.asked = true;
+                }
+                ConnectionEvent::Connected { .. } => {
+                    assert!(!side.connected);
+                    side.connected = true;
+                }
+                ConnectionEvent::Closed(reason) => {
+                    assert!(self.may_close, "ended by itself: {reason}; {:?}", side.connection);
+                    side.closed.push(reason);
+                }
+                ConnectionEvent::PathSilent(Path::Direct) => self.direct_down(),
+                ConnectionEvent::PathSilent(Path::Relay) => panic!("the relay was never silent"),
+                _ => {}
+            }
+        }
+        let side = &mut self.sides[of];
+        if side.unread > 0 && now >= side.lazy_until {
+            side.connection.consumed(side.unread);
+            side.unread = 0;
+        }
+        let bound = 2 * self.config.receive_buffer;
+        assert!(side.connection.stats().unconsumed <= bound, "{:?}", side.connection.stats());
+    }
+}

@@ -1,0 +1,75 @@
+//! A frame in which nothing arrives allocates nothing, however many peers are connected.
+
+use std::time::Duration;
+
+use bevy::{
+    ecs::schedule::{Schedules, SingleThreadedExecutor},
+    prelude::*,
+};
+use bevy_uhst::{
+    prelude::*,
+    test_app::{TestNetwork, link, update_until},
+};
+
+/// The allocator counts by thread, so every system runs on this one.
+fn on_one_thread(app: &mut App) {
+    for (_, schedule) in app.world_mut().resource_mut::<Schedules>().iter_mut() {
+        schedule.set_executor(SingleThreadedExecutor::new());
+    }
+}
+
+fn allocations(app: &mut App, frames: usize) -> u64 {
+    let measured = allocation_counter::measure(|| {
+        for _ in 0..frames {
+            app.update();
+        }
+    });
+    measured.count_total
+}
+
+#[test]
+fn an_idle_frame_allocates_nothing() {
+    const PEERS: usize = 16;
+    let network = TestNetwork::memory();
+    let mut host = App::new();
+    host.add_plugins((MinimalPlugins, UhstPlugin::host("game").relay(network.relay())));
+    on_one_thread(&mut host);
+    let ready = |apps: &mut [&mut App]| {
+        let world = apps[0].world_mut();
+        world.query::<&UhstHost>().iter(world).any(UhstHost::is_ready)
+    };
+    assert!(update_until(&mut [&mut host], Duration::from_secs(20), ready));
+
+    let mut clients = network.app();
+    for _ in 0..PEERS {
+        clients.world_mut().spawn(UhstClient::from(link(&host)));
+    }
+    let all = |apps: &mut [&mut App]| {
+        apps.iter_mut().all(|app| {
+            let world = app.world_mut();
+            world.query::<&UhstPeer>().iter(world).count() == PEERS
+        })
+    };
+    assert!(update_until(&mut [&mut host, &mut clients], Duration::from_secs(20), all));
+
+    // Longer than the period of the diagnostics, which are part of the promise.
+    let mut frames = 0;
+    let begun = std::time::Instant::now();
+    let mut counted = 0;
+    allocations(&mut host, 100);
+    while begun.elapsed() < Duration::from_millis(1500) {
+        counted += allocations(&mut host, 100);
+        frames += 100;
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(counted, 0, "allocations in {frames} idle frames");
+
+    // The measure itself works.
+    let client = clients.world_mut().query::<&UhstClient>().iter(clients.world()).next().unwrap().send("hello");
+    assert_eq!(client, Ok(()));
+    let mut counted = 0;
+    assert!(update_until(&mut [&mut clients], Duration::from_secs(20), |_| {
+        counted += allocations(&mut host, 1);
+        counted > 0
+    }));
+}

@@ -1,0 +1,164 @@
+//! Peers of the original protocol, in the role of the host and of the client, through our relay and through the
+//! original one.
+
+#![cfg(feature = "relay")]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod original;
+mod support;
+
+use std::time::Duration;
+
+use bevy::prelude::*;
+use bevy_uhst::{
+    prelude::*,
+    test_app::{TestEvent, TestLog, TestNetwork, update_until},
+};
+use original::{Heard, Original};
+use support::{StandaloneRelay, address, connected, disconnected, ended, the_peer};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn texts(app: &App) -> Vec<String> {
+    TestLog::of(app).texts().into_iter().map(str::to_owned).collect()
+}
+
+/// Text both ways between an original client and our host, at this relay.
+fn original_joins(mut host: App, relay: &str, tells_of_leaving: bool) {
+    let client = Original::join(relay, "plain");
+    assert_eq!(client.send(&client.token, "hello"), 200);
+    assert!(update_until(&mut [&mut host], PATIENCE, |apps| texts(apps[0]) == ["hello"]), "{:?}", TestLog::of(&host));
+    assert_eq!(connected(&host), 1);
+
+    let peer = the_peer(&mut host);
+    let handle = host.world().get::<UhstPeer>(peer).unwrap();
+    assert!(!handle.is_native());
+    for i in 0..20 {
+        handle.send(format!("answer {i}")).unwrap();
+    }
+    assert_eq!(handle.send(vec![1, 2, 3]), Err(SendError::TextOnly));
+    let broadcast =
+        host.world_mut().query::<&UhstHost>().single(host.world()).unwrap().broadcast("to all \u{2028}\"✓\"");
+    broadcast.unwrap();
+    for i in 0..20 {
+        assert_eq!(client.next_text().1, format!("answer {i}"));
+    }
+    assert_eq!(client.next_text().1, "to all \u{2028}\"✓\"");
+
+    for text in ["", "second", "third"] {
+        assert_eq!(client.send(&client.token, text), 200);
+    }
+    assert!(update_until(&mut [&mut host], PATIENCE, |apps| texts(apps[0]) == ["hello", "", "second", "third"]));
+    client.close();
+    if !tells_of_leaving {
+        // Only that nothing gets through to it shows that it is gone.
+        host.world().get::<UhstPeer>(peer).unwrap().send("anybody there?").unwrap();
+    }
+    assert!(update_until(&mut [&mut host], PATIENCE, |apps| disconnected(apps[0]).len() == 1));
+    let reason = if tells_of_leaving { EndReason::Left } else { EndReason::TimedOut };
+    assert_eq!(disconnected(&host), [reason]);
+}
+
+/// Text both ways between our client and an original host, at this relay.
+fn original_hosts(relay: &str, tells_of_leaving: bool) {
+    let host = Original::host(relay, "plain");
+    assert_eq!(host.next(), Heard::Open);
+    let network = TestNetwork::loopback();
+    let mut client = network.join_with(UhstClient::join(format!("http://{relay}/#plain")));
+    assert!(update_until(&mut [&mut client], PATIENCE, |apps| connected(apps[0]) == 1), "{:?}", TestLog::of(&client));
+
+    // Our introduction: an empty text to an original.
+    let (token, text) = host.next_text();
+    assert_eq!(text, "");
+    let token = token.unwrap();
+    let peer = the_peer(&mut client);
+    let handle = client.world().get::<UhstPeer>(peer).unwrap();
+    assert!(!handle.is_native());
+    for i in 0..20 {
+        handle.send(format!("message {i}")).unwrap();
+    }
+    for i in 0..20 {
+        assert_eq!(host.next_text().1, format!("message {i}"));
+    }
+    assert_eq!(host.send(&token, "an answer"), 200);
+    assert_eq!(host.send(&host.token, "to all"), 200);
+    assert!(update_until(&mut [&mut client], PATIENCE, |apps| texts(apps[0]) == ["an answer", "to all"]));
+
+    host.close();
+    if !tells_of_leaving {
+        client.world().get::<UhstPeer>(peer).unwrap().send("anybody there?").unwrap();
+    }
+    assert!(update_until(&mut [&mut client], PATIENCE, |apps| !ended(apps[0]).is_empty()));
+    let reason = if tells_of_leaving { EndReason::Left } else { EndReason::TimedOut };
+    assert_eq!((disconnected(&client), ended(&client)), (vec![reason.clone()], vec![reason]));
+}
+
+#[test]
+fn an_original_client_plays_with_our_host_through_our_relay() {
+    let host = TestNetwork::loopback().host("plain");
+    let relay = address(&host);
+    original_joins(host, &relay, true);
+}
+
+#[test]
+fn our_client_plays_with_an_original_host_through_our_relay() {
+    let relay = StandaloneRelay::start();
+    original_hosts(relay.address(), true);
+}
+
+#[test]
+fn native_and_original_clients_play_side_by_side() {
+    let network = TestNetwork::loopback();
+    let mut host = network.host("plain");
+    let original = Original::join(&address(&host), "plain");
+    assert_eq!(original.send(&original.token, "original"), 200);
+    let mut native = network.join(&host);
+    assert!(update_until(&mut [&mut host, &mut native], PATIENCE, |apps| connected(apps[0]) == 2
+        && connected(apps[1]) == 1));
+    let broadcast = host.world_mut().query::<&UhstHost>().single(host.world()).unwrap().broadcast("to both");
+    broadcast.unwrap();
+    assert_eq!(original.next_text().1, "to both");
+    assert!(update_until(&mut [&mut host, &mut native], PATIENCE, |apps| texts(apps[1]) == ["to both"]));
+}
+
+#[test]
+fn an_original_cannot_enter_where_a_password_is_asked_and_that_is_said_once() {
+    let mut host = TestNetwork::loopback().host_with(UhstHost::new("plain").password("swordfish"));
+    let original = Original::join(&address(&host), "plain");
+    for _ in 0..5 {
+        assert_eq!(original.send(&original.token, "let me in"), 200);
+    }
+    let diagnosed = |app: &App| TestLog::of(app).count(|event| matches!(event, TestEvent::Diagnostic(_)));
+    assert!(update_until(&mut [&mut host], PATIENCE, |apps| diagnosed(apps[0]) > 0));
+    assert!(!update_until(&mut [&mut host], Duration::from_millis(200), |apps| diagnosed(apps[0]) > 1));
+    assert_eq!(connected(&host), 0);
+}
+
+#[test]
+#[ignore = "needs node and npm"]
+fn everyone_plays_through_the_original_relay() {
+    let relay = support::NpmRelay::start();
+    let url = Relay::Url(format!("http://{}/", relay.address()));
+
+    let network = TestNetwork::loopback();
+    let host = network.host_with(UhstHost::new("plain").relay(url.clone()));
+    original_joins(host, relay.address(), false);
+    original_hosts(relay.address(), false);
+
+    // Two of ours, who find out that they are.
+    let mut host = network.host_with(UhstHost::new("native").relay(url.clone()));
+    let mut client = network.join_with(UhstClient::join("native").relay(url));
+    assert!(update_until(&mut [&mut host, &mut client], PATIENCE, |apps| apps.iter().all(|app| connected(app) == 1)));
+    let peer = the_peer(&mut client);
+    let handle = client.world().get::<UhstPeer>(peer).unwrap();
+    assert!(handle.is_native());
+    for i in 0..100u8 {
+        handle.send(vec![i]).unwrap();
+    }
+    assert!(update_until(&mut [&mut host, &mut client], PATIENCE, |apps| {
+        TestLog::of(apps[0]).count(|event| matches!(event, TestEvent::Message(_))) == 100
+    }));
+    client.world_mut().write_message(AppExit::Success);
+    client.update();
+    assert!(update_until(&mut [&mut host], PATIENCE, |apps| disconnected(apps[0]) == [EndReason::Left]));
+}

@@ -1,0 +1,115 @@
+//! Beyond the original: the native hint, and ids that are held for their host.
+
+use std::time::Duration;
+
+use bevy_uhst::{
+    protocol::{JoinReply, NativeHint},
+    relay::{Relay, RelayConfig},
+};
+
+use crate::support::*;
+
+const BAD_REQUEST: (u16, &str) = (400, "Bad Request");
+
+async fn start_holding(hold: Duration) -> Relay {
+    Relay::start(RelayConfig { hold, ..config() }).await.unwrap()
+}
+
+/// A host that left while this client stayed; the host's token and the client's.
+async fn left_by_its_host(relay: &Relay) -> (Events, String, String) {
+    let (host_stream, host_token) = host(relay, "demo").await;
+    let (mut client, client_token, _) = client(relay, "demo").await;
+    drop(host_stream);
+    client.expect("event: relay_event\ndata: {\"eventType\":\"host_closed\",\"body\":\"demo\"}\n\n").await;
+    (client, host_token, client_token)
+}
+
+/// A valid token of another host.
+fn other_host() -> String {
+    signed(r#"{"alg":"HS256","typ":"JWT"}"#, r#"{"type":"hostToken","hostId":"demo","iat":1}"#)
+}
+
+async fn delete(relay: &Relay, token: &str) -> (u16, String) {
+    let answer = ask(relay, "DELETE", &format!("/?token={token}"), &[], "").await;
+    assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+    (answer.status, answer.text().to_owned())
+}
+
+fn is(answer: &(u16, String), expected: (u16, &str)) -> bool {
+    (answer.0, answer.1.as_str()) == expected
+}
+
+#[tokio::test]
+async fn joiners_are_told_of_a_native_host() {
+    let relay = start().await;
+    let token = host_token(&relay, "demo").await;
+    let wire = Wire::open(relay.local_addr()).await;
+    let host = Events::open_on(wire, &format!("/?token={token}&uhst=7")).await;
+    let (_, text) = post(&relay, "/?action=join&hostId=demo").await;
+    assert!(text.ends_with(r#","uhst":{"v":7}}"#), "{text}");
+    let reply: JoinReply = serde_json::from_str(&text).unwrap();
+    assert_eq!(reply.uhst, Some(NativeHint { v: 7 }));
+
+    drop(host);
+    while listen_status(&relay, &token).await != 200 {}
+    let target = format!("/?token={token}&uhst=nonsense");
+    let _plain = Events::open_on(Wire::open(relay.local_addr()).await, &target).await;
+    assert!(!post(&relay, "/?action=join&hostId=demo").await.1.contains("uhst"));
+}
+
+#[tokio::test]
+async fn an_id_is_held_for_the_token_that_had_it() {
+    let relay = start_holding(Duration::from_secs(60)).await;
+    let (mut client, own, client_token) = left_by_its_host(&relay).await;
+    for target in ["/?action=host&hostId=demo", "/?action=join&hostId=demo"] {
+        assert!(is(&post(&relay, target).await, BAD_REQUEST), "{target}");
+    }
+    assert_eq!(listen_status(&relay, &other_host()).await, 400);
+    assert!(is(&send(&relay, &client_token, "{}").await, BAD_REQUEST));
+
+    let mut back = Events::open(&relay, &own).await;
+    assert!(is(&send(&relay, &client_token, "[1]").await, (200, "{}")));
+    let (response, _) = back.message().await;
+    assert!(is(&send(&relay, &response, "[2]").await, (200, "{}")));
+    client.expect("data: {\"body\":[2]}\n\n").await;
+}
+
+#[tokio::test]
+async fn a_hold_ends_with_its_time_or_the_last_client() {
+    let relay = start_holding(Duration::from_millis(50)).await;
+    let (client, ..) = left_by_its_host(&relay).await;
+    while listen_status(&relay, &other_host()).await == 400 {}
+    drop(client);
+
+    let relay = start_holding(Duration::from_secs(60)).await;
+    let (client, ..) = left_by_its_host(&relay).await;
+    drop(client);
+    while listen_status(&relay, &other_host()).await == 400 {}
+}
+
+#[tokio::test]
+async fn a_host_gives_its_id_free() {
+    let relay = start_holding(Duration::from_secs(60)).await;
+    let (_client, own, client_token) = left_by_its_host(&relay).await;
+    assert!(is(&delete(&relay, "undefined").await, (401, "Unauthorized")));
+    assert!(is(&delete(&relay, &client_token).await, BAD_REQUEST));
+    assert!(is(&delete(&relay, &other_host()).await, BAD_REQUEST));
+    assert_eq!(listen_status(&relay, &other_host()).await, 400, "still held");
+    assert!(is(&delete(&relay, &own).await, (200, "{}")));
+    assert!(is(&delete(&relay, &own).await, (200, "{}")), "again");
+    host_token(&relay, "demo").await;
+    let _other = Events::open(&relay, &other_host()).await;
+}
+
+#[tokio::test]
+async fn a_host_that_said_so_before_it_left_is_not_held_for() {
+    let relay = start_holding(Duration::from_secs(60)).await;
+    let (host_stream, own) = host(&relay, "demo").await;
+    let (mut client, ..) = client(&relay, "demo").await;
+    assert!(is(&delete(&relay, &other_host()).await, BAD_REQUEST));
+    assert!(is(&delete(&relay, &own).await, (200, "{}")));
+    assert_eq!(listen_status(&relay, &other_host()).await, 400, "it still listens");
+    drop(host_stream);
+    client.line().await;
+    let _other = Events::open(&relay, &other_host()).await;
+}

@@ -1,0 +1,12 @@
+//! The relay over loopback, byte by byte: what originals see (`requests`, `bodies`, `streams`), what is beyond them
+//! (`bounds`, `hold`), and how it runs (`running`).
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod bodies;
+mod bounds;
+mod hold;
+mod requests;
+mod running;
+mod streams;
+mod support;

@@ -1,0 +1,231 @@
+//! How a relay starts, reports and ends.
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bevy_uhst::relay::{Relay, RelayConfig, RelayError, TlsFiles};
+use tokio::net::TcpListener;
+
+use crate::support::*;
+
+#[tokio::test]
+async fn health_and_metrics() {
+    let relay = start().await;
+    let health = ask(&relay, "GET", "/health", &[], "").await;
+    assert_eq!((health.status, health.text()), (200, r#"{"status":"ok"}"#));
+    let (mut host, _) = host(&relay, "demo").await;
+    let (_client, token, _) = client(&relay, "demo").await;
+    send(&relay, &token, "{}").await;
+    host.message().await;
+    let metrics = ask(&relay, "GET", "/metrics", &[], "").await;
+    assert!(metrics.header("content-type").unwrap().starts_with("text/plain"));
+    for line in [
+        "uhst_relay_sessions 1",
+        "uhst_relay_listeners 2",
+        "uhst_relay_messages_total 1",
+        "uhst_relay_answers_total{status=\"200\"} 6",
+    ] {
+        assert!(metrics.text().lines().any(|known| known == line), "{line} in\n{}", metrics.text());
+    }
+}
+
+#[tokio::test]
+async fn a_graceful_shutdown_ends_streams_and_answers_what_came_in() {
+    let relay = start().await;
+    let addr = relay.local_addr();
+    let (mut host, _) = host(&relay, "demo").await;
+    let (mut client, ..) = client(&relay, "demo").await;
+    let mut idle = Wire::open(addr).await;
+    assert_eq!(idle.request("POST", "/?action=ping", &[], "").await.status, 200);
+    let mut posting = Wire::open(addr).await;
+    let ping = request("POST", "/?action=ping", &[JSON, "Expect: 100-continue"], "{}");
+    posting.write(&ping[..ping.len() - 2]).await;
+    assert_eq!(posting.head().await.status, 100);
+
+    let stopped = tokio::spawn(relay.shutdown());
+    host.expect_end().await;
+    client.expect_end().await; // nobody is told that the host left
+    assert!(idle.ends().await);
+    assert!(!stopped.is_finished());
+    posting.write("{}").await;
+    assert_eq!(posting.answer().await.text(), r#"{"pong":null}"#);
+    stopped.await.unwrap();
+    assert!(tokio::net::TcpStream::connect(addr).await.is_err());
+}
+
+#[tokio::test]
+async fn dropping_a_relay_frees_its_port_at_once() {
+    let relay = start().await;
+    let bind = relay.local_addr();
+    let (mut host_stream, host_token) = host(&relay, "demo").await;
+    let (_client, client_token, _) = client(&relay, "demo").await;
+    drop(relay);
+
+    // With its secret, tokens still hold; clients wait for their host.
+    let relay = Relay::start(RelayConfig { bind, ..config() }).await.unwrap();
+    assert!(host_stream.wire.ends().await);
+    assert_eq!(send(&relay, &client_token, "{}").await.0, 400);
+    assert_eq!(listen_status(&relay, &client_token).await, 400);
+    let mut host_stream = Events::open(&relay, &host_token).await;
+    assert_eq!(send(&relay, &client_token, "[1]").await.0, 200);
+    assert_eq!(host_stream.message().await.1, "[1]");
+    let _client = Events::open(&relay, &client_token).await;
+    drop(relay);
+
+    for secret in [Some("another".to_owned()), Some(String::new()), None] {
+        let relay = Relay::start(RelayConfig { bind, secret, ..config() }).await.unwrap();
+        assert_eq!(send(&relay, &client_token, "{}").await.0, 401);
+        assert_eq!(listen_status(&relay, &host_token).await, 401);
+        relay.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_an_error_or_the_next_one_is_taken() {
+    let relay = start().await;
+    let bind = relay.local_addr();
+    match Relay::start(RelayConfig { bind, ..config() }).await {
+        Err(error @ RelayError::PortInUse { addr }) => {
+            assert_eq!(addr, bind);
+            assert!(error.to_string().contains("choose another port"));
+        }
+        other => panic!("{other:?}"),
+    }
+    let next = Relay::start(RelayConfig { bind, port_attempts: 50, ..config() }).await.unwrap();
+    assert!(next.port() > bind.port());
+    assert_eq!(post(&next, "/?action=ping").await.0, 200);
+}
+
+#[tokio::test]
+async fn addresses_can_be_reached_and_end_with_loopback() {
+    let relay = Relay::start(RelayConfig { bind: ([0, 0, 0, 0], 0).into(), ..config() }).await.unwrap();
+    let addresses = relay.addresses();
+    assert_eq!(addresses.last(), Some(&([127, 0, 0, 1], relay.port()).into()));
+    assert!(addresses.iter().all(|address| address.is_ipv4() && address.port() == relay.port()));
+    assert_eq!(relay.urls().last().unwrap().as_str(), format!("http://127.0.0.1:{}/", relay.port()));
+    let one = start().await;
+    assert_eq!(one.addresses(), [one.local_addr()]);
+}
+
+#[tokio::test]
+async fn https_from_pem_files() {
+    let files = tempfile::tempdir().unwrap();
+    let (certificate, key) = (files.path().join("cert.pem"), files.path().join("key.pem"));
+    let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    std::fs::write(&certificate, own.cert.pem()).unwrap();
+    std::fs::write(&key, own.signing_key.serialize_pem()).unwrap();
+    let tls = TlsFiles { certificate, key };
+    let relay = Relay::start(RelayConfig { tls: Some(tls.clone()), ..config() }).await.unwrap();
+    let url = relay.urls()[0].clone();
+    assert_eq!(url.scheme(), "https");
+    let trusted = reqwest::Certificate::from_pem(own.cert.pem().as_bytes()).unwrap();
+    let client = reqwest::Client::builder().tls_certs_only([trusted]).build().unwrap();
+    let answer = client.post(url.join("?action=ping&timestamp=5").unwrap()).send().await.unwrap();
+    assert_eq!(answer.text().await.unwrap(), r#"{"pong":5}"#);
+
+    let swapped = TlsFiles { certificate: tls.key, key: tls.certificate };
+    let error = Relay::start(RelayConfig { tls: Some(swapped), ..config() }).await.unwrap_err();
+    assert!(matches!(error, RelayError::Tls { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_public_relay_prefixes_its_ids() {
+    let list = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let directory = format!("http://{}/list.json", list.local_addr().unwrap()).parse().ok();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = list.accept().await {
+            let json = r#"[{"urls":["https://other/"],"prefix":"1"},{"urls":["https://relay/"],"prefix":"0042"}]"#;
+            let answer =
+                format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{json}", json.len());
+            let mut head = [0; 1024];
+            let _ = tokio::io::AsyncReadExt::read(&mut stream, &mut head).await;
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes()).await;
+        }
+    });
+    let relay = Relay::start(RelayConfig { directory: directory.clone(), ..config() }).await.unwrap();
+    assert_eq!(post(&relay, "/?action=ping").await.0, 200);
+    let id = |answer: Answer| answer.json()["hostId"].as_str().unwrap().to_owned();
+    let picked = id(ask(&relay, "POST", "/?action=host", &[], "").await);
+    assert!(picked.len() == 9 && picked.starts_with("0042-"), "{picked}");
+    assert_eq!(id(ask(&relay, "POST", "/?action=host&hostId=demo", &[], "").await), "demo");
+
+    let unlisted = Relay::start(RelayConfig { directory, ..config() }).await.unwrap();
+    let mut wire = Wire::open(unlisted.local_addr()).await;
+    wire.write("POST /?action=host HTTP/1.1\r\nHost: unlisted\r\nContent-Length: 0\r\n\r\n").await;
+    assert_eq!(id(wire.answer().await).len(), 4);
+}
+
+/// Everything logged, as text.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn tokens_are_never_logged() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    // The relay's tasks run on this thread.
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let relay = start().await;
+    let (host, host_token) = host(&relay, "demo").await;
+    let (client, client_token, _) = client(&relay, "demo").await;
+    send(&relay, &client_token, "{}").await;
+    send(&relay, &host_token, "{").await;
+    ask(&relay, "PUT", &format!("/?token={host_token}"), &[], "").await;
+    ask(&relay, "DELETE", &format!("/?token={host_token}"), &[], "").await;
+    let mut broken = Wire::open(relay.local_addr()).await;
+    broken.write(format!("GET /?token={host_token}\u{1} HTTP/1.1\r\n\r\n")).await;
+    assert_eq!(broken.head().await.status, 400);
+    drop((host, client));
+    relay.shutdown().await;
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(text.contains("relay is listening") && text.contains("listening host=demo"), "{text}");
+    for token in [&host_token, &client_token] {
+        assert!(token.split('.').skip(1).all(|part| !text.contains(part)), "{text}");
+    }
+}
+
+#[cfg(all(feature = "relay-cli", unix))]
+#[tokio::test]
+async fn the_program_reads_the_originals_environment_and_stops_when_told() {
+    use tokio::io::{AsyncBufReadExt, BufReader};
+
+    let mut program = tokio::process::Command::new(env!("CARGO_BIN_EXE_uhst-relay"))
+        .args(["--log-format", "json"])
+        .envs([("HOST", "127.0.0.1"), ("PORT", "0"), ("JWT_SECRET", SECRET), ("UHST_PUBLIC_RELAY", "false")])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(program.stdout.take().unwrap()).lines();
+    let ready = lines.next_line().await.unwrap().unwrap();
+    let (_, addr) = ready.split_once("http://").unwrap();
+    let mut wire = Wire::open(addr.trim_end_matches('/').parse().unwrap()).await;
+    let token = signed(r#"{"alg":"HS256","typ":"JWT"}"#, r#"{"type":"hostToken","hostId":"demo"}"#);
+    let answer = wire.request("POST", &format!("/?token={token}"), &[JSON], "{}").await;
+    assert_eq!((answer.status, answer.text()), (400, "Bad Request"), "signed with its secret");
+
+    let id = program.id().unwrap().to_string();
+    assert!(tokio::process::Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
+    let status = tokio::time::timeout(Duration::from_secs(5), program.wait()).await.unwrap().unwrap();
+    assert!(status.success());
+}

@@ -1,0 +1,169 @@
+//! What several of the tests need: relays to start and kill, and short questions to a test app.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::{
+    io::{BufRead, BufReader},
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use bevy::prelude::*;
+use bevy_uhst::{
+    prelude::*,
+    relay::{Relay as RelayServer, RelayConfig},
+    test_app::{TestEvent, TestLog, link},
+};
+
+/// How many peers have connected to this app so far.
+pub fn connected(app: &App) -> usize {
+    TestLog::of(app).count(|event| matches!(event, TestEvent::Connected(_)))
+}
+
+/// Why its peers left, in order.
+pub fn disconnected(app: &App) -> Vec<EndReason> {
+    let reason = |event: &TestEvent| match event {
+        TestEvent::Disconnected(event) => Some(event.reason.clone()),
+        _ => None,
+    };
+    TestLog::of(app).0.iter().filter_map(reason).collect()
+}
+
+/// Why its sessions ended, in order.
+pub fn ended(app: &App) -> Vec<EndReason> {
+    let reason = |event: &TestEvent| match event {
+        TestEvent::Ended(event) => Some(event.reason.clone()),
+        _ => None,
+    };
+    TestLog::of(app).0.iter().filter_map(reason).collect()
+}
+
+/// What it was told that ended nothing, in order.
+pub fn diagnostics(app: &App) -> Vec<String> {
+    let text = |event: &TestEvent| match event {
+        TestEvent::Diagnostic(event) => Some(event.text.clone()),
+        _ => None,
+    };
+    TestLog::of(app).0.iter().filter_map(text).collect()
+}
+
+/// The one peer of this app.
+pub fn the_peer(app: &mut App) -> Entity {
+    app.world_mut().query_filtered::<Entity, With<UhstPeer>>().single(app.world()).unwrap()
+}
+
+/// Where the embedded relay of this app's host listens.
+pub fn address(host: &App) -> String {
+    let relay = link(host).relay.unwrap();
+    format!("{}:{}", relay.host_str().unwrap(), relay.port().unwrap())
+}
+
+/// Our relay, apart from any host, so that it can die and come back.
+pub struct StandaloneRelay {
+    runtime: tokio::runtime::Runtime,
+    relay: Option<RelayServer>,
+    address: String,
+}
+
+impl StandaloneRelay {
+    /// On a free port, with a secret of its own.
+    pub fn start() -> Self {
+        Self::start_with(RelayConfig::default())
+    }
+
+    /// On a free port, by these settings.
+    pub fn start_with(config: RelayConfig) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let mut relay =
+            StandaloneRelay { runtime, relay: None, address: SocketAddr::from(([127, 0, 0, 1], 0)).to_string() };
+        relay.restart(config);
+        relay
+    }
+
+    /// `host:port`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// For sessions.
+    pub fn relay(&self) -> Relay {
+        Relay::Url(format!("http://{}/", self.address))
+    }
+
+    /// Dies, as a process does.
+    pub fn kill(&mut self) {
+        self.relay = None;
+    }
+
+    /// Comes back on the same port.
+    pub fn restart(&mut self, config: RelayConfig) {
+        self.kill();
+        let config = RelayConfig { bind: self.address.parse().unwrap(), port_attempts: 1, ..config };
+        let since = Instant::now();
+        let relay = loop {
+            match self.runtime.block_on(RelayServer::start(config.clone())) {
+                Ok(relay) => break relay,
+                // What the one before it held is closed in the background, and tells nobody when it is.
+                Err(error) if since.elapsed() > Duration::from_secs(5) => panic!("{error}"),
+                Err(_) => std::thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        self.address = relay.local_addr().to_string();
+        self.relay = Some(relay);
+    }
+}
+
+/// The original relay from npm, 2.1.1.
+pub struct NpmRelay {
+    process: Child,
+    address: String,
+}
+
+impl NpmRelay {
+    /// Installs it if need be, and starts it on a free port.
+    pub fn start() -> Self {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("uhst-server-2.1.1");
+        let program = folder.join("node_modules/uhst-server/src/server.js");
+        if !program.exists() {
+            std::fs::create_dir_all(&folder).unwrap();
+            let install = Command::new("npm")
+                .args(["install", "--no-save", "--no-audit", "--no-fund", "--silent", "--prefix"])
+                .arg(&folder)
+                .arg("uhst-server@2.1.1")
+                .status()
+                .expect("npm is installed");
+            assert!(install.success(), "npm could not install uhst-server");
+        }
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let process = Command::new("node")
+            .arg(program)
+            .env("PORT", port.to_string())
+            .env("HOST", "127.0.0.1")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("node is installed");
+        let mut relay = NpmRelay { process, address: format!("127.0.0.1:{port}") };
+        let mut output = BufReader::new(relay.process.stdout.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("is running") {
+            line.clear();
+            assert_ne!(output.read_line(&mut line).unwrap(), 0, "uhst-server ended instead of listening");
+        }
+        relay
+    }
+
+    /// `host:port`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+}
+
+impl Drop for NpmRelay {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
