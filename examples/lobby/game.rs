@@ -116,10 +116,8 @@ impl Talk<'_, '_> {
             match &news {
                 News::Entered { .. } | News::RoundFinished { .. } => self.page.set(Page::Lobby),
                 News::RoundStarted => self.page.set(Page::Arena),
+                News::Full { .. } => info!("{news}"),
                 _ => {}
-            }
-            if matches!(news, News::Entered { .. } | News::Full { .. }) {
-                info!("{news}");
             }
             self.news.write(news);
         }
@@ -214,6 +212,7 @@ fn on_ready(ready: On<UhstReady>, mut talk: Talk) {
     if Some(ready.entity) == talk.session.entity && talk.session.host.is_none() && talk.hosts.contains(ready.entity) {
         let rules = Rules::new(&talk.session.name, talk.session.max);
         let link = ready.links.first().map_or_else(|| ready.id.clone(), JoinLink::to_string);
+        info!("hosting {}, {link}", ready.id);
         talk.take_in(FromHost::Welcome { you: HOST, code: ready.id.clone(), link });
         talk.take_in(rules.roster());
         talk.commands.insert_resource(rules);

@@ -11,26 +11,23 @@ use bytes::Bytes;
 use n0_future::{
     boxed::BoxFuture,
     task,
-    time::{Instant, sleep, timeout},
+    time::{Instant, timeout},
 };
 use tokio::sync::{Semaphore, mpsc};
 
 use super::{
-    backoff::Backoff,
-    client::{INPUTS, LATE, left, seed, unreachable},
+    client::{INPUTS, left, seed},
     contract::{Admission, Event, EventKind, HostOptions, PeerKey, SessionCommand, SessionKey},
-    directory,
-    embedded::Embedded,
     events::{EventStream, StreamItem},
-    peer::{NativePeer, Outcome, PeerContext, PeerInput, PeerOutput, Role, Route},
+    listening::{Listening, Relistened, relisten, start},
+    peer::{NativePeer, Role},
+    peer_link::{Outcome, PeerContext, PeerInput, PeerOutput, Route},
     plain::PlainPeer,
-    relay_choice::Relay,
     relay_client::{Access, RelayClient},
-    relay_error::RelayError,
     report::{Nonsense, Reports},
 };
 use crate::{
-    connection::{Connection, ConnectionId, Credentials, MAX_METADATA, MetadataTooLarge, Time, Tombstone},
+    connection::{Connection, ConnectionId, Credentials, Time, Tombstone},
     protocol::{
         Body, EndReason, JoinLink, NATIVE_VERSION, StreamEvent,
         frame::{self, Contact},
@@ -38,11 +35,11 @@ use crate::{
     },
 };
 
-/// How long a start waits for an id to become free: a relay notices the end of a crashed host's stream at once, so
-/// whoever holds the id for longer is somebody else.
-const IN_USE: Duration = Duration::from_secs(2);
 /// Joiners that may be on their way in. Of more, the oldest gives way: it has had its time, unlike a new one.
 const PENDING: usize = 64;
+/// Handshakes begun at once, and each second: one costs a host some hundred microseconds of elliptic curves. A joiner
+/// that is too many asks again a moment later.
+const HELLOS: f64 = 64.0;
 /// Original clients that were sent away and may not come back under the same client id.
 const SHUNNED: usize = 256;
 /// Connections that have ended, whose peers can still be told so.
@@ -81,98 +78,6 @@ pub(super) async fn run(
     let _ = events.send(Event { session, kind: EventKind::Ended { reason } });
 }
 
-/// A host that listens.
-struct Listening {
-    relay: RelayClient,
-    id: String,
-    access: Access,
-    stream: EventStream,
-}
-
-async fn start(options: &HostOptions, embedded: &mut Option<Embedded>) -> Result<Listening, EndReason> {
-    let size = options.metadata.len();
-    if size > MAX_METADATA {
-        return Err(EndReason::NotStarted(MetadataTooLarge { size }.to_string()));
-    }
-    let relay = match &options.relay {
-        Relay::Memory(memory) => Ok(RelayClient::Memory(memory.clone())),
-        Relay::Url(url) => RelayClient::at(url),
-        Relay::Embedded(options) => RelayClient::at(&embedded.insert(Embedded::start(options).await?).url()),
-        Relay::Directory(directory) => match directory::quickest(directory, None).await {
-            Ok(url) => RelayClient::http(url),
-            Err(error) => Err(error),
-        },
-    };
-    let relay = relay.map_err(unreachable)?;
-    let since = Instant::now();
-    let mut backoff = Backoff::relay();
-    loop {
-        match host(&relay, options.id.as_deref()).await {
-            Ok((id, access, stream)) => return Ok(Listening { relay, id, access, stream }),
-            Err(RelayError::Rejected) if since.elapsed() > IN_USE => return Err(EndReason::HostIdInUse),
-            Err(RelayError::Rejected) => sleep(backoff.next()).await,
-            Err(error) => return Err(unreachable(error)),
-        }
-    }
-}
-
-/// Asks for the id and listens under it.
-async fn host(relay: &RelayClient, id: Option<&str>) -> Result<(String, Access, EventStream), RelayError> {
-    let (id, access) = relay.host(id).await?;
-    let stream = listen(relay, &id, &access).await?;
-    Ok((id, access, stream))
-}
-
-/// Listens, and returns when joiners can find us.
-async fn listen(relay: &RelayClient, id: &str, access: &Access) -> Result<EventStream, RelayError> {
-    let mut stream = relay.listen(access);
-    loop {
-        match timeout(LATE, stream.next()).await {
-            Ok(Ok(_)) => return Ok(stream),
-            Ok(Err(error)) => return Err(error),
-            // An old relay sends the head of a good answer late. It knows us already if others can join us.
-            Err(_) => {
-                if relay.join(id).await.is_ok() {
-                    return Ok(stream);
-                }
-            }
-        }
-    }
-}
-
-/// Takes the id again: with the token we have, or, where the relay no longer knows it, with a new one.
-async fn relisten(relay: RelayClient, id: String, mut access: Access, window: Duration) -> Relistened {
-    let since = Instant::now();
-    let mut backoff = Backoff::relay();
-    loop {
-        let error = match listen(&relay, &id, &access).await {
-            Ok(stream) => return Ok((access, stream)),
-            Err(RelayError::BadToken) => match relay.host(Some(&id)).await {
-                Ok((_, fresh)) => {
-                    access = fresh;
-                    continue_after(&mut backoff).await;
-                    continue;
-                }
-                Err(error) => error,
-            },
-            Err(error) => error,
-        };
-        if since.elapsed() > window {
-            return Err(match error {
-                RelayError::Rejected => EndReason::HostIdInUse,
-                error => unreachable(error),
-            });
-        }
-        continue_after(&mut backoff).await;
-    }
-}
-
-async fn continue_after(backoff: &mut Backoff) {
-    sleep(backoff.next()).await;
-}
-
-type Relistened = Result<(Access, EventStream), EndReason>;
-
 /// One peer, from its first word to the end of its task.
 struct Entry {
     inputs: mpsc::Sender<PeerInput>,
@@ -201,6 +106,8 @@ struct Host {
     next_key: u64,
     tombstones: VecDeque<Tombstone>,
     shunned: VecDeque<String>,
+    /// How many handshakes may begin, and as of when.
+    hellos: (f64, Instant),
     outputs: mpsc::UnboundedSender<(PeerKey, PeerOutput)>,
     heard: mpsc::UnboundedReceiver<(PeerKey, PeerOutput)>,
     reports: Reports,
@@ -232,6 +139,7 @@ impl Host {
             next_key: 0,
             tombstones: VecDeque::new(),
             shunned: VecDeque::new(),
+            hellos: (HELLOS, Instant::now()),
             outputs,
             heard,
         }
@@ -368,7 +276,7 @@ impl Host {
 
     async fn native_stranger(&mut self, client: String, packet: Bytes, route: Route, open: bool) {
         match Contact::peek(&packet) {
-            Contact::Hello if !open => {}
+            Contact::Hello if !open || !self.may_begin() => {}
             Contact::Hello if self.places.available_permits() == 0 && self.options.password.is_none() => {
                 self.context(PeerKey(u64::MAX)).post(route, frame::refusal(&EndReason::Full));
             }
@@ -430,6 +338,16 @@ impl Host {
             };
             cx.tell(PeerOutput::Ended { reason, tombstone: None });
         });
+    }
+
+    /// Whether one more handshake may begin now.
+    fn may_begin(&mut self) -> bool {
+        let (left, since) = self.hellos;
+        let now = Instant::now();
+        let left = HELLOS.min(left + (now - since).as_secs_f64() * HELLOS);
+        let may = left >= 1.0;
+        self.hellos = (if may { left - 1.0 } else { left }, now);
+        may
     }
 
     /// Without its inputs, the task of the oldest joiner ends.
@@ -496,7 +414,7 @@ impl Host {
                 }
             }
             // The route is stale; its peer brings a new one when it resumes.
-            PeerOutput::BadToken => {}
+            PeerOutput::BadToken | PeerOutput::RelaySilent => {}
             PeerOutput::Ended { reason, tombstone } => {
                 tracing::debug!(peer = key.0, "a peer's task ended: {reason}");
                 // To originals, a message of somebody who was sent away would be a new beginning.
