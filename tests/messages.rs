@@ -160,9 +160,12 @@ fn no_frame_is_lost_on_either_side() {
     #[derive(Resource, Default)]
     struct Read(usize);
     let (mut host, mut client) = TestNetwork::memory().pair("game");
-    host.init_resource::<Read>().add_systems(Update, |mut messages: MessageReader<UhstMessage>, mut read: ResMut<Read>| {
-        read.0 += messages.read().count();
-    });
+    host.init_resource::<Read>().add_systems(
+        Update,
+        |mut messages: MessageReader<UhstMessage>, mut read: ResMut<Read>| {
+            read.0 += messages.read().count();
+        },
+    );
     client.add_systems(Update, |client: Single<&UhstClient>| -> Result { Ok(client.send("now")?) });
     for frame in 1..=20 {
         client.update();
