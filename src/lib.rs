@@ -115,7 +115,9 @@ pub mod protocol;
 pub mod relay;
 
 pub use ecs::*;
-pub use net::{Admission, EmbeddedRelay, MemoryRelay, Relay, SendError, Traffic};
+pub use net::{
+    Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, PathPolicy, Relay, SendError, Traffic,
+};
 
 /// What most games need.
 pub mod prelude {
@@ -126,7 +128,9 @@ pub mod prelude {
             UhstEnded, UhstHost, UhstJoinRequest, UhstMessage, UhstPathChanged, UhstPeer, UhstPlugin, UhstReady,
             UhstSystems,
         },
-        net::{Admission, EmbeddedRelay, MemoryRelay, Relay, SendError, Traffic},
+        net::{
+            Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, PathPolicy, Relay, SendError, Traffic,
+        },
         protocol::{Channel, EndReason, JoinLink, JoinLinkError, Payload},
     };
 }

@@ -1,5 +1,5 @@
 //! A connection outlives its paths: relays that die and come back, strangers who take a place meanwhile, processes
-//! that are killed.
+//! that are killed. On the relay alone; with a direct path beside it, see `direct.rs`.
 
 #![cfg(feature = "relay")]
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
@@ -25,6 +25,11 @@ use support::{StandaloneRelay, address, connected, diagnostics, disconnected, en
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Messages each way while the relay dies.
 const MESSAGES: u32 = 1000;
+
+/// Real sockets, but no direct path.
+fn relay_only() -> TestNetwork {
+    TestNetwork::loopback().paths(PathPolicy::RelayOnly)
+}
 
 /// A host and a client, connected through this relay.
 fn pair(relay: &StandaloneRelay) -> (App, App) {
@@ -156,8 +161,8 @@ fn a_stranger_who_took_the_id_is_refused_and_the_true_host_comes_back() {
 
 #[test]
 fn a_stranger_who_claims_the_place_of_a_client_is_refused() {
-    let mut host = TestNetwork::loopback().host("paths");
-    let mut client = TestNetwork::loopback().join(&host);
+    let mut host = relay_only().host("paths");
+    let mut client = relay_only().join(&host);
     assert!(update_until(&mut [&mut host, &mut client], PATIENCE, |apps| apps.iter().all(|app| connected(app) == 1)));
     // Whatever it says, it cannot have the proof: here it does not even try.
     let stranger = Original::join(&address(&host), "paths");
@@ -210,7 +215,7 @@ fn await_line(child: &mut std::process::Child, text: &str) {
 fn a_killed_client_is_seen_within_the_timeout() {
     let timeout = Duration::from_secs(2);
     let config = ConnectionConfig { timeout, ..ConnectionConfig::default() };
-    let mut host = TestNetwork::loopback().host_with(UhstHost::new("paths").connection(config));
+    let mut host = relay_only().host_with(UhstHost::new("paths").connection(config));
     let mut child = client_in_a_process(&host, false);
     assert!(update_until(&mut [&mut host], PATIENCE, |apps| connected(apps[0]) == 1));
     await_line(&mut child, "connected");
@@ -221,7 +226,7 @@ fn a_killed_client_is_seen_within_the_timeout() {
 
 #[test]
 fn a_client_that_exits_is_seen_by_its_goodbye() {
-    let mut host = TestNetwork::loopback().host("paths");
+    let mut host = relay_only().host("paths");
     let mut child = client_in_a_process(&host, true);
     assert!(update_until(&mut [&mut host], PATIENCE, |apps| connected(apps[0]) == 1));
     // Only a goodbye says so: silence, or its closed stream, would be a timeout.

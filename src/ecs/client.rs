@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     connection::ConnectionConfig,
-    net::{Relay, SendError, contract::ClientOptions},
+    net::{PathPolicy, Relay, SendError, contract::ClientOptions},
     protocol::{Channel, EndReason, JoinLink, Payload},
 };
 
@@ -50,6 +50,8 @@ pub struct UhstClient {
     #[reflect(ignore)]
     connection: Option<ConnectionConfig>,
     #[reflect(ignore)]
+    paths: Option<PathPolicy>,
+    #[reflect(ignore)]
     pub(super) state: SessionState,
 }
 
@@ -78,6 +80,7 @@ impl UhstClient {
             password: None,
             metadata: Bytes::new(),
             connection: None,
+            paths: None,
             state: SessionState::default(),
         }
     }
@@ -105,6 +108,13 @@ impl UhstClient {
     /// Timeouts and limits; otherwise, those of the [plugin](super::UhstPlugin::connection).
     pub fn connection(mut self, config: ConnectionConfig) -> Self {
         self.connection = Some(config);
+        self
+    }
+
+    /// Which ways the connection may take; otherwise, those of the [plugin](super::UhstPlugin::paths). A direct path needs both
+    /// sides to allow it.
+    pub fn paths(mut self, paths: PathPolicy) -> Self {
+        self.paths = Some(paths);
         self
     }
 
@@ -190,6 +200,8 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
         password: client.password.clone().map(|password| password.0),
         metadata: client.metadata.clone(),
         connection: client.connection.as_ref().unwrap_or(&network.connection).clone(),
+        paths: client.paths.unwrap_or(network.paths),
+        direct: network.direct.clone(),
     });
     let state = SessionState::started(world.resource_mut::<Network>().join(entity, options));
     if let Some(mut client) = world.get_mut::<UhstClient>(entity) {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     connection::ConnectionConfig,
-    net::{Admission, Relay, SendError, contract::HostOptions},
+    net::{Admission, PathPolicy, Relay, SendError, contract::HostOptions},
     protocol::{Channel, EndReason, JoinLink, Payload},
 };
 
@@ -52,6 +52,8 @@ pub struct UhstHost {
     #[reflect(ignore)]
     connection: Option<ConnectionConfig>,
     #[reflect(ignore)]
+    paths: Option<PathPolicy>,
+    #[reflect(ignore)]
     pub(super) state: SessionState,
 }
 
@@ -79,6 +81,7 @@ impl Default for UhstHost {
             admission: Admission::default(),
             metadata: Bytes::new(),
             connection: None,
+            paths: None,
             state: SessionState::default(),
         }
     }
@@ -130,6 +133,13 @@ impl UhstHost {
     /// Timeouts and limits; otherwise, those of the [plugin](super::UhstPlugin::connection).
     pub fn connection(mut self, config: ConnectionConfig) -> Self {
         self.connection = Some(config);
+        self
+    }
+
+    /// Which ways connections may take; otherwise, those of the [plugin](super::UhstPlugin::paths). A direct path needs both
+    /// sides to allow it.
+    pub fn paths(mut self, paths: PathPolicy) -> Self {
+        self.paths = Some(paths);
         self
     }
 
@@ -267,6 +277,8 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
         admission: host.admission,
         metadata: host.metadata.clone(),
         connection: host.connection.as_ref().unwrap_or(&network.connection).clone(),
+        paths: host.paths.unwrap_or(network.paths),
+        direct: network.direct.clone(),
     };
     let name = host.wanted_id.as_ref().map(|id| Name::new(format!("host {id}")));
     let state = SessionState::started(world.resource_mut::<Network>().host(entity, options));

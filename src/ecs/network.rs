@@ -10,7 +10,7 @@ use super::diagnostics::add_difference;
 use crate::{
     connection::ConnectionConfig,
     net::{
-        Relay, Runtime, Traffic,
+        DirectConfig, PathPolicy, Relay, Runtime, Traffic,
         contract::{ClientOptions, Event, EventKind, HostOptions, PeerHandle, PeerKey, SessionHandle, SessionKey},
     },
     protocol::EndReason,
@@ -23,6 +23,10 @@ pub(super) struct Network {
     pub relay: Relay,
     /// Limits of sessions that name none.
     pub connection: ConnectionConfig,
+    /// Ways of sessions that choose none.
+    pub paths: PathPolicy,
+    /// How direct paths are found.
+    pub direct: DirectConfig,
     app_runtime: Option<tokio::runtime::Handle>,
     runtime: Option<Runtime>,
     sender: Sender<Event>,
@@ -79,6 +83,8 @@ impl Network {
         Network {
             relay,
             connection,
+            paths: PathPolicy::default(),
+            direct: DirectConfig::default(),
             app_runtime,
             runtime: None,
             sender,

@@ -7,7 +7,10 @@ use super::{
     network::Network,
     receive::{despawn_leftovers, has_events, has_leftovers, leave_on_exit, receive},
 };
-use crate::{connection::ConnectionConfig, net::Relay};
+use crate::{
+    connection::ConnectionConfig,
+    net::{DirectConfig, IceServer, PathPolicy, Relay},
+};
 
 /// Adds hosting and joining to an app, in a window or without.
 ///
@@ -16,6 +19,8 @@ use crate::{connection::ConnectionConfig, net::Relay};
 pub struct UhstPlugin {
     relay: Relay,
     connection: ConnectionConfig,
+    paths: PathPolicy,
+    ice_servers: Option<Vec<IceServer>>,
     runtime: Option<tokio::runtime::Handle>,
     start: Option<Start>,
 }
@@ -59,6 +64,20 @@ impl UhstPlugin {
         self
     }
 
+    /// Which ways the connections of sessions that choose none may take: over the relay first and directly as soon as
+    /// that works, unless said otherwise.
+    pub fn paths(mut self, paths: PathPolicy) -> Self {
+        self.paths = paths;
+        self
+    }
+
+    /// STUN and TURN servers, which find direct ways between home networks. Without this, the public STUN servers of
+    /// the original clients; with an empty list, none, and only machines that reach each other anyway connect directly.
+    pub fn ice_servers(mut self, servers: impl IntoIterator<Item = IceServer>) -> Self {
+        self.ice_servers = Some(servers.into_iter().collect());
+        self
+    }
+
     /// Runs background tasks on a runtime of the app's own, which must have I/O and time enabled and outlive the app.
     /// Otherwise the plugin starts one with two threads.
     pub fn runtime(mut self, handle: tokio::runtime::Handle) -> Self {
@@ -69,7 +88,12 @@ impl UhstPlugin {
 
 impl Plugin for UhstPlugin {
     fn build(&self, app: &mut App) {
-        app.insert_resource(Network::new(self.relay.clone(), self.connection.clone(), self.runtime.clone()))
+        let mut network = Network::new(self.relay.clone(), self.connection.clone(), self.runtime.clone());
+        network.paths = self.paths;
+        if let Some(servers) = &self.ice_servers {
+            network.direct = DirectConfig { ice_servers: servers.clone(), ..DirectConfig::default() };
+        }
+        app.insert_resource(network)
             .add_message::<UhstMessage>()
             .register_type::<UhstHost>()
             .register_type::<UhstClient>()

@@ -24,7 +24,7 @@ use super::{
     UhstPathChanged, UhstPlugin, UhstReady, network::Network,
 };
 use crate::{
-    net::{MemoryRelay, Relay},
+    net::{MemoryRelay, PathPolicy, Relay},
     protocol::JoinLink,
 };
 
@@ -38,19 +38,30 @@ const STEP: Duration = Duration::from_millis(2);
 #[derive(Clone, Debug)]
 pub struct TestNetwork {
     relay: Relay,
+    paths: PathPolicy,
 }
 
 impl TestNetwork {
     /// Without a socket.
     pub fn memory() -> Self {
-        TestNetwork { relay: Relay::Memory(MemoryRelay::default()) }
+        TestNetwork { relay: Relay::Memory(MemoryRelay::default()), paths: PathPolicy::RelayOnly }
     }
 
-    /// Over real sockets on this machine: each host starts an embedded relay on a free port.
+    /// Over real sockets on this machine: each host starts an embedded relay on a free port, and connections become
+    /// direct ones. No other machine is asked for anything.
     #[cfg(feature = "relay")]
     pub fn loopback() -> Self {
         let bind = ([127, 0, 0, 1], 0).into();
-        TestNetwork { relay: Relay::Embedded(crate::net::EmbeddedRelay { bind, port_attempts: 1 }) }
+        TestNetwork {
+            relay: Relay::Embedded(crate::net::EmbeddedRelay { bind, port_attempts: 1 }),
+            paths: PathPolicy::Automatic,
+        }
+    }
+
+    /// The same, but connections may only take these ways.
+    pub fn paths(mut self, paths: PathPolicy) -> Self {
+        self.paths = paths;
+        self
     }
 
     /// The relay, for sessions you spawn yourself.
@@ -61,7 +72,8 @@ impl TestNetwork {
     /// An app without a window, with [`UhstPlugin`] and a [`TestLog`]. Add your game's plugins to it.
     pub fn app(&self) -> App {
         let mut app = App::new();
-        app.add_plugins((MinimalPlugins, UhstPlugin::default().relay(self.relay())));
+        let plugin = UhstPlugin::default().relay(self.relay()).paths(self.paths).ice_servers([]);
+        app.add_plugins((MinimalPlugins, plugin));
         record(&mut app);
         app
     }

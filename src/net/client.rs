@@ -79,6 +79,8 @@ impl Client {
             outputs,
             relay: relay.clone(),
             config: self.options.connection.clone(),
+            paths: self.options.paths,
+            direct: self.options.direct.clone(),
         };
         let certain = joined.hint.is_some();
         task::spawn(peer(cx, self.options.clone(), id.clone(), certain, route(joined.access), receiver));

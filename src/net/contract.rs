@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::relay_choice::Relay;
+use super::{direct::PathPolicy, relay_choice::Relay, webrtc::DirectConfig};
 use crate::{
     connection::{ConnectionConfig, MESSAGE_OVERHEAD, Path, message_cost},
     protocol::{Channel, EndReason, JoinLink, Payload},
@@ -55,6 +55,10 @@ pub struct HostOptions {
     pub metadata: Bytes,
     /// Timeouts and limits of every connection.
     pub connection: ConnectionConfig,
+    /// Which ways connections may take.
+    pub paths: PathPolicy,
+    /// How direct ones are found.
+    pub direct: DirectConfig,
 }
 
 /// What a client is started with.
@@ -70,6 +74,10 @@ pub struct ClientOptions {
     pub metadata: Bytes,
     /// Timeouts and limits of the connection.
     pub connection: ConnectionConfig,
+    /// Which ways the connection may take.
+    pub paths: PathPolicy,
+    /// How a direct one is found.
+    pub direct: DirectConfig,
 }
 
 /// A command to a session.

@@ -167,12 +167,7 @@ impl Host {
                         self.stream = None;
                         self.reports.say(format!("the relay is lost: {error}"));
                         self.tell_all(|| PeerInput::RelayDown).await;
-                        reconnect = Some(Box::pin(relisten(
-                            self.relay.clone(),
-                            self.id.clone(),
-                            self.access.clone(),
-                            self.options.connection.resume_timeout,
-                        )));
+                        reconnect = Some(self.relisten());
                     }
                 },
                 back = back => {
@@ -184,6 +179,8 @@ impl Host {
                             self.reports.say("the relay is back".to_owned());
                             self.tell_all(|| PeerInput::RelayUp(None)).await;
                         }
+                        // Direct paths do not need it.
+                        Err(_) if !self.peers.is_empty() => reconnect = Some(self.relisten()),
                         Err(reason) => return self.end(reason).await,
                     }
                 }
@@ -194,6 +191,11 @@ impl Host {
                 },
             }
         }
+    }
+
+    fn relisten(&self) -> BoxFuture<Relistened> {
+        let window = self.options.connection.resume_timeout;
+        Box::pin(relisten(self.relay.clone(), self.id.clone(), self.access.clone(), window))
     }
 
     /// Sends everyone off, waits for their tasks, and lets the id go.
@@ -390,6 +392,8 @@ impl Host {
             outputs: self.outputs.clone(),
             relay: self.relay.clone(),
             config: self.options.connection.clone(),
+            paths: self.options.paths,
+            direct: self.options.direct.clone(),
         }
     }
 

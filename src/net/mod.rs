@@ -3,6 +3,7 @@
 mod backoff;
 mod client;
 pub(crate) mod contract;
+mod direct;
 mod directory;
 mod embedded;
 mod events;
@@ -17,8 +18,12 @@ mod relay_client;
 mod relay_error;
 mod report;
 mod runtime;
+mod webrtc;
 
 pub use contract::{Admission, SendError, Traffic};
+pub use direct::PathPolicy;
 pub use memory::MemoryRelay;
 pub use relay_choice::{EmbeddedRelay, Relay};
 pub(crate) use runtime::Runtime;
+pub(crate) use webrtc::DirectConfig;
+pub use webrtc::{IceCredentials, IceServer};

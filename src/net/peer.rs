@@ -15,8 +15,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::{
     backoff::Backoff,
     contract::{Admission, EventKind, PeerCommand, PeerHandle, PeerLimits, Received, Traffic, inbox_cost, queue_cost},
+    direct::DirectPath,
     peer_link::{Outcome, PeerContext, PeerInput, PeerOutput, Route},
     relay_error::RelayError,
+    webrtc::{DirectEvent, DirectRole},
 };
 use crate::{
     connection::{Connection, ConnectionConfig, ConnectionEvent, Lane, Path, ResumeError, Time},
@@ -50,6 +52,7 @@ fn native_limits(config: &ConnectionConfig, max_message: usize) -> PeerLimits {
 pub(super) struct NativePeer {
     cx: PeerContext,
     connection: Connection,
+    direct: DirectPath,
     role: Role,
     origin: Instant,
     route: Option<Route>,
@@ -92,9 +95,12 @@ impl NativePeer {
             connection.path_up(Path::Relay, Time::ZERO);
         }
         let (handle, commands) = PeerHandle::new(native_limits(&cx.config, cx.config.max_message));
+        let direct_role = if matches!(role, Role::Client { .. }) { DirectRole::Offer } else { DirectRole::Answer };
+        let direct = DirectPath::new(direct_role, cx.paths, cx.direct.clone());
         NativePeer {
             cx,
             connection,
+            direct,
             role,
             origin: Instant::now(),
             route,
@@ -131,6 +137,8 @@ impl NativePeer {
             if let Some(reason) = self.ended.take() {
                 return self.finish(reason).await;
             }
+            let now = self.now();
+            self.direct.transmit(&mut self.connection, now);
             self.start_post();
             let deadline = self.deadline();
             let answer = async {
@@ -160,6 +168,13 @@ impl NativePeer {
                     }
                 }
                 result = answer => self.posted(result),
+                event = self.direct.next() => {
+                    self.direct_event(event);
+                    for _ in 1..BATCH {
+                        let Some(event) = self.direct.try_next() else { break };
+                        self.direct_event(event);
+                    }
+                }
                 () = sleep_until(self.origin + deadline) => {
                     if self.awaits_original() {
                         return Outcome::Plain(None);
@@ -249,8 +264,16 @@ impl NativePeer {
         }
     }
 
+    fn direct_event(&mut self, event: DirectEvent) {
+        let now = self.now();
+        if let Some(text) = self.direct.event(event, &mut self.connection, now) {
+            self.cx.diagnostic(text);
+        }
+    }
+
     fn time_passed(&mut self) {
         let now = self.now();
+        self.direct.time_passed(now);
         if let Some(post) = &mut self.post
             && !post.suspect
             && now >= post.since + POST_SUSPECT
@@ -318,7 +341,7 @@ impl NativePeer {
         let inbox = (self.handle.shared().inbox() > 0).then_some(now + INBOX_CHECK);
         let suspect = self.post.as_ref().filter(|post| !post.suspect).map(|post| post.since + POST_SUSPECT);
         let introduction = self.introduced.filter(|_| self.may_be_original()).map(|at| at + INTRODUCTION);
-        [self.connection.next_timeout(), self.retry_at, inbox, suspect, introduction]
+        [self.connection.next_timeout(), self.direct.retry_at(), self.retry_at, inbox, suspect, introduction]
             .into_iter()
             .flatten()
             .min()
@@ -376,6 +399,9 @@ impl NativePeer {
                 let (peer, handle) = (self.cx.key, self.handle.clone());
                 let metadata = if matches!(self.role, Role::Host { .. }) { self.metadata.clone() } else { metadata };
                 self.cx.emit(EventKind::Connected { peer, handle, metadata });
+                if matches!(self.role, Role::Client { .. }) {
+                    self.direct.start();
+                }
             }
             ConnectionEvent::PathChanged(path) => {
                 self.handle.shared().set_path(path);
@@ -384,9 +410,12 @@ impl NativePeer {
                 }
             }
             ConnectionEvent::PathSilent(Path::Relay) => self.cx.tell(PeerOutput::RelaySilent),
-            ConnectionEvent::PathSilent(Path::Direct) => {}
-            // The direct path is not built yet, and no peer of this version signals one.
-            ConnectionEvent::Signal(_) => {}
+            ConnectionEvent::PathSilent(Path::Direct) => self.direct.lost(&mut self.connection, now),
+            ConnectionEvent::Signal(signal) => {
+                if let Err(error) = self.direct.signalled(&signal, &mut self.connection, now) {
+                    self.connection.abort(EndReason::ProtocolError(error.to_string()));
+                }
+            }
             ConnectionEvent::Closed(reason) => self.ended = Some(reason),
             ConnectionEvent::Message { .. } => {}
         }
@@ -430,6 +459,8 @@ impl NativePeer {
         }
         self.place = None;
         let farewell = async {
+            self.direct.transmit(&mut self.connection, self.origin.elapsed());
+            self.direct.close().await;
             if let Some(post) = self.post.take() {
                 let _ = post.answer.await;
             }

@@ -7,7 +7,9 @@ use url::Url;
 
 use super::{
     contract::{Event, EventKind, PeerKey, SessionKey},
+    direct::PathPolicy,
     relay_client::RelayClient,
+    webrtc::DirectConfig,
 };
 use crate::{
     connection::{ConnectionConfig, ConnectionId, Tombstone},
@@ -68,6 +70,8 @@ pub(super) struct PeerContext {
     pub outputs: mpsc::UnboundedSender<(PeerKey, PeerOutput)>,
     pub relay: RelayClient,
     pub config: ConnectionConfig,
+    pub paths: PathPolicy,
+    pub direct: DirectConfig,
 }
 
 impl PeerContext {
