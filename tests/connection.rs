@@ -1,5 +1,7 @@
 //! Two connections over a hostile network: every channel keeps its promise, whatever the paths do.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 #[path = "connection/bounds.rs"]
 mod bounds;
 #[path = "connection/contact.rs"]

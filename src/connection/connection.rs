@@ -244,6 +244,8 @@ impl Connection {
     pub fn lost_in_flight(&mut self, lane: Lane) {
         if lane != Lane::DirectUnreliable {
             self.lose(lane.path());
+            // An acknowledgement may have been lost with it.
+            self.ack.now |= self.received != [0; 2];
         }
     }
 

@@ -68,7 +68,13 @@ impl Connection {
         let (Some(secret), false, State::Open { .. }) = (&self.secret, self.is_client, &self.state) else {
             return Err(ResumeError::NotOpen);
         };
-        let (counter, ack) = self.gate.check(&packet, secret.id, &secret.key)?;
+        let before = self.gate.counter();
+        let checked = self.gate.check(&packet, secret.id, &secret.key);
+        if self.gate.counter() > before {
+            // Not proven to be of now, but the client's own: it is on its way back and deserves our patience.
+            self.live.alive(Path::Relay, now);
+        }
+        let (counter, ack) = checked?;
         if ack.lanes.iter().any(|largest| *largest >= self.next_packet) || self.out.acked(&ack).is_err() {
             self.violated(Violation::Protocol("an acknowledgement of what was never sent"), now);
             return Ok(());
@@ -138,6 +144,7 @@ impl Connection {
                 if handshake.proves(packet, id) == Some(true) =>
             {
                 self.answer = handshake.answer.clone();
+                self.live.alive(Path::Relay, now);
             }
             (State::Refused { answer, .. }, Message::Proof { .. } | Message::Hello(_)) => {
                 self.answer = Some(answer.clone());
@@ -183,11 +190,9 @@ impl Connection {
             return;
         }
         match message {
-            Message::Again { nonce, .. } => {
-                // A copy of it asks for nothing new.
-                if resuming.nonce != *nonce {
-                    (resuming.nonce, resuming.retry) = (*nonce, Retry::new());
-                }
+            // A copy of it asks for nothing new.
+            Message::Again { nonce, .. } if resuming.nonce != *nonce => {
+                (resuming.nonce, resuming.retry) = (*nonce, Retry::new());
             }
             Message::Resumed { ack, .. } => {
                 self.resuming = None;

@@ -142,6 +142,14 @@ impl ClientHandshake {
         self.proof.as_ref().map_or(&self.hello, |(_, proof)| proof).clone()
     }
 
+    /// The host speaks as if we had its welcome: ask for it again.
+    pub(super) fn missed_the_welcome(&mut self, now: Time) {
+        if self.proof.is_some() {
+            self.retry = Retry::new();
+            self.heard = now;
+        }
+    }
+
     pub(super) fn secret(&self) -> Option<&Secret> {
         self.proof.as_ref().map(|(secret, _)| secret)
     }

@@ -137,6 +137,12 @@ impl Liveness {
         }
     }
 
+    /// The peer is there, though nothing came over this path itself.
+    pub(super) fn alive(&mut self, path: Path, now: Time) {
+        let state = &mut self.paths[path as usize];
+        state.heard = state.heard.max(now);
+    }
+
     pub(super) fn ping_received(&mut self, path: Path, token: u64, now: Time) {
         let due = now + self.period(path);
         let state = &mut self.paths[path as usize];

@@ -8,7 +8,8 @@
 //! The owner of a [`Connection`] calls, after anything else it did:
 //! [`poll_event`](Connection::poll_event) until there is none, [`poll_transmit`](Connection::poll_transmit) for every
 //! lane that can take a packet, and [`handle_timeout`](Connection::handle_timeout) when the time of
-//! [`next_timeout`](Connection::next_timeout) has come.
+//! [`next_timeout`](Connection::next_timeout) has come. Packets that wait go in before the time does: whoever was
+//! suspended for a while must not take his own sleep for the peer's silence.
 //!
 //! | file | concept |
 //! |---|---|

@@ -42,6 +42,7 @@ impl Connection {
                 self.frames(lane, &packet, now);
             }
             State::Closing(_) => self.frames(lane, &packet, now),
+            State::Greeting(handshake) if lane == Lane::Relay => handshake.missed_the_welcome(now),
             State::Closed => self.close_ack |= self.peer_close_again(&packet),
             _ => {}
         }

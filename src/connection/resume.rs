@@ -56,6 +56,11 @@ impl Gate {
         Self { random, nonce, counter: 0, taken: 0, copy: None }
     }
 
+    /// The largest counter that came with a right mac.
+    pub(super) fn counter(&self) -> u64 {
+        self.counter
+    }
+
     /// Whether this packet resumes the connection; its counter and the state of the client's receiver.
     pub(super) fn check<'a>(
         &mut self,

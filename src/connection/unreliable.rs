@@ -102,6 +102,8 @@ pub(super) struct UnreliableReceiver {
     /// Numbers below were seen or are too old, except for those marked as open in `seen`.
     end: u64,
     seen: [u64; WINDOW as usize / 64],
+    /// Sequenced: numbers below come too late, because something newer was delivered.
+    delivered: u64,
     held: BTreeMap<u64, Data>,
     held_cost: usize,
     limit: usize,
@@ -114,6 +116,7 @@ impl UnreliableReceiver {
             sequenced,
             end: 0,
             seen: [0; WINDOW as usize / 64],
+            delivered: 0,
             held: BTreeMap::new(),
             held_cost: 0,
             limit: super::cost::message_cost(max_message).max(QUEUE),
@@ -146,12 +149,11 @@ impl UnreliableReceiver {
 
     /// Takes a fragment, and gives the message which it completes.
     pub(super) fn receive(&mut self, data: Data, compact: impl Fn(Bytes) -> Bytes) -> Option<Whole> {
-        let late = data.number + 1 < self.end;
-        if !self.mark(data.number) || (self.sequenced && late) {
+        if data.number < self.delivered || !self.mark(data.number) {
             return None;
         }
         if data.first && data.last {
-            self.forget_older();
+            self.delivered(data.number);
             return Some(Whole { text: data.text, payload: data.payload, fragments: 1 });
         }
         let number = data.number;
@@ -167,10 +169,13 @@ impl UnreliableReceiver {
     }
 
     /// A newer sequenced message makes the fragments of older ones useless.
-    fn forget_older(&mut self) {
-        if self.sequenced && !self.held.is_empty() {
-            self.held.clear();
-            self.held_cost = 0;
+    fn delivered(&mut self, last: u64) {
+        if !self.sequenced {
+            return;
+        }
+        self.delivered = last + 1;
+        while let Some(oldest) = self.held.first_entry().filter(|oldest| *oldest.key() <= last) {
+            self.held_cost -= fragment_cost(oldest.remove().payload.len());
         }
     }
 
@@ -201,7 +206,7 @@ impl UnreliableReceiver {
             self.held_cost -= fragment_cost(data.payload.len());
             whole = parts.push(data, usize::MAX).ok()?;
         }
-        self.forget_older();
+        self.delivered(last);
         whole
     }
 }
@@ -236,6 +241,18 @@ mod tests {
         assert!(take(&mut receiver, data(0, true, false, b"a")).is_none());
         assert!(take(&mut receiver, data(2, true, true, b"new")).is_some());
         assert!(take(&mut receiver, data(1, false, true, b"b")).is_none());
+    }
+
+    #[test]
+    fn fragments_of_a_sequenced_message_meet_in_any_order_unless_something_newer_came() {
+        let mut receiver = UnreliableReceiver::new(true, 1024);
+        for number in [3, 0, 2] {
+            let first = number % 2 == 0;
+            let whole = take(&mut receiver, data(number, first, !first, b"x"));
+            assert_eq!(whole.is_some(), number == 2);
+        }
+        assert!(take(&mut receiver, data(1, false, true, b"x")).is_none());
+        assert_eq!((receiver.held.len(), receiver.held_cost), (0, 0));
     }
 
     #[test]

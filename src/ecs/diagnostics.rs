@@ -26,11 +26,11 @@ impl UhstDiagnostics {
     pub const QUEUED: DiagnosticPath = DiagnosticPath::const_new("uhst/queued");
     /// Messages sent per second.
     pub const SENT_MESSAGES: DiagnosticPath = DiagnosticPath::const_new("uhst/sent_messages");
-    /// Bytes of messages sent per second.
+    /// Bytes sent per second, as [`Traffic`] counts them.
     pub const SENT_BYTES: DiagnosticPath = DiagnosticPath::const_new("uhst/sent_bytes");
     /// Messages received per second.
     pub const RECEIVED_MESSAGES: DiagnosticPath = DiagnosticPath::const_new("uhst/received_messages");
-    /// Bytes of messages received per second.
+    /// Bytes received per second, as [`Traffic`] counts them.
     pub const RECEIVED_BYTES: DiagnosticPath = DiagnosticPath::const_new("uhst/received_bytes");
 }
 

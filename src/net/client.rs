@@ -15,7 +15,8 @@ use super::{
     contract::{ClientOptions, Event, EventKind, PeerKey, SessionCommand, SessionKey},
     directory,
     events::{EventStream, StreamItem},
-    peer::{NativePeer, Outcome, PeerContext, PeerInput, PeerOutput, Role, Route},
+    peer::{NativePeer, Role},
+    peer_link::{Outcome, PeerContext, PeerInput, PeerOutput, Route},
     plain::PlainPeer,
     relay_choice::Relay,
     relay_client::{Access, Joined, RelayClient},
@@ -117,8 +118,11 @@ impl Client {
                 }
                 Some((_, output)) = heard.recv() => match output {
                     PeerOutput::BadToken => broken = Some(RelayError::BadToken),
+                    PeerOutput::RelaySilent => {
+                        broken = Some(RelayError::Unreachable("nothing comes over it".to_owned()));
+                    }
                     PeerOutput::Ended { reason, .. } => return ended(reason, lost),
-                    PeerOutput::Identified(_) | PeerOutput::Rebound(_) => {}
+                    PeerOutput::Identified(_) | PeerOutput::Placed | PeerOutput::Rebound(_) => {}
                 },
                 command = self.commands.recv(), if !leaving => {
                     // Dropping the handle leaves, too. There is nothing to decide for a client.

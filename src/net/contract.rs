@@ -397,7 +397,8 @@ impl PeerShared {
     }
 }
 
-/// Counts of one connection since it began. Bytes are those of messages, without the frames around them.
+/// Counts of one connection since it began. Bytes include the frames around messages, and acks; with a peer of the
+/// original protocol, those of messages alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Messages sent.

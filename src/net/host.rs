@@ -2,7 +2,7 @@
 //! peers in.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -11,26 +11,23 @@ use bytes::Bytes;
 use n0_future::{
     boxed::BoxFuture,
     task,
-    time::{Instant, sleep, timeout},
+    time::{Instant, timeout},
 };
 use tokio::sync::{Semaphore, mpsc};
 
 use super::{
-    backoff::Backoff,
-    client::{INPUTS, LATE, left, seed, unreachable},
+    client::{INPUTS, left, seed},
     contract::{Admission, Event, EventKind, HostOptions, PeerKey, SessionCommand, SessionKey},
-    directory,
-    embedded::Embedded,
     events::{EventStream, StreamItem},
-    peer::{NativePeer, Outcome, PeerContext, PeerInput, PeerOutput, Role, Route},
+    listening::{Listening, Relistened, relisten, start},
+    peer::{NativePeer, Role},
+    peer_link::{Outcome, PeerContext, PeerInput, PeerOutput, Route},
     plain::PlainPeer,
-    relay_choice::Relay,
     relay_client::{Access, RelayClient},
-    relay_error::RelayError,
     report::{Nonsense, Reports},
 };
 use crate::{
-    connection::{Connection, ConnectionId, Credentials, MAX_METADATA, MetadataTooLarge, Time, Tombstone},
+    connection::{Connection, ConnectionId, Credentials, Time, Tombstone},
     protocol::{
         Body, EndReason, JoinLink, NATIVE_VERSION, StreamEvent,
         frame::{self, Contact},
@@ -38,11 +35,13 @@ use crate::{
     },
 };
 
-/// How long a start waits for an id to become free: a relay notices the end of a crashed host's stream at once, so
-/// whoever holds the id for longer is somebody else.
-const IN_USE: Duration = Duration::from_secs(2);
-/// Joiners that may be on their way in, beside the connected peers.
+/// Joiners that may be on their way in. Of more, the oldest gives way: it has had its time, unlike a new one.
 const PENDING: usize = 64;
+/// Handshakes begun at once, and each second: one costs a host some hundred microseconds of elliptic curves. A joiner
+/// that is too many asks again a moment later.
+const HELLOS: f64 = 64.0;
+/// Original clients that were sent away and may not come back under the same client id.
+const SHUNNED: usize = 256;
 /// Connections that have ended, whose peers can still be told so.
 const TOMBSTONES: usize = 256;
 /// How long peers have to take a goodbye.
@@ -79,103 +78,16 @@ pub(super) async fn run(
     let _ = events.send(Event { session, kind: EventKind::Ended { reason } });
 }
 
-/// A host that listens.
-struct Listening {
-    relay: RelayClient,
-    id: String,
-    access: Access,
-    stream: EventStream,
-}
-
-async fn start(options: &HostOptions, embedded: &mut Option<Embedded>) -> Result<Listening, EndReason> {
-    let size = options.metadata.len();
-    if size > MAX_METADATA {
-        return Err(EndReason::NotStarted(MetadataTooLarge { size }.to_string()));
-    }
-    let relay = match &options.relay {
-        Relay::Memory(memory) => Ok(RelayClient::Memory(memory.clone())),
-        Relay::Url(url) => RelayClient::at(url),
-        Relay::Embedded(options) => RelayClient::at(&embedded.insert(Embedded::start(options).await?).url()),
-        Relay::Directory(directory) => match directory::quickest(directory, None).await {
-            Ok(url) => RelayClient::http(url),
-            Err(error) => Err(error),
-        },
-    };
-    let relay = relay.map_err(unreachable)?;
-    let since = Instant::now();
-    let mut backoff = Backoff::relay();
-    loop {
-        match host(&relay, options.id.as_deref()).await {
-            Ok((id, access, stream)) => return Ok(Listening { relay, id, access, stream }),
-            Err(RelayError::Rejected) if since.elapsed() > IN_USE => return Err(EndReason::HostIdInUse),
-            Err(RelayError::Rejected) => sleep(backoff.next()).await,
-            Err(error) => return Err(unreachable(error)),
-        }
-    }
-}
-
-/// Asks for the id and listens under it.
-async fn host(relay: &RelayClient, id: Option<&str>) -> Result<(String, Access, EventStream), RelayError> {
-    let (id, access) = relay.host(id).await?;
-    let stream = listen(relay, &id, &access).await?;
-    Ok((id, access, stream))
-}
-
-/// Listens, and returns when joiners can find us.
-async fn listen(relay: &RelayClient, id: &str, access: &Access) -> Result<EventStream, RelayError> {
-    let mut stream = relay.listen(access);
-    loop {
-        match timeout(LATE, stream.next()).await {
-            Ok(Ok(_)) => return Ok(stream),
-            Ok(Err(error)) => return Err(error),
-            // An old relay sends the head of a good answer late. It knows us already if others can join us.
-            Err(_) => {
-                if relay.join(id).await.is_ok() {
-                    return Ok(stream);
-                }
-            }
-        }
-    }
-}
-
-/// Takes the id again: with the token we have, or, where the relay no longer knows it, with a new one.
-async fn relisten(relay: RelayClient, id: String, mut access: Access, window: Duration) -> Relistened {
-    let since = Instant::now();
-    let mut backoff = Backoff::relay();
-    loop {
-        let error = match listen(&relay, &id, &access).await {
-            Ok(stream) => return Ok((access, stream)),
-            Err(RelayError::BadToken) => match relay.host(Some(&id)).await {
-                Ok((_, fresh)) => {
-                    access = fresh;
-                    continue_after(&mut backoff).await;
-                    continue;
-                }
-                Err(error) => error,
-            },
-            Err(error) => error,
-        };
-        if since.elapsed() > window {
-            return Err(match error {
-                RelayError::Rejected => EndReason::HostIdInUse,
-                error => unreachable(error),
-            });
-        }
-        continue_after(&mut backoff).await;
-    }
-}
-
-async fn continue_after(backoff: &mut Backoff) {
-    sleep(backoff.next()).await;
-}
-
-type Relistened = Result<(Access, EventStream), EndReason>;
-
 /// One peer, from its first word to the end of its task.
 struct Entry {
     inputs: mpsc::Sender<PeerInput>,
     client: String,
     connection: Option<ConnectionId>,
+    /// It has one of the places. Before, it has yet to prove that it knows the password.
+    placed: bool,
+    native: bool,
+    /// The relay said that its stream closed.
+    closed: bool,
 }
 
 struct Host {
@@ -188,11 +100,14 @@ struct Host {
     access: Access,
     stream: Option<EventStream>,
     places: Arc<Semaphore>,
-    peers: HashMap<PeerKey, Entry>,
+    peers: BTreeMap<PeerKey, Entry>,
     by_client: HashMap<String, PeerKey>,
     by_connection: HashMap<ConnectionId, PeerKey>,
     next_key: u64,
     tombstones: VecDeque<Tombstone>,
+    shunned: VecDeque<String>,
+    /// How many handshakes may begin, and as of when.
+    hellos: (f64, Instant),
     outputs: mpsc::UnboundedSender<(PeerKey, PeerOutput)>,
     heard: mpsc::UnboundedReceiver<(PeerKey, PeerOutput)>,
     reports: Reports,
@@ -218,11 +133,13 @@ impl Host {
             id,
             access,
             stream: Some(stream),
-            peers: HashMap::new(),
+            peers: BTreeMap::new(),
             by_client: HashMap::new(),
             by_connection: HashMap::new(),
             next_key: 0,
             tombstones: VecDeque::new(),
+            shunned: VecDeque::new(),
+            hellos: (HELLOS, Instant::now()),
             outputs,
             heard,
         }
@@ -323,7 +240,11 @@ impl Host {
                 return self.reports.once(Nonsense::Token, || "the relay did not say who sent a message".to_owned());
             }
             StreamEvent::ClientClosed(client) => {
+                self.shunned.retain(|shunned| *shunned != client);
                 if let Some(&key) = self.by_client.get(&client) {
+                    if let Some(entry) = self.peers.get_mut(&key) {
+                        entry.closed = true;
+                    }
                     self.tell(key, PeerInput::PeerClosed).await;
                 }
                 return;
@@ -343,7 +264,9 @@ impl Host {
         match (self.by_client.get(&client), body) {
             (Some(&key), body) => self.tell(key, PeerInput::Body(body, Some(route))).await,
             (None, Body::Native { packet, .. }) => self.native_stranger(client, packet, route, open).await,
-            (None, Body::Text(text)) if open => self.plain_stranger(client, Body::Text(text), route).await,
+            (None, Body::Text(text)) if open && !self.shunned.contains(&client) => {
+                self.plain_stranger(client, Body::Text(text), route).await
+            }
             (None, Body::Text(_)) => {}
             (None, Body::Signal(_)) => self.reports.once(Nonsense::Signal, || {
                 "an original peer wants WebRTC, which this version does not speak with it".to_owned()
@@ -353,11 +276,12 @@ impl Host {
 
     async fn native_stranger(&mut self, client: String, packet: Bytes, route: Route, open: bool) {
         match Contact::peek(&packet) {
-            Contact::Hello if !open => {}
-            Contact::Hello if self.peers.len() >= self.options.max_peers + PENDING => {
+            Contact::Hello if !open || !self.may_begin() => {}
+            Contact::Hello if self.places.available_permits() == 0 && self.options.password.is_none() => {
                 self.context(PeerKey(u64::MAX)).post(route, frame::refusal(&EndReason::Full));
             }
             Contact::Hello => {
+                self.make_room();
                 let credentials = Credentials { host_id: self.id.clone(), password: self.options.password.clone() };
                 let role = Role::Host { admission: self.options.admission, places: self.places.clone() };
                 let (config, metadata) = (self.options.connection.clone(), self.options.metadata.clone());
@@ -366,7 +290,7 @@ impl Host {
                 let Ok(connection) = Connection::accept(config, &credentials, metadata, seed, Time::ZERO) else {
                     return;
                 };
-                let (cx, inputs, mut receiver) = self.admit(client);
+                let (cx, inputs, mut receiver) = self.admit(client, true);
                 let peer = NativePeer::new(cx.clone(), role, Some(route.clone()), connection);
                 let hello = PeerInput::Body(Body::Native { version: NATIVE_VERSION, packet }, Some(route));
                 let _ = inputs.send(hello).await;
@@ -400,7 +324,7 @@ impl Host {
             });
         };
         let ask = self.options.admission == Admission::Ask;
-        let (cx, inputs, mut receiver) = self.admit(client);
+        let (cx, inputs, mut receiver) = self.admit(client, false);
         let _ = inputs.send(PeerInput::Body(first, Some(route.clone()))).await;
         task::spawn(async move {
             let mut peer = PlainPeer::new(cx.clone(), Some(route), Some(place));
@@ -416,12 +340,45 @@ impl Host {
         });
     }
 
-    fn admit(&mut self, client: String) -> (PeerContext, mpsc::Sender<PeerInput>, mpsc::Receiver<PeerInput>) {
+    /// Whether one more handshake may begin now.
+    fn may_begin(&mut self) -> bool {
+        let (left, since) = self.hellos;
+        let now = Instant::now();
+        let left = HELLOS.min(left + (now - since).as_secs_f64() * HELLOS);
+        let may = left >= 1.0;
+        self.hellos = (if may { left - 1.0 } else { left }, now);
+        may
+    }
+
+    /// Without its inputs, the task of the oldest joiner ends.
+    fn make_room(&mut self) {
+        let mut pending = self.peers.iter().filter(|(_, entry)| !entry.placed).map(|(key, _)| *key);
+        if let Some(oldest) = pending.next()
+            && pending.count() + 1 >= PENDING
+        {
+            self.forget(oldest);
+        }
+    }
+
+    fn forget(&mut self, key: PeerKey) -> Option<Entry> {
+        let entry = self.peers.remove(&key)?;
+        self.by_client.remove(&entry.client);
+        entry.connection.map(|id| self.by_connection.remove(&id));
+        Some(entry)
+    }
+
+    fn admit(
+        &mut self,
+        client: String,
+        native: bool,
+    ) -> (PeerContext, mpsc::Sender<PeerInput>, mpsc::Receiver<PeerInput>) {
         let key = PeerKey(self.next_key);
         self.next_key += 1;
         let (inputs, receiver) = mpsc::channel(INPUTS);
         self.by_client.insert(client.clone(), key);
-        self.peers.insert(key, Entry { inputs: inputs.clone(), client, connection: None });
+        let placed = !native;
+        let entry = Entry { inputs: inputs.clone(), client, connection: None, placed, native, closed: false };
+        self.peers.insert(key, entry);
         (self.context(key), inputs, receiver)
     }
 
@@ -444,6 +401,11 @@ impl Host {
                     self.by_connection.insert(id, key);
                 }
             }
+            PeerOutput::Placed => {
+                if let Some(entry) = self.peers.get_mut(&key) {
+                    entry.placed = true;
+                }
+            }
             PeerOutput::Rebound(client) => {
                 if let Some(entry) = self.peers.get_mut(&key) {
                     self.by_client.remove(&entry.client);
@@ -452,12 +414,13 @@ impl Host {
                 }
             }
             // The route is stale; its peer brings a new one when it resumes.
-            PeerOutput::BadToken => {}
+            PeerOutput::BadToken | PeerOutput::RelaySilent => {}
             PeerOutput::Ended { reason, tombstone } => {
                 tracing::debug!(peer = key.0, "a peer's task ended: {reason}");
-                if let Some(entry) = self.peers.remove(&key) {
-                    self.by_client.remove(&entry.client);
-                    entry.connection.map(|id| self.by_connection.remove(&id));
+                // To originals, a message of somebody who was sent away would be a new beginning.
+                if let Some(entry) = self.forget(key).filter(|entry| !entry.native && !entry.closed) {
+                    self.shunned.truncate(SHUNNED - 1);
+                    self.shunned.push_front(entry.client);
                 }
                 if let Some(stone) = tombstone {
                     self.tombstones.truncate(TOMBSTONES - 1);

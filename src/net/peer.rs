@@ -8,25 +8,18 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use n0_future::{
     boxed::BoxFuture,
-    task,
     time::{Instant, sleep_until},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use url::Url;
 
 use super::{
     backoff::Backoff,
-    contract::{
-        Admission, Event, EventKind, PeerCommand, PeerHandle, PeerKey, PeerLimits, Received, SessionKey, Traffic,
-        inbox_cost, queue_cost,
-    },
-    relay_client::RelayClient,
+    contract::{Admission, EventKind, PeerCommand, PeerHandle, PeerLimits, Received, Traffic, inbox_cost, queue_cost},
+    peer_link::{Outcome, PeerContext, PeerInput, PeerOutput, Route},
     relay_error::RelayError,
 };
 use crate::{
-    connection::{
-        Connection, ConnectionConfig, ConnectionEvent, ConnectionId, Lane, Path, ResumeError, Time, Tombstone,
-    },
+    connection::{Connection, ConnectionConfig, ConnectionEvent, Lane, Path, ResumeError, Time},
     protocol::{Body, EndReason, NATIVE_VERSION},
 };
 
@@ -41,82 +34,6 @@ const INBOX_CHECK: Duration = Duration::from_millis(10);
 /// Inputs or commands taken before the connection is driven again.
 const BATCH: usize = 1024;
 
-/// Where a peer is reached through the relay.
-#[derive(Clone, Debug)]
-pub(super) struct Route {
-    /// The URL to post to.
-    pub send_to: Url,
-    /// A client token (to the host), or a response token (to a client).
-    pub token: String,
-}
-
-/// What a session tells the task of a peer.
-#[derive(Debug)]
-pub(super) enum PeerInput {
-    /// A message of this peer, and on a host the route that answers it.
-    Body(Body, Option<Route>),
-    /// A packet of a client that says it is this peer in another place.
-    Resume { packet: Bytes, route: Route, client: String },
-    /// The relay is back; on a client with the new route to the host.
-    RelayUp(Option<Route>),
-    /// The relay is gone.
-    RelayDown,
-    /// The relay says that the peer's own stream closed.
-    PeerClosed,
-    /// The game's answer to the request to join.
-    Decide(Result<(), String>),
-    /// Say goodbye and end.
-    Disconnect(EndReason),
-}
-
-/// What the task of a peer tells its session.
-#[derive(Debug)]
-pub(super) enum PeerOutput {
-    /// The connection has an id, by which it can be resumed.
-    Identified(ConnectionId),
-    /// The connection goes on with a client of this id.
-    Rebound(String),
-    /// The relay refuses the route's token.
-    BadToken,
-    /// The last word.
-    Ended { reason: EndReason, tombstone: Option<Tombstone> },
-}
-
-/// What the tasks of all peers need.
-#[derive(Clone, Debug)]
-pub(super) struct PeerContext {
-    pub session: SessionKey,
-    pub key: PeerKey,
-    pub events: crossbeam_channel::Sender<Event>,
-    pub outputs: mpsc::UnboundedSender<(PeerKey, PeerOutput)>,
-    pub relay: RelayClient,
-    pub config: ConnectionConfig,
-}
-
-impl PeerContext {
-    pub fn emit(&self, kind: EventKind) {
-        // The app is gone when nobody receives; the session will hear of it.
-        let _ = self.events.send(Event { session: self.session, kind });
-    }
-
-    pub fn tell(&self, output: PeerOutput) {
-        let _ = self.outputs.send((self.key, output));
-    }
-
-    pub fn diagnostic(&self, text: String) {
-        self.emit(EventKind::Diagnostic { peer: Some(self.key), text });
-    }
-
-    /// Posts one packet outside of any connection's order. The other side asks again if it is lost.
-    pub fn post(&self, route: Route, packet: Bytes) {
-        let body = Body::Native { version: NATIVE_VERSION, packet }.to_json();
-        let answer = self.relay.clone().send(route.send_to, route.token, body);
-        task::spawn(async move {
-            let _ = answer.await;
-        });
-    }
-}
-
 /// Which side of the connection we are.
 #[derive(Debug)]
 pub(super) enum Role {
@@ -124,15 +41,6 @@ pub(super) enum Role {
     Client { certain: bool },
     /// `places`: one permit for each connected peer.
     Host { admission: Admission, places: Arc<Semaphore> },
-}
-
-/// How the task ended.
-#[derive(Debug)]
-pub(super) enum Outcome {
-    /// For this reason.
-    Ended(EndReason, Option<Tombstone>),
-    /// The host is an original; what it said so far.
-    Plain(Option<Body>),
 }
 
 fn native_limits(config: &ConnectionConfig, max_message: usize) -> PeerLimits {
@@ -449,17 +357,15 @@ impl NativePeer {
         match event {
             ConnectionEvent::JoinRequest { metadata } => {
                 let Role::Host { admission, places } = &self.role else { return };
+                let Ok(place) = places.clone().try_acquire_owned() else {
+                    return self.connection.refuse(EndReason::Full, now);
+                };
+                self.place = Some(place);
                 self.metadata = metadata.clone();
-                match (places.clone().try_acquire_owned(), admission) {
-                    (Err(_), _) => self.connection.refuse(EndReason::Full, now),
-                    (Ok(place), Admission::Open) => {
-                        self.place = Some(place);
-                        self.connection.admit(now);
-                    }
-                    (Ok(place), Admission::Ask) => {
-                        self.place = Some(place);
-                        self.cx.emit(EventKind::JoinRequest { peer: self.cx.key, metadata });
-                    }
+                self.cx.tell(PeerOutput::Placed);
+                match admission {
+                    Admission::Open => self.connection.admit(now),
+                    Admission::Ask => self.cx.emit(EventKind::JoinRequest { peer: self.cx.key, metadata }),
                 }
             }
             ConnectionEvent::Connected { metadata } => {
@@ -477,7 +383,8 @@ impl NativePeer {
                     self.cx.emit(EventKind::PathChanged { peer: self.cx.key, path });
                 }
             }
-            ConnectionEvent::PathSilent(path) => self.cx.diagnostic(format!("nothing comes over the {path:?} path")),
+            ConnectionEvent::PathSilent(Path::Relay) => self.cx.tell(PeerOutput::RelaySilent),
+            ConnectionEvent::PathSilent(Path::Direct) => {}
             // The direct path is not built yet, and no peer of this version signals one.
             ConnectionEvent::Signal(_) => {}
             ConnectionEvent::Closed(reason) => self.ended = Some(reason),

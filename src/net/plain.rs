@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use super::{
     backoff::Backoff,
     contract::{EventKind, PeerCommand, PeerHandle, PeerLimits, Received, Traffic, inbox_cost, queue_cost},
-    peer::{Outcome, PeerContext, PeerInput, PeerOutput, Route},
+    peer_link::{Outcome, PeerContext, PeerInput, PeerOutput, Route},
     relay_error::RelayError,
 };
 use crate::protocol::{Body, Channel, EndReason, Payload};

@@ -79,6 +79,10 @@ impl Body {
     /// Reads a body. Unknown members are ignored; a `payload` that is not a string is taken as its JSON text, which
     /// is how far the originals get with binary over a relay.
     pub fn parse(json: &str) -> Result<Self, BodyError> {
+        // An array would be read as the members in their order.
+        if json.trim_start().starts_with('[') {
+            return Err(BodyError::Unknown);
+        }
         let wire: Wire = serde_json::from_str(json).map_err(|error| BodyError::Json(error.to_string()))?;
         if let Some(Native { v, p }) = wire.uhst {
             let packet = BASE64_STANDARD.decode(p.as_bytes()).map_err(|_| BodyError::Base64)?;
@@ -110,5 +114,98 @@ impl Body {
         };
         // Strings and numbers only: there is nothing here that JSON cannot hold.
         json.unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Candidate;
+
+    #[test]
+    fn envelopes_of_the_originals_are_text() {
+        for (json, text) in [
+            (r#"{"type":"string","payload":"hi"}"#, "hi"),
+            (r#"{"type":"string","payload":""}"#, ""),
+            (r#"{"type":"string","payload":"text","responseToken":null}"#, "text"), // Dart
+            (r#"{"type":"blob","payload":"text"}"#, "text"),
+            (r#"{"payload":"größe 🎲"}"#, "größe 🎲"),
+            // What becomes of an ArrayBuffer, a Uint8Array and other values in JavaScript.
+            (r#"{"type":"string","payload":{}}"#, "{}"),
+            (r#"{"type":"string","payload":{"0":0,"1":1}}"#, r#"{"0":0,"1":1}"#),
+            (r#"{"type":"string","payload":17}"#, "17"),
+        ] {
+            assert_eq!(Body::parse(json), Ok(Body::Text(text.into())), "{json}");
+        }
+        assert_eq!(Body::Text("hi".into()).to_json(), r#"{"type":"string","payload":"hi"}"#);
+    }
+
+    #[test]
+    fn native_packets_look_like_empty_text_to_originals() {
+        let body = Body::Native { version: 1, packet: Bytes::from_static(b"\x00\xff") };
+        let json = r#"{"type":"string","payload":"","uhst":{"v":1,"p":"AP8="}}"#;
+        assert_eq!(body.to_json(), json);
+        assert_eq!(Body::parse(json), Ok(body));
+        assert_eq!(
+            Body::parse(r#"{"type":"string","payload":"","uhst":{"v":2}}"#),
+            Ok(Body::Native { version: 2, packet: Bytes::new() })
+        );
+        assert_eq!(Body::parse(r#"{"payload":"","uhst":{"v":1,"p":"?"}}"#), Err(BodyError::Base64));
+    }
+
+    #[test]
+    fn signals_of_the_stacks_are_understood() {
+        const SDP: &str = "v=0\\r\\no=- 1116594721868950470 2 IN IP4 127.0.0.1\\r\\ns=-\\r\\nt=0 0\\r\\n\
+            a=group:BUNDLE 0\\r\\na=extmap-allow-mixed\\r\\na=msid-semantic: WMS\\r\\n\
+            m=application 9 UDP/DTLS/SCTP webrtc-datachannel\\r\\nc=IN IP4 0.0.0.0\\r\\na=ice-ufrag:I0b2\\r\\n\
+            a=ice-pwd:eHaQBqDOwWEaa0Id/SuShRqS\\r\\na=ice-options:trickle\\r\\na=setup:actpass\\r\\na=mid:0\\r\\n\
+            a=sctp-port:5000\\r\\na=max-message-size:262144\\r\\n";
+        let sdp: ByteString = SDP.replace("\\r\\n", "\r\n").into();
+        let offer = format!("{{\"sdp\":\"{SDP}\",\"type\":\"offer\"}}");
+        assert_eq!(Body::parse(&offer), Ok(Body::Signal(Signal::Offer(sdp.clone()))));
+        assert_eq!(Body::Signal(Signal::Offer(sdp.clone())).to_json(), offer, "in Chromium's key order");
+        let answer = format!("{{\"sdp\":\"{SDP}\",\"type\":\"answer\"}}");
+        assert_eq!(Body::parse(&answer), Ok(Body::Signal(Signal::Answer(sdp.clone()))));
+        assert_eq!(Body::Signal(Signal::Answer(sdp.clone())).to_json(), answer);
+        // The npm stack's key order.
+        let offer = format!("{{\"type\":\"offer\",\"sdp\":\"{SDP}\"}}");
+        assert_eq!(Body::parse(&offer), Ok(Body::Signal(Signal::Offer(sdp))));
+
+        let json = concat!(
+            r#"{"candidate":"candidate:1815679612 1 udp 2122260223 127.0.0.1 33556 typ host generation 0 ufrag I0b2 "#,
+            r#"network-id 1 network-cost 50","sdpMid":"0","sdpMLineIndex":0,"usernameFragment":"I0b2"}"#
+        );
+        let line = "candidate:1815679612 1 udp 2122260223 127.0.0.1 33556 typ host generation 0 ufrag I0b2 \
+            network-id 1 network-cost 50";
+        let candidate = Candidate {
+            candidate: line.into(),
+            sdp_mid: Some("0".into()),
+            sdp_m_line_index: Some(0),
+            username_fragment: Some("I0b2".into()),
+        };
+        assert_eq!(Body::parse(json), Ok(Body::Signal(Signal::Candidate(candidate.clone()))));
+        assert_eq!(Body::Signal(Signal::Candidate(candidate)).to_json(), json);
+
+        // libdatachannel's polyfill.
+        let json = concat!(
+            r#"{"candidate":"a=candidate:2 1 UDP 2116026111 192.168.1.5 40000 typ host","sdpMLineIndex":null,"#,
+            r#""sdpMid":"0","usernameFragment":null}"#
+        );
+        let candidate = Candidate {
+            candidate: "a=candidate:2 1 UDP 2116026111 192.168.1.5 40000 typ host".into(),
+            sdp_mid: Some("0".into()),
+            ..Candidate::default()
+        };
+        assert_eq!(Body::parse(json), Ok(Body::Signal(Signal::Candidate(candidate))));
+    }
+
+    #[test]
+    fn what_is_no_message_is_an_error() {
+        for json in ["{}", "[1]", r#"{"sdp":"v=0","type":"rollback"}"#, r#"{"type":"string"}"#] {
+            assert_eq!(Body::parse(json), Err(BodyError::Unknown), "{json}");
+        }
+        for json in ["", "text", r#"{"sdp":1}"#, r#"{"candidate":1}"#, r#"{"uhst":{}}"#] {
+            assert!(matches!(Body::parse(json), Err(BodyError::Json(_))), "{json}");
+        }
     }
 }

@@ -189,3 +189,77 @@ impl StreamEvent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_urls_with_everything_in_the_query() {
+        let relay = Url::parse("http://relay:3000/?region=eu#demo").expect("a URL");
+        for (request, query) in [
+            (RelayRequest::Host { id: None }, "action=host"),
+            (RelayRequest::Host { id: Some("a+b&c#ü") }, "action=host&hostId=a%2Bb%26c%23%C3%BC"),
+            (RelayRequest::Join { id: "my game" }, "action=join&hostId=my+game"),
+            (RelayRequest::Ping { timestamp: 17 }, "action=ping&timestamp=17"),
+            (RelayRequest::Listen { token: "a.b.c" }, "token=a.b.c&uhst=1"),
+            (RelayRequest::Send { token: "a.b-_.c" }, "token=a.b-_.c"),
+            (RelayRequest::Release { token: "a.b.c" }, "token=a.b.c"),
+        ] {
+            assert_eq!(request.url(&relay).as_str(), format!("http://relay:3000/?region=eu&{query}"));
+        }
+    }
+
+    #[test]
+    fn replies_are_the_bytes_of_the_relay() {
+        let json = r#"{"hostId":"demo","hostToken":"a.b.c"}"#;
+        let reply: HostReply = serde_json::from_str(json).expect("a reply");
+        assert_eq!((reply.host_id.as_str(), reply.host_token.as_str(), &reply.send_url), ("demo", "a.b.c", &None));
+        assert_eq!(serde_json::to_string(&reply).expect("strings"), json);
+
+        let json = r#"{"clientToken":"a.b.c"}"#;
+        let reply: JoinReply = serde_json::from_str(json).expect("a reply");
+        assert_eq!((reply.client_token.as_str(), reply.uhst), ("a.b.c", None));
+        assert_eq!(serde_json::to_string(&reply).expect("strings"), json);
+        let json = r#"{"clientToken":"a.b.c","sendUrl":"http://s/","receiveUrl":"http://r/","uhst":{"v":1}}"#;
+        let reply: JoinReply = serde_json::from_str(json).expect("a reply");
+        assert_eq!(reply.uhst, Some(NativeHint { v: 1 }));
+        assert_eq!(serde_json::to_string(&reply).expect("strings"), json);
+
+        for (json, pong) in [
+            (r#"{"pong":12}"#, Some(12.0)),
+            (r#"{"pong":null}"#, None),
+            (r#"{"pong":1.2345678901234568e+22}"#, Some(1.2345678901234568e22)),
+        ] {
+            assert_eq!(serde_json::from_str::<PingReply>(json).expect("a reply"), PingReply { pong });
+        }
+    }
+
+    #[test]
+    fn events_of_the_stream() {
+        let message = |data| match StreamEvent::parse("message", data) {
+            Ok(Some(StreamEvent::Message { response_token, body })) => (response_token, body.get().to_owned()),
+            other => panic!("{data}: {other:?}"),
+        };
+        let hi = r#"{"type":"string","payload":"hi"}"#.to_owned();
+        let to_host = r#"{"responseToken":"a.b.c","body":{"type":"string","payload":"hi"}}"#;
+        assert_eq!(message(to_host), (Some("a.b.c".to_owned()), hi.clone()));
+        assert_eq!(message(r#"{"body":{"type":"string","payload":"hi"}}"#), (None, hi));
+        assert_eq!(message(r#"{"body":{}}"#), (None, "{}".to_owned()));
+
+        let event = |data| StreamEvent::parse("relay_event", data);
+        let closed = r#"{"eventType":"client_closed","body":"3c1f"}"#;
+        assert!(matches!(event(closed), Ok(Some(StreamEvent::ClientClosed(id))) if id == "3c1f"));
+        let closed = r#"{"eventType":"host_closed","body":"demo"}"#;
+        assert!(matches!(event(closed), Ok(Some(StreamEvent::HostClosed(id))) if id == "demo"));
+        assert_eq!(
+            event(r#"{"eventType":"paused"}"#).map(|_| ()),
+            Err(StreamEventError::UnknownRelayEvent("paused".to_owned()))
+        );
+        for data in ["", "{}", r#"{"body"}"#] {
+            assert!(matches!(event(data), Err(StreamEventError::Json(_))), "{data}");
+            assert!(matches!(StreamEvent::parse("", data), Err(StreamEventError::Json(_))), "{data}");
+        }
+        assert!(matches!(StreamEvent::parse("another", "anything"), Ok(None)));
+    }
+}

@@ -43,3 +43,41 @@ pub fn peek_token(token: &str) -> Result<Claims, TokenError> {
     let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).map_err(|_| TokenError)?;
     serde_json::from_slice(&claims).map_err(|_| TokenError)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(claims: &str) -> String {
+        format!("eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.{}.c2lnbmF0dXJl", BASE64_URL_SAFE_NO_PAD.encode(claims))
+    }
+
+    #[test]
+    fn claims_keep_the_order_of_the_relay() {
+        let id = "0a1b2c3d-0000-4000-8000-000000000000";
+        for (json, kind, client_id) in [
+            (r#"{"type":"hostToken","hostId":"demo","iat":1795376414}"#.to_owned(), TokenKind::HostToken, None),
+            (
+                format!(r#"{{"type":"clientToken","hostId":"demo","clientId":"{id}","iat":1795376414}}"#),
+                TokenKind::ClientToken,
+                Some(id.to_owned()),
+            ),
+            (
+                format!(r#"{{"type":"responseToken","hostId":"demo","clientId":"{id}","iat":1795376414}}"#),
+                TokenKind::ResponseToken,
+                Some(id.to_owned()),
+            ),
+        ] {
+            let claims = Claims { kind, host_id: "demo".to_owned(), client_id, iat: Some(1_795_376_414) };
+            assert_eq!(serde_json::to_string(&claims).expect("strings"), json);
+            assert_eq!(peek_token(&token(&json)), Ok(claims));
+        }
+    }
+
+    #[test]
+    fn what_is_no_token_is_an_error() {
+        for text in ["", "undefined", "a.b.c", "..", &token("[]"), &token(r#"{"type":"adminToken","hostId":"demo"}"#)] {
+            assert_eq!(peek_token(text), Err(TokenError), "{text}");
+        }
+    }
+}

@@ -67,6 +67,8 @@ struct Queue {
 
 impl Listener {
     pub(super) fn new(host: Arc<str>, client: Option<Arc<str>>, capacity: u32, kill: Arc<Notify>) -> Arc<Self> {
+        // With no room at all, frames would cost nothing.
+        let capacity = capacity.max(1);
         let room = Semaphore::new(capacity as usize);
         let queue = Mutex::default();
         Arc::new(Listener { host, client, room, capacity, waiting: AtomicUsize::new(0), queue, kill })

@@ -17,7 +17,8 @@
 //!
 //! - A host that adds `uhst=<version>` to its listening request is announced to joiners as one of the native dialect.
 //! - While clients stay, an id is held for the host whose stream dropped ([`RelayConfig::hold`]): only the same token
-//!   may listen under it. `DELETE /?token=<hostToken>` gives it free.
+//!   may listen under it. `DELETE /?token=<hostToken>` gives it free. (A token has no more in it than the original's, so
+//!   two hosts that asked for one id within the same second have the same.)
 //! - Queues are bounded. A message to one listener waits for room ([`RelayConfig::patience`]), which slows its sender
 //!   down; a broadcast does not wait. A listener that does not read is dropped.
 //! - Limits ([`RelayLimits`]), `/health` for load balancers and `/metrics` for Prometheus.

@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     future::poll_fn,
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     sync::{Arc, Mutex, PoisonError},
     task::Poll,
     time::Duration,
@@ -129,7 +129,8 @@ impl Relay {
         addresses.push(Ipv4Addr::LOCALHOST.into());
         // An IPv4 socket is not reached over IPv6.
         addresses.retain(|address| (bound.is_ipv6() || address.is_ipv4()) && !is_link_local(address));
-        addresses.sort_by_key(|address| (rank(address), *address));
+        let outward = outward();
+        addresses.sort_by_key(|address| (rank(address), Some(*address) != outward, *address));
         addresses.dedup();
         addresses.into_iter().map(|address| SocketAddr::new(address, self.port())).collect()
     }
@@ -178,6 +179,13 @@ fn rank(address: &IpAddr) -> u8 {
         IpAddr::V4(_) => 1,
         IpAddr::V6(_) => 2,
     }
+}
+
+/// The address this machine uses towards others, rather than towards its own containers. Nothing is sent.
+fn outward() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip())
 }
 
 /// On Unix, tokio lets a port be bound again at once while old connections of it fade out.

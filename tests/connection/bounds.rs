@@ -341,7 +341,7 @@ fn a_dead_direct_path_falls_back_to_the_relay() {
     for _ in 0..600 {
         now += Duration::from_millis(10);
         for (from, to) in [(0, 1), (1, 0)] {
-            let mut sides = [&mut client, &mut host];
+            let sides = [&mut client, &mut host];
             sides[from].handle_timeout(now);
             for lane in Lane::ALL {
                 while let Some(packet) = sides[from].poll_transmit(lane, 16 << 10, now) {

@@ -1,0 +1,104 @@
+//! What a session and the tasks of its peers say to each other.
+
+use bytes::Bytes;
+use n0_future::task;
+use tokio::sync::mpsc;
+use url::Url;
+
+use super::{
+    contract::{Event, EventKind, PeerKey, SessionKey},
+    relay_client::RelayClient,
+};
+use crate::{
+    connection::{ConnectionConfig, ConnectionId, Tombstone},
+    protocol::{Body, EndReason, NATIVE_VERSION},
+};
+
+/// Where a peer is reached through the relay.
+#[derive(Clone, Debug)]
+pub(super) struct Route {
+    /// The URL to post to.
+    pub send_to: Url,
+    /// A client token (to the host), or a response token (to a client).
+    pub token: String,
+}
+
+/// What a session tells the task of a peer.
+#[derive(Debug)]
+pub(super) enum PeerInput {
+    /// A message of this peer, and on a host the route that answers it.
+    Body(Body, Option<Route>),
+    /// A packet of a client that says it is this peer in another place.
+    Resume { packet: Bytes, route: Route, client: String },
+    /// The relay is back; on a client with the new route to the host.
+    RelayUp(Option<Route>),
+    /// The relay is gone.
+    RelayDown,
+    /// The relay says that the peer's own stream closed.
+    PeerClosed,
+    /// The game's answer to the request to join.
+    Decide(Result<(), String>),
+    /// Say goodbye and end.
+    Disconnect(EndReason),
+}
+
+/// What the task of a peer tells its session.
+#[derive(Debug)]
+pub(super) enum PeerOutput {
+    /// The connection has an id, by which it can be resumed.
+    Identified(ConnectionId),
+    /// It has one of the host's places.
+    Placed,
+    /// The connection goes on with a client of this id.
+    Rebound(String),
+    /// The relay refuses the route's token.
+    BadToken,
+    /// Nothing comes over the relay, though the peer is alive on another path.
+    RelaySilent,
+    /// The last word.
+    Ended { reason: EndReason, tombstone: Option<Tombstone> },
+}
+
+/// What the tasks of all peers need.
+#[derive(Clone, Debug)]
+pub(super) struct PeerContext {
+    pub session: SessionKey,
+    pub key: PeerKey,
+    pub events: crossbeam_channel::Sender<Event>,
+    pub outputs: mpsc::UnboundedSender<(PeerKey, PeerOutput)>,
+    pub relay: RelayClient,
+    pub config: ConnectionConfig,
+}
+
+impl PeerContext {
+    pub fn emit(&self, kind: EventKind) {
+        // The app is gone when nobody receives; the session will hear of it.
+        let _ = self.events.send(Event { session: self.session, kind });
+    }
+
+    pub fn tell(&self, output: PeerOutput) {
+        let _ = self.outputs.send((self.key, output));
+    }
+
+    pub fn diagnostic(&self, text: String) {
+        self.emit(EventKind::Diagnostic { peer: Some(self.key), text });
+    }
+
+    /// Posts one packet outside of any connection's order. The other side asks again if it is lost.
+    pub fn post(&self, route: Route, packet: Bytes) {
+        let body = Body::Native { version: NATIVE_VERSION, packet }.to_json();
+        let answer = self.relay.clone().send(route.send_to, route.token, body);
+        task::spawn(async move {
+            let _ = answer.await;
+        });
+    }
+}
+
+/// How the task ended.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// For this reason.
+    Ended(EndReason, Option<Tombstone>),
+    /// The host is an original; what it said so far.
+    Plain(Option<Body>),
+}
