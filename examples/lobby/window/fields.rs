@@ -6,6 +6,7 @@ use bevy::{
     prelude::*,
     text::{EditableText, TextCursorStyle},
     ui::widget::TextScroll,
+    ui_widgets::SelectAllOnFocus,
 };
 
 use super::theme::{self, GRID, Theme, Type};
@@ -51,6 +52,7 @@ pub fn field(theme: &Theme, placeholder: &str, text: &str, longest: usize, marke
                 theme.font(Type::Body),
                 TextColor(theme::TEXT),
                 TextScroll::default(),
+                SelectAllOnFocus,
                 TextCursorStyle {
                     color: theme::ACCENT,
                     selection_color: theme::ACCENT.with_alpha(0.3),

@@ -22,12 +22,15 @@ use super::{
     game::LobbySystems,
 };
 
+/// The size the pages are designed for, in logical pixels.
+const SIZE: UVec2 = UVec2::new(1280, 800);
+
 /// Runs the lobby in a window until it is closed. Closing it leaves the lobby at once.
 pub fn run(cli: Cli) -> AppExit {
     let mut app = App::new();
     let window = Window {
         title: "Lobby".to_owned(),
-        resolution: WindowResolution::new(1280, 800),
+        resolution: WindowResolution::new(SIZE.x, SIZE.y),
         resize_constraints: WindowResizeConstraints { min_width: 960.0, min_height: 640.0, ..default() },
         ..default()
     };
@@ -41,6 +44,7 @@ pub fn run(cli: Cli) -> AppExit {
     .add_systems(Startup, |mut commands: Commands| {
         commands.spawn(Camera2d);
     })
+    .add_systems(PreUpdate, fit)
     .configure_sets(Update, WindowSystems.after(LobbySystems));
     super::add_lobby(&mut app, &cli);
     app.add_plugins((
@@ -57,6 +61,12 @@ pub fn run(cli: Cli) -> AppExit {
         app.add_plugins(screenshot::plugin(file));
     }
     app.run()
+}
+
+/// Scales everything with the window, so that no size of it breaks a page.
+fn fit(window: Single<&Window, Changed<Window>>, mut scale: ResMut<UiScale>) {
+    let fits = window.size() / SIZE.as_vec2();
+    scale.0 = fits.min_element().clamp(0.5, 3.0);
 }
 
 /// Systems that bring what is on the screen up to date with the table.

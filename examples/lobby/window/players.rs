@@ -52,7 +52,14 @@ pub fn spawn(parent: &mut ChildSpawnerCommands, theme: &Theme) {
         card.spawn((
             Seats,
             ScrollArea,
-            Node { overflow: Overflow::scroll_y(), flex_grow: 1.0, min_height: px(0), ..column(1.0) },
+            Node {
+                overflow: Overflow::scroll_y(),
+                flex_grow: 1.0,
+                min_height: px(0),
+                // Room for the borders of rows, which would be clipped at some scales.
+                padding: UiRect::horizontal(px(1)),
+                ..column(1.0)
+            },
         ));
         card.spawn(theme.text(
             Type::Small,

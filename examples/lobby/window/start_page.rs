@@ -102,8 +102,18 @@ fn form(card: &mut ChildSpawnerCommands, theme: &Theme, typed: &Typed) {
 }
 
 /// Puts the caret where typing is most likely to begin.
-fn focus_first(inputs: Query<(Entity, &Input), Added<Input>>, typed: Res<Typed>, mut commands: Commands) {
-    let first = if typed.name.is_empty() { Input::Name } else { Input::Code };
+fn focus_first(
+    inputs: Query<(Entity, &Input), Added<Input>>,
+    typed: Res<Typed>,
+    table: Res<Table>,
+    mut commands: Commands,
+) {
+    let password = table.notice.as_ref().is_some_and(|notice| notice.contains("password"));
+    let first = match () {
+        () if password => Input::Password,
+        () if typed.name.is_empty() => Input::Name,
+        () => Input::Code,
+    };
     if let Some((entity, _)) = inputs.iter().find(|(_, input)| **input == first) {
         commands.entity(entity).insert(AutoFocus);
     }

@@ -232,7 +232,7 @@ fn spawn_toast_stack(mut commands: Commands) {
         ToastStack,
         Node {
             position_type: PositionType::Absolute,
-            top: px(12.0 * GRID),
+            top: px(3.0 * GRID),
             width: percent(100),
             align_items: AlignItems::Center,
             ..column(1.0)
