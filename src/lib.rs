@@ -117,6 +117,10 @@ pub mod relay;
 pub use ecs::*;
 pub use net::{Admission, EmbeddedRelay, MemoryRelay, Relay, SendError, Traffic};
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// What most games need.
 pub mod prelude {
     pub use crate::{

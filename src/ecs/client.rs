@@ -96,7 +96,8 @@ impl UhstClient {
     }
 
     /// Shown to the host with the [request to join](super::UhstJoinRequest) and as its
-    /// [`UhstPeer::metadata`](super::UhstPeer::metadata) of us: a player's name, the version of the game.
+    /// [`UhstPeer::metadata`](super::UhstPeer::metadata) of us: a player's name, the version of the game. With more than
+    /// 4096 bytes the session ends with [`EndReason::NotStarted`].
     pub fn metadata(mut self, metadata: impl Into<Bytes>) -> Self {
         self.metadata = metadata.into();
         self

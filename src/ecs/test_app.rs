@@ -1,6 +1,6 @@
 //! Helpers to test a game with two apps or more, in one process and within milliseconds.
 //!
-//! ```no_run
+//! ```
 //! use std::time::Duration;
 //!
 //! use bevy_uhst::{prelude::*, test_app::{TestEvent, TestLog, TestNetwork, update_until}};
