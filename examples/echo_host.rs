@@ -3,7 +3,11 @@
 
 use std::time::Duration;
 
-use bevy::{app::ScheduleRunnerPlugin, log::LogPlugin, prelude::*};
+use bevy::{
+    app::{ScheduleRunnerPlugin, TerminalCtrlCHandlerPlugin},
+    log::LogPlugin,
+    prelude::*,
+};
 use bevy_uhst::prelude::*;
 
 fn main() -> AppExit {
@@ -12,6 +16,8 @@ fn main() -> AppExit {
             // No window, sixty updates a second.
             MinimalPlugins.set(ScheduleRunnerPlugin::run_loop(Duration::from_secs_f64(1.0 / 60.0))),
             LogPlugin::default(),
+            // Ctrl+C leaves at once instead of falling silent.
+            TerminalCtrlCHandlerPlugin,
             UhstPlugin::host("echo"),
         ))
         .add_observer(show_links)
@@ -37,6 +43,6 @@ fn echo(mut messages: MessageReader<UhstMessage>, host: Single<&UhstHost>) -> Re
 }
 
 fn stop(ended: On<UhstEnded>, mut exit: MessageWriter<AppExit>) {
-    error!("cannot host any more: {}", ended.reason);
-    exit.write(AppExit::error());
+    info!("over: {}", ended.reason);
+    exit.write(if ended.reason == EndReason::Left { AppExit::Success } else { AppExit::error() });
 }

@@ -28,8 +28,8 @@ fn main() -> AppExit {
             info!("join with {}", ready.links.first().map_or(ready.id.clone(), JoinLink::to_string));
         })
         .add_observer(|ended: On<UhstEnded>, mut exit: MessageWriter<AppExit>| {
-            error!("the session is over: {}", ended.reason);
-            exit.write(AppExit::error());
+            info!("over: {}", ended.reason);
+            exit.write(if ended.reason == EndReason::Left { AppExit::Success } else { AppExit::error() });
         })
         .add_systems(FixedUpdate, count)
         .run()

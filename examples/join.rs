@@ -3,7 +3,11 @@
 
 use std::time::Duration;
 
-use bevy::{app::ScheduleRunnerPlugin, log::LogPlugin, prelude::*};
+use bevy::{
+    app::{ScheduleRunnerPlugin, TerminalCtrlCHandlerPlugin},
+    log::LogPlugin,
+    prelude::*,
+};
 use bevy_uhst::prelude::*;
 
 fn main() -> AppExit {
@@ -12,6 +16,8 @@ fn main() -> AppExit {
         .add_plugins((
             MinimalPlugins.set(ScheduleRunnerPlugin::run_loop(Duration::from_secs_f64(1.0 / 60.0))),
             LogPlugin::default(),
+            // Ctrl+C leaves at once instead of falling silent.
+            TerminalCtrlCHandlerPlugin,
             UhstPlugin::join(code_or_link),
         ))
         .add_observer(say_hello)

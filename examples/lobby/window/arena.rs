@@ -77,7 +77,7 @@ fn spawn(mut commands: Commands, theme: Res<Theme>, table: Res<Table>) {
                 align_items: AlignItems::Center,
                 ..default()
             })
-            .with_children(|middle| spawn_floor(middle));
+            .with_children(spawn_floor);
             body.spawn(row(1.0)).with_children(|foot| {
                 foot.spawn(theme.text(
                     Type::Small,

@@ -1,6 +1,7 @@
 //! Buttons, cards, figures and toasts.
 
 use bevy::{
+    ecs::query::QueryData,
     input_focus::{InputFocus, InputFocusVisible, tab_navigation::TabIndex},
     picking::hover::Hovered,
     prelude::*,
@@ -71,22 +72,24 @@ pub fn button(theme: &Theme, look: Look, caption: &str) -> impl Bundle {
     )
 }
 
+/// What decides on a button's colours.
+#[derive(QueryData)]
+struct ButtonState {
+    look: &'static Look,
+    hovered: &'static Hovered,
+    pressed: Has<Pressed>,
+    disabled: Has<InteractionDisabled>,
+}
+
 /// Eases every button towards the colours of its state, and dims those that cannot be pressed.
 fn paint_buttons(
-    mut buttons: Query<(
-        &Look,
-        &Hovered,
-        Has<Pressed>,
-        Has<InteractionDisabled>,
-        &mut BackgroundColor,
-        &mut UiTransform,
-        &Children,
-    )>,
+    mut buttons: Query<(ButtonState, &mut BackgroundColor, &mut UiTransform, &Children)>,
     mut captions: Query<&mut TextColor>,
     time: Res<Time>,
 ) {
     let step = 1.0 - (-18.0 * time.delta_secs()).exp();
-    for (look, hovered, pressed, disabled, mut background, mut transform, children) in &mut buttons {
+    for (ButtonStateItem { look, hovered, pressed, disabled }, mut background, mut transform, children) in &mut buttons
+    {
         let target = match (disabled, pressed, hovered.get()) {
             (true, ..) if *look == Look::Primary => theme::RAISED,
             (true, ..) => look.background(),
