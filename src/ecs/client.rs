@@ -23,7 +23,7 @@ use crate::{
 /// Observers learn the rest: [`UhstConnected`](super::UhstConnected) when the host has let us in, with an entity for
 /// the host, and [`UhstEnded`](super::UhstEnded) exactly once, whether it came to that or not.
 ///
-/// Settings count when the component is inserted. Inserting it again, or a [`UhstHost`], on an entity that runs a
+/// Settings count when the component is inserted; assigning to it only ends the session. Inserting it again, or a [`UhstHost`], on an entity that runs a
 /// session ends that one first, then starts the other: also from an observer of [`UhstEnded`](super::UhstEnded), to
 /// try again.
 ///

@@ -23,7 +23,7 @@ use crate::{
 /// [`UhstConnected`](super::UhstConnected) and [`UhstDisconnected`](super::UhstDisconnected) for each of them, and
 /// [`UhstEnded`](super::UhstEnded) exactly once.
 ///
-/// Settings count when the component is inserted. Inserting it again, or a [`UhstClient`], on an entity that runs a
+/// Settings count when the component is inserted; assigning to it only ends the session. Inserting it again, or a [`UhstClient`], on an entity that runs a
 /// session ends that one first, then starts the other.
 ///
 /// ```

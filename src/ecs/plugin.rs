@@ -77,6 +77,8 @@ impl Plugin for UhstPlugin {
             .register_type::<PeerOf>()
             .register_type::<Peers>()
             .add_plugins(diagnostics::plugin)
+            // Not now: the app may yet set a handler of its own.
+            .add_systems(PreStartup, error::handle_send_errors)
             .add_systems(PreUpdate, receive.run_if(has_events).in_set(UhstSystems::Receive))
             .add_systems(
                 Last,
@@ -97,11 +99,6 @@ impl Plugin for UhstPlugin {
                 });
             }
         }
-    }
-
-    // After the app had its chance to set a handler.
-    fn finish(&self, app: &mut App) {
-        error::handle_send_errors(app);
     }
 }
 
