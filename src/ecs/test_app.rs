@@ -173,6 +173,14 @@ pub fn update_until(
     }
 }
 
+/// Waits until something has arrived that the next update of this app will tell, and says whether it came in time.
+pub fn wait_for_arrival(app: &App, timeout: Duration) -> bool {
+    let Some(network) = app.world().get_resource::<Network>() else { return false };
+    let mut select = Select::new();
+    select.recv(network.events());
+    select.ready_timeout(timeout).is_ok()
+}
+
 /// Everything this crate has told an app, in order. For an app of your own, add it by [`record`].
 #[derive(Resource, Debug, Default)]
 pub struct TestLog(pub Vec<TestEvent>);
