@@ -119,6 +119,10 @@ pub use net::{
     Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, PathPolicy, Relay, SendError, Traffic,
 };
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// What most games need.
 pub mod prelude {
     pub use crate::{

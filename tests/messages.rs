@@ -5,7 +5,7 @@ use std::time::Duration;
 use bevy::prelude::*;
 use bevy_uhst::{
     prelude::*,
-    test_app::{TestEvent, TestLog, TestNetwork, update_until},
+    test_app::{TestEvent, TestLog, TestNetwork, update_until, wait_for_arrival},
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -168,11 +168,15 @@ fn no_frame_is_lost_on_either_side() {
     );
     client.add_systems(Update, |client: Single<&UhstClient>| -> Result { Ok(client.send("now")?) });
     for frame in 1..=20 {
+        // One frame of the client, and then the host's first that has anything new.
         client.update();
-        // The client's frames stand still while this one is under way, and the host's while it arrives.
-        std::thread::sleep(Duration::from_millis(30));
-        host.update();
-        assert_eq!(host.world().resource::<Read>().0, frame);
+        while host.world().resource::<Read>().0 < frame {
+            let news = TestLog::of(&host).0.len();
+            assert!(wait_for_arrival(&host, PATIENCE));
+            host.update();
+            assert!(TestLog::of(&host).0.len() > news, "an arrival that no frame has told");
+        }
+        assert_eq!((host.world().resource::<Read>().0, received(&host).len()), (frame, frame));
     }
 }
 

@@ -279,9 +279,7 @@ fn an_app_may_host_and_join_at_once() {
 fn an_app_that_exits_says_goodbye() {
     let (mut host, mut client) = TestNetwork::memory().pair("game");
     host.world_mut().write_message(AppExit::Success);
-    let before = std::time::Instant::now();
     host.update();
-    assert!(before.elapsed() < Duration::from_millis(400), "the goodbye took {:?}", before.elapsed());
     assert_eq!((disconnects(&host), ends(&host)), (vec![EndReason::Left], vec![EndReason::Left]));
     drop(host);
     until(&mut [&mut client], |apps| !ends(apps[0]).is_empty());

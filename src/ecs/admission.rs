@@ -13,9 +13,8 @@ use crate::net::contract::{PeerKey, SessionCommand};
 
 /// Somebody wants to join a host with [`Admission::Ask`](crate::Admission::Ask).
 ///
-/// Answer at once, or keep a [`responder`](UhstJoinRequest::responder) and answer later. The first answer counts. When
-/// every responder is dropped without an answer, the joiner is refused; so is one that waits longer than the host's
-/// connection timeout allows.
+/// Answer at once, or keep a [`responder`](UhstJoinRequest::responder) and answer later: the joiner waits until it gives
+/// up. The first answer counts. When the request and every responder are dropped without one, the joiner is refused.
 #[derive(EntityEvent, Clone, Debug)]
 pub struct UhstJoinRequest {
     /// The host's session.

@@ -23,7 +23,7 @@ use crate::{
 /// Observers learn the rest: [`UhstConnected`](super::UhstConnected) when the host has let us in, with an entity for
 /// the host, and [`UhstEnded`](super::UhstEnded) exactly once, whether it came to that or not.
 ///
-/// Settings count when the component is inserted. Inserting it again, or a [`UhstHost`], on an entity that runs a
+/// Settings count when the component is inserted; assigning to it only ends the session. Inserting it again, or a [`UhstHost`], on an entity that runs a
 /// session ends that one first, then starts the other: also from an observer of [`UhstEnded`](super::UhstEnded), to
 /// try again.
 ///
@@ -99,7 +99,8 @@ impl UhstClient {
     }
 
     /// Shown to the host with the [request to join](super::UhstJoinRequest) and as its
-    /// [`UhstPeer::metadata`](super::UhstPeer::metadata) of us: a player's name, the version of the game.
+    /// [`UhstPeer::metadata`](super::UhstPeer::metadata) of us: a player's name, the version of the game. With more than
+    /// 4096 bytes the session ends with [`EndReason::NotStarted`].
     pub fn metadata(mut self, metadata: impl Into<Bytes>) -> Self {
         self.metadata = metadata.into();
         self

@@ -21,8 +21,8 @@ pub struct BroadcastError {
 ///
 /// Bevy's default is to panic, but a slow peer must not end the host's game. Does nothing if the app has chosen a
 /// handler of its own.
-pub(super) fn handle_send_errors(app: &mut App) {
-    app.world_mut().get_resource_or_insert_with(|| FallbackErrorHandler(warn_of_send_errors));
+pub(super) fn handle_send_errors(world: &mut World) {
+    world.get_resource_or_insert_with(|| FallbackErrorHandler(warn_of_send_errors));
 }
 
 fn warn_of_send_errors(error: BevyError, context: ErrorContext) {
@@ -45,8 +45,7 @@ mod tests {
 
     fn run(system: fn() -> Result) {
         let mut app = App::new();
-        handle_send_errors(&mut app);
-        app.add_systems(Update, system);
+        app.add_systems(PreStartup, handle_send_errors).add_systems(Update, system);
         app.update();
     }
 

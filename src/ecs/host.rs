@@ -23,7 +23,7 @@ use crate::{
 /// [`UhstConnected`](super::UhstConnected) and [`UhstDisconnected`](super::UhstDisconnected) for each of them, and
 /// [`UhstEnded`](super::UhstEnded) exactly once.
 ///
-/// Settings count when the component is inserted. Inserting it again, or a [`UhstClient`], on an entity that runs a
+/// Settings count when the component is inserted; assigning to it only ends the session. Inserting it again, or a [`UhstClient`], on an entity that runs a
 /// session ends that one first, then starts the other.
 ///
 /// ```
@@ -124,7 +124,8 @@ impl UhstHost {
         self
     }
 
-    /// Handed to every peer that is admitted: its [`UhstPeer::metadata`](super::UhstPeer::metadata) of this host.
+    /// Handed to every peer that is admitted: its [`UhstPeer::metadata`](super::UhstPeer::metadata) of this host. With
+    /// more than 4096 bytes the session ends with [`EndReason::NotStarted`].
     pub fn metadata(mut self, metadata: impl Into<Bytes>) -> Self {
         self.metadata = metadata.into();
         self
@@ -299,7 +300,7 @@ fn leave(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) {
 mod tests {
     use super::*;
     use crate::{
-        ecs::network::fake::{LIMITS, app, connect, started},
+        ecs::network::fake::{LIMITS, app, connect, log, started},
         net::contract::PeerCommand,
     };
 
@@ -373,6 +374,19 @@ mod tests {
         client.send_on(Channel::UnreliableSequenced, "now").unwrap();
         assert_eq!(client.host(), Some(host));
         assert_eq!(sent(&mut commands), [(Channel::UnreliableSequenced, "now".into())]);
+    }
+
+    #[test]
+    fn one_entity_has_one_session() {
+        let mut app = app();
+        let session = app.world_mut().spawn((UhstHost::any_id(), UhstClient::join("1"))).id();
+        let entity = app.world().entity(session);
+        let running = (
+            entity.get::<UhstHost>().is_some_and(UhstHost::is_running),
+            entity.get::<UhstClient>().is_some_and(UhstClient::is_running),
+        );
+        assert!(running.0 != running.1, "{running:?}");
+        assert_eq!(log(&mut app), ["ended: left"]);
     }
 
     #[test]

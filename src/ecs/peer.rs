@@ -135,7 +135,8 @@ impl UhstPeer {
 #[reflect(Component, Debug, PartialEq)]
 pub struct PeerOf(pub Entity);
 
-/// On a session: its connected peers, which are despawned with it. On a client, just the host.
+/// On a session: its connected peers, which are despawned with it. On a client, just the host. Absent while there are
+/// none.
 // Not a linked spawn: the hooks of a session despawn its peers, once their ends were told.
 #[derive(Component, Reflect, Debug)]
 #[relationship_target(relationship = PeerOf)]

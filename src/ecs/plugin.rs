@@ -101,6 +101,8 @@ impl Plugin for UhstPlugin {
             .register_type::<PeerOf>()
             .register_type::<Peers>()
             .add_plugins(diagnostics::plugin)
+            // Not now: the app may yet set a handler of its own.
+            .add_systems(PreStartup, error::handle_send_errors)
             .add_systems(PreUpdate, receive.run_if(has_events).in_set(UhstSystems::Receive))
             .add_systems(
                 Last,
@@ -122,9 +124,48 @@ impl Plugin for UhstPlugin {
             }
         }
     }
+}
 
-    // After the app had its chance to set a handler.
-    fn finish(&self, app: &mut App) {
-        error::handle_send_errors(app);
+#[cfg(test)]
+mod tests {
+    use std::any::TypeId;
+
+    use bevy::ecs::reflect::{AppTypeRegistry, ReflectComponent};
+
+    use super::*;
+    use crate::ecs::network::fake::{app, connect, started};
+
+    #[test]
+    fn a_session_may_come_from_a_scene() {
+        let mut app = app();
+        let registry = app.world().resource::<AppTypeRegistry>().clone();
+        let reflect = registry.read().get_type_data::<ReflectComponent>(TypeId::of::<UhstHost>()).unwrap().clone();
+        let mut entity = app.world_mut().spawn_empty();
+        reflect.insert(&mut entity, &UhstHost::new("scene").max_peers(3), &registry.read());
+        let host = entity.get::<UhstHost>().unwrap();
+        assert_eq!((host.is_running(), host.peer_limit()), (true, 3));
+        assert_eq!(entity.get::<Name>().unwrap().as_str(), "host scene");
+        started(&app);
+    }
+
+    #[test]
+    fn a_copy_of_a_peer_or_a_session_has_no_connection() {
+        let mut app = app();
+        let session = app.world_mut().spawn(UhstHost::any_id()).id();
+        let key = started(&app).key;
+        let (peer, _commands) = connect(&mut app, key, 1);
+        let copy = app.world_mut().entity_mut(peer).clone_and_spawn();
+        assert!(!app.world().entity(copy).contains::<UhstPeer>());
+        let copy = app.world_mut().entity_mut(session).clone_and_spawn();
+        assert!(!app.world().entity(copy).contains::<UhstHost>());
+    }
+
+    #[test]
+    fn the_shortest_way_in_starts_at_startup() {
+        let mut app = App::new();
+        app.add_plugins((MinimalPlugins, UhstPlugin::join("http://no.session.here/")));
+        crate::test_app::record(&mut app);
+        app.update();
+        assert!(crate::test_app::TestLog::of(&app).has(|event| matches!(event, crate::test_app::TestEvent::Ended(_))));
     }
 }

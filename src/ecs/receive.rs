@@ -3,7 +3,8 @@
 use bevy::{ecs::world::DeferredWorld, prelude::*};
 
 use super::{
-    PeerOf, UhstConnected, UhstDiagnostic, UhstJoinRequest, UhstMessage, UhstPathChanged, UhstPeer, UhstReady,
+    PeerOf, UhstClient, UhstConnected, UhstDiagnostic, UhstHost, UhstJoinRequest, UhstMessage, UhstPathChanged,
+    UhstPeer, UhstReady,
     admission::JoinResponder,
     network::{Kind, Network},
     session::{Phase, end_peer, end_session, state_mut},
@@ -162,19 +163,17 @@ pub(super) fn despawn_leftovers(world: &mut World) {
         }
     }
     for (key, kind, entity) in leftovers.sessions {
-        let mut deferred = DeferredWorld::from(&mut *world);
-        // Unless the user has, or has put a new session there.
-        if state_mut(&mut deferred, (kind, entity), key).is_none() {
-            continue;
-        }
-        let replaced = match kind {
-            Kind::Host => world.get::<super::UhstClient>(entity).is_some_and(super::UhstClient::is_running),
-            Kind::Client => world.get::<super::UhstHost>(entity).is_some_and(super::UhstHost::is_running),
-        };
-        match kind {
-            _ if !replaced => drop(world.despawn(entity)),
-            Kind::Host => drop(world.entity_mut(entity).remove::<super::UhstHost>()),
-            Kind::Client => drop(world.entity_mut(entity).remove::<super::UhstClient>()),
+        let Ok(session) = world.get_entity(entity) else { continue };
+        let (host, client) = (session.get::<UhstHost>(), session.get::<UhstClient>());
+        // Unless a new session was put there.
+        if host.is_none_or(|host| !host.is_running()) && client.is_none_or(|client| !client.is_running()) {
+            world.despawn(entity);
+        } else if state_mut(&mut DeferredWorld::from(&mut *world), (kind, entity), key).is_some() {
+            // A new one of the other kind.
+            match kind {
+                Kind::Host => drop(world.entity_mut(entity).remove::<UhstHost>()),
+                Kind::Client => drop(world.entity_mut(entity).remove::<UhstClient>()),
+            }
         }
     }
 }
@@ -185,7 +184,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        UhstClient, UhstDisconnected, UhstHost,
+        UhstDisconnected,
         connection::Path,
         ecs::network::fake::{LIMITS, app, connect, log, push, push_texts, started},
         net::contract::{PeerHandle, SessionCommand},

@@ -273,6 +273,20 @@ mod tests {
     }
 
     #[test]
+    fn assigning_to_the_component_ends_the_session() {
+        let (mut app, session, mut started, _) = host_with_two_peers();
+        *app.world_mut().get_mut::<UhstHost>(session).unwrap() = UhstHost::new("other");
+        assert!(matches!(started.commands.try_recv(), Ok(SessionCommand::Leave)));
+        for peer in [1, 2] {
+            push(&app, started.key, EventKind::Disconnected { peer: PeerKey(peer), reason: EndReason::Left });
+        }
+        end(&app, started.key, EndReason::Left);
+        app.update();
+        assert_eq!(log(&mut app), ["disconnected: left", "disconnected: left", "ended: left"]);
+        assert!(app.world().get_entity(session).is_err());
+    }
+
+    #[test]
     fn a_client_may_become_a_host_when_it_ends() {
         let mut app = app();
         let session = app.world_mut().spawn(UhstClient::join("1")).id();

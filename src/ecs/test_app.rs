@@ -1,6 +1,6 @@
 //! Helpers to test a game with two apps or more, in one process and within milliseconds.
 //!
-//! ```no_run
+//! ```
 //! use std::time::Duration;
 //!
 //! use bevy_uhst::{prelude::*, test_app::{TestEvent, TestLog, TestNetwork, update_until}};
@@ -183,6 +183,14 @@ pub fn update_until(
         // Whether something arrived or not, the apps are updated.
         let _ = select.ready_timeout(left.min(STEP));
     }
+}
+
+/// Waits until something has arrived that the next update of this app will tell, and says whether it came in time.
+pub fn wait_for_arrival(app: &App, timeout: Duration) -> bool {
+    let Some(network) = app.world().get_resource::<Network>() else { return false };
+    let mut select = Select::new();
+    select.recv(network.events());
+    select.ready_timeout(timeout).is_ok()
 }
 
 /// Everything this crate has told an app, in order. For an app of your own, add it by [`record`].

@@ -34,7 +34,7 @@ pub enum Admission {
     /// Everyone with the right password, up to the limit.
     #[default]
     Open,
-    /// The game answers each [`EventKind::JoinRequest`].
+    /// The game answers each [`UhstJoinRequest`](crate::UhstJoinRequest).
     Ask,
 }
 

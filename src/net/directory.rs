@@ -86,8 +86,6 @@ async fn first_to_answer(http: &reqwest::Client, urls: Vec<Url>) -> Result<Url, 
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
     use super::*;
 
     fn list() -> Vec<Entry> {

@@ -189,8 +189,6 @@ pub(crate) async fn read_bounded(response: reqwest::Response, limit: usize) -> R
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
     use std::{
         io::{BufRead, BufReader, Write},
         net::TcpListener,
