@@ -42,7 +42,7 @@ pub(super) fn receive(world: &mut World) {
 fn tell(world: &mut World, key: SessionKey, owner: (Kind, Entity), event: EventKind) {
     let (kind, session) = owner;
     match event {
-        EventKind::Messages { peer, messages } => write_messages(world, key, session, peer, messages),
+        EventKind::Messages { peer, messages } => return write_messages(world, key, session, peer, messages),
         EventKind::Ready { id, links } => {
             if let Some(mut state) = state_mut(&mut DeferredWorld::from(&mut *world), owner, key) {
                 state.phase = Phase::Ready;
