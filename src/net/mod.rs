@@ -4,6 +4,7 @@ pub(crate) mod contract;
 mod memory;
 mod relay_choice;
 mod runtime;
+mod webrtc;
 
 pub use contract::{Admission, SendError, Traffic};
 pub use memory::MemoryRelay;

@@ -1,0 +1,57 @@
+//! What to make of the candidates that other stacks send.
+
+use bytestring::ByteString;
+
+use crate::protocol::Candidate;
+
+/// How many candidates of one peer are looked at. Each is paired with every address of ours, and each pair is checked.
+pub(super) const MAX_CANDIDATES: usize = 64;
+
+/// The candidate line as every stack reads it, or nothing when there is nothing to try.
+///
+/// Left out are the end-of-candidates mark (empty), and TCP: nobody listens for it here, and a passive one would have
+/// us connect to wherever the peer says.
+pub(super) fn usable(candidate: &Candidate) -> Option<&str> {
+    let line = candidate.candidate.trim();
+    let line = line.strip_prefix("a=").unwrap_or(line);
+    let attribute = line.strip_prefix("candidate:").unwrap_or(line);
+    let protocol = attribute.split_ascii_whitespace().nth(2);
+    let skipped = attribute.is_empty() || protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case("tcp"));
+    (!skipped).then_some(attribute)
+}
+
+/// A candidate of ours, as every stack takes it: the section by index, because its name is the offerer's choice.
+pub(super) fn ours(line: String) -> Candidate {
+    Candidate { candidate: ByteString::from(line), sdp_mid: None, sdp_m_line_index: Some(0), username_fragment: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Option<String> {
+        let candidate: Candidate = serde_json::from_str(json).expect("a candidate");
+        usable(&candidate).map(str::to_owned)
+    }
+
+    #[test]
+    fn candidates_of_every_stack_are_read() {
+        let chromium = r#"{"candidate":"candidate:1815679612 1 udp 2122260223 127.0.0.1 33556 typ host generation 0 ufrag I0b2 network-id 1","sdpMid":"0","sdpMLineIndex":0,"usernameFragment":"I0b2"}"#;
+        assert!(read(chromium).is_some_and(|line| line.starts_with("1815679612 1 udp")));
+        let libdatachannel = r#"{"candidate":"a=candidate:2 1 UDP 2116026111 192.0.2.7 5000 typ host","sdpMLineIndex":null,"sdpMid":"0","usernameFragment":null}"#;
+        assert_eq!(read(libdatachannel).as_deref(), Some("2 1 UDP 2116026111 192.0.2.7 5000 typ host"));
+        let bare = r#"{"candidate":"3 1 udp 1 fd00::2 5000 typ host\r\n"}"#;
+        assert_eq!(read(bare).as_deref(), Some("3 1 udp 1 fd00::2 5000 typ host"));
+    }
+
+    #[test]
+    fn what_leads_nowhere_is_skipped() {
+        assert_eq!(read(r#"{"candidate":""}"#), None);
+        assert_eq!(read(r#"{"candidate":"candidate:"}"#), None);
+        assert_eq!(
+            read(r#"{"candidate":"candidate:9 1 tcp 1518280447 127.0.0.1 9 typ host tcptype active generation 0"}"#),
+            None
+        );
+        assert_eq!(read(r#"{"candidate":"candidate:9 1 TCP 1 127.0.0.1 80 typ host tcptype passive"}"#), None);
+    }
+}

@@ -1,0 +1,89 @@
+//! The addresses of STUN and TURN servers, looked up once for all peers and with limited patience.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    sync::{LazyLock, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
+
+/// How long a peer connection waits for a name. Without an answer it does without the server, and the next peer may
+/// find one here.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long an answer, or the lack of one, is good for.
+const LIFETIME: Duration = Duration::from_secs(60);
+
+/// How many names are remembered.
+const MAX_NAMES: usize = 32;
+
+type Answer = watch::Receiver<Option<Vec<SocketAddr>>>;
+
+static LOOKUPS: LazyLock<Mutex<HashMap<String, (Instant, Answer)>>> = LazyLock::new(Mutex::default);
+
+/// Begins to look up what [`resolve`] will be asked for, all servers at once.
+pub(super) fn prefetch(url: &str) {
+    let Some((_, server)) = url.split_once(':') else { return };
+    let host = server.split('?').next().unwrap_or(server);
+    let has_port = host.rsplit(':').next().is_some_and(|port| port.parse::<u16>().is_ok());
+    lookup(&if has_port { host.to_owned() } else { format!("{host}:3478") });
+}
+
+/// The addresses of `host:port`, at the latest [`PATIENCE`] after the lookup began, whoever began it.
+pub(super) async fn resolve(host: &str) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = host.parse() {
+        return Ok(vec![address]);
+    }
+    let (begun, mut answer) = lookup(host);
+    let patience = PATIENCE.saturating_sub(begun.elapsed());
+    match tokio::time::timeout(patience, answer.wait_for(Option::is_some)).await {
+        Ok(Ok(found)) => found.clone().filter(|found| !found.is_empty()).ok_or(io::ErrorKind::NotFound.into()),
+        Ok(Err(_)) => Err(io::ErrorKind::NotFound.into()),
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+fn lookup(host: &str) -> (Instant, Answer) {
+    let mut lookups = LOOKUPS.lock().unwrap_or_else(PoisonError::into_inner);
+    // One whose runtime is gone will never be answered.
+    lookups.retain(|_, (begun, answer)| {
+        begun.elapsed() < LIFETIME && (answer.borrow().is_some() || answer.has_changed().is_ok())
+    });
+    if let Some((begun, answer)) = lookups.get(host) {
+        return (*begun, answer.clone());
+    }
+    let (sender, answer) = watch::channel(None);
+    let name = host.to_owned();
+    tokio::spawn(async move {
+        let found = tokio::net::lookup_host(&name).await.map(Iterator::collect).unwrap_or_default();
+        sender.send_replace(Some(found));
+    });
+    let begun = Instant::now();
+    if lookups.len() < MAX_NAMES {
+        lookups.insert(host.to_owned(), (begun, answer.clone()));
+    }
+    (begun, answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn addresses_and_local_names_resolve() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 3478));
+        assert_eq!(resolve("127.0.0.1:3478").await.expect("an address"), [address]);
+        assert!(!resolve("localhost:3478").await.expect("a name").is_empty());
+        assert!(!resolve("localhost:3478").await.expect("remembered").is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_name_without_an_answer_costs_limited_time() {
+        let begun = Instant::now();
+        resolve("nowhere.invalid:1").await.expect_err("no such name");
+        assert!(begun.elapsed() < PATIENCE * 2);
+    }
+}

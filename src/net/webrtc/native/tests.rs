@@ -1,0 +1,451 @@
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::{runtime::Handle, sync::mpsc, time::timeout};
+
+use super::*;
+use crate::net::webrtc::{
+    DirectDialect::{Native, Plain},
+    IceServer,
+};
+
+/// No test waits this long unless it fails.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Peer {
+    link: DirectLink,
+    events: mpsc::Receiver<DirectEvent>,
+}
+
+impl Peer {
+    fn new(role: DirectRole, dialect: DirectDialect) -> Self {
+        let config = DirectConfig { ice_servers: Vec::new(), ..Default::default() };
+        Peer::with(role, dialect, config)
+    }
+
+    fn with(role: DirectRole, dialect: DirectDialect, config: DirectConfig) -> Self {
+        let (sender, events) = mpsc::channel(64);
+        Peer { link: DirectLink::start(role, dialect, config, sender), events }
+    }
+
+    async fn event(&mut self) -> Option<DirectEvent> {
+        timeout(PATIENCE, self.events.recv()).await.expect("an event in time")
+    }
+
+    /// The next event that is no signal.
+    async fn news(&mut self) -> DirectEvent {
+        loop {
+            match self.event().await.expect("an event") {
+                DirectEvent::Signal(_) => {}
+                event => return event,
+            }
+        }
+    }
+
+    async fn packet(&mut self) -> (bool, Payload) {
+        match self.news().await {
+            DirectEvent::Packet { reliable, payload } => (reliable, payload),
+            event => panic!("{event:?} instead of a packet"),
+        }
+    }
+
+    async fn signal(&mut self) -> Signal {
+        match self.event().await.expect("an event") {
+            DirectEvent::Signal(signal) => signal,
+            event => panic!("{event:?} instead of a signal"),
+        }
+    }
+
+    /// Sends, waiting for room.
+    async fn send(&mut self, reliable: bool, payload: Payload) {
+        let mut payload = payload;
+        while let Err(Full(back)) = self.link.try_send(reliable, payload) {
+            payload = back;
+            while !matches!(self.news().await, DirectEvent::Writable) {}
+        }
+    }
+}
+
+fn pair(dialect: DirectDialect) -> (Peer, Peer) {
+    (Peer::new(DirectRole::Offer, dialect), Peer::new(DirectRole::Answer, dialect))
+}
+
+/// Brings signals across until both are open.
+async fn meet(client: &mut Peer, host: &mut Peer) {
+    let (mut client_open, mut host_open) = (false, false);
+    while !(client_open && host_open) {
+        let (from, to, open, event) = tokio::select! {
+            event = client.event() => ("client", &host.link, &mut client_open, event),
+            event = host.event() => ("host", &client.link, &mut host_open, event),
+        };
+        match event.expect("an event") {
+            DirectEvent::Signal(signal) => to.signal(signal),
+            DirectEvent::Open => *open = true,
+            event => panic!("{from}: {event:?} before both were open"),
+        }
+    }
+}
+
+async fn met(dialect: DirectDialect) -> (Peer, Peer) {
+    let (mut client, mut host) = pair(dialect);
+    meet(&mut client, &mut host).await;
+    (client, host)
+}
+
+fn number(n: u32) -> Payload {
+    Payload::Binary(Bytes::copy_from_slice(&n.to_be_bytes()))
+}
+
+fn text(text: &'static str) -> Payload {
+    Payload::Text(ByteString::from_static(text))
+}
+
+/// Returns once only this test's own tasks are left.
+async fn only_tasks(count: usize) {
+    let settle = async {
+        while Handle::current().metrics().num_alive_tasks() > count {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, settle).await.expect("every task ends");
+}
+
+#[tokio::test]
+async fn plain_peers_exchange_text_and_binary() {
+    let (mut client, mut host) = met(Plain).await;
+    client.send(true, text("grüß dich")).await;
+    client.send(false, Payload::Binary(Bytes::new())).await;
+    client.send(true, text("")).await;
+    for expected in [text("grüß dich"), Payload::Binary(Bytes::new()), text("")] {
+        assert_eq!(host.packet().await, (true, expected));
+    }
+    let largest = Payload::Binary(Bytes::from(vec![7; MAX_MESSAGE]));
+    host.send(true, largest.clone()).await;
+    assert_eq!(client.packet().await, (true, largest));
+    host.send(true, Payload::Binary(Bytes::from(vec![7; MAX_MESSAGE + 1]))).await;
+    assert!(matches!(host.news().await, DirectEvent::Diagnostic(_)));
+}
+
+#[tokio::test]
+async fn reliable_packets_arrive_once_and_in_order() {
+    const COUNT: u32 = 10_000;
+    let (mut client, mut host) = met(Native).await;
+    let receive = async {
+        for n in 0..COUNT {
+            assert_eq!(host.packet().await, (true, number(n)));
+        }
+    };
+    let send = async {
+        for n in 0..COUNT {
+            client.send(true, number(n)).await;
+        }
+    };
+    tokio::join!(send, receive);
+}
+
+#[tokio::test]
+async fn native_peers_have_an_unreliable_channel() {
+    let (mut client, mut host) = met(Native).await;
+    client.send(false, number(1)).await;
+    assert_eq!(host.packet().await, (false, number(1)));
+    host.send(false, number(2)).await;
+    assert_eq!(client.packet().await, (false, number(2)));
+}
+
+#[tokio::test]
+async fn what_is_sent_before_opening_arrives() {
+    for dialect in [Native, Plain] {
+        let (mut client, mut host) = pair(dialect);
+        client.link.try_send(true, number(1)).expect("room");
+        host.link.try_send(true, number(2)).expect("room");
+        let (mut client_got, mut host_got) = (None, None);
+        while client_got.is_none() || host_got.is_none() {
+            let (to, got, event) = tokio::select! {
+                event = client.event() => (&host.link, &mut client_got, event),
+                event = host.event() => (&client.link, &mut host_got, event),
+            };
+            match event.expect("an event") {
+                DirectEvent::Signal(signal) => to.signal(signal),
+                DirectEvent::Packet { payload, .. } => *got = Some(payload),
+                DirectEvent::Open => {}
+                event => panic!("{dialect:?}: {event:?}"),
+            }
+        }
+        assert_eq!((client_got, host_got), (Some(number(2)), Some(number(1))));
+    }
+}
+
+#[tokio::test]
+async fn candidates_may_come_first_and_everything_twice() {
+    let (mut client, mut host) = pair(Plain);
+    let offer = client.signal().await;
+    let mut candidates = vec![client.signal().await];
+    while let Ok(DirectEvent::Signal(signal)) = client.events.try_recv() {
+        candidates.push(signal);
+    }
+    for signal in candidates.into_iter().rev().chain([offer.clone(), offer]) {
+        host.link.signal(signal.clone());
+        host.link.signal(signal);
+    }
+    let answer = host.signal().await;
+    assert!(matches!(answer, Signal::Answer(_)));
+    let candidate = host.signal().await;
+    for signal in [candidate.clone(), answer.clone(), answer, candidate] {
+        client.link.signal(signal);
+    }
+    meet(&mut client, &mut host).await;
+}
+
+#[tokio::test]
+async fn nonsense_is_told_once_and_ends_nothing() {
+    let (mut client, mut host) = pair(Plain);
+    let line = |line: &'static str| {
+        Signal::Candidate(Candidate { candidate: ByteString::from_static(line), ..Default::default() })
+    };
+    let nonsense = [
+        Signal::Offer(ByteString::from_static("")),
+        Signal::Offer(ByteString::from_static("v=0\r\nm=nonsense")),
+        Signal::Answer(ByteString::from_static("v=0")),
+        line("candidate:"),
+        line("candidate:1 1 tcp 1518280447 127.0.0.1 9 typ host tcptype active"),
+        line("candidate:1 1 udp 1 d9044dda-7816-4b77-bf89-e9ab7189f745.local 50846 typ host"),
+        line("candidate:1 1 udp 1 fd00::dead 50846 typ host"),
+        line("candidate:x"),
+        line("candidate:x y z 1 2 3 4 5 6"),
+        line("candidate:1 1 udp 1 no.such.name.invalid 1 typ host"),
+        line("candidate:1 1 udp 1 127.0.0.1 70000 typ host"),
+    ];
+    for signal in nonsense {
+        host.link.signal(signal);
+    }
+    for kind in ["makes no sense", "the wrong side"] {
+        let DirectEvent::Diagnostic(text) = host.news().await else { panic!("no word of the nonsense") };
+        assert!(text.contains(kind), "{text}");
+    }
+    let (mut diagnostics, mut open) = (0, 0);
+    while open < 2 {
+        let (to, event) = tokio::select! {
+            event = client.event() => (&host.link, event),
+            event = host.event() => (&client.link, event),
+        };
+        match event.expect("an event") {
+            DirectEvent::Signal(signal) => to.signal(signal),
+            DirectEvent::Open => open += 1,
+            DirectEvent::Diagnostic(_) => diagnostics += 1,
+            event => panic!("{event:?}"),
+        }
+    }
+    assert_eq!(diagnostics, 1, "all candidates are one kind");
+}
+
+#[tokio::test]
+async fn a_flood_of_signals_is_bounded() {
+    let (mut client, mut host) = pair(Plain);
+    for port in 0..1_000 {
+        let line = format!("candidate:1 1 udp 1 127.0.0.1 {} typ host", 1024 + port);
+        host.link.signal(Signal::Candidate(candidate::ours(line)));
+    }
+    let DirectEvent::Diagnostic(text) = host.news().await else { panic!("no word of the flood") };
+    assert!(text.contains("more candidates"), "{text}");
+    meet(&mut client, &mut host).await;
+}
+
+#[tokio::test]
+async fn closing_is_seen_after_what_was_sent_before() {
+    for dialect in [Native, Plain] {
+        let (mut client, mut host) = met(dialect).await;
+        for n in 0..100 {
+            client.send(true, number(n)).await;
+        }
+        let Peer { link, events: _ } = client;
+        link.close().await;
+        for n in 0..100 {
+            assert_eq!(host.packet().await, (true, number(n)));
+        }
+        assert!(matches!(host.news().await, DirectEvent::Closed));
+        assert!(host.event().await.is_none(), "nothing follows the last event");
+    }
+}
+
+#[tokio::test]
+async fn dropping_is_closing() {
+    let tasks = Handle::current().metrics().num_alive_tasks();
+    let (client, mut host) = met(Native).await;
+    drop(client);
+    assert!(matches!(host.news().await, DirectEvent::Closed));
+    drop(host);
+    only_tasks(tasks).await;
+}
+
+#[tokio::test]
+async fn dropping_at_any_time_leaves_nothing() {
+    let tasks = Handle::current().metrics().num_alive_tasks();
+    drop(pair(Native));
+    only_tasks(tasks).await;
+    let (mut client, host) = pair(Native);
+    client.signal().await;
+    drop((client, host));
+    only_tasks(tasks).await;
+    let (mut client, host) = pair(Plain);
+    host.link.signal(client.signal().await);
+    client.signal().await;
+    drop((host, client));
+    only_tasks(tasks).await;
+}
+
+#[tokio::test]
+async fn a_reader_that_does_not_read_cannot_hold_up_closing() {
+    let tasks = Handle::current().metrics().num_alive_tasks();
+    let (mut client, host) = met(Native).await;
+    // More than every queue on the way holds.
+    let send = async {
+        loop {
+            client.send(true, Payload::Binary(Bytes::from(vec![0; MAX_MESSAGE]))).await;
+        }
+    };
+    timeout(Duration::from_millis(500), send).await.expect_err("the sender is held up");
+    let Peer { link, events } = host;
+    timeout(PATIENCE, link.close()).await.expect("closing ends");
+    drop((client, events));
+    only_tasks(tasks).await;
+}
+
+#[tokio::test]
+async fn no_answer_is_a_failure_in_time() {
+    let config =
+        DirectConfig { ice_servers: Vec::new(), open_timeout: Duration::from_millis(100), ..Default::default() };
+    let mut client = Peer::with(DirectRole::Offer, Native, config);
+    let event = client.news().await;
+    assert!(matches!(event, DirectEvent::Failed(DirectError::Timeout(_))), "{event:?}");
+    assert!(client.event().await.is_none());
+}
+
+#[tokio::test]
+async fn a_bad_server_is_a_failure_with_a_reason() {
+    let urls = vec!["turn:127.0.0.1:3478".to_owned()];
+    let config = DirectConfig { ice_servers: vec![IceServer { urls, credentials: None }], ..Default::default() };
+    let mut client = Peer::with(DirectRole::Offer, Native, config);
+    let event = client.news().await;
+    assert!(matches!(event, DirectEvent::Failed(DirectError::Unavailable(_))), "{event:?}");
+}
+
+#[tokio::test]
+async fn a_dead_server_does_not_hold_up_direct_addresses() {
+    let urls = vec!["stun:127.0.0.1:9".to_owned(), "stun:nowhere.invalid:3478".to_owned()];
+    let config = DirectConfig { ice_servers: vec![IceServer { urls, credentials: None }], ..Default::default() };
+    let mut client = Peer::with(DirectRole::Offer, Native, config.clone());
+    let mut host = Peer::with(DirectRole::Answer, Native, config);
+    let begun = Instant::now();
+    meet(&mut client, &mut host).await;
+    assert!(begun.elapsed() < Duration::from_secs(4));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_join_at_once_and_leave() {
+    const PEERS: u32 = 32;
+    let tasks = Handle::current().metrics().num_alive_tasks();
+    let pairs = (0..PEERS).map(|n| async move {
+        let (mut client, mut host) = met(Native).await;
+        client.send(true, number(n)).await;
+        assert_eq!(host.packet().await, (true, number(n)));
+        (client, host)
+    });
+    let begun = Instant::now();
+    let pairs = futures_util::future::join_all(pairs).await;
+    eprintln!("{PEERS} pairs were open after {:?}", begun.elapsed());
+    let (clients, hosts): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+    drop(clients);
+    for mut host in hosts {
+        assert!(matches!(host.news().await, DirectEvent::Closed));
+    }
+    only_tasks(tasks).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn opening_is_quick() {
+    for dialect in [Native, Plain] {
+        let mut times = Vec::new();
+        for _ in 0..20 {
+            let begun = Instant::now();
+            let pair = met(dialect).await;
+            times.push(begun.elapsed());
+            drop(pair);
+        }
+        times.sort();
+        eprintln!("{dialect:?}: open after {:?} (median), {:?} (worst)", times[10], times[19]);
+        assert!(times[10] < Duration::from_millis(250), "{times:?}");
+    }
+}
+
+/// Echo and throughput, to be looked at: `cargo test --release -- --ignored --nocapture direct_speed`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn direct_speed() {
+    let (mut client, mut host) = met(Native).await;
+    for reliable in [true, false] {
+        let mut times = Vec::new();
+        for _ in 0..5_000 {
+            let begun = Instant::now();
+            client.send(reliable, Payload::Binary(Bytes::from(vec![0; 64]))).await;
+            let (_, payload) = host.packet().await;
+            host.send(reliable, payload).await;
+            client.packet().await;
+            times.push(begun.elapsed());
+        }
+        times.sort();
+        eprintln!("reliable {reliable}: echo {:?} (median), {:?} (99 %)", times[2_500], times[4_950]);
+    }
+    for (size, count) in [(100, 200_000), (1_200, 100_000), (16 * 1024, 10_000), (MAX_MESSAGE, 4_000)] {
+        let begun = Instant::now();
+        let send = async {
+            for _ in 0..count {
+                client.send(true, Payload::Binary(Bytes::from(vec![0; size]))).await;
+            }
+        };
+        let receive = async {
+            for _ in 0..count {
+                host.packet().await;
+            }
+        };
+        tokio::join!(send, receive);
+        let seconds = begun.elapsed().as_secs_f64();
+        let megabytes = (size * count) as f64 / 1e6;
+        eprintln!("{size} B: {:.0} messages/s, {:.1} MB/s", count as f64 / seconds, megabytes / seconds);
+    }
+}
+
+/// Sockets, threads and memory over 200 joins and leaves. Alone in its process, because it counts all of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "counts what the whole process has open"]
+async fn churn() {
+    let tasks = Handle::current().metrics().num_alive_tasks();
+    let mut first = None;
+    for round in 0..10 {
+        for _ in 0..20 {
+            let (mut client, mut host) = met(Native).await;
+            client.send(true, number(1)).await;
+            assert_eq!(host.packet().await, (true, number(1)));
+            client.link.close().await;
+            assert!(matches!(host.news().await, DirectEvent::Closed));
+        }
+        only_tasks(tasks).await;
+        let now = (open_sockets(), status("Threads:"));
+        eprintln!("round {round}: sockets and threads {now:?}, resident {} kB", status("VmRSS:"));
+        assert_eq!(*first.get_or_insert(now), now);
+    }
+}
+
+fn status(key: &str) -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or("0");
+    line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+fn open_sockets() -> usize {
+    std::fs::read_dir("/proc/self/fd").map_or(0, |files| {
+        let is_socket = |file: &std::fs::DirEntry| {
+            std::fs::read_link(file.path()).is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))
+        };
+        files.flatten().filter(is_socket).count()
+    })
+}
