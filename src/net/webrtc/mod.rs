@@ -6,7 +6,7 @@
 //!
 //! [`Failed`]: DirectEvent::Failed
 //! [`Closed`]: DirectEvent::Closed
-#![cfg_attr(not(test), expect(dead_code, reason = "the peer tasks take it up next"))]
+#![cfg_attr(not(test), expect(dead_code, unused_imports, reason = "the peer tasks take it up next"))]
 
 mod candidate;
 mod lane;

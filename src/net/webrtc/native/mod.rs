@@ -155,11 +155,6 @@ impl DirectLink {
         }
     }
 
-    /// Bytes that wait in front of the channels, without those in flight.
-    pub fn queued(&self) -> usize {
-        self.reliable.queued() + self.unreliable.as_ref().map_or(0, LaneSender::queued)
-    }
-
     /// Sends what was sent before, tells the peer, and returns when nothing of the path is left.
     pub async fn close(self) {
         let DirectLink { task, signals, reliable, unreliable, _dropped } = self;
