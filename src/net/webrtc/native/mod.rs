@@ -109,7 +109,13 @@ impl DirectLink {
             let connection = connect(&config, role, dialect, internal).await;
             let connection = match connection {
                 Ok(connection) => connection,
-                Err(error) => return last_word(&events, DirectEvent::Failed(error)).await,
+                Err(error) => {
+                    tokio::select! {
+                        () = last_word(&events, DirectEvent::Failed(error)) => {}
+                        _ = gone => {}
+                    }
+                    return;
+                }
             };
             let link = Link {
                 connection: &*connection,
@@ -122,17 +128,25 @@ impl DirectLink {
                 unopened: Arc::new(dialect.channels().into()),
                 opened: watch::channel(false).0,
             };
-            let mut running = std::pin::pin!(link.run(&config, signals_in, internal_in, reliable_out, unreliable_out));
+            // Boxed, so that nothing of it is left, least of all a lock of the library, when it is cut short.
+            let mut running = Box::pin(link.run(&config, signals_in, internal_in, reliable_out, unreliable_out));
             let end = tokio::select! {
                 end = &mut running => end,
-                _ = &mut gone => timeout(FLUSH, running).await.unwrap_or(None),
+                _ = &mut gone => {
+                    let _ = timeout(FLUSH, running).await;
+                    None
+                }
             };
             // Tells the peer, and ends the library's task.
             if let Err(error) = connection.close().await {
                 tracing::debug!("closing a direct path: {error}");
             }
             if let Some(end) = end {
-                last_word(&events, end).await;
+                // Whoever let go of the link has stopped listening.
+                tokio::select! {
+                    () = last_word(&events, end) => {}
+                    _ = gone => {}
+                }
             }
         });
         DirectLink { signals, reliable, unreliable, task, _dropped: dropped }
