@@ -60,11 +60,6 @@ impl LaneSender {
         let _ = self.messages.send(payload);
         Ok(())
     }
-
-    /// Bytes that wait in front of the channel.
-    pub fn queued(&self) -> usize {
-        self.shared.queued.load(Ordering::Relaxed)
-    }
 }
 
 impl LaneReceiver {

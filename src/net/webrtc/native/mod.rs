@@ -20,7 +20,7 @@ use rtc::ice::mdns::MulticastDnsMode;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use webrtc::{
     data_channel::{DataChannel, DataChannelEvent, RTCDataChannelInit},
@@ -72,6 +72,9 @@ const CONSENT_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a link that is let go of may take to hand over what was sent before.
 const FLUSH: Duration = Duration::from_millis(250);
 
+/// How often it is looked whether that has arrived.
+const ACKNOWLEDGED_CHECK: Duration = Duration::from_millis(2);
+
 /// A direct path to one peer. Dropping it closes it, after what was sent before.
 #[derive(Debug)]
 pub(crate) struct DirectLink {
@@ -106,7 +109,13 @@ impl DirectLink {
             let connection = connect(&config, role, dialect, internal).await;
             let connection = match connection {
                 Ok(connection) => connection,
-                Err(error) => return last_word(&events, DirectEvent::Failed(error)).await,
+                Err(error) => {
+                    tokio::select! {
+                        () = last_word(&events, DirectEvent::Failed(error)) => {}
+                        _ = gone => {}
+                    }
+                    return;
+                }
             };
             let link = Link {
                 connection: &*connection,
@@ -119,17 +128,25 @@ impl DirectLink {
                 unopened: Arc::new(dialect.channels().into()),
                 opened: watch::channel(false).0,
             };
-            let mut running = std::pin::pin!(link.run(&config, signals_in, internal_in, reliable_out, unreliable_out));
+            // Boxed, so that nothing of it is left, least of all a lock of the library, when it is cut short.
+            let mut running = Box::pin(link.run(&config, signals_in, internal_in, reliable_out, unreliable_out));
             let end = tokio::select! {
                 end = &mut running => end,
-                _ = &mut gone => timeout(FLUSH, running).await.unwrap_or(None),
+                _ = &mut gone => {
+                    let _ = timeout(FLUSH, running).await;
+                    None
+                }
             };
             // Tells the peer, and ends the library's task.
             if let Err(error) = connection.close().await {
                 tracing::debug!("closing a direct path: {error}");
             }
             if let Some(end) = end {
-                last_word(&events, end).await;
+                // Whoever let go of the link has stopped listening.
+                tokio::select! {
+                    () = last_word(&events, end) => {}
+                    _ = gone => {}
+                }
             }
         });
         DirectLink { signals, reliable, unreliable, task, _dropped: dropped }
@@ -152,14 +169,10 @@ impl DirectLink {
         }
     }
 
-    /// Bytes that wait in front of the channels, without those in flight.
-    pub fn queued(&self) -> usize {
-        self.reliable.queued() + self.unreliable.as_ref().map_or(0, LaneSender::queued)
-    }
-
     /// Sends what was sent before, tells the peer, and returns when nothing of the path is left.
     pub async fn close(self) {
-        let DirectLink { task, .. } = self;
+        let DirectLink { task, signals, reliable, unreliable, _dropped } = self;
+        drop((signals, reliable, unreliable, _dropped));
         // A panic in there has been reported by its own thread.
         let _ = task.await;
     }
@@ -329,6 +342,7 @@ impl Link<'_> {
         }
         let mut opened = self.opened.subscribe();
         let mut leaving = false;
+        let mut give_up = None;
         loop {
             let is_open = *self.opened.borrow();
             if leaving && (pumps.is_empty() || !is_open) {
@@ -357,14 +371,18 @@ impl Link<'_> {
                     Internal::State(RTCPeerConnectionState::Failed) => {
                         return Some(DirectEvent::Failed(if is_open { DirectError::Broken } else { DirectError::Unreachable }));
                     }
-                    Internal::State(RTCPeerConnectionState::Closed) => return Some(DirectEvent::Closed),
+                    // An open channel tells of its end itself, after its last message.
+                    Internal::State(RTCPeerConnectionState::Closed) if !is_open => return Some(DirectEvent::Closed),
                     Internal::State(_) => {}
                 },
                 Some(()) = pumps.next(), if !pumps.is_empty() => {
-                    if !leaving {
+                    if pumps.is_empty() && !leaving {
                         return Some(DirectEvent::Closed);
                     }
+                    // The other channel follows, after its last message.
+                    give_up.get_or_insert_with(|| Instant::now() + FLUSH);
                 }
+                () = sleep_until(give_up.unwrap_or(deadline)), if give_up.is_some() => return Some(DirectEvent::Closed),
                 Ok(()) = opened.changed(), if !is_open => {}
                 () = sleep_until(deadline), if !is_open => {
                     return Some(DirectEvent::Failed(DirectError::Timeout(config.open_timeout)));
@@ -548,6 +566,10 @@ async fn write(channel: &dyn DataChannel, mut lane: LaneReceiver, events: &mpsc:
         if lane.sent(len) {
             last_word(events, DirectEvent::Writable).await;
         }
+    }
+    // Let go of: closing would drop what the peer has not acknowledged, and the library does not tell when it has.
+    while channel.outstanding_bytes().await.is_ok_and(|bytes| bytes > 0) {
+        sleep(ACKNOWLEDGED_CHECK).await;
     }
 }
 

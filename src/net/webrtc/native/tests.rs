@@ -435,6 +435,25 @@ async fn churn() {
     }
 }
 
+/// What an open link costs when nobody speaks. In a network of its own: `unshare -rn sh -c 'ip link set lo up; …'`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "counts what the whole machine sends on loopback, for 20 s"]
+async fn idle_traffic() {
+    let _pair = met(Native).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let before = loopback_bytes();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let each_way = (loopback_bytes() - before) / 20 / 2;
+    eprintln!("{each_way} B/s each way");
+    assert!(each_way < 400);
+}
+
+fn loopback_bytes() -> usize {
+    let counters = std::fs::read_to_string("/proc/net/dev").unwrap_or_default();
+    let line = counters.lines().find_map(|line| line.trim().strip_prefix("lo:")).unwrap_or("0");
+    line.split_whitespace().next().and_then(|bytes| bytes.parse().ok()).unwrap_or(0)
+}
+
 fn status(key: &str) -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or("0");
