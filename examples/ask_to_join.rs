@@ -12,7 +12,8 @@ fn main() -> AppExit {
     App::new()
         .add_plugins((
             MinimalPlugins.set(ScheduleRunnerPlugin::run_loop(Duration::from_secs_f64(1.0 / 60.0))),
-            LogPlugin::default(),
+            // The WebRTC library logs its every stumble on the way to a direct path.
+            LogPlugin { filter: "webrtc=off,rtc=off".into(), ..default() },
             UhstPlugin::default(),
         ))
         .add_systems(Startup, |mut commands: Commands| {

@@ -15,7 +15,8 @@ fn main() -> AppExit {
         .add_plugins((
             // No window, sixty updates a second.
             MinimalPlugins.set(ScheduleRunnerPlugin::run_loop(Duration::from_secs_f64(1.0 / 60.0))),
-            LogPlugin::default(),
+            // The WebRTC library logs its every stumble on the way to a direct path.
+            LogPlugin { filter: "webrtc=off,rtc=off".into(), ..default() },
             // Ctrl+C leaves at once instead of falling silent.
             TerminalCtrlCHandlerPlugin,
             UhstPlugin::host("echo"),

@@ -15,7 +15,8 @@ fn main() -> AppExit {
     App::new()
         .add_plugins((
             MinimalPlugins.set(ScheduleRunnerPlugin::run_loop(Duration::from_secs_f64(1.0 / 30.0))),
-            LogPlugin::default(),
+            // The WebRTC library logs its every stumble on the way to a direct path.
+            LogPlugin { filter: "webrtc=off,rtc=off".into(), ..default() },
             // Turns Ctrl+C into `AppExit`, at which every peer is told that the host left.
             TerminalCtrlCHandlerPlugin,
             UhstPlugin::default().relay(relay),

@@ -133,7 +133,7 @@ impl Stage {
             let mut app = App::new();
             if i == 0 {
                 // One log for the process.
-                app.add_plugins(LogPlugin { level: Level::WARN, ..default() });
+                app.add_plugins(LogPlugin { level: Level::WARN, filter: crate::LOG_FILTER.into(), ..default() });
             }
             app.add_plugins((MinimalPlugins, StatesPlugin, LobbyPlugin, autopilot::plugin));
             app.finish();

@@ -43,6 +43,9 @@ fn main() -> AppExit {
     window::run(cli)
 }
 
+/// Without the WebRTC library, which logs its every stumble on the way to a direct path.
+const LOG_FILTER: &str = "wgpu=error,naga=warn,webrtc=off,rtc=off";
+
 fn has_screen() -> bool {
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     !cfg!(target_os = "linux") || set("DISPLAY") || set("WAYLAND_DISPLAY")

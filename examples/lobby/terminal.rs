@@ -36,7 +36,7 @@ pub fn run(cli: Cli) -> AppExit {
     app.add_plugins((
         MinimalPlugins.set(ScheduleRunnerPlugin::run_loop(Duration::from_secs_f64(1.0 / 60.0))),
         // The news are printed here; warnings are worth seeing as well.
-        LogPlugin { level: Level::WARN, ..default() },
+        LogPlugin { level: Level::WARN, filter: crate::LOG_FILTER.into(), ..default() },
         StatesPlugin,
         TerminalCtrlCHandlerPlugin,
         autopilot::plugin,

@@ -28,6 +28,11 @@ pub struct EmbeddedRelay {
     pub port_attempts: u16,
 }
 
+impl Relay {
+    /// The directory that the original clients use when they are given no relay. Its relays are run by others.
+    pub const PUBLIC_DIRECTORY: &str = "https://raw.githubusercontent.com/uhst/relays/main/list.json";
+}
+
 impl EmbeddedRelay {
     /// The port the originals' relay listens on, too.
     pub const DEFAULT_PORT: u16 = 3000;

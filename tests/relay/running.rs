@@ -225,6 +225,6 @@ async fn the_program_reads_the_originals_environment_and_stops_when_told() {
 
     let id = program.id().unwrap().to_string();
     assert!(tokio::process::Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
-    let status = tokio::time::timeout(Duration::from_secs(5), program.wait()).await.unwrap().unwrap();
+    let status = tokio::time::timeout(std::time::Duration::from_secs(5), program.wait()).await.unwrap().unwrap();
     assert!(status.success());
 }

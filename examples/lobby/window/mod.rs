@@ -13,6 +13,7 @@ mod widgets;
 
 use bevy::{
     input_focus::tab_navigation::{TabGroup, TabNavigationPlugin},
+    log::LogPlugin,
     prelude::*,
     window::WindowResolution,
 };
@@ -35,7 +36,9 @@ pub fn run(cli: Cli) -> AppExit {
         ..default()
     };
     app.add_plugins((
-        DefaultPlugins.set(WindowPlugin { primary_window: Some(window), ..default() }),
+        DefaultPlugins
+            .set(WindowPlugin { primary_window: Some(window), ..default() })
+            .set(LogPlugin { filter: crate::LOG_FILTER.into(), ..default() }),
         TabNavigationPlugin,
     ))
     .insert_resource(ClearColor(theme::BACKGROUND))
