@@ -29,15 +29,18 @@ function codeOfLink() {
 function show(page) {
   if (document.body.dataset.page === page) return;
   document.body.dataset.page = page;
+  find("[data-toasts]").replaceChildren();
   arena.run(page === "arena" ? table : null, session?.path);
   document.activeElement?.blur();
 }
 
-function showJoinPage(notice) {
+function showJoinPage(notice, wrongCode = false) {
   const code = codeOfLink();
+  const asked = !code || wrongCode;
   find("[data-code]").textContent = code;
-  find("[data-code-shown]").hidden = !code;
-  find("[data-code-asked]").hidden = Boolean(code);
+  find("[data-field=code]").value = code;
+  find("[data-code-shown]").hidden = asked;
+  find("[data-code-asked]").hidden = !asked;
   find("[data-notice]").textContent = notice ?? "";
   find("[data-notice]").hidden = !notice;
   find("[data-again]").hidden = true;
@@ -64,9 +67,9 @@ function onstate(state) {
   if (state === "in") document.body.dataset.path = session.path;
 }
 
-function onend(sentence) {
+function onend(sentence, wrongCode) {
   session = null;
-  showJoinPage(sentence);
+  showJoinPage(sentence, wrongCode);
 }
 
 function onword(word) {
@@ -95,12 +98,12 @@ function toast(text) {
 
 find("[data-form=join]").addEventListener("submit", (event) => {
   event.preventDefault();
-  const asked = find("[data-field=code]").value.trim();
-  if (!codeOfLink() && asked) history.replaceState(null, "", `#${encodeURIComponent(asked)}`);
-  if (!codeOfLink()) return showJoinPage("Enter the code that the host shows.");
+  const code = find("[data-field=code]").value.trim();
+  if (!code) return showJoinPage("Enter the code that the host shows.");
+  if (code !== codeOfLink()) history.replaceState(null, "", `#${encodeURIComponent(code)}`);
   const name = find("[data-field=name]").value.trim() || "Player";
   localStorage.setItem(NAME, name);
-  join(codeOfLink(), name);
+  join(code, name);
 });
 
 for (const button of document.querySelectorAll("[data-action=leave], [data-action=cancel]")) {

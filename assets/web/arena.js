@@ -124,9 +124,8 @@ export class ArenaView {
 
   /** The canvas with as many pixels as the screen has, cleared, and how many make a unit. */
   #paper() {
-    const sharp = Math.min(devicePixelRatio, 3);
-    const width = Math.round(this.#canvas.clientWidth * sharp);
-    const height = Math.round(this.#canvas.clientHeight * sharp);
+    const width = Math.round(this.#canvas.clientWidth * sharpness());
+    const height = Math.round(this.#canvas.clientHeight * sharpness());
     if (this.#canvas.width !== width || this.#canvas.height !== height) {
       Object.assign(this.#canvas, { width, height });
     }
@@ -139,7 +138,7 @@ export class ArenaView {
   #drawDots(ink, unit) {
     ink.fillStyle = this.#colours.dots;
     for (let x = 1; x < ARENA.x; x++) {
-      for (let y = 1; y < ARENA.y; y++) disc(ink, x * unit, y * unit, 0.035 * unit);
+      for (let y = 1; y < ARENA.y; y++) disc(ink, x * unit, y * unit, Math.max(0.03 * unit, sharpness()));
     }
   }
 
@@ -183,20 +182,23 @@ export class ArenaView {
   }
 
   #drawName(ink, unit, { player, at, mine }) {
-    const pixels = Math.max(0.36 * unit, 12 * Math.min(devicePixelRatio, 3));
+    const pixels = Math.min(Math.max(0.36 * unit, 12 * sharpness()), 15 * sharpness());
     ink.font = `${mine ? 700 : 500} ${pixels}px Manrope, sans-serif`;
     ink.textAlign = "center";
     ink.lineJoin = "round";
     ink.lineWidth = pixels / 4;
     const half = ink.measureText(player.name).width / 2;
     const x = Math.min(Math.max(at.x * unit, half + 4), this.#canvas.width - half - 4);
-    const y = (at.y - SIZE / 2 - 0.18) * unit;
+    const y = Math.max((at.y - SIZE / 2) * unit - pixels * 0.45, pixels);
     ink.strokeStyle = this.#colours.pupil;
     ink.strokeText(player.name, x, y);
     ink.fillStyle = this.#colours.text;
     ink.fillText(player.name, x, y);
   }
 }
+
+/** Pixels of the canvas for a CSS pixel. */
+const sharpness = () => Math.min(devicePixelRatio, 3);
 
 function newChip() {
   const chip = document.createElement("li");

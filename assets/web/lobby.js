@@ -43,10 +43,7 @@ export class LobbyView {
 
   #drawChat(chat) {
     const lines = find("[data-chat]");
-    // Whoever scrolled up to read is left there.
-    const atEnd = lines.scrollHeight - lines.scrollTop - lines.clientHeight < 48;
     for (; this.#linesShown < chat.length; this.#linesShown++) lines.append(chatLine(chat[this.#linesShown]));
-    if (atEnd) lines.scrollTop = lines.scrollHeight;
   }
 
   #send() {
@@ -113,10 +110,12 @@ function openSeats(count) {
   return count === 1 ? "1 open seat" : `${count} open seats`;
 }
 
-function whatWeWaitFor({ players }) {
+function whatWeWaitFor({ players, me }) {
   if (players.length < 2) return "A round needs two players.";
-  const names = players.filter((player) => !player.ready).map((player) => player.name);
-  if (names.length === 0) return "Everyone is ready. The host starts the round.";
+  const waiting = players.filter((player) => !player.ready);
+  if (waiting.length === 0) return "Everyone is ready. The host starts the round.";
+  if (waiting.length > 3) return `Waiting for ${waiting.length} players.`;
+  const names = waiting.map((player) => (player.id === me ? "you" : player.name));
   const last = names.pop();
   return names.length ? `Waiting for ${names.join(", ")} and ${last}.` : `Waiting for ${last}.`;
 }

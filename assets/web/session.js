@@ -33,7 +33,7 @@ export class Session {
 
   /**
    * `path` is `relay`, `direct`, or null for whichever works.
-   * Handlers: `onword(word)`, `onstate("joining" | "in" | "again")`, `onend(sentence)`.
+   * Handlers: `onword(word)`, `onstate("joining" | "in" | "again")`, `onend(sentence, wrongCode)`.
    */
   constructor({ relay, code, name, path }, handlers) {
     this.#relay = relay;
@@ -154,15 +154,15 @@ export class Session {
   /** A relay's stream tells neither of a dead network nor of a host that no longer talks to us. */
   #mindSilence() {
     if (!this.#peer || this.#settle || document.hidden || Date.now() - this.#heardAt < SILENCE_MS) return;
-    // A phone that slept is not the host's fault.
-    if (this.#hidden) this.#again("lost");
+    // A phone that slept, or a direct path that broke without a word, is not the host's doing.
+    if (this.#hidden || this.path === "direct") this.#again("lost");
     else this.#end("silent");
   }
 
   #end(kind) {
     if (this.#left) return;
     this.leave();
-    this.#handlers.onend(inWords(kind, this.#code));
+    this.#handlers.onend(inWords(kind, this.#code), kind === "no-host");
   }
 }
 

@@ -87,10 +87,9 @@ export class Stick {
   #show() {
     const { style, firstElementChild: knob } = this.#shown;
     this.#shown.dataset.held = this.#finger !== null;
-    if (this.#finger) {
-      style.left = `${this.#finger.x}px`;
-      style.top = `${this.#finger.y}px`;
-    }
+    // Without a finger it lies where the style sheet puts it.
+    style.left = this.#finger ? `${this.#finger.x}px` : "";
+    style.top = this.#finger ? `${this.#finger.y}px` : "";
     knob.style.transform = `translate(${this.#dragged.x * REACH}px, ${this.#dragged.y * REACH}px)`;
   }
 
