@@ -2,6 +2,7 @@
 
 import { ArenaView } from "./arena.js";
 import { LobbyView } from "./lobby.js";
+import { always } from "./memory.js";
 import { Session } from "./session.js";
 import { Table } from "./table.js";
 
@@ -31,7 +32,8 @@ function show(page) {
   document.body.dataset.page = page;
   find("[data-toasts]").replaceChildren();
   arena.run(page === "arena" ? table : null, session?.path);
-  document.activeElement?.blur();
+  // Puts keyboards away, and tells a screen reader where it is.
+  find(`main.${page}`).focus({ preventScroll: true });
 }
 
 function showJoinPage(notice, wrongCode = false) {
@@ -102,7 +104,7 @@ find("[data-form=join]").addEventListener("submit", (event) => {
   if (!code) return showJoinPage("Enter the code that the host shows.");
   if (code !== codeOfLink()) history.replaceState(null, "", `#${encodeURIComponent(code)}`);
   const name = find("[data-field=name]").value.trim() || "Player";
-  localStorage.setItem(NAME, name);
+  always.set(NAME, name);
   join(code, name);
 });
 
@@ -110,7 +112,7 @@ for (const button of document.querySelectorAll("[data-action=leave], [data-actio
   button.addEventListener("click", leave);
 }
 
-find("[data-field=name]").value = localStorage.getItem(NAME) ?? "";
+find("[data-field=name]").value = always.get(NAME) ?? "";
 addEventListener("hashchange", leave);
 // Closing the page closes the stream, which is how the host learns of it. A page kept for "back" must do it itself.
 addEventListener("pagehide", () => session && leave());

@@ -1,6 +1,7 @@
 // A seat in a lobby, kept through lost connections: comes in, comes back, and says in a person's words why it ended.
 
 import { canGoDirect } from "./direct.js";
+import { thisVisit } from "./memory.js";
 import { Peer, askForToken } from "./uhst.js";
 
 /** The host greets a newcomer at once, or never. */
@@ -135,8 +136,10 @@ export class Session {
     this.#peer?.close();
     this.#peer = null;
     this.#handlers.onstate("again");
-    // A host that left on purpose seldom comes back; a lost network does.
-    for (const wait of kind === "host-closed" ? AGAIN_MS.slice(0, 3) : AGAIN_MS) {
+    let hostless = kind === "host-closed" ? 1 : 0;
+    for (const wait of AGAIN_MS) {
+      // A host that the relay does not know any more seldom comes back; a lost network does.
+      if (hostless > 3) break;
       await pause(wait);
       if (this.#left) return;
       try {
@@ -145,7 +148,8 @@ export class Session {
         this.#peer?.close();
         this.#peer = null;
         if (error.kind === "not-admitted") return this.#end(error.kind);
-        if (kind !== "host-closed") kind = error.kind === "no-host" ? "host-closed" : error.kind;
+        if (error.kind === "no-host") hostless += 1;
+        kind = hostless ? "host-closed" : error.kind;
       }
     }
     this.#end(kind);
@@ -188,7 +192,7 @@ function inWords(kind, code) {
 
 // Trying the direct path where there is none costs seconds: not twice in a visit.
 const key = (code) => `uhst-relay-only:${code}`;
-const remembersRelay = (code) => sessionStorage.getItem(key(code)) !== null;
-const rememberRelay = (code) => sessionStorage.setItem(key(code), "");
+const remembersRelay = (code) => thisVisit.get(key(code)) !== null;
+const rememberRelay = (code) => thisVisit.set(key(code), "");
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
