@@ -135,6 +135,6 @@ pub mod prelude {
         net::{
             Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, PathPolicy, Relay, SendError, Traffic,
         },
-        protocol::{Channel, EndReason, JoinLink, JoinLinkError, Payload},
+        protocol::{Channel, EndReason, JoinLink, JoinLinkError, Payload, WebFile},
     };
 }

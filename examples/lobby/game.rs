@@ -9,6 +9,7 @@ use bevy_uhst::prelude::*;
 use super::{
     args::{HostArgs, JoinArgs},
     intent::Intent,
+    phone,
     rules::{self, Rules},
     table::{News, Page, Table},
     words::*,
@@ -173,8 +174,12 @@ fn host(args: &HostArgs, talk: &mut Talk) {
     .max_peers(usize::from(args.max_players) - 1);
     if let Some(url) = &args.relay {
         host = host.relay(Relay::Url(url.clone()));
-    } else if let Some(port) = args.port {
-        host = host.relay(Relay::Embedded(EmbeddedRelay { bind: ([0, 0, 0, 0], port).into(), port_attempts: 1 }));
+    } else {
+        let mut relay = EmbeddedRelay { web_files: phone::page(), ..default() };
+        if let Some(port) = args.port {
+            (relay.bind, relay.port_attempts) = (([0, 0, 0, 0], port).into(), 1);
+        }
+        host = host.relay(Relay::Embedded(relay));
     }
     if let Some(password) = &args.password {
         host = host.password(password);

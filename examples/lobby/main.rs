@@ -16,6 +16,7 @@ mod autopilot;
 mod demo;
 mod game;
 mod intent;
+mod phone;
 mod rules;
 mod table;
 mod terminal;

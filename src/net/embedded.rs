@@ -17,6 +17,7 @@ impl Embedded {
         let config = crate::relay::RelayConfig {
             bind: options.bind,
             port_attempts: options.port_attempts,
+            web_files: options.web_files.clone(),
             ..Default::default()
         };
         let relay =

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::memory::MemoryRelay;
+use crate::protocol::WebFile;
 
 /// Where a host listens, and where a client looks for an id that names no relay.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub struct EmbeddedRelay {
     pub bind: SocketAddr,
     /// How many ports to try, from that of `bind` upwards, when it is taken.
     pub port_attempts: u16,
+    /// Files for browsers, such as a page on which a phone joins by the same link.
+    pub web_files: Vec<WebFile>,
 }
 
 impl Relay {
@@ -40,7 +43,7 @@ impl EmbeddedRelay {
 
 impl Default for EmbeddedRelay {
     fn default() -> Self {
-        EmbeddedRelay { bind: ([0, 0, 0, 0], Self::DEFAULT_PORT).into(), port_attempts: 20 }
+        EmbeddedRelay { bind: ([0, 0, 0, 0], Self::DEFAULT_PORT).into(), port_attempts: 20, web_files: Vec::new() }
     }
 }
 

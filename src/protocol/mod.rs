@@ -11,6 +11,7 @@ mod reason;
 mod relay;
 mod signal;
 mod token;
+mod web_file;
 
 pub use body::{Body, BodyError, NATIVE_VERSION};
 pub use link::{JoinLink, JoinLinkError};
@@ -19,3 +20,4 @@ pub use reason::EndReason;
 pub use relay::{HostReply, JoinReply, NativeHint, PingReply, RelayRequest, StreamEvent, StreamEventError};
 pub use signal::{Candidate, Signal};
 pub use token::{Claims, TokenError, TokenKind, peek_token};
+pub use web_file::WebFile;

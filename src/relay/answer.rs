@@ -19,6 +19,7 @@ use hyper::{
 use serde::Serialize;
 
 use super::listener::EventStream;
+use crate::protocol::WebFile;
 
 /// Asks nginx not to hold back a stream.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -92,6 +93,15 @@ pub(super) fn plain(status: StatusCode) -> Answer {
 /// 200 with this text, in the format that Prometheus reads.
 pub(super) fn prometheus(text: String) -> Answer {
     answer(StatusCode::OK, Content::Whole(text.into()), "text/plain; version=0.0.4; charset=utf-8")
+}
+
+/// 200 with a file. It is asked for again each time, so that it goes with the game that serves it.
+pub(super) fn file(file: &WebFile) -> Answer {
+    let mut answer = answer(StatusCode::OK, Content::Whole(file.body.clone()), file.content_type);
+    let headers = answer.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer
 }
 
 /// A status with a web page that says `text`, as Express answers what it does not hand to the relay's own code.

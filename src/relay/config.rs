@@ -10,6 +10,8 @@ use std::{
 
 use url::Url;
 
+use crate::protocol::WebFile;
+
 /// How to run a [`Relay`](super::Relay). The default suits a game that embeds one: every IPv4 interface, port 3000 or
 /// the next free one of sixteen, a random secret, no rate limit.
 #[derive(Clone, Debug)]
@@ -33,6 +35,8 @@ pub struct RelayConfig {
     pub limits: RelayLimits,
     /// Serves HTTPS instead of HTTP.
     pub tls: Option<TlsFiles>,
+    /// Files for browsers. They change nothing for peers: a request with a token or an action is never one for a file.
+    pub web_files: Vec<WebFile>,
     /// For a public relay: the list in which it looks up the prefix of the ids it generates.
     pub directory: Option<Url>,
 }
@@ -49,6 +53,7 @@ impl Default for RelayConfig {
             shutdown_timeout: Duration::from_secs(5),
             limits: RelayLimits::default(),
             tls: None,
+            web_files: Vec::new(),
             directory: None,
         }
     }

@@ -8,7 +8,11 @@ use std::{
 
 use bytes::Bytes;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use hyper::{HeaderMap, Method, Request, StatusCode, body::Incoming, header::HOST};
+use hyper::{
+    HeaderMap, Method, Request, StatusCode,
+    body::Incoming,
+    header::{ACCEPT, HOST},
+};
 use tokio::{sync::Notify, time::timeout};
 
 use super::{
@@ -23,7 +27,7 @@ use super::{
     rooms::{NotListening, Recipient, Rooms},
     tokens::{BadToken, Bearer, Tokens, Verified, signature},
 };
-use crate::protocol::{HostReply, JoinReply, NativeHint, TokenKind};
+use crate::protocol::{HostReply, JoinReply, NativeHint, TokenKind, WebFile};
 
 /// How long a request body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -85,12 +89,22 @@ impl Service {
                 Ok(message) => self.post(&query, &head.headers, &message).await,
                 Err(status) => answer::bad_body(status),
             },
-            (&Method::GET, "/") => self.listen(&query, caller),
+            (&Method::GET, "/") => match self.web_file("/") {
+                Some(page) if is_visit(&query, &head.headers) => answer::file(page),
+                _ => self.listen(&query, caller),
+            },
             (&Method::DELETE, "/") if query.token != Param::Missing => self.release(&query),
             (&Method::GET, "/health") => answer::json_text(r#"{"status":"ok"}"#),
             (&Method::GET, "/metrics") => answer::prometheus(self.metrics.render()),
-            (method, path) => answer::not_found(method, path),
+            (method, path) => match self.web_file(path) {
+                Some(page) if method == Method::GET => answer::file(page),
+                _ => answer::not_found(method, path),
+            },
         }
+    }
+
+    fn web_file(&self, path: &str) -> Option<&WebFile> {
+        self.config.web_files.iter().find(|page| page.path == path)
     }
 
     async fn read(&self, headers: &HeaderMap, content: Incoming) -> Result<Message, StatusCode> {
@@ -312,4 +326,10 @@ fn network(address: IpAddr) -> IpAddr {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
         v4 => v4,
     }
+}
+
+/// Whether a browser opens a link, rather than a peer listens with a token it has lost.
+fn is_visit(query: &Query, headers: &HeaderMap) -> bool {
+    let events = headers.get(ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"text/event-stream"));
+    query.token == Param::Missing && query.action == Param::Missing && !events
 }
