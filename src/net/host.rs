@@ -18,11 +18,13 @@ use tokio::sync::{Semaphore, mpsc};
 use super::{
     client::{INPUTS, left, seed},
     contract::{Admission, Event, EventKind, HostOptions, PeerKey, SessionCommand, SessionKey},
+    direct::PathPolicy,
     events::{EventStream, StreamItem},
     listening::{Listening, Relistened, relisten, start},
     peer::{NativePeer, Role},
     peer_link::{Outcome, PeerContext, PeerInput, PeerOutput, Route},
-    plain::PlainPeer,
+    plain::{self, PlainPeer},
+    plain_direct::PlainDirectPeer,
     relay_client::{Access, RelayClient},
     report::{Nonsense, Reports},
 };
@@ -266,13 +268,14 @@ impl Host {
         match (self.by_client.get(&client), body) {
             (Some(&key), body) => self.tell(key, PeerInput::Body(body, Some(route))).await,
             (None, Body::Native { packet, .. }) => self.native_stranger(client, packet, route, open).await,
-            (None, Body::Text(text)) if open && !self.shunned.contains(&client) => {
-                self.plain_stranger(client, Body::Text(text), route).await
+            (None, Body::Signal(_)) if self.options.paths == PathPolicy::RelayOnly => {
+                self.reports.once(Nonsense::Signal, || {
+                    "a peer of the original protocol was ignored: it wants WebRTC, and this session stays on the relay"
+                        .to_owned()
+                });
             }
-            (None, Body::Text(_)) => {}
-            (None, Body::Signal(_)) => self.reports.once(Nonsense::Signal, || {
-                "an original peer wants WebRTC, which this version does not speak with it".to_owned()
-            }),
+            (None, body) if open && !self.shunned.contains(&client) => self.plain_stranger(client, body, route).await,
+            (None, _) => {}
         }
     }
 
@@ -314,6 +317,7 @@ impl Host {
         }
     }
 
+    /// An original whose first word this is: a text means the relay transport, a signal WebRTC.
     async fn plain_stranger(&mut self, client: String, first: Body, route: Route) {
         if self.options.password.is_some() {
             return self.reports.once(Nonsense::Plain, || {
@@ -326,19 +330,19 @@ impl Host {
             });
         };
         let ask = self.options.admission == Admission::Ask;
+        let direct = matches!(first, Body::Signal(_));
         let (cx, inputs, mut receiver) = self.admit(client, false);
         let _ = inputs.send(PeerInput::Body(first, Some(route.clone()))).await;
         task::spawn(async move {
-            let mut peer = PlainPeer::new(cx.clone(), Some(route), Some(place));
-            let asked = if ask { peer.ask(&mut receiver).await } else { Ok(Vec::new()) };
-            let reason = match asked {
-                Ok(first) => match peer.run(first, &mut receiver).await {
-                    Outcome::Ended(reason, _) => reason,
-                    Outcome::Plain(_) => EndReason::Left,
-                },
-                Err(reason) => reason,
+            let asked = if ask { plain::ask(&cx, &mut receiver).await } else { Ok(Vec::new()) };
+            let outcome = match asked {
+                Ok(first) if direct => PlainDirectPeer::new(cx.clone(), place).run(first, &mut receiver).await,
+                Ok(first) => PlainPeer::new(cx.clone(), Some(route), Some(place)).run(first, &mut receiver).await,
+                Err(reason) => Outcome::Ended(reason, None),
             };
-            cx.tell(PeerOutput::Ended { reason, tombstone: None });
+            if let Outcome::Ended(reason, tombstone) = outcome {
+                cx.tell(PeerOutput::Ended { reason, tombstone });
+            }
         });
     }
 

@@ -63,28 +63,6 @@ impl PlainPeer {
         }
     }
 
-    /// Waits for the game to let it in; what it says meanwhile is kept, within the bounds.
-    pub async fn ask(&mut self, inputs: &mut mpsc::Receiver<PeerInput>) -> Result<Vec<PeerInput>, EndReason> {
-        self.cx.emit(EventKind::JoinRequest { peer: self.cx.key, metadata: Bytes::new() });
-        let mut kept = Vec::new();
-        let mut bytes = 0;
-        loop {
-            match inputs.recv().await {
-                Some(PeerInput::Decide(Ok(()))) => return Ok(kept),
-                Some(PeerInput::Decide(Err(words))) => return Err(EndReason::Refused(words)),
-                Some(PeerInput::Disconnect(reason)) => return Err(reason),
-                None | Some(PeerInput::PeerClosed) => return Err(EndReason::Left),
-                Some(input) => {
-                    bytes += if let PeerInput::Body(Body::Text(text), _) = &input { text.len() } else { 0 };
-                    kept.push(input);
-                    if bytes > self.cx.config.receive_buffer || kept.len() > 1024 {
-                        return Err(EndReason::TooMuchData);
-                    }
-                }
-            }
-        }
-    }
-
     /// Runs to the end. `first` was received before.
     pub async fn run(mut self, first: Vec<PeerInput>, inputs: &mut mpsc::Receiver<PeerInput>) -> Outcome {
         let (peer, handle) = (self.cx.key, self.handle.clone());
@@ -233,6 +211,28 @@ impl PlainPeer {
         for text in &self.queue {
             if post(&self.cx, route, text).await.is_err() {
                 return;
+            }
+        }
+    }
+}
+
+/// Waits for the game to let an original in; what it says meanwhile is kept, within the bounds.
+pub(super) async fn ask(cx: &PeerContext, inputs: &mut mpsc::Receiver<PeerInput>) -> Result<Vec<PeerInput>, EndReason> {
+    cx.emit(EventKind::JoinRequest { peer: cx.key, metadata: Bytes::new() });
+    let mut kept = Vec::new();
+    let mut bytes = 0;
+    loop {
+        match inputs.recv().await {
+            Some(PeerInput::Decide(Ok(()))) => return Ok(kept),
+            Some(PeerInput::Decide(Err(words))) => return Err(EndReason::Refused(words)),
+            Some(PeerInput::Disconnect(reason)) => return Err(reason),
+            None | Some(PeerInput::PeerClosed) => return Err(EndReason::Left),
+            Some(input) => {
+                bytes += if let PeerInput::Body(Body::Text(text), _) = &input { text.len() } else { 0 };
+                kept.push(input);
+                if bytes > cx.config.receive_buffer || kept.len() > 1024 {
+                    return Err(EndReason::TooMuchData);
+                }
             }
         }
     }

@@ -15,7 +15,7 @@ pub(super) enum Nonsense {
     Body,
     /// A packet of nobody we know.
     Packet,
-    /// WebRTC signalling of an original, which this version does not answer.
+    /// WebRTC signalling of an original, where only the relay is allowed.
     Signal,
     /// A message of an original, whom this session cannot let in.
     Plain,

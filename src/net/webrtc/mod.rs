@@ -90,7 +90,6 @@ pub(crate) enum DirectDialect {
     Native,
     /// The other is an original: the one channel the client announces, ordered and reliable. A second would be taken
     /// for the first.
-    #[cfg_attr(not(test), expect(dead_code, reason = "original peers are offered the relay only, so far"))]
     Plain,
 }
 
