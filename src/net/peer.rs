@@ -31,7 +31,7 @@ const POST_LIMIT: usize = 64 * 1024;
 const POST_SUSPECT: Duration = Duration::from_secs(2);
 /// How long a client waits for any native word of a host that may be an original.
 const INTRODUCTION: Duration = Duration::from_millis(1500);
-/// How often a full inbox is looked at, to tell the peer that there is room again.
+/// How often the game is looked at that has much to take, so that the peer learns soon that there is room again.
 const INBOX_CHECK: Duration = Duration::from_millis(10);
 /// Inputs or commands taken before the connection is driven again.
 const BATCH: usize = 1024;
@@ -338,7 +338,8 @@ impl NativePeer {
     /// When to wake up though nothing happens.
     fn deadline(&self) -> Time {
         let now = self.now();
-        let inbox = (self.handle.shared().inbox() > 0).then_some(now + INBOX_CHECK);
+        let crowded = self.delivered - self.consumed > self.cx.config.receive_buffer / 4;
+        let inbox = crowded.then_some(now + INBOX_CHECK);
         let suspect = self.post.as_ref().filter(|post| !post.suspect).map(|post| post.since + POST_SUSPECT);
         let introduction = self.introduced.filter(|_| self.may_be_original()).map(|at| at + INTRODUCTION);
         [self.connection.next_timeout(), self.direct.retry_at(), self.retry_at, inbox, suspect, introduction]

@@ -92,7 +92,7 @@ impl PlainDirectPeer {
         let reason = self.ended.take().unwrap_or(EndReason::Left);
         self.handle.shared().close();
         if self.open {
-            while let Some(PeerCommand::Send { payload, .. }) = self.commands.try_recv().ok() {
+            while let Ok(PeerCommand::Send { payload, .. }) = self.commands.try_recv() {
                 if self.link.try_send(true, payload).is_err() {
                     break;
                 }
