@@ -58,8 +58,12 @@ fn an_idle_frame_allocates_nothing() {
     host.init_resource::<News>()
         .add_observer(|_: On<UhstPathChanged>, mut news: ResMut<News>| news.0 += 1)
         .add_observer(|_: On<UhstDiagnostic>, mut news: ResMut<News>| news.0 += 1);
+    // What Bevy and this plugin do for the first time, a fixed step or a second of diagnostics, may allocate.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(1100) {
+        host.update();
+    }
     // For longer than the period of the diagnostics, which are part of the promise.
-    allocations(&mut host, 100);
     let (mut idle, begun) = (0, Instant::now());
     while begun.elapsed() < Duration::from_millis(1500) || idle < 1000 {
         let before = host.world().resource::<News>().0;
