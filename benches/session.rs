@@ -35,10 +35,9 @@ fn main() {
         move || host(&pace, &sender)
     });
     let link = links.recv().expect("the host is ready");
-    let network = TestNetwork::memory();
-    let join = || {
+    let join = |paths| {
         let start = Instant::now();
-        let mut client = network.join_with(UhstClient::from(link.clone()));
+        let mut client = TestNetwork::loopback().paths(paths).join_with(UhstClient::from(link.clone()));
         assert!(update_until(&mut [&mut client], PATIENCE, |apps| {
             TestLog::of(apps[0]).has(|event| matches!(event, TestEvent::Connected(_)))
         }));
@@ -46,20 +45,47 @@ fn main() {
     };
 
     let joins = (0..JOINS).map(|_| {
-        let (time, mut client) = join();
-        client.world_mut().write_message(AppExit::Success);
-        client.update();
+        let (time, mut client) = join(PathPolicy::RelayOnly);
+        leave(&mut client);
         time
     });
     print("join to connected", joins.collect());
+    let direct = (0..JOINS).map(|_| {
+        let (_, mut client) = join(PathPolicy::Automatic);
+        let start = Instant::now();
+        await_direct(&mut client);
+        leave(&mut client);
+        start.elapsed()
+    });
+    print("connected to direct", direct.collect());
 
-    let (_, mut client) = join();
-    print("echo, apps updated as messages come", (0..ECHOES).map(|number| echo(&mut client, number, None)).collect());
-    pace.store(PACED, Ordering::Relaxed);
-    let paced = ECHOES..2 * ECHOES;
-    print("echo, both at 60 frames a second", paced.map(|number| echo(&mut client, number, Some(FRAME))).collect());
+    for (paths, name) in [(PathPolicy::RelayOnly, "relay"), (PathPolicy::Automatic, "direct")] {
+        let (_, mut client) = join(paths);
+        if paths == PathPolicy::Automatic {
+            await_direct(&mut client);
+        }
+        pace.store(AT_ONCE, Ordering::Relaxed);
+        let echoes = (0..ECHOES).map(|number| echo(&mut client, number, None)).collect();
+        print(&format!("echo, {name}, updated as messages come"), echoes);
+        pace.store(PACED, Ordering::Relaxed);
+        let echoes = (ECHOES..2 * ECHOES).map(|number| echo(&mut client, number, Some(FRAME))).collect();
+        print(&format!("echo, {name}, both at 60 frames a second"), echoes);
+        leave(&mut client);
+    }
     pace.store(STOP, Ordering::Relaxed);
     host.join().expect("the host ends");
+}
+
+fn leave(client: &mut App) {
+    client.world_mut().write_message(AppExit::Success);
+    client.update();
+}
+
+fn await_direct(client: &mut App) {
+    assert!(update_until(&mut [client], PATIENCE, |apps| {
+        let world = apps[0].world_mut();
+        world.query::<&UhstPeer>().iter(world).any(|peer| peer.path() == Path::Direct)
+    }));
 }
 
 /// Says everything back, in an app and on a thread of its own.
@@ -107,5 +133,5 @@ fn echo(client: &mut App, number: usize, pace: Option<Duration>) -> Duration {
 fn print(what: &str, mut times: Vec<Duration>) {
     times.sort_unstable();
     let at = |share: usize| times[times.len() * share / 100].as_secs_f64() * 1000.0;
-    println!("{what:<40} p50 {:>7.2} ms   p99 {:>7.2} ms", at(50), at(99));
+    println!("{what:<45} p50 {:>7.2} ms   p99 {:>7.2} ms", at(50), at(99));
 }
