@@ -112,8 +112,8 @@ impl UhstClient {
         self
     }
 
-    /// Which ways the connection may take; otherwise, those of the [plugin](super::UhstPlugin::paths). A direct path needs both
-    /// sides to allow it.
+    /// Which ways the connection may take; otherwise, those of the [plugin](super::UhstPlugin::paths). A direct path
+    /// needs both sides to allow it.
     pub fn paths(mut self, paths: PathPolicy) -> Self {
         self.paths = Some(paths);
         self

@@ -137,8 +137,8 @@ impl UhstHost {
         self
     }
 
-    /// Which ways connections may take; otherwise, those of the [plugin](super::UhstPlugin::paths). A direct path needs both
-    /// sides to allow it.
+    /// Which ways connections may take; otherwise, those of the [plugin](super::UhstPlugin::paths). A direct path
+    /// needs both sides to allow it.
     pub fn paths(mut self, paths: PathPolicy) -> Self {
         self.paths = Some(paths);
         self
