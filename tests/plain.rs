@@ -66,12 +66,13 @@ fn original_joins(mut host: App, relay: &str, tells_of_leaving: bool) {
     assert_eq!(disconnected(&host), [reason]);
 }
 
-/// Text both ways between our client and an original host, at this relay.
+/// Text both ways between our client and an original host, at this relay. Under an id of its own: a relay may not have
+/// seen yet that an earlier host is gone.
 fn original_hosts(relay: &str, tells_of_leaving: bool) {
-    let host = Original::host(relay, "plain");
+    let host = Original::host(relay, "original");
     assert_eq!(host.next(), Heard::Open);
     let network = TestNetwork::loopback();
-    let mut client = network.join_with(UhstClient::join(format!("http://{relay}/#plain")));
+    let mut client = network.join_with(UhstClient::join(format!("http://{relay}/#original")));
     assert!(update_until(&mut [&mut client], PATIENCE, |apps| connected(apps[0]) == 1), "{:?}", TestLog::of(&client));
 
     // Our introduction: an empty text to an original.
