@@ -128,9 +128,9 @@ pub mod prelude {
     pub use crate::{
         connection::{ConnectionConfig, Path},
         ecs::{
-            BroadcastError, JoinResponder, PeerOf, Peers, UhstClient, UhstConnected, UhstDiagnostic, UhstDisconnected,
-            UhstEnded, UhstHost, UhstJoinRequest, UhstMessage, UhstPathChanged, UhstPeer, UhstPlugin, UhstReady,
-            UhstSystems,
+            BroadcastError, JoinResponder, PeerOf, Peers, Rates, UhstClient, UhstConnected, UhstDiagnostic,
+            UhstDisconnected, UhstEnded, UhstHost, UhstJoinRequest, UhstMessage, UhstPathChanged, UhstPeer, UhstPlugin,
+            UhstReady, UhstSystems,
         },
         net::{
             Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, PathPolicy, Relay, SendError, Traffic,

@@ -346,7 +346,17 @@ fn walk(mut talk: Talk, heading: Res<Heading>, time: Res<Time>, mut since_last: 
 fn measure(rules: Option<ResMut<Rules>>, peers: Query<(&UhstPeer, &Seat)>) {
     let Some(mut rules) = rules else { return };
     for (peer, seat) in &peers {
-        rules.note(seat.0, way_of(peer), peer.rtt().map(|rtt| rtt.as_millis() as u32));
+        let rates = peer.rates();
+        rules.note(
+            seat.0,
+            Connection {
+                way: way_of(peer),
+                ping: peer.rtt().map(|rtt| rtt.as_millis() as u32),
+                rate: (rates.sent_bytes + rates.received_bytes) as u32,
+                // Less than one is still one that somebody may have noticed.
+                lost: peer.is_native().then_some(rates.lost.ceil() as u32),
+            },
+        );
     }
 }
 

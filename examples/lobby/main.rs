@@ -17,6 +17,7 @@ mod demo;
 mod game;
 mod intent;
 mod phone;
+mod qr;
 mod rules;
 mod table;
 mod terminal;
@@ -78,7 +79,7 @@ fn exit_when_full(
 ) {
     for news in news.read() {
         match news {
-            News::Full { .. } => *due = Some(Timer::from_seconds(6.0, TimerMode::Once)),
+            News::Full { .. } => *due = Some(Timer::from_seconds(8.0, TimerMode::Once)),
             News::Ended { why } if due.is_none() => {
                 eprintln!("{why}");
                 exit.write(AppExit::error());

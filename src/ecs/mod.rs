@@ -11,6 +11,7 @@ mod message;
 mod network;
 mod peer;
 mod plugin;
+mod rates;
 mod receive;
 mod session;
 pub mod test_app;
@@ -25,3 +26,4 @@ pub use lifecycle::{UhstConnected, UhstDiagnostic, UhstDisconnected, UhstEnded, 
 pub use message::UhstMessage;
 pub use peer::{PeerOf, Peers, UhstPeer};
 pub use plugin::{UhstPlugin, UhstSystems};
+pub use rates::Rates;

@@ -6,7 +6,7 @@ use bevy::{
 };
 use crossbeam_channel::{Receiver, Sender};
 
-use super::diagnostics::add_difference;
+use super::rates::{add, difference};
 use crate::{
     connection::ConnectionConfig,
     net::{
@@ -52,7 +52,7 @@ struct Session {
 pub(super) struct Remote {
     pub entity: Entity,
     pub handle: PeerHandle,
-    /// The counts that diagnostics have shown so far.
+    /// The counts that rates and diagnostics have shown so far.
     pub published: Traffic,
 }
 
@@ -207,7 +207,7 @@ impl Network {
     }
 
     fn depart(&mut self, remote: Remote) -> Entity {
-        add_difference(&mut self.departed, remote.handle.shared().traffic(), remote.published);
+        add(&mut self.departed, difference(remote.handle.shared().traffic(), remote.published));
         remote.entity
     }
 }

@@ -9,8 +9,8 @@ use bevy::{
 
 use crate::table::News;
 
-/// Long enough for the last player to be drawn, and for the first pings to be known.
-const DELAY_SECONDS: f32 = 2.5;
+/// Long enough for the last player to be drawn, and for the first numbers to be known.
+const DELAY_SECONDS: f32 = 4.0;
 
 pub fn plugin(file: PathBuf) -> impl Plugin {
     move |app: &mut App| {
