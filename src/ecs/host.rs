@@ -307,7 +307,7 @@ mod tests {
     fn sent(commands: &mut tokio::sync::mpsc::UnboundedReceiver<PeerCommand>) -> Vec<(Channel, Payload)> {
         std::iter::from_fn(|| commands.try_recv().ok())
             .map(|command| match command {
-                PeerCommand::Send { channel, payload } => (channel, payload),
+                PeerCommand::Send { channel, payload, .. } => (channel, payload),
                 PeerCommand::Disconnect(reason) => (Channel::Reliable, reason.to_string().into()),
             })
             .collect()

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use super::{direct::PathPolicy, relay_choice::Relay, webrtc::DirectConfig};
 use crate::{
     connection::{ConnectionConfig, MESSAGE_OVERHEAD, Path, message_cost},
-    protocol::{Channel, EndReason, JoinLink, Payload},
+    protocol::{Channel, EndReason, JoinLink, Payload, Tag},
 };
 
 /// Names a session across the contract; the ECS chooses it (an entity's bits) and the network hands it back.
@@ -101,6 +101,8 @@ pub(crate) enum PeerCommand {
     Send {
         /// Its promise.
         channel: Channel,
+        /// Whom in the game it is for; not [`Tag::Untyped`] to native peers only.
+        tag: Tag,
         /// Its content.
         payload: Payload,
     },
@@ -122,6 +124,8 @@ pub(crate) struct Event {
 pub(crate) struct Received {
     /// The promise it was sent under.
     pub channel: Channel,
+    /// Whom in the game it is for.
+    pub tag: Tag,
     /// Its content.
     pub payload: Payload,
 }
@@ -216,6 +220,9 @@ pub enum SendError {
     /// Binary to a peer of the original protocol over a relay, whose messages are JSON strings.
     #[error("this peer speaks the original protocol over a relay, which carries text only")]
     TextOnly,
+    /// A typed message in binary to a peer of the original protocol, which cannot say what type it is.
+    #[error("this peer speaks the original protocol, which knows no types: send text it understands")]
+    NativeOnly,
 }
 
 /// How the ECS reaches one peer. Cheap to clone.
@@ -287,12 +294,20 @@ impl PeerHandle {
         (PeerHandle { commands, shared }, receiver)
     }
 
-    /// Queues one message. Never waits.
+    /// Queues one untyped message. Never waits.
     pub fn send(&self, channel: Channel, payload: Payload) -> Result<(), SendError> {
-        let PeerLimits { max_message, send_buffer, text_only, .. } = self.shared.limits;
+        self.send_tagged(channel, Tag::Untyped, payload)
+    }
+
+    /// Queues one message. Never waits.
+    pub fn send_tagged(&self, channel: Channel, tag: Tag, payload: Payload) -> Result<(), SendError> {
+        let PeerLimits { max_message, send_buffer, text_only, native } = self.shared.limits;
         let size = payload.len();
         if size > max_message {
             return Err(SendError::TooLarge { size, limit: max_message });
+        }
+        if !native && tag != Tag::Untyped {
+            return Err(SendError::NativeOnly);
         }
         if text_only && matches!(payload, Payload::Binary(_)) {
             return Err(SendError::TextOnly);
@@ -306,7 +321,7 @@ impl PeerHandle {
             self.shared.queued.fetch_sub(cost, Ordering::Relaxed);
             return Err(SendError::QueueFull { queued, limit: send_buffer });
         }
-        self.commands.send(PeerCommand::Send { channel, payload }).map_err(|_| SendError::Disconnected)
+        self.commands.send(PeerCommand::Send { channel, tag, payload }).map_err(|_| SendError::Disconnected)
     }
 
     /// Ends the connection after what was sent before. Further sends fail.

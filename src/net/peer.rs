@@ -250,9 +250,9 @@ impl NativePeer {
 
     fn command(&mut self, command: PeerCommand) {
         match command {
-            PeerCommand::Send { channel, payload } => {
+            PeerCommand::Send { channel, tag, payload } => {
                 let cost = queue_cost(&payload);
-                match self.connection.send(channel, payload) {
+                match self.connection.send_tagged(channel, tag, payload) {
                     Ok(()) => self.held += cost,
                     Err(error) => {
                         self.handle.shared().sent(cost);
@@ -359,7 +359,9 @@ impl NativePeer {
         }
         while let Some(event) = self.connection.poll_event() {
             match event {
-                ConnectionEvent::Message { channel, payload } => self.batch.push(Received { channel, payload }),
+                ConnectionEvent::Message { channel, tag, payload } => {
+                    self.batch.push(Received { channel, tag, payload });
+                }
                 other => {
                     self.flush();
                     self.event(other);

@@ -16,7 +16,7 @@ use super::{
     peer_link::{Outcome, PeerContext, PeerInput, PeerOutput, Route},
     relay_error::RelayError,
 };
-use crate::protocol::{Body, Channel, EndReason, Payload};
+use crate::protocol::{Body, Channel, EndReason, Payload, Tag};
 
 /// Bytes of one text: as JSON it has to fit into the 102,400 bytes that relays take.
 const MAX_TEXT: usize = 64 * 1024;
@@ -141,7 +141,7 @@ impl PlainPeer {
             return;
         }
         shared.delivered(cost);
-        let messages = vec![Received { channel: Channel::Reliable, payload }];
+        let messages = vec![Received { channel: Channel::Reliable, tag: Tag::Untyped, payload }];
         self.cx.emit(EventKind::Messages { peer: self.cx.key, messages });
     }
 

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     connection::Path,
-    protocol::{Body, Channel, EndReason, Payload, Signal},
+    protocol::{Body, Channel, EndReason, Payload, Signal, Tag},
 };
 
 /// Events of the link that may wait; a link that has more slows the peer down.
@@ -158,7 +158,7 @@ impl PlainDirectPeer {
             return self.end(EndReason::TooMuchData);
         }
         shared.delivered(cost);
-        let messages = vec![Received { channel: Channel::Reliable, payload }];
+        let messages = vec![Received { channel: Channel::Reliable, tag: Tag::Untyped, payload }];
         self.cx.emit(EventKind::Messages { peer: self.cx.key, messages });
     }
 
