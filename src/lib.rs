@@ -115,6 +115,7 @@
 //! # Features
 //!
 //! * `relay` (default): the embedded relay.
+//! * `overlay`: `UhstOverlayPlugin`, which shows the developer what the network does, over the game.
 //! * `relay-cli`: the program `uhst-relay`.
 
 pub mod connection;
@@ -136,6 +137,8 @@ struct Readme;
 
 /// What most games need.
 pub mod prelude {
+    #[cfg(feature = "overlay")]
+    pub use crate::ecs::{UhstOverlay, UhstOverlayPlugin};
     pub use crate::{
         connection::{ConnectionConfig, Path},
         ecs::{

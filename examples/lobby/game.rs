@@ -323,7 +323,8 @@ fn listen(mut messages: MessageReader<UhstMessage>, seats: Query<&Seat>, mut tal
 fn welcome(entity: Entity, name: &str, talk: &mut Talk) -> Result {
     let (Some(rules), Ok(peer)) = (&mut talk.rules, talk.peers.get(entity)) else { return Ok(()) };
     let you = rules.enter(name, way_of(peer));
-    talk.commands.entity(entity).insert(Seat(you));
+    let name = rules.name(you).unwrap_or_default().to_owned();
+    talk.commands.entity(entity).insert((Seat(you), Name::new(name)));
     let hello = FromHost::Welcome { you, code: talk.table.code.clone(), link: talk.table.link.clone() };
     for word in [hello, rules.roster()].into_iter().chain(rules.briefing()) {
         peer.send_on(word.channel(), serde_json::to_string(&word)?)?;

@@ -101,6 +101,10 @@ impl Rules {
         }
     }
 
+    pub fn name(&self, id: PlayerId) -> Option<&str> {
+        self.players.iter().find(|p| p.id == id).map(|p| p.name.as_str())
+    }
+
     pub fn everyone_ready(&self) -> bool {
         self.players.len() > 1 && self.players.iter().all(|p| p.ready)
     }

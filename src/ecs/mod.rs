@@ -9,6 +9,8 @@ mod host;
 mod lifecycle;
 mod message;
 mod network;
+#[cfg(feature = "overlay")]
+mod overlay;
 mod peer;
 mod plugin;
 mod rates;
@@ -24,6 +26,8 @@ pub use error::BroadcastError;
 pub use host::UhstHost;
 pub use lifecycle::{UhstConnected, UhstDiagnostic, UhstDisconnected, UhstEnded, UhstPathChanged, UhstReady};
 pub use message::UhstMessage;
+#[cfg(feature = "overlay")]
+pub use overlay::{UhstOverlay, UhstOverlayPlugin};
 pub use peer::{PeerOf, Peers, UhstPeer};
 pub use plugin::{UhstPlugin, UhstSystems};
 pub use rates::Rates;

@@ -114,6 +114,11 @@ impl UhstPeer {
         self.handle.shared().queued()
     }
 
+    /// How many bytes may wait: beyond, sending is an error.
+    pub fn max_queued(&self) -> usize {
+        self.handle.shared().limits().send_buffer
+    }
+
     /// Whether messages can still be sent.
     pub fn is_open(&self) -> bool {
         self.handle.shared().is_open()
