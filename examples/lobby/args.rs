@@ -47,7 +47,7 @@ impl View {
     pub fn picture(&self, news: &News) -> Option<Timer> {
         let seconds = match news {
             News::Full { .. } if !self.autoplay => 4.0,
-            News::RoundStarted if self.autoplay => 18.0,
+            News::RoundStarted if self.autoplay => 12.0,
             _ => return None,
         };
         Some(Timer::from_seconds(seconds, TimerMode::Once))

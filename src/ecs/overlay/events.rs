@@ -13,16 +13,19 @@ use crate::{
 
 /// How many are kept and shown.
 const KEPT: usize = 6;
-/// What fits on a line; a diagnostic may be long, and a peer may have had a say in it.
-const LONGEST: usize = 52;
+/// What fits on a line, in characters.
+const LONGEST: usize = 54;
 
 #[derive(Resource, Default)]
 pub(super) struct Events(VecDeque<Noted>);
 
 struct Noted {
     at: Instant,
+    about: Entity,
+    /// What it was called last. A game learns a player's name after the player has connected.
+    name: String,
+    what: String,
     colour: Color,
-    text: String,
 }
 
 /// A line of the panel, the newest event first.
@@ -30,15 +33,34 @@ struct Noted {
 pub(super) struct Line(usize);
 
 impl Events {
-    fn note(&mut self, colour: Color, text: String) {
+    fn note(&mut self, about: Entity, names: &Query<&Name>, colour: Color, what: String) {
+        let name = match (names.get(about), self.0.iter().find(|noted| noted.about == about)) {
+            (Err(_), Some(noted)) => noted.name.clone(),
+            _ => name(about, names),
+        };
         if self.0.len() == KEPT {
             self.0.pop_back();
         }
-        let text = match text.char_indices().nth(LONGEST) {
-            Some((end, _)) => format!("{}..", &text[..end]),
-            None => text,
-        };
-        self.0.push_front(Noted { at: Instant::now(), colour, text });
+        self.0.push_front(Noted { at: Instant::now(), about, name, what, colour });
+    }
+
+    /// Keeps the name of what is about to be gone.
+    fn keep_name(&mut self, about: Entity, names: &Query<&Name>) {
+        let Ok(name) = names.get(about) else { return };
+        for noted in self.0.iter_mut().filter(|noted| noted.about == about) {
+            noted.name = name.to_string();
+        }
+    }
+}
+
+impl Noted {
+    fn line(&self, names: &Query<&Name>) -> String {
+        let name = names.get(self.about).map_or(self.name.as_str(), Name::as_str);
+        let line = format!("{}  {name}{}", numbers::ago(self.at.elapsed()), self.what);
+        match line.char_indices().nth(LONGEST) {
+            Some((end, _)) => format!("{}..", &line[..end]),
+            None => line,
+        }
     }
 }
 
@@ -48,10 +70,10 @@ pub(super) fn spawn(parent: &mut ChildSpawnerCommands) {
     }
 }
 
-pub(super) fn write(events: Res<Events>, mut lines: Query<(&Line, &mut Text, &mut TextColor)>) {
+pub(super) fn write(events: Res<Events>, names: Query<&Name>, mut lines: Query<(&Line, &mut Text, &mut TextColor)>) {
     for (Line(line), mut text, mut colour) in &mut lines {
         let (words, shade) = match events.0.get(*line) {
-            Some(noted) => (format!("{}  {}", numbers::ago(noted.at.elapsed()), noted.text), noted.colour),
+            Some(noted) => (noted.line(&names), noted.colour),
             None => (String::new(), style::DIM),
         };
         style::set(&mut text, &mut colour, words, shade);
@@ -60,31 +82,33 @@ pub(super) fn write(events: Res<Events>, mut lines: Query<(&Line, &mut Text, &mu
 
 pub(super) fn plugin(app: &mut App) {
     app.init_resource::<Events>()
-        .add_observer(|ready: On<UhstReady>, mut events: ResMut<Events>| {
-            events.note(style::TEXT, format!("ready as {}", ready.id));
+        .add_observer(|ready: On<UhstReady>, names: Query<&Name>, mut events: ResMut<Events>| {
+            events.note(ready.entity, &names, style::TEXT, format!(" is ready as {}", ready.id));
         })
         .add_observer(|request: On<UhstJoinRequest>, names: Query<&Name>, mut events: ResMut<Events>| {
-            events.note(style::TEXT, format!("{}: somebody asks to join", name(request.entity, &names)));
+            events.note(request.entity, &names, style::TEXT, ": somebody asks to join".to_owned());
         })
         .add_observer(|connected: On<UhstConnected>, names: Query<&Name>, mut events: ResMut<Events>| {
-            events.note(style::GOOD, format!("{} connected", name(connected.entity, &names)));
+            events.note(connected.entity, &names, style::GOOD, " connected".to_owned());
         })
         .add_observer(|changed: On<UhstPathChanged>, names: Query<&Name>, mut events: ResMut<Events>| {
-            let name = name(changed.entity, &names);
-            match changed.path {
-                Path::Direct => events.note(style::GOOD, format!("{name} is reached directly")),
-                _ => events.note(style::WARN, format!("{name} is reached over the relay")),
-            }
+            let (colour, how) = match changed.path {
+                Path::Direct => (style::GOOD, " is reached directly"),
+                _ => (style::WARN, " is reached over the relay"),
+            };
+            events.note(changed.entity, &names, colour, how.to_owned());
         })
         .add_observer(|gone: On<UhstDisconnected>, names: Query<&Name>, mut events: ResMut<Events>| {
-            events.note(end_colour(&gone.reason), format!("{} is gone: {}", name(gone.entity, &names), gone.reason));
+            events.keep_name(gone.entity, &names);
+            events.note(gone.entity, &names, end_colour(&gone.reason), format!(" is gone: {}", gone.reason));
         })
         .add_observer(|ended: On<UhstEnded>, names: Query<&Name>, mut events: ResMut<Events>| {
-            events.note(end_colour(&ended.reason), format!("{} ended: {}", name(ended.entity, &names), ended.reason));
+            events.keep_name(ended.entity, &names);
+            events.note(ended.entity, &names, end_colour(&ended.reason), format!(" ended: {}", ended.reason));
         })
         .add_observer(|diagnostic: On<UhstDiagnostic>, names: Query<&Name>, mut events: ResMut<Events>| {
             let about = diagnostic.peer.unwrap_or(diagnostic.entity);
-            events.note(style::WARN, format!("{}: {}", name(about, &names), diagnostic.text));
+            events.note(about, &names, style::WARN, format!(": {}", diagnostic.text));
         });
 }
 

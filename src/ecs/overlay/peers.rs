@@ -18,6 +18,8 @@ const LONGEST_NAME: usize = 26;
 /// The width of a queue's meter in pixels.
 const METER: f32 = 58.0;
 
+type AnySession = Or<(With<UhstHost>, With<UhstClient>)>;
+
 /// Where sessions are listed.
 #[derive(Component)]
 pub(super) struct Sessions;
@@ -62,7 +64,7 @@ pub(super) struct Meter(Entity);
 
 /// Makes the list anew when somebody has come or gone.
 pub(super) fn lay_out(
-    sessions: Query<(Entity, Option<&Peers>), Or<(With<UhstHost>, With<UhstClient>)>>,
+    sessions: Query<(Entity, Option<&Peers>), AnySession>,
     peers: Query<(), With<UhstPeer>>,
     list: Single<Entity, With<Sessions>>,
     mut histories: Single<&mut Histories>,
@@ -201,7 +203,7 @@ fn of_peer(kind: Kind, peer: &UhstPeer) -> (String, Color) {
     let rates = peer.rates();
     let flow = |way, bytes, messages| {
         let (bytes, messages) = (numbers::bytes_per_second(bytes), numbers::per_second(messages));
-        (format!("{way:3} {bytes} {messages}"), style::TEXT)
+        (format!("{way:4}{bytes:>12}{messages:>11}"), style::TEXT)
     };
     match kind {
         Kind::Session | Kind::State | Kind::Peer => (String::new(), style::TEXT),

@@ -3,9 +3,9 @@
 use bevy::prelude::*;
 
 /// Dark enough to read on over a bright game, clear enough to see what goes on behind.
-pub(super) const PANEL: Color = Color::srgba(0.04, 0.035, 0.06, 0.86);
+pub(super) const PANEL: Color = Color::srgba(0.04, 0.035, 0.06, 0.96);
 /// The ground of graphs and meters.
-pub(super) const WELL: Color = Color::srgba(1.0, 1.0, 1.0, 0.06);
+pub(super) const WELL: Color = Color::srgba(1.0, 1.0, 1.0, 0.015);
 pub(super) const TEXT: Color = Color::srgb(0.93, 0.92, 0.96);
 pub(super) const DIM: Color = Color::srgb(0.62, 0.6, 0.69);
 pub(super) const GOOD: Color = Color::srgb(0.38, 0.85, 0.64);
