@@ -128,9 +128,9 @@ pub mod prelude {
     pub use crate::{
         connection::{ConnectionConfig, Path},
         ecs::{
-            BroadcastError, JoinResponder, PeerOf, Peers, UhstClient, UhstConnected, UhstDiagnostic, UhstDisconnected,
-            UhstEnded, UhstHost, UhstJoinRequest, UhstMessage, UhstPathChanged, UhstPeer, UhstPlugin, UhstReady,
-            UhstSystems,
+            BroadcastError, Encoding, FromPeer, JoinResponder, PeerOf, Peers, UhstAppExt, UhstClient, UhstConnected,
+            UhstDiagnostic, UhstDisconnected, UhstEnded, UhstHost, UhstJoinRequest, UhstMessage, UhstPathChanged,
+            UhstPeer, UhstPlugin, UhstReady, UhstSender, UhstSystems,
         },
         net::{
             Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, PathPolicy, Relay, SendError, Traffic,

@@ -11,11 +11,12 @@ use super::{
     host::Secret,
     network::Network,
     session::{self, SessionState},
+    typed::Types,
 };
 use crate::{
     connection::ConnectionConfig,
     net::{PathPolicy, Relay, SendError, contract::ClientOptions},
-    protocol::{Channel, EndReason, JoinLink, Payload},
+    protocol::{Channel, EndReason, JoinLink, Payload, Tag},
 };
 
 /// Joins a session: spawn it to join, despawn or remove it to leave.
@@ -175,8 +176,12 @@ impl UhstClient {
     ///
     /// As [`send`](Self::send).
     pub fn send_on(&self, channel: Channel, payload: impl Into<Payload>) -> Result<(), SendError> {
+        self.send_tagged(channel, Tag::Untyped, payload.into())
+    }
+
+    pub(super) fn send_tagged(&self, channel: Channel, tag: Tag, payload: Payload) -> Result<(), SendError> {
         let (_, host) = self.state.peers.first().ok_or(SendError::NotConnected)?;
-        host.send(channel, payload.into())
+        host.send_tagged(channel, tag, payload)
     }
 }
 
@@ -185,6 +190,7 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
     if world.get::<UhstHost>(entity).is_some_and(UhstHost::is_running) {
         world.commands().entity(entity).try_remove::<UhstHost>();
     }
+    let game = Types::fix(&mut world);
     let Some(network) = world.get_resource::<Network>() else {
         tracing::error!("UhstClient does nothing: add UhstPlugin to the app");
         return;
@@ -199,6 +205,7 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
         target,
         relay: client.relay.as_ref().unwrap_or(&network.relay).clone(),
         password: client.password.clone().map(|password| password.0),
+        game,
         metadata: client.metadata.clone(),
         connection: client.connection.as_ref().unwrap_or(&network.connection).clone(),
         paths: client.paths.unwrap_or(network.paths),

@@ -8,13 +8,15 @@ use bytes::Bytes;
 
 use super::{
     BroadcastError, UhstClient,
+    error::Tally,
     network::Network,
     session::{self, Phase, SessionState},
+    typed::Types,
 };
 use crate::{
     connection::ConnectionConfig,
     net::{Admission, PathPolicy, Relay, SendError, contract::HostOptions},
-    protocol::{Channel, EndReason, JoinLink, Payload},
+    protocol::{Channel, EndReason, JoinLink, Payload, Tag},
 };
 
 /// Hosts a session: spawn it to start, despawn or remove it to leave.
@@ -238,24 +240,21 @@ impl UhstHost {
     }
 
     fn fan_out(&self, except: Option<Entity>, channel: Channel, payload: Payload) -> Result<(), BroadcastError> {
-        let (mut peers, mut missed, mut first) = (0, 0, None);
-        for (entity, handle) in &self.state.peers {
-            if Some(*entity) == except {
-                continue;
-            }
-            peers += 1;
-            match handle.send(channel, payload.clone()) {
-                // One that is about to be gone misses nothing that it was meant to get.
-                Ok(()) | Err(SendError::Disconnected) => {}
-                Err(cause) => {
-                    missed += 1;
-                    first.get_or_insert(cause);
-                }
-            }
-        }
-        match first {
-            None => Ok(()),
-            Some(cause) => Err(BroadcastError { missed, peers, cause }),
+        let mut tally = Tally::default();
+        self.fan_out_tagged(except, channel, Tag::Untyped, &payload, &mut tally);
+        tally.result()
+    }
+
+    pub(super) fn fan_out_tagged(
+        &self,
+        except: Option<Entity>,
+        channel: Channel,
+        tag: Tag,
+        payload: &Payload,
+        tally: &mut Tally,
+    ) {
+        for (_, handle) in self.state.peers.iter().filter(|(entity, _)| Some(*entity) != except) {
+            tally.count(handle.send_tagged(channel, tag, payload.clone()));
         }
     }
 }
@@ -265,6 +264,7 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
     if world.get::<UhstClient>(entity).is_some_and(UhstClient::is_running) {
         world.commands().entity(entity).try_remove::<UhstClient>();
     }
+    let game = Types::fix(&mut world);
     let Some(network) = world.get_resource::<Network>() else {
         tracing::error!("UhstHost does nothing: add UhstPlugin to the app");
         return;
@@ -275,6 +275,7 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
         relay: host.relay.as_ref().unwrap_or(&network.relay).clone(),
         max_peers: host.max_peers,
         password: host.password.clone().map(|password| password.0),
+        game,
         admission: host.admission,
         metadata: host.metadata.clone(),
         connection: host.connection.as_ref().unwrap_or(&network.connection).clone(),

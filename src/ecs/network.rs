@@ -54,8 +54,17 @@ pub(super) struct Remote {
     pub handle: PeerHandle,
     /// The counts that diagnostics have shown so far.
     pub published: Traffic,
-    /// Whether it was told that nobody here takes a message of this peer.
-    pub stray_reported: bool,
+    /// What was told of messages that this app could not take: each kind once.
+    pub reported: Vec<Unread>,
+}
+
+/// A kind of message that this app could not take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// It is for nobody here.
+    Stray,
+    /// It is none of the registered type of this index.
+    Undecoded(u16),
 }
 
 /// Which component owns a session.
@@ -191,7 +200,7 @@ impl Network {
         if let Some(session) = self.sessions.get_mut(&session)
             && let Entry::Vacant(entry) = session.peers.entry(peer)
         {
-            entry.insert(Remote { entity, handle, published: Traffic::default(), stray_reported: false });
+            entry.insert(Remote { entity, handle, published: Traffic::default(), reported: Vec::new() });
         }
     }
 
@@ -199,10 +208,16 @@ impl Network {
         self.sessions.get(&session)?.peers.get(&peer)
     }
 
-    /// Notes that a message of this peer is for nobody here, and says whether that is news.
-    pub fn stray(&mut self, session: SessionKey, peer: PeerKey) -> bool {
+    /// Notes that a message of this peer could not be taken, and says whether that is news.
+    pub fn is_news(&mut self, session: SessionKey, peer: PeerKey, unread: Unread) -> bool {
         let remote = self.sessions.get_mut(&session).and_then(|session| session.peers.get_mut(&peer));
-        remote.is_some_and(|remote| !std::mem::replace(&mut remote.stray_reported, true))
+        remote.is_some_and(|remote| {
+            let news = !remote.reported.contains(&unread);
+            if news {
+                remote.reported.push(unread);
+            }
+            news
+        })
     }
 
     pub fn remove_peer(&mut self, session: SessionKey, peer: PeerKey) -> Option<Entity> {

@@ -19,7 +19,7 @@ use crate::{
         SendError, Traffic,
         contract::{PeerHandle, PeerKey, SessionKey},
     },
-    protocol::{Channel, EndReason, Payload},
+    protocol::{Channel, EndReason, Payload, Tag},
 };
 
 /// A connected peer: spawned by the plugin, on an entity of its own. On a client, it is the host.
@@ -65,6 +65,10 @@ impl UhstPeer {
     /// As [`send`](Self::send).
     pub fn send_on(&self, channel: Channel, payload: impl Into<Payload>) -> Result<(), SendError> {
         self.handle.send(channel, payload.into())
+    }
+
+    pub(super) fn send_tagged(&self, channel: Channel, tag: Tag, payload: Payload) -> Result<(), SendError> {
+        self.handle.send_tagged(channel, tag, payload)
     }
 
     /// Ends the connection, after what was sent before. [`UhstDisconnected`] follows; until then messages may still

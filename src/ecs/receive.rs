@@ -6,8 +6,9 @@ use super::{
     PeerOf, UhstClient, UhstConnected, UhstDiagnostic, UhstHost, UhstJoinRequest, UhstMessage, UhstPathChanged,
     UhstPeer, UhstReady,
     admission::JoinResponder,
-    network::{Kind, Network},
+    network::{Kind, Network, Unread},
     session::{Phase, end_peer, end_session, state_mut},
+    typed::Inboxes,
 };
 use crate::{
     net::contract::{Event, EventKind, PeerKey, Received, SessionKey, inbox_cost},
@@ -25,24 +26,33 @@ pub(super) fn has_events(network: Res<Network>) -> bool {
 
 /// Tells the app what has come up until now. What comes up meanwhile waits for the next frame: a flood cannot hold it.
 pub(super) fn receive(world: &mut World) {
-    let events = world.resource::<Network>().events().clone();
-    for _ in 0..events.len() {
-        let Ok(Event { session: key, kind }) = events.try_recv() else { break };
-        let Some(owner) = world.resource::<Network>().owner(key) else {
-            // This side has ended it: only the network's last word counts.
-            if let EventKind::Ended { .. } = kind {
-                world.resource_mut::<Network>().forget(key);
+    world.resource_scope(|world, mut inboxes: Mut<Inboxes>| {
+        let events = world.resource::<Network>().events().clone();
+        for _ in 0..events.len() {
+            let Ok(Event { session: key, kind }) = events.try_recv() else { break };
+            let Some(owner) = world.resource::<Network>().owner(key) else {
+                // This side has ended it: only the network's last word counts.
+                if let EventKind::Ended { .. } = kind {
+                    world.resource_mut::<Network>().forget(key);
+                }
+                continue;
+            };
+            if let EventKind::Messages { peer, messages } = kind {
+                write_messages(world, &mut inboxes, (key, owner.1), peer, messages);
+            } else {
+                // What was sent before an end is written before it is told.
+                inboxes.deliver(world);
+                tell(world, key, owner, kind);
             }
-            continue;
-        };
-        tell(world, key, owner, kind);
-    }
+        }
+        inboxes.deliver(world);
+    });
 }
 
 fn tell(world: &mut World, key: SessionKey, owner: (Kind, Entity), event: EventKind) {
     let (kind, session) = owner;
     match event {
-        EventKind::Messages { peer, messages } => return write_messages(world, key, session, peer, messages),
+        EventKind::Messages { .. } => return,
         EventKind::Ready { id, links } => {
             if let Some(mut state) = state_mut(&mut DeferredWorld::from(&mut *world), owner, key) {
                 state.phase = Phase::Ready;
@@ -94,9 +104,8 @@ fn tell(world: &mut World, key: SessionKey, owner: (Kind, Entity), event: EventK
             world.resource_mut::<Network>().leftovers.peers.push(entity);
         }
         EventKind::Diagnostic { peer, text } => {
-            tracing::warn!("{text}");
             let peer = peer.and_then(|peer| Some(world.resource::<Network>().peer(key, peer)?.entity));
-            world.trigger(UhstDiagnostic { entity: session, peer, text });
+            diagnose(world, session, peer, text);
         }
         EventKind::Ended { reason } => {
             finish(world, key, &reason);
@@ -107,28 +116,54 @@ fn tell(world: &mut World, key: SessionKey, owner: (Kind, Entity), event: EventK
     world.flush();
 }
 
-fn write_messages(world: &mut World, key: SessionKey, session: Entity, from: PeerKey, messages: Vec<Received>) {
+fn write_messages(
+    world: &mut World,
+    inboxes: &mut Inboxes,
+    (key, session): (SessionKey, Entity),
+    from: PeerKey,
+    messages: Vec<Received>,
+) {
     // One that the user has despawned says nothing more.
     let Some(remote) = world.resource::<Network>().peer(key, from) else { return };
     remote.handle.taken(messages.iter().map(|message| inbox_cost(&message.payload)).sum());
     let peer = remote.entity;
-    let mut stray = None;
-    let untyped = messages.into_iter().filter_map(|Received { channel, tag, payload }| match tag {
-        Tag::Untyped => Some(UhstMessage { session, peer, channel, payload }),
-        Tag::Typed(_) | Tag::Replication(_) => {
-            stray.get_or_insert(tag);
-            None
+    let mut unread: Vec<(Unread, String)> = Vec::new();
+    let mut report = |kind, text: &dyn Fn() -> String| {
+        if !unread.iter().any(|(known, _)| *known == kind) {
+            unread.push((kind, text()));
         }
+    };
+    let untyped = messages.into_iter().filter_map(|Received { channel, tag, payload }| {
+        let index = match tag {
+            Tag::Untyped => match inboxes.of_text(&payload) {
+                Some(index) => index,
+                None => return Some(UhstMessage { session, peer, channel, payload }),
+            },
+            Tag::Typed(index) if inboxes.name(index).is_some() => index,
+            Tag::Typed(_) | Tag::Replication(_) => {
+                report(Unread::Stray, &|| format!("a message for {tag:?}, which this app does not know, was dropped"));
+                return None;
+            }
+        };
+        let error = inboxes.take(index, session, peer, &payload).err()?;
+        let name = inboxes.name(index).unwrap_or_default();
+        report(Unread::Undecoded(index), &|| format!("a message is no `{name}`: {error}"));
+        // A text that only looks like one may mean something else.
+        (tag == Tag::Untyped).then_some(UhstMessage { session, peer, channel, payload })
     });
     world.resource_mut::<Messages<UhstMessage>>().write_batch(untyped);
-    if let Some(tag) = stray
-        && world.resource_mut::<Network>().stray(key, from)
-    {
-        let text = format!("a message for {tag:?}, which this app does not know, was dropped");
-        tracing::warn!("{text}");
-        world.trigger(UhstDiagnostic { entity: session, peer: Some(peer), text });
-        world.flush();
+    for (kind, text) in unread {
+        if world.resource_mut::<Network>().is_news(key, from, kind) {
+            inboxes.deliver(world);
+            diagnose(world, session, Some(peer), text);
+        }
     }
+}
+
+fn diagnose(world: &mut World, session: Entity, peer: Option<Entity>, text: String) {
+    tracing::warn!("{text}");
+    world.trigger(UhstDiagnostic { entity: session, peer, text });
+    world.flush();
 }
 
 /// Ends a session and has its entity despawned at the end of the frame.

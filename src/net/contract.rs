@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use super::{direct::PathPolicy, relay_choice::Relay, webrtc::DirectConfig};
 use crate::{
     connection::{ConnectionConfig, MESSAGE_OVERHEAD, Path, message_cost},
-    protocol::{Channel, EndReason, JoinLink, Payload, Tag},
+    protocol::{Channel, EndReason, GameId, JoinLink, Payload, Tag},
 };
 
 /// Names a session across the contract; the ECS chooses it (an entity's bits) and the network hands it back.
@@ -49,6 +49,8 @@ pub struct HostOptions {
     pub max_peers: usize,
     /// Joiners must prove to know it.
     pub password: Option<String>,
+    /// Joiners must play the same.
+    pub game: GameId,
     /// Whether the game is asked.
     pub admission: Admission,
     /// Handed to every joiner when it is admitted.
@@ -70,6 +72,8 @@ pub struct ClientOptions {
     pub relay: Relay,
     /// Proved to the host, never sent.
     pub password: Option<String>,
+    /// What we play.
+    pub game: GameId,
     /// Shown to the host with the request to join.
     pub metadata: Bytes,
     /// Timeouts and limits of the connection.
@@ -220,6 +224,12 @@ pub enum SendError {
     /// Binary to a peer of the original protocol over a relay, whose messages are JSON strings.
     #[error("this peer speaks the original protocol over a relay, which carries text only")]
     TextOnly,
+    /// A message of this type, which was not registered.
+    #[error("{0} is not registered: call `app.add_uhst_message` for it")]
+    NotRegistered(&'static str),
+    /// A message of this type whose value cannot be written: JSON, say, has no map by anything but strings.
+    #[error("this value of {0} cannot be serialised")]
+    NotSerializable(&'static str),
     /// A typed message in binary to a peer of the original protocol, which cannot say what type it is.
     #[error("this peer speaks the original protocol, which knows no types: send text it understands")]
     NativeOnly,
