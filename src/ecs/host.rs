@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::{
     BroadcastError, UhstClient,
     error::Tally,
-    network::Network,
+    network::{LocalHost, Network},
     session::{self, Phase, SessionState},
     typed::Types,
 };
@@ -108,7 +108,7 @@ impl UhstHost {
         self
     }
 
-    /// How many peers may be connected at once, 64 if not said. Others are turned away with [`EndReason::Full`].
+    /// How many peers may be connected over the network at once, 64 if not said. Others are turned away with [`EndReason::Full`].
     pub fn max_peers(mut self, peers: usize) -> Self {
         self.max_peers = peers;
         self
@@ -237,6 +237,14 @@ impl UhstHost {
         let (_, handle) = self.state.peers.iter().find(|(entity, _)| *entity == peer).ok_or(SendError::Disconnected)?;
         handle.disconnect(EndReason::Kicked(reason.into()));
         Ok(())
+    }
+
+    /// What a client in this app must know of it; none unless it runs.
+    pub(super) fn as_local(&self, connection: &ConnectionConfig) -> Option<LocalHost> {
+        let key = self.state.key.filter(|_| self.is_running())?;
+        let ready = self.state.id.clone().filter(|_| self.is_ready()).map(|id| (id, self.state.links.clone()));
+        let connection = self.connection.as_ref().unwrap_or(connection).clone();
+        Some(LocalHost { key, metadata: self.metadata.clone(), connection, ready })
     }
 
     fn fan_out(&self, except: Option<Entity>, channel: Channel, payload: Payload) -> Result<(), BroadcastError> {

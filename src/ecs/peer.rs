@@ -116,6 +116,13 @@ impl UhstPeer {
         self.handle.shared().limits().native
     }
 
+    /// Whether it is another session of this app, as with [`UhstClient::local`](super::UhstClient::local): messages then
+    /// take no way at all, [`path`](Self::path) is [`Path::Direct`], and there is no round trip to measure, nor
+    /// [traffic](Self::traffic) to count.
+    pub fn is_local(&self) -> bool {
+        self.handle.is_local()
+    }
+
     /// The largest message that can be sent, in bytes.
     pub fn max_message(&self) -> usize {
         self.handle.shared().limits().max_message

@@ -65,13 +65,18 @@ fn tell(world: &mut World, key: SessionKey, owner: (Kind, Entity), event: EventK
                 // A host whose id the relay picked has no name yet.
                 entity.insert_if_new(Name::new(format!("host {id}")));
             }
-            world.trigger(UhstReady { entity: session, id, links });
+            world.trigger(UhstReady { entity: session, id: id.clone(), links: links.clone() });
+            if kind == Kind::Host {
+                // Unless an observer has just ended it.
+                world.resource_mut::<Network>().host_is_ready(key, &id, &links);
+            }
         }
         EventKind::JoinRequest { peer, metadata } => {
             let mut deferred = DeferredWorld::from(&mut *world);
             let Some(state) = state_mut(&mut deferred, owner, key) else { return };
             let Some(handle) = &state.handle else { return };
-            let responder = JoinResponder::new(peer, handle.commands());
+            let Some(commands) = handle.commands() else { return };
+            let responder = JoinResponder::new(peer, commands);
             world.trigger(UhstJoinRequest { entity: session, metadata, responder });
         }
         EventKind::Connected { peer, handle, metadata } => {
@@ -79,6 +84,7 @@ fn tell(world: &mut World, key: SessionKey, owner: (Kind, Entity), event: EventK
                 return;
             }
             let name = match kind {
+                Kind::Host if handle.is_local() => Name::new("local peer"),
                 Kind::Host => Name::new(format!("peer {}", peer.0)),
                 Kind::Client => Name::new("host"),
             };
