@@ -14,7 +14,9 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::{direct::PathPolicy, local::LocalWay, relay_choice::Relay, webrtc::DirectConfig};
+use super::{
+    conditions::NetworkConditions, direct::PathPolicy, local::LocalWay, relay_choice::Relay, webrtc::DirectConfig,
+};
 use crate::{
     connection::{ConnectionConfig, MESSAGE_OVERHEAD, Path, message_cost},
     protocol::{Channel, EndReason, GameId, JoinLink, Payload, Tag},
@@ -61,6 +63,8 @@ pub struct HostOptions {
     pub paths: PathPolicy,
     /// How direct ones are found.
     pub direct: DirectConfig,
+    /// How much worse than the real network their network is.
+    pub conditions: NetworkConditions,
 }
 
 /// What a client is started with.
@@ -82,6 +86,8 @@ pub struct ClientOptions {
     pub paths: PathPolicy,
     /// How a direct one is found.
     pub direct: DirectConfig,
+    /// How much worse than the real network its network is.
+    pub conditions: NetworkConditions,
 }
 
 /// A command to a session.
@@ -94,6 +100,8 @@ pub(crate) enum SessionCommand {
         /// `Err` refuses, with words for the joiner.
         decision: Result<(), String>,
     },
+    /// Make the network of every peer, now and later, worse or better.
+    Conditions(NetworkConditions),
     /// Say goodbye to everyone and end.
     Leave,
 }
@@ -110,6 +118,8 @@ pub(crate) enum PeerCommand {
         /// Its content.
         payload: Payload,
     },
+    /// Make its network worse or better.
+    Conditions(NetworkConditions),
     /// Deliver what was sent before, say goodbye with this reason, and end.
     Disconnect(EndReason),
 }
@@ -358,6 +368,14 @@ impl PeerHandle {
         }
     }
 
+    /// Makes the network of this peer worse or better.
+    pub fn set_conditions(&self, conditions: NetworkConditions) {
+        // Where there is no network, as where the peer is gone, there is nothing to change.
+        if let Way::Network(commands) = &self.way {
+            let _ = commands.send(PeerCommand::Conditions(conditions));
+        }
+    }
+
     /// Ends the connection after what was sent before. Further sends fail.
     pub fn disconnect(&self, reason: EndReason) {
         self.shared.open.store(false, Ordering::Relaxed);
@@ -520,6 +538,13 @@ impl SessionHandle {
         match &self.0 {
             SessionWay::Network(commands) => Some(commands.clone()),
             SessionWay::Local(_) => None,
+        }
+    }
+
+    /// Makes the network of every peer, now and later, worse or better.
+    pub fn set_conditions(&self, conditions: NetworkConditions) {
+        if let SessionWay::Network(commands) = &self.0 {
+            let _ = commands.send(SessionCommand::Conditions(conditions));
         }
     }
 
