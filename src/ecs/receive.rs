@@ -19,6 +19,9 @@ use crate::{
 #[cfg(not(target_family = "wasm"))]
 const EXIT_PATIENCE: std::time::Duration = std::time::Duration::from_millis(500);
 
+/// What is told of a message that cannot be read, in bytes, at most.
+const MAX_ERROR: usize = 200;
+
 /// Whether there is anything to receive: one look at an empty queue.
 pub(super) fn has_events(network: Res<Network>) -> bool {
     !network.events().is_empty()
@@ -37,22 +40,22 @@ pub(super) fn receive(world: &mut World) {
                 }
                 continue;
             };
-            if let EventKind::Messages { peer, messages } = kind {
-                write_messages(world, &mut inboxes, (key, owner.1), peer, messages);
-            } else {
-                // What was sent before an end is written before it is told.
-                inboxes.deliver(world);
-                tell(world, key, owner, kind);
-            }
+            tell(world, &mut inboxes, key, owner, kind);
         }
         inboxes.deliver(world);
     });
 }
 
-fn tell(world: &mut World, key: SessionKey, owner: (Kind, Entity), event: EventKind) {
+fn tell(world: &mut World, inboxes: &mut Inboxes, key: SessionKey, owner: (Kind, Entity), event: EventKind) {
     let (kind, session) = owner;
+    if !matches!(event, EventKind::Messages { .. }) {
+        // What a peer sent before its end is written before that is told.
+        inboxes.deliver(world);
+    }
     match event {
-        EventKind::Messages { .. } => return,
+        EventKind::Messages { peer, messages } => {
+            return write_messages(world, inboxes, (key, session), peer, messages);
+        }
         EventKind::Ready { id, links } => {
             if let Some(mut state) = state_mut(&mut DeferredWorld::from(&mut *world), owner, key) {
                 state.phase = Phase::Ready;
@@ -153,7 +156,11 @@ fn write_messages(
         };
         let error = inboxes.take(index, session, peer, &payload).err()?;
         let name = inboxes.name(index).unwrap_or_default();
-        report(Unread::Undecoded(index), &|| format!("a message is no `{name}`: {error}"));
+        report(Unread::Undecoded(index), &|| {
+            // It may quote the peer, at any length.
+            let why = error.to_string();
+            format!("a message is no `{name}`: {}", &why[..why.floor_char_boundary(MAX_ERROR)])
+        });
         // A text that only looks like one may mean something else.
         (tag == Tag::Untyped).then_some(UhstMessage { session, peer, channel, payload })
     });
