@@ -114,6 +114,9 @@ impl Connection {
         };
         match (&mut self.state, message) {
             (State::Answering(handshake), Message::Hello(hello)) => {
+                if let Some(reason) = handshake.mismatch(&hello) {
+                    return self.refuse(reason, now);
+                }
                 self.answer = handshake.greeted(packet, &hello).or(self.answer.take());
             }
             (State::Asking(handshake), Message::Hello(hello))

@@ -12,7 +12,10 @@ use super::{
     Credentials, Time,
     keys::{Key, Random},
 };
-use crate::protocol::frame::contact::{self, ConnectionId, Hello, Limits};
+use crate::protocol::{
+    EndReason,
+    frame::contact::{self, ConnectionId, Hello, Limits},
+};
 
 const CLIENT: &[u8] = b"bevy_uhst client";
 
@@ -116,7 +119,8 @@ impl ClientHandshake {
             heard: now,
         };
         let spake = spake_message(handshake.spake().1);
-        handshake.hello = Hello { nonce, spake, limits, metadata }.encode();
+        let game = handshake.credentials.game.clone();
+        handshake.hello = Hello { nonce, spake, limits, game, metadata }.encode();
         handshake
     }
 
@@ -204,6 +208,11 @@ impl HostHandshake {
             answer: None,
             heard: now,
         }
+    }
+
+    /// Why this client cannot play here, whatever it knows.
+    pub(super) fn mismatch(&self, hello: &Hello) -> Option<EndReason> {
+        hello.game.mismatch(&self.credentials.game)
     }
 
     /// The challenge to a hello. `None`: no answer, because it is another client's or broken.

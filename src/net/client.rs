@@ -250,7 +250,7 @@ async fn peer(
     route: Route,
     mut inputs: mpsc::Receiver<PeerInput>,
 ) {
-    let credentials = Credentials { host_id: id, password: options.password.clone() };
+    let credentials = Credentials { host_id: id, password: options.password.clone(), game: options.game };
     let (config, metadata) = (cx.config.clone(), options.metadata.clone());
     let connection = match seed() {
         Ok(seed) => Connection::connect(config, &credentials, metadata, seed, Time::ZERO)

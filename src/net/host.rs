@@ -291,7 +291,9 @@ impl Host {
             }
             Contact::Hello => {
                 self.make_room();
-                let credentials = Credentials { host_id: self.id.clone(), password: self.options.password.clone() };
+                let HostOptions { password, game, .. } = &self.options;
+                let credentials =
+                    Credentials { host_id: self.id.clone(), password: password.clone(), game: game.clone() };
                 let role = Role::Host { admission: self.options.admission, places: self.places.clone() };
                 let (config, metadata) = (self.options.connection.clone(), self.options.metadata.clone());
                 let Ok(seed) = seed() else { return };

@@ -11,6 +11,7 @@ mod embedded;
 mod events;
 mod host;
 mod listening;
+pub(crate) mod local;
 mod memory;
 mod peer;
 mod peer_link;

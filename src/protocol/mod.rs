@@ -5,6 +5,7 @@
 
 mod body;
 pub mod frame;
+mod game;
 mod link;
 mod payload;
 mod reason;
@@ -15,6 +16,7 @@ mod token;
 mod web_file;
 
 pub use body::{Body, BodyError, NATIVE_VERSION};
+pub use game::GameId;
 pub use link::{JoinLink, JoinLinkError};
 pub use payload::{Channel, Payload};
 pub use reason::EndReason;

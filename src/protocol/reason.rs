@@ -16,6 +16,10 @@ pub enum EndReason {
     /// The session has as many players as its host allows.
     #[error("the session is full")]
     Full,
+    /// The host plays another version of the game: another [`version`](crate::UhstPlugin::version), or other
+    /// [typed messages](crate::UhstAppExt). With words that say which.
+    #[error("another version of the game: {0}")]
+    GameMismatch(String),
     /// The password did not match the host's.
     #[error("wrong password")]
     WrongPassword,
