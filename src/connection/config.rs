@@ -5,7 +5,10 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::cost::message_cost;
-use crate::protocol::frame::contact::{Limits, MAX_METADATA};
+use crate::protocol::{
+    PathPolicy,
+    frame::contact::{Limits, MAX_METADATA},
+};
 
 /// Limits of one connection. Both sides may have different ones; each respects the other's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,8 +50,8 @@ impl ConnectionConfig {
         self
     }
 
-    pub(super) fn limits(&self) -> Limits {
-        Limits { max_message: self.max_message as u64, receive_buffer: self.receive_buffer as u64 }
+    pub(super) fn limits(&self, paths: PathPolicy) -> Limits {
+        Limits { max_message: self.max_message as u64, receive_buffer: self.receive_buffer as u64, paths }
     }
 }
 

@@ -73,7 +73,8 @@ impl Liveness {
         self.paths[path as usize].up
     }
 
-    fn usable(&self, path: Path) -> bool {
+    /// Whether it leads to the peer, as far as we know.
+    pub(super) fn usable(&self, path: Path) -> bool {
         let state = &self.paths[path as usize];
         state.up && state.proven
     }
@@ -101,6 +102,18 @@ impl Liveness {
         let state = &mut self.paths[path as usize];
         (state.up, state.proven, state.silenced) = (false, false, false);
         self.changed(before, now);
+    }
+
+    /// It is down until something comes over it. `false`: it was not up.
+    pub(super) fn silence(&mut self, path: Path, now: Time) -> bool {
+        let before = self.active();
+        let state = &mut self.paths[path as usize];
+        if !state.up {
+            return false;
+        }
+        (state.up, state.proven, state.silenced) = (false, false, true);
+        self.changed(before, now);
+        true
     }
 
     /// The relay path leads to the peer itself.
@@ -291,10 +304,7 @@ impl Liveness {
                 continue;
             }
             if now >= state.heard + self.silence_limit(path) {
-                let before = self.active();
-                let state = &mut self.paths[path as usize];
-                (state.up, state.proven, state.silenced) = (false, false, true);
-                self.changed(before, now);
+                self.silence(path, now);
                 return Some(Verdict::Silent(path));
             }
             if now >= self.ping_due(path, in_flight[path as usize]) {

@@ -14,10 +14,10 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::{direct::PathPolicy, relay_choice::Relay, webrtc::DirectConfig};
+use super::{relay_choice::Relay, webrtc::DirectConfig};
 use crate::{
     connection::{ConnectionConfig, MESSAGE_OVERHEAD, Path, message_cost},
-    protocol::{Channel, EndReason, JoinLink, Payload},
+    protocol::{Channel, EndReason, JoinLink, PathPolicy, Payload},
 };
 
 /// Names a session across the contract; the ECS chooses it (an entity's bits) and the network hands it back.

@@ -15,10 +15,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::{
     backoff::Backoff,
     contract::{Admission, EventKind, PeerCommand, PeerHandle, PeerLimits, Received, Traffic, inbox_cost, queue_cost},
-    direct::DirectPath,
+    direct::{AttemptEvent, DirectPath},
     peer_link::{Outcome, PeerContext, PeerInput, PeerOutput, Route},
     relay_error::RelayError,
-    webrtc::{DirectEvent, DirectRole},
+    webrtc::DirectRole,
 };
 use crate::{
     connection::{Connection, ConnectionConfig, ConnectionEvent, Lane, Path, ResumeError, Time},
@@ -221,6 +221,7 @@ impl NativePeer {
                 self.backoff.reset();
                 self.connection.path_up(Path::Relay, now);
             }
+            PeerInput::AddressesChanged(change) => self.direct.addresses_changed(change, &mut self.connection, now),
             PeerInput::RelayDown => {
                 self.relay_up = false;
                 (self.post, self.retry_at) = (None, None);
@@ -264,7 +265,7 @@ impl NativePeer {
         }
     }
 
-    fn direct_event(&mut self, event: DirectEvent) {
+    fn direct_event(&mut self, event: AttemptEvent) {
         let now = self.now();
         if let Some(text) = self.direct.event(event, &mut self.connection, now) {
             self.cx.diagnostic(text);
@@ -342,7 +343,7 @@ impl NativePeer {
         let inbox = crowded.then_some(now + INBOX_CHECK);
         let suspect = self.post.as_ref().filter(|post| !post.suspect).map(|post| post.since + POST_SUSPECT);
         let introduction = self.introduced.filter(|_| self.may_be_original()).map(|at| at + INTRODUCTION);
-        [self.connection.next_timeout(), self.direct.retry_at(), self.retry_at, inbox, suspect, introduction]
+        [self.connection.next_timeout(), self.direct.next_timeout(), self.retry_at, inbox, suspect, introduction]
             .into_iter()
             .flatten()
             .min()
@@ -373,6 +374,9 @@ impl NativePeer {
             self.identified = true;
             self.cx.tell(PeerOutput::Identified(id));
         }
+        if self.connection.wants_direct() {
+            self.direct.want(self.now());
+        }
         self.publish();
     }
 
@@ -400,9 +404,6 @@ impl NativePeer {
                 let (peer, handle) = (self.cx.key, self.handle.clone());
                 let metadata = if matches!(self.role, Role::Host { .. }) { self.metadata.clone() } else { metadata };
                 self.cx.emit(EventKind::Connected { peer, handle, metadata });
-                if matches!(self.role, Role::Client { .. }) {
-                    self.direct.start();
-                }
             }
             ConnectionEvent::PathChanged(path) => {
                 self.handle.shared().set_path(path);
@@ -413,7 +414,7 @@ impl NativePeer {
             ConnectionEvent::PathSilent(Path::Relay) => self.cx.tell(PeerOutput::RelaySilent),
             ConnectionEvent::PathSilent(Path::Direct) => self.direct.lost(&mut self.connection, now),
             ConnectionEvent::Signal(signal) => {
-                if let Err(error) = self.direct.signalled(&signal, &mut self.connection, now) {
+                if let Err(error) = self.direct.signalled(&signal, now) {
                     self.connection.abort(EndReason::ProtocolError(error.to_string()));
                 }
             }

@@ -6,6 +6,7 @@
 mod body;
 pub mod frame;
 mod link;
+mod paths;
 mod payload;
 mod reason;
 mod relay;
@@ -15,6 +16,7 @@ mod web_file;
 
 pub use body::{Body, BodyError, NATIVE_VERSION};
 pub use link::{JoinLink, JoinLinkError};
+pub use paths::PathPolicy;
 pub use payload::{Channel, Payload};
 pub use reason::EndReason;
 pub use relay::{HostReply, JoinReply, NativeHint, PingReply, RelayRequest, StreamEvent, StreamEventError};

@@ -15,7 +15,7 @@ mod native;
 use std::time::Duration;
 
 #[cfg(not(target_family = "wasm"))]
-pub(crate) use native::DirectLink;
+pub(crate) use native::{AddressChange, AddressWatch, DirectLink};
 
 use crate::protocol::{Payload, Signal};
 

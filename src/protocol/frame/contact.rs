@@ -12,7 +12,7 @@
 //! again     = 8  id[16]  counter  nonce[16]  mac[32]   resume with this nonce     host → client
 //! resumed   = 9  id[16]  counter  ack  mac[32]                                    host → client
 //! gone      = 10 id[16]  counter  reason  mac[32]                                 host → client
-//! limits    = max-message  receive-buffer
+//! limits    = max-message  receive-buffer  paths    paths: 0 automatic, 1 relay only, 2 direct only
 //! types, metadata = length  bytes      types: reserved, at most 64 bytes; metadata: at most 4 KiB
 //! ```
 //!
@@ -24,7 +24,7 @@ use super::{
     Ack, FrameError, reason,
     wire::{Reader, put_bytes, put_varint},
 };
-use crate::protocol::{EndReason, NATIVE_VERSION};
+use crate::protocol::{EndReason, NATIVE_VERSION, PathPolicy};
 
 /// The metadata of either side, in bytes, at most.
 pub const MAX_METADATA: usize = 4096;
@@ -90,6 +90,7 @@ const GONE: u8 = 10;
 pub(crate) struct Limits {
     pub(crate) max_message: u64,
     pub(crate) receive_buffer: u64,
+    pub(crate) paths: PathPolicy,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +126,7 @@ fn start(kind: u8) -> BytesMut {
 fn put_limits(out: &mut BytesMut, limits: Limits) {
     put_varint(out, limits.max_message);
     put_varint(out, limits.receive_buffer);
+    out.put_u8(limits.paths.code());
 }
 
 impl Hello {
@@ -259,7 +261,9 @@ fn finish<'a>(reader: Reader<'a>, message: Message<'a>) -> Result<Message<'a>, F
 }
 
 fn read_limits(reader: &mut Reader<'_>) -> Result<Limits, FrameError> {
-    Ok(Limits { max_message: reader.varint()?, receive_buffer: reader.varint()? })
+    let (max_message, receive_buffer) = (reader.varint()?, reader.varint()?);
+    let paths = PathPolicy::from_code(reader.u8()?).ok_or(FrameError::Invalid("path policy"))?;
+    Ok(Limits { max_message, receive_buffer, paths })
 }
 
 fn read_metadata(reader: &mut Reader<'_>, packet: &Bytes) -> Result<Bytes, FrameError> {
@@ -272,7 +276,7 @@ mod tests {
     use super::*;
 
     fn hello() -> Hello {
-        let limits = Limits { max_message: 1 << 24, receive_buffer: 1 << 25 };
+        let limits = Limits { max_message: 1 << 24, receive_buffer: 1 << 25, paths: PathPolicy::DirectOnly };
         Hello { nonce: [1; 16], spake: [2; 33], limits, metadata: "me".into() }
     }
 

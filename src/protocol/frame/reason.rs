@@ -26,6 +26,7 @@ fn code_and_text(reason: &EndReason) -> (u64, &str) {
         EndReason::NoSuchHost => (8, ""),
         EndReason::ProtocolError(text) => (9, text),
         EndReason::TooMuchData => (10, ""),
+        EndReason::NoDirectPath(text) => (11, text),
     }
 }
 
@@ -61,6 +62,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<EndReason, FrameError> {
         8 => EndReason::NoSuchHost,
         9 => EndReason::ProtocolError(text()),
         10 => EndReason::TooMuchData,
+        11 => EndReason::NoDirectPath(text()),
         // A newer peer may know more reasons: its words are still worth reading.
         code => EndReason::ProtocolError(format!("ended for the unknown reason {code}: {}", text())),
     })
@@ -84,6 +86,7 @@ mod tests {
             EndReason::NoSuchHost,
             EndReason::ProtocolError("?".into()),
             EndReason::TooMuchData,
+            EndReason::NoDirectPath("a wall".into()),
         ] {
             let mut out = BytesMut::new();
             put(&mut out, &reason);

@@ -1,11 +1,12 @@
 //! The direct path on the `webrtc` crate: one peer connection, driven by one task of its own beside the library's.
 
+mod addresses;
 mod resolve;
 mod runtime;
 
 use std::{
     collections::HashSet,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -32,7 +33,8 @@ use webrtc::{
     },
 };
 
-use self::runtime::EagerRuntime;
+pub(crate) use self::addresses::{AddressChange, AddressWatch};
+use self::{addresses::local_addresses, runtime::EagerRuntime};
 use super::{
     DirectConfig, DirectDialect, DirectError, DirectEvent, DirectRole, Full, MAX_MESSAGE, SEND_BUFFER, candidate,
     lane::{LaneReceiver, LaneSender, lane},
@@ -47,9 +49,6 @@ const UNRELIABLE_LABEL: &str = "uhst-unreliable";
 
 /// How many signals may wait to be looked at; a peer that sends more at once loses some.
 const MAX_SIGNALS: usize = 2 * candidate::MAX_CANDIDATES;
-
-/// How many local addresses are offered. Each costs a socket.
-const MAX_ADDRESSES: usize = 16;
 
 /// How often unanswered pairs of addresses are checked, as RFC 8445 has it. The library waits for the next check
 /// before it uses a pair that has answered, so this is also most of the time to direct on a LAN.
@@ -270,26 +269,6 @@ async fn build(
         .build()
         .await?;
     Ok(Arc::new(connection))
-}
-
-/// Every address of this machine that a peer may reach, and loopback. The library's own list leaves loopback out.
-fn local_addresses() -> Vec<SocketAddr> {
-    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
-    let mut addresses: Vec<_> = interfaces
-        .iter()
-        .map(if_addrs::Interface::ip)
-        .filter(|ip| match ip {
-            IpAddr::V4(ip) => !ip.is_link_local() && !ip.is_unspecified(),
-            // A link-local address means nothing without its interface, which a candidate cannot name.
-            IpAddr::V6(ip) => !ip.is_unicast_link_local() && !ip.is_unspecified(),
-        })
-        .map(|ip| SocketAddr::new(ip, 0))
-        .collect();
-    addresses.push((Ipv4Addr::LOCALHOST, 0).into());
-    addresses.sort();
-    addresses.dedup();
-    addresses.truncate(MAX_ADDRESSES);
-    addresses
 }
 
 /// What moves messages through the open channels.
