@@ -148,17 +148,20 @@ fn a_long_and_lossy_wire_keeps_every_promise() {
     wire.set(DELAY, 5);
     let mut game = Game::direct(&net);
     game.say("reset");
+    // As much as SCTP lets through here: a window of 1.2 kB / (0.4 s √0.05) a second.
+    game.say("rate 20");
     game.say("talk");
-    sleep(Duration::from_secs(15));
+    sleep(Duration::from_secs(20));
     game.nothing_is_lost();
     for player in [&game.host, &game.client] {
         let Status { rtt, sent, received, reliable, unreliable, .. } = player.status();
         eprintln!("round trip {rtt:?}; unreliable {unreliable:?}, reliable {reliable:?}; {received:?} of {sent:?}");
-        assert!((2 * DELAY..4 * DELAY).contains(&rtt), "round trip {rtt:?}");
+        assert!((2 * DELAY..3 * DELAY).contains(&rtt), "round trip {rtt:?}");
         // Lost ones are not sent again, and nobody waits for them.
         let arrived = f64::from(received.unreliable) / f64::from(sent.unreliable);
         assert!((0.85..0.99).contains(&arrived), "{arrived}");
-        assert!(unreliable.median >= DELAY && unreliable.worst < 2 * DELAY);
+        // What SCTP's window holds up is not more than one round trip.
+        assert!(unreliable.median >= DELAY && unreliable.worst < 3 * DELAY);
         // Those that are sent again come at least one round trip later.
         assert!(reliable.worst > 2 * DELAY);
     }

@@ -30,6 +30,8 @@ struct PathState {
     heard: Time,
     ping_due: Time,
     ping_wanted: bool,
+    /// Direct: the reliable lane was asked, too, since a ping was wanted.
+    probed: bool,
     pinged: Time,
     outstanding: Option<u64>,
     pong: Option<u64>,
@@ -56,6 +58,9 @@ pub(super) struct Liveness {
     down_since: Option<Time>,
     token: u64,
 }
+
+/// The token of a ping whose answer is wanted for the acknowledgement that comes with it.
+pub(super) const PROBE: u64 = 0;
 
 const PATHS: [Path; 2] = [Path::Relay, Path::Direct];
 
@@ -159,7 +164,10 @@ impl Liveness {
     pub(super) fn ping_received(&mut self, path: Path, token: u64, now: Time) {
         let due = now + self.period(path);
         let state = &mut self.paths[path as usize];
-        state.pong = Some(token);
+        // An answer to a probe says nothing that another answer does not say.
+        if token != PROBE || state.pong.is_none() {
+            state.pong = Some(token);
+        }
         state.ping_due = state.ping_due.max(due);
     }
 
@@ -189,9 +197,19 @@ impl Liveness {
         self.token += 1;
         let due = now + 2 * self.period(path);
         let state = &mut self.paths[path as usize];
-        (state.ping_wanted, state.ping_due, state.pinged) = (false, due, now);
+        (state.ping_wanted, state.probed, state.ping_due, state.pinged) = (false, false, due, now);
         state.outstanding = Some(self.token);
         self.token
+    }
+
+    /// Whether to ask on the reliable lane, beside the ping on the other, what has arrived there.
+    pub(super) fn probe_is_wanted(&self) -> bool {
+        let direct = &self.paths[Path::Direct as usize];
+        direct.ping_wanted && !direct.probed
+    }
+
+    pub(super) fn probe_sent(&mut self) {
+        self.paths[Path::Direct as usize].probed = true;
     }
 
     pub(super) fn next_token(&self) -> u64 {

@@ -6,6 +6,7 @@ use super::{
     Connection, Lane, Path, Time,
     connection::{Closing, PeerClose, State},
     incoming::compact_events,
+    liveness::PROBE,
     receive::Violation,
 };
 use crate::protocol::{
@@ -195,11 +196,15 @@ impl Connection {
         let is_main = self.live.active() == Some(path);
         let cargo = self.cargo(path);
         if lane == Lane::DirectUnreliable {
-            if !cargo.messages || self.out.unreliable.is_empty() {
-                return None;
+            let waiting = if cargo.messages { self.out.unreliable.cost() } else { 0 };
+            let mut writer = PacketWriter::new(self.next_packet, limit, waiting + 64);
+            if open && self.write_heartbeats(&mut writer, path, now) {
+                // It may be lost: the reliable lane says it again when it is due.
+                self.write_ack(&mut writer);
             }
-            let mut writer = PacketWriter::new(self.next_packet, limit, self.out.unreliable.cost() + 64);
-            self.out.unreliable.write(&mut writer, 0);
+            if cargo.messages {
+                self.out.unreliable.write(&mut writer, 0);
+            }
             return self.finish_packet(writer);
         }
         let mut writer = PacketWriter::new(self.next_packet, limit, self.out.ready(limit, cargo) + 64);
@@ -209,18 +214,17 @@ impl Connection {
         if !open {
             return self.finish_packet(writer);
         }
-        let pong = self.live.pong(path).filter(|token| writer.pong(*token));
-        if pong.is_some() {
-            self.live.pong_sent(path);
+        // On the reliable lane they would wait for what is sent again, and measure that instead of the way.
+        let pong = lane == Lane::Relay && self.write_heartbeats(&mut writer, path, now);
+        if lane == Lane::DirectReliable
+            && self.out.in_flight(path as usize)
+            && self.live.probe_is_wanted()
+            && writer.ping(PROBE)
+        {
+            self.live.probe_sent();
         }
-        if self.live.ping_is_wanted(path) && writer.ping(self.live.next_token()) {
-            self.live.ping_sent(path, now);
-        }
-        if self.ack_belongs(path, pong.is_some(), now) {
-            let grant = self.inc.tell_grant();
-            if writer.ack(grant, self.received, self.inc.states()) {
-                (self.ack.now, self.ack.due, self.ack.bytes) = (false, None, 0);
-            }
+        if self.ack_belongs(path, pong, now) && self.write_ack(&mut writer) {
+            (self.ack.now, self.ack.due, self.ack.bytes) = (false, None, 0);
         }
         if cargo.messages && lane == Lane::Relay {
             // Half of a packet at most, while reliable messages wait too.
@@ -236,6 +240,23 @@ impl Connection {
             self.write_close(&mut writer, now);
         }
         self.finish_packet(writer)
+    }
+
+    /// `true`: an answer is among them.
+    fn write_heartbeats(&mut self, writer: &mut PacketWriter, path: Path, now: Time) -> bool {
+        let pong = self.live.pong(path).filter(|token| writer.pong(*token));
+        if pong.is_some() {
+            self.live.pong_sent(path);
+        }
+        if self.live.ping_is_wanted(path) && writer.ping(self.live.next_token()) {
+            self.live.ping_sent(path, now);
+        }
+        pong.is_some()
+    }
+
+    fn write_ack(&mut self, writer: &mut PacketWriter) -> bool {
+        let grant = self.inc.tell_grant();
+        writer.ack(grant, self.received, self.inc.states())
     }
 
     /// An acknowledgement travels with every pong, with anything else when one is due soon, and alone when it is due.

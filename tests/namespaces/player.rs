@@ -17,8 +17,8 @@ use bevy_uhst::{
 
 use crate::status::{Delays, Status};
 
-/// 60 a second.
-const PACE: Duration = Duration::from_nanos(16_666_667);
+/// How many messages a second, on each channel.
+const RATE: f64 = 60.0;
 const MESSAGE: usize = 64;
 const TELL: Duration = Duration::from_millis(50);
 
@@ -85,13 +85,15 @@ struct Talker {
     talks: [bool; 2],
     delays: [Vec<Duration>; 2],
     heard: Instant,
+    pace: Duration,
 }
 
 impl Talker {
     fn new(app: App, is_host: bool, relay: Relay, patient: bool) -> Self {
         let status = Status { silent: true, ..Status::default() };
         let (talks, delays, heard) = ([false; 2], Default::default(), Instant::now());
-        let mut talker = Talker { app, is_host, relay, patient, status, talks, delays, heard };
+        let pace = Duration::from_secs_f64(1.0 / RATE);
+        let mut talker = Talker { app, is_host, relay, patient, status, talks, delays, heard, pace };
         talker.begin();
         talker
     }
@@ -121,7 +123,7 @@ impl Talker {
             }
             self.status.gap = self.status.gap.max(self.heard.elapsed());
             if Instant::now() >= send_at {
-                send_at += PACE;
+                send_at += self.pace;
                 self.send();
             }
             if Instant::now() >= tell_at {
@@ -151,7 +153,10 @@ impl Talker {
                 self.heard = Instant::now();
                 self.status.gap = Duration::ZERO;
             }
-            other => panic!("{other}?"),
+            other => match other.strip_prefix("rate ") {
+                Some(rate) => self.pace = Duration::from_secs_f64(1.0 / rate.parse::<f64>().unwrap()),
+                None => panic!("{other}?"),
+            },
         }
         self.status.silent = self.talks == [false; 2];
     }
