@@ -10,7 +10,7 @@ use super::{
     unreliable::UnreliableQueue,
 };
 use crate::protocol::{
-    Channel, Payload,
+    Channel, Payload, Tag,
     frame::{Ack, PacketWriter, Stream},
 };
 
@@ -68,7 +68,7 @@ impl Outgoing {
         self.streams[0].cost() + self.streams[1].cost() + self.unreliable.cost()
     }
 
-    pub(super) fn send(&mut self, channel: Channel, payload: Payload) -> Result<(), SendError> {
+    pub(super) fn send(&mut self, channel: Channel, tag: Tag, payload: Payload) -> Result<(), SendError> {
         let (size, limit) = (payload.len(), self.max_message);
         if size > limit {
             return Err(SendError::MessageTooLarge { size, limit });
@@ -78,7 +78,7 @@ impl Outgoing {
             Channel::Reliable => 0,
             Channel::ReliableUnordered => 1,
             Channel::Unreliable | Channel::UnreliableSequenced => {
-                self.unreliable.push(channel, payload.into_bytes(), text);
+                self.unreliable.push(channel, tag, payload.into_bytes(), text);
                 return Ok(());
             }
         };
@@ -86,7 +86,7 @@ impl Outgoing {
         if queued + message_cost(size) > self.send_buffer {
             return Err(SendError::QueueFull { size, queued, limit: self.send_buffer });
         }
-        self.streams[stream].push(payload.into_bytes(), text);
+        self.streams[stream].push(tag, payload.into_bytes(), text);
         Ok(())
     }
 
@@ -98,7 +98,7 @@ impl Outgoing {
         if queued + message_cost(size) > SIGNAL_BUFFER {
             return Err(SendError::QueueFull { size, queued, limit: SIGNAL_BUFFER });
         }
-        self.streams[SIGNAL].push(signal, false);
+        self.streams[SIGNAL].push(Tag::Untyped, signal, false);
         Ok(())
     }
 

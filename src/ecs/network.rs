@@ -10,7 +10,7 @@ use super::diagnostics::add_difference;
 use crate::{
     connection::ConnectionConfig,
     net::{
-        DirectConfig, PathPolicy, Relay, Runtime, Traffic,
+        DirectConfig, NetworkConditions, PathPolicy, Relay, Runtime, Traffic,
         contract::{ClientOptions, Event, EventKind, HostOptions, PeerHandle, PeerKey, SessionHandle, SessionKey},
     },
     protocol::EndReason,
@@ -27,6 +27,8 @@ pub(super) struct Network {
     pub paths: PathPolicy,
     /// How direct paths are found.
     pub direct: DirectConfig,
+    /// The network of sessions that choose none.
+    pub conditions: NetworkConditions,
     app_runtime: Option<tokio::runtime::Handle>,
     runtime: Option<Runtime>,
     sender: Sender<Event>,
@@ -54,6 +56,8 @@ pub(super) struct Remote {
     pub handle: PeerHandle,
     /// The counts that diagnostics have shown so far.
     pub published: Traffic,
+    /// Whether it was told that nobody here takes a message of this peer.
+    pub stray_reported: bool,
 }
 
 /// Which component owns a session.
@@ -85,6 +89,7 @@ impl Network {
             connection,
             paths: PathPolicy::default(),
             direct: DirectConfig::default(),
+            conditions: NetworkConditions::default(),
             app_runtime,
             runtime: None,
             sender,
@@ -189,12 +194,18 @@ impl Network {
         if let Some(session) = self.sessions.get_mut(&session)
             && let Entry::Vacant(entry) = session.peers.entry(peer)
         {
-            entry.insert(Remote { entity, handle, published: Traffic::default() });
+            entry.insert(Remote { entity, handle, published: Traffic::default(), stray_reported: false });
         }
     }
 
     pub fn peer(&self, session: SessionKey, peer: PeerKey) -> Option<&Remote> {
         self.sessions.get(&session)?.peers.get(&peer)
+    }
+
+    /// Notes that a message of this peer is for nobody here, and says whether that is news.
+    pub fn stray(&mut self, session: SessionKey, peer: PeerKey) -> bool {
+        let remote = self.sessions.get_mut(&session).and_then(|session| session.peers.get_mut(&peer));
+        remote.is_some_and(|remote| !std::mem::replace(&mut remote.stray_reported, true))
     }
 
     pub fn remove_peer(&mut self, session: SessionKey, peer: PeerKey) -> Option<Entity> {
@@ -230,7 +241,7 @@ pub(super) mod fake {
     use super::*;
     use crate::{
         net::contract::{PeerCommand, PeerLimits, Received, SessionCommand},
-        protocol::Channel,
+        protocol::{Channel, Tag},
     };
 
     pub struct Started {
@@ -275,8 +286,8 @@ pub(super) mod fake {
     }
 
     pub fn push_texts(app: &App, session: SessionKey, peer: u64, texts: &[&str]) {
-        let messages =
-            texts.iter().map(|text| Received { channel: Channel::Reliable, payload: (*text).into() }).collect();
+        let untyped = |text: &&str| Received { channel: Channel::Reliable, tag: Tag::Untyped, payload: (*text).into() };
+        let messages = texts.iter().map(untyped).collect();
         push(app, session, EventKind::Messages { peer: PeerKey(peer), messages });
     }
 

@@ -16,7 +16,7 @@ use super::{
     webrtc::{AddressChange, DirectConfig, DirectDialect, DirectEvent, DirectLink, DirectRole, Full},
 };
 use crate::{
-    connection::{Connection, Lane, MIN_PACKET_LIMIT, Path, Time},
+    connection::{Connection, Lane, Path, Time},
     protocol::{Body, PathPolicy, Payload, Signal},
 };
 
@@ -128,6 +128,11 @@ impl DirectPath {
         true
     }
 
+    /// Whether packets can be handed over.
+    pub fn is_open(&self) -> bool {
+        self.carrier().is_some()
+    }
+
     /// When to [`time_passed`](Self::time_passed).
     pub fn next_timeout(&self) -> Option<Time> {
         [self.retry_at, self.changed_over_at].into_iter().flatten().min()
@@ -213,11 +218,8 @@ impl DirectPath {
                 self.backoff.reset();
                 connection.path_up(Path::Direct, now);
             }
-            DirectEvent::Packet { reliable, payload } => {
-                let lane = LANES[usize::from(!reliable)];
-                connection.receive(lane, payload.into_bytes(), now);
-            }
-            DirectEvent::Writable => {}
+            // Packets are for the connection, and room is found by looking.
+            DirectEvent::Packet { .. } | DirectEvent::Writable => {}
             DirectEvent::Diagnostic(text) => return Some(text),
             DirectEvent::Failed(error) => {
                 tracing::debug!("no direct path: {error}");
@@ -252,17 +254,15 @@ impl DirectPath {
         }
     }
 
-    /// Hands over what the connection has for it, for as long as there is room.
-    pub fn transmit(&mut self, connection: &mut Connection, now: Time) {
+    /// Hands over the packets that are ready for it, for as long as there is room.
+    pub fn transmit(&mut self, mut next: impl FnMut(Lane) -> Option<Bytes>) {
         let Some(Attempt { link, blocked, .. }) = self.attempts.iter_mut().rfind(|attempt| attempt.open) else {
             return;
         };
         for (lane, blocked) in LANES.into_iter().zip(blocked) {
             let reliable = lane == Lane::DirectReliable;
             loop {
-                let packet = blocked
-                    .take()
-                    .or_else(|| connection.poll_transmit(lane, MIN_PACKET_LIMIT, now).map(Payload::Binary));
+                let packet = blocked.take().or_else(|| next(lane).map(Payload::Binary));
                 let Some(packet) = packet else { break };
                 if let Err(Full(packet)) = link.try_send(reliable, packet) {
                     *blocked = Some(packet);
@@ -273,7 +273,7 @@ impl DirectPath {
     }
 
     /// Closes it after what was sent before, and returns when nothing of it is left.
-    pub async fn close(mut self) {
+    pub async fn close(&mut self) {
         let Some(carrier) = self.carrier() else { return };
         self.attempts.swap_remove(carrier).link.close().await;
     }
