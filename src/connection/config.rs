@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::cost::message_cost;
 use crate::protocol::{
-    GameId,
+    GameId, PathPolicy,
     frame::contact::{Limits, MAX_METADATA},
 };
 
@@ -50,8 +50,8 @@ impl ConnectionConfig {
         self
     }
 
-    pub(super) fn limits(&self) -> Limits {
-        Limits { max_message: self.max_message as u64, receive_buffer: self.receive_buffer as u64 }
+    pub(super) fn limits(&self, paths: PathPolicy) -> Limits {
+        Limits { max_message: self.max_message as u64, receive_buffer: self.receive_buffer as u64, paths }
     }
 }
 

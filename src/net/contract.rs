@@ -14,12 +14,10 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::{
-    conditions::NetworkConditions, direct::PathPolicy, local::LocalWay, relay_choice::Relay, webrtc::DirectConfig,
-};
+use super::{conditions::NetworkConditions, local::LocalWay, relay_choice::Relay, webrtc::DirectConfig};
 use crate::{
     connection::{ConnectionConfig, MESSAGE_OVERHEAD, Path, message_cost},
-    protocol::{Channel, EndReason, GameId, JoinLink, Payload, Tag},
+    protocol::{Channel, EndReason, GameId, JoinLink, PathPolicy, Payload, Tag},
 };
 
 /// Names a session across the contract; the ECS chooses it (an entity's bits) and the network hands it back.

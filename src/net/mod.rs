@@ -26,9 +26,10 @@ mod webrtc;
 
 pub use conditions::NetworkConditions;
 pub use contract::{Admission, SendError, Traffic};
-pub use direct::PathPolicy;
 pub use memory::MemoryRelay;
 pub use relay_choice::{EmbeddedRelay, Relay};
 pub(crate) use runtime::Runtime;
 pub(crate) use webrtc::DirectConfig;
 pub use webrtc::{IceCredentials, IceServer};
+
+pub use crate::protocol::PathPolicy;

@@ -17,7 +17,7 @@ use super::{
     conditioner::Conditioner,
     conditions::NetworkConditions,
     contract::{Admission, EventKind, PeerCommand, PeerHandle, PeerLimits, Received, Traffic, inbox_cost, queue_cost},
-    direct::DirectPath,
+    direct::{AttemptEvent, DirectPath},
     peer_link::{Outcome, PeerContext, PeerInput, PeerOutput, Route},
     relay_error::RelayError,
     webrtc::{DirectEvent, DirectRole},
@@ -228,6 +228,7 @@ impl NativePeer {
                 self.backoff.reset();
                 self.connection.path_up(Path::Relay, now);
             }
+            PeerInput::AddressesChanged(change) => self.direct.addresses_changed(change, &mut self.connection, now),
             PeerInput::RelayDown => {
                 self.relay_up = false;
                 (self.post, self.retry_at) = (None, None);
@@ -289,9 +290,9 @@ impl NativePeer {
         }
     }
 
-    fn direct_event(&mut self, event: DirectEvent) {
+    fn direct_event(&mut self, event: AttemptEvent) {
         let now = self.now();
-        if let DirectEvent::Packet { reliable, payload } = event {
+        if let (_, DirectEvent::Packet { reliable, payload }) = event {
             let lane = if reliable { Lane::DirectReliable } else { Lane::DirectUnreliable };
             return self.receive(lane, payload.into_bytes());
         }
@@ -381,7 +382,7 @@ impl NativePeer {
         let suspect = self.post.as_ref().filter(|post| !post.suspect).map(|post| post.since + POST_SUSPECT);
         let introduction = self.introduced.filter(|_| self.may_be_original()).map(|at| at + INTRODUCTION);
         let arrivals = [self.outbound.next(now), self.inbound.next(now)];
-        [self.connection.next_timeout(), self.direct.retry_at(), self.retry_at, inbox, suspect, introduction]
+        [self.connection.next_timeout(), self.direct.next_timeout(), self.retry_at, inbox, suspect, introduction]
             .into_iter()
             .chain(arrivals)
             .flatten()
@@ -421,6 +422,9 @@ impl NativePeer {
             self.identified = true;
             self.cx.tell(PeerOutput::Identified(id));
         }
+        if self.connection.wants_direct() {
+            self.direct.want(self.now());
+        }
         self.publish();
     }
 
@@ -448,9 +452,6 @@ impl NativePeer {
                 let (peer, handle) = (self.cx.key, self.handle.clone());
                 let metadata = if matches!(self.role, Role::Host { .. }) { self.metadata.clone() } else { metadata };
                 self.cx.emit(EventKind::Connected { peer, handle, metadata });
-                if matches!(self.role, Role::Client { .. }) {
-                    self.direct.start();
-                }
             }
             ConnectionEvent::PathChanged(path) => {
                 self.handle.shared().set_path(path);
@@ -461,7 +462,7 @@ impl NativePeer {
             ConnectionEvent::PathSilent(Path::Relay) => self.cx.tell(PeerOutput::RelaySilent),
             ConnectionEvent::PathSilent(Path::Direct) => self.direct.lost(&mut self.connection, now),
             ConnectionEvent::Signal(signal) => {
-                if let Err(error) = self.direct.signalled(&signal, &mut self.connection, now) {
+                if let Err(error) = self.direct.signalled(&signal, now) {
                     self.connection.abort(EndReason::ProtocolError(error.to_string()));
                 }
             }

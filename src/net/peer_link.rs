@@ -8,13 +8,12 @@ use url::Url;
 use super::{
     conditions::NetworkConditions,
     contract::{Event, EventKind, PeerKey, SessionKey},
-    direct::PathPolicy,
     relay_client::RelayClient,
-    webrtc::DirectConfig,
+    webrtc::{AddressChange, DirectConfig},
 };
 use crate::{
     connection::{ConnectionConfig, ConnectionId, Tombstone},
-    protocol::{Body, EndReason, NATIVE_VERSION},
+    protocol::{Body, EndReason, NATIVE_VERSION, PathPolicy},
 };
 
 /// Where a peer is reached through the relay.
@@ -37,6 +36,8 @@ pub(super) enum PeerInput {
     RelayUp(Option<Route>),
     /// The relay is gone.
     RelayDown,
+    /// This machine has other addresses than before.
+    AddressesChanged(AddressChange),
     /// The relay says that the peer's own stream closed.
     PeerClosed,
     /// The game's answer to the request to join.

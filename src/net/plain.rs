@@ -122,7 +122,11 @@ impl PlainPeer {
             PeerInput::RelayDown if self.place.is_none() => {
                 self.end(EndReason::RelayUnreachable("its event stream broke".to_owned()));
             }
-            PeerInput::RelayDown | PeerInput::Resume { .. } | PeerInput::Decide(_) | PeerInput::Conditions(_) => {}
+            PeerInput::RelayDown
+            | PeerInput::AddressesChanged(_)
+            | PeerInput::Resume { .. }
+            | PeerInput::Decide(_)
+            | PeerInput::Conditions(_) => {}
         }
     }
 

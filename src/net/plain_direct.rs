@@ -117,6 +117,7 @@ impl PlainDirectPeer {
             PeerInput::PeerClosed
             | PeerInput::RelayUp(_)
             | PeerInput::RelayDown
+            | PeerInput::AddressesChanged(_)
             | PeerInput::Resume { .. }
             | PeerInput::Decide(_)
             | PeerInput::Conditions(_) => {}

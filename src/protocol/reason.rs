@@ -44,4 +44,7 @@ pub enum EndReason {
     /// The other side sent more than the configured bounds allow.
     #[error("more data than the limits allow")]
     TooMuchData,
+    /// One side allows direct paths only, and there is none, or the other side allows none.
+    #[error("no direct path: {0}")]
+    NoDirectPath(String),
 }

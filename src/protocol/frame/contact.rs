@@ -12,7 +12,7 @@
 //! again     = 8  id[16]  counter  nonce[16]  mac[32]   resume with this nonce     host → client
 //! resumed   = 9  id[16]  counter  ack  mac[32]                                    host → client
 //! gone      = 10 id[16]  counter  reason  mac[32]                                 host → client
-//! limits    = max-message  receive-buffer
+//! limits    = max-message  receive-buffer  paths    paths: 0 automatic, 1 relay only, 2 direct only
 //! game, metadata = length  bytes       game: empty, or a digest[16] and the version, at most 64 bytes, see `GameId`;
 //!                                      metadata: at most 4 KiB
 //! ```
@@ -25,7 +25,7 @@ use super::{
     Ack, FrameError, reason,
     wire::{Reader, put_bytes, put_varint},
 };
-use crate::protocol::{EndReason, GameId, NATIVE_VERSION, game::MAX_GAME};
+use crate::protocol::{EndReason, GameId, NATIVE_VERSION, PathPolicy, game::MAX_GAME};
 
 /// The metadata of either side, in bytes, at most.
 pub const MAX_METADATA: usize = 4096;
@@ -90,6 +90,7 @@ const GONE: u8 = 10;
 pub(crate) struct Limits {
     pub(crate) max_message: u64,
     pub(crate) receive_buffer: u64,
+    pub(crate) paths: PathPolicy,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,6 +127,7 @@ fn start(kind: u8) -> BytesMut {
 fn put_limits(out: &mut BytesMut, limits: Limits) {
     put_varint(out, limits.max_message);
     put_varint(out, limits.receive_buffer);
+    out.put_u8(limits.paths.code());
 }
 
 impl Hello {
@@ -260,7 +262,9 @@ fn finish<'a>(reader: Reader<'a>, message: Message<'a>) -> Result<Message<'a>, F
 }
 
 fn read_limits(reader: &mut Reader<'_>) -> Result<Limits, FrameError> {
-    Ok(Limits { max_message: reader.varint()?, receive_buffer: reader.varint()? })
+    let (max_message, receive_buffer) = (reader.varint()?, reader.varint()?);
+    let paths = PathPolicy::from_code(reader.u8()?).ok_or(FrameError::Invalid("path policy"))?;
+    Ok(Limits { max_message, receive_buffer, paths })
 }
 
 fn read_metadata(reader: &mut Reader<'_>, packet: &Bytes) -> Result<Bytes, FrameError> {
@@ -273,7 +277,7 @@ mod tests {
     use super::*;
 
     fn hello() -> Hello {
-        let limits = Limits { max_message: 1 << 24, receive_buffer: 1 << 25 };
+        let limits = Limits { max_message: 1 << 24, receive_buffer: 1 << 25, paths: PathPolicy::DirectOnly };
         let game = GameId::new(Some("0.3"), ["Chat"]);
         Hello { nonce: [1; 16], spake: [2; 33], limits, game, metadata: "me".into() }
     }
