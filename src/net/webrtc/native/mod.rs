@@ -122,6 +122,7 @@ impl DirectLink {
                 role,
                 events: &events,
                 described: false,
+                section: None,
                 candidates: Vec::new(),
                 candidates_seen: 0,
                 complained: HashSet::new(),
@@ -308,6 +309,8 @@ struct Link<'a> {
     events: &'a mpsc::Sender<DirectEvent>,
     /// Whether the peer's description is set: candidates wait for it.
     described: bool,
+    /// The name of the data channels' section, which is in the offer.
+    section: Option<ByteString>,
     candidates: Vec<Candidate>,
     candidates_seen: usize,
     /// Kinds of trouble that were told already.
@@ -359,7 +362,7 @@ impl Link<'_> {
                 },
                 Some(internal) = internal.recv() => match internal {
                     Internal::Candidate(line) => {
-                        self.tell(DirectEvent::Signal(Signal::Candidate(candidate::ours(line)))).await;
+                        self.tell(DirectEvent::Signal(Signal::Candidate(candidate::ours(line, self.section.clone())))).await;
                     }
                     Internal::Channel(channel) => {
                         let is_second = lanes.reliable.is_none() || channel.label().await.is_ok_and(|l| l == UNRELIABLE_LABEL);
@@ -408,8 +411,9 @@ impl Link<'_> {
         Ok(())
     }
 
-    async fn offer(&self) -> Result<(), Error> {
+    async fn offer(&mut self) -> Result<(), Error> {
         let offer = self.connection.create_offer(None).await?;
+        self.section = candidate::section(&offer.sdp);
         // First told, then applied: candidates follow.
         self.tell(DirectEvent::Signal(Signal::Offer(offer.sdp.clone().into()))).await;
         self.connection.set_local_description(offer).await
@@ -428,7 +432,12 @@ impl Link<'_> {
                 self.candidate(candidate).await;
                 return Ok(());
             }
-            (Signal::Offer(sdp), DirectRole::Answer) => RTCSessionDescription::offer(sdp.to_string()),
+            (Signal::Offer(sdp), DirectRole::Answer) => {
+                if !self.described {
+                    self.section = candidate::section(&sdp);
+                }
+                RTCSessionDescription::offer(sdp.to_string())
+            }
             (Signal::Answer(sdp), DirectRole::Offer) => RTCSessionDescription::answer(sdp.to_string()),
             _ => {
                 self.complain("an offer or answer from the wrong side", "").await;
