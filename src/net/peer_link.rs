@@ -9,6 +9,7 @@ use super::{
     conditions::NetworkConditions,
     contract::{Event, EventKind, PeerKey, SessionKey},
     direct::PathPolicy,
+    plain::Offer,
     relay_client::RelayClient,
     webrtc::DirectConfig,
 };
@@ -103,10 +104,9 @@ impl PeerContext {
 }
 
 /// How the task ended.
-#[derive(Debug)]
 pub(super) enum Outcome {
     /// For this reason.
     Ended(EndReason, Option<Tombstone>),
-    /// The host is an original; what it said so far.
-    Plain(Option<Body>),
+    /// The host is an original: what it said so far, and what it was offered.
+    Plain(Option<Body>, Option<Offer>),
 }

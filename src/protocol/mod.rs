@@ -14,7 +14,7 @@ mod tag;
 mod token;
 mod web_file;
 
-pub use body::{Body, BodyError, NATIVE_VERSION};
+pub use body::{Body, BodyError, NATIVE_VERSION, introduction};
 pub use link::{JoinLink, JoinLinkError};
 pub use payload::{Channel, Payload};
 pub use reason::EndReason;
