@@ -125,6 +125,10 @@ impl Driver {
             for line in output.lines().map_while(Result::ok) {
                 let event: Value = serde_json::from_str(&line).unwrap();
                 if event["event"] == "mistake" {
+                    // Where two originals break up, candidates still come for the connection that the host has closed.
+                    if event["text"].as_str().is_some_and(|text| text.ends_with("RTCPeerConnection is closed.")) {
+                        continue;
+                    }
                     missed.lock().unwrap().push(event);
                 } else if let Some(peer) = to.lock().unwrap().get(event["peer"].as_str().unwrap()) {
                     // Its pairing may be over.
