@@ -284,7 +284,7 @@ pub(crate) struct PeerLimits {
     pub max_message: usize,
     /// Bytes that may wait to be sent.
     pub send_buffer: usize,
-    /// Whether binary cannot be carried.
+    /// Whether binary cannot be carried over the relay.
     pub text_only: bool,
     /// Whether the peer speaks the native dialect.
     pub native: bool,
@@ -340,7 +340,7 @@ impl PeerHandle {
         if !native && tag != Tag::Untyped {
             return Err(SendError::NativeOnly);
         }
-        if text_only && matches!(payload, Payload::Binary(_)) {
+        if text_only && self.shared.path() == Path::Relay && matches!(payload, Payload::Binary(_)) {
             return Err(SendError::TextOnly);
         }
         if !self.shared.open.load(Ordering::Relaxed) {
