@@ -17,6 +17,7 @@ mod rates;
 mod receive;
 mod session;
 pub mod test_app;
+mod typed;
 
 pub use admission::{JoinResponder, UhstJoinRequest};
 pub use client::UhstClient;
@@ -31,3 +32,4 @@ pub use overlay::{UhstOverlay, UhstOverlayPlugin};
 pub use peer::{PeerOf, Peers, UhstPeer};
 pub use plugin::{UhstPlugin, UhstSystems};
 pub use rates::Rates;
+pub use typed::{Encoding, FromPeer, TypedMessage, UhstAppExt, UhstSender};

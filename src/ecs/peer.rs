@@ -19,7 +19,7 @@ use crate::{
         NetworkConditions, SendError, Traffic,
         contract::{PeerHandle, PeerKey, SessionKey},
     },
-    protocol::{Channel, EndReason, Payload},
+    protocol::{Channel, EndReason, Payload, Tag},
 };
 
 /// A connected peer: spawned by the plugin, on an entity of its own. On a client, it is the host.
@@ -66,6 +66,10 @@ impl UhstPeer {
     /// As [`send`](Self::send).
     pub fn send_on(&self, channel: Channel, payload: impl Into<Payload>) -> Result<(), SendError> {
         self.handle.send(channel, payload.into())
+    }
+
+    pub(super) fn send_tagged(&self, channel: Channel, tag: Tag, payload: Payload) -> Result<(), SendError> {
+        self.handle.send_tagged(channel, tag, payload)
     }
 
     /// Ends the connection, after what was sent before. [`UhstDisconnected`] follows; until then messages may still
@@ -127,6 +131,13 @@ impl UhstPeer {
     /// Whether it runs this library; otherwise, it speaks the original UHST protocol.
     pub fn is_native(&self) -> bool {
         self.handle.shared().limits().native
+    }
+
+    /// Whether it is another session of this app, as with [`UhstClient::local`](super::UhstClient::local): messages then
+    /// take no way at all, [`path`](Self::path) is [`Path::Direct`], and there is no round trip to measure, nor
+    /// [traffic](Self::traffic) to count.
+    pub fn is_local(&self) -> bool {
+        self.handle.is_local()
     }
 
     /// The largest message that can be sent, in bytes.
