@@ -461,7 +461,7 @@ impl PeerShared {
         self.open.store(false, Ordering::Relaxed);
     }
 
-    pub(super) fn set_path(&self, path: Path) {
+    pub(crate) fn set_path(&self, path: Path) {
         self.path.store(u8::from(path == Path::Direct), Ordering::Relaxed);
     }
 
@@ -483,7 +483,7 @@ impl PeerShared {
         self.inbox.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_traffic(&self, traffic: Traffic) {
+    pub(crate) fn set_traffic(&self, traffic: Traffic) {
         self.sent_messages.store(traffic.sent_messages, Ordering::Relaxed);
         self.sent_bytes.store(traffic.sent_bytes, Ordering::Relaxed);
         self.received_messages.store(traffic.received_messages, Ordering::Relaxed);
