@@ -2,6 +2,8 @@
 
 mod backoff;
 mod client;
+mod conditioner;
+mod conditions;
 pub(crate) mod contract;
 mod direct;
 mod directory;
@@ -9,6 +11,7 @@ mod embedded;
 mod events;
 mod host;
 mod listening;
+pub(crate) mod local;
 mod memory;
 mod peer;
 mod peer_link;
@@ -21,10 +24,12 @@ mod report;
 mod runtime;
 mod webrtc;
 
+pub use conditions::NetworkConditions;
 pub use contract::{Admission, SendError, Traffic};
-pub use direct::PathPolicy;
 pub use memory::MemoryRelay;
 pub use relay_choice::{EmbeddedRelay, Relay};
 pub(crate) use runtime::Runtime;
 pub(crate) use webrtc::DirectConfig;
 pub use webrtc::{IceCredentials, IceServer};
+
+pub use crate::protocol::PathPolicy;
