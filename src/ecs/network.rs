@@ -7,6 +7,8 @@ use bevy::{
 use crossbeam_channel::{Receiver, Sender};
 
 use super::diagnostics::add_difference;
+#[cfg(all(test, feature = "discovery"))]
+use crate::net::discovery::BrowseEvent;
 use crate::{
     connection::ConnectionConfig,
     net::{
@@ -14,6 +16,11 @@ use crate::{
         contract::{ClientOptions, Event, EventKind, HostOptions, PeerHandle, PeerKey, SessionHandle, SessionKey},
     },
     protocol::EndReason,
+};
+#[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+use crate::{
+    net::discovery::{AnnounceHandle, BrowseHandle, Discovery, Place},
+    protocol::Announcement,
 };
 
 /// The sessions of this app, and the queue their events come up.
@@ -27,6 +34,9 @@ pub(super) struct Network {
     pub paths: PathPolicy,
     /// How direct paths are found.
     pub direct: DirectConfig,
+    /// Who is told of sessions.
+    #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+    pub discovery: Discovery,
     app_runtime: Option<tokio::runtime::Handle>,
     runtime: Option<Runtime>,
     sender: Sender<Event>,
@@ -39,6 +49,10 @@ pub(super) struct Network {
     pub departed: Traffic,
     #[cfg(test)]
     pub fake: Option<std::sync::Arc<std::sync::Mutex<Vec<fake::Started>>>>,
+    #[cfg(all(test, feature = "discovery"))]
+    pub announced: Vec<tokio::sync::watch::Receiver<Announcement>>,
+    #[cfg(all(test, feature = "discovery"))]
+    pub browsed: Vec<Sender<BrowseEvent>>,
 }
 
 /// A session the network runs, or is about to have left.
@@ -85,6 +99,8 @@ impl Network {
             connection,
             paths: PathPolicy::default(),
             direct: DirectConfig::default(),
+            #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+            discovery: Discovery::default(),
             app_runtime,
             runtime: None,
             sender,
@@ -95,6 +111,10 @@ impl Network {
             departed: Traffic::default(),
             #[cfg(test)]
             fake: None,
+            #[cfg(all(test, feature = "discovery"))]
+            announced: Vec::new(),
+            #[cfg(all(test, feature = "discovery"))]
+            browsed: Vec::new(),
         }
     }
 
@@ -137,6 +157,32 @@ impl Network {
                 (key, None)
             }
         }
+    }
+
+    /// Announces a session until the handle is dropped.
+    #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+    pub fn announce(&mut self, place: Place, announcement: Announcement) -> Result<AnnounceHandle, EndReason> {
+        #[cfg(test)]
+        if self.fake.is_some() {
+            let (handle, told, _) = AnnounceHandle::new(announcement);
+            self.announced.push(told);
+            return Ok(handle);
+        }
+        let scope = self.discovery;
+        Ok(self.runtime()?.announce(scope, place, announcement))
+    }
+
+    /// Lists the sessions of a game until the handle is dropped.
+    #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+    pub fn browse(&mut self, game: &str) -> Result<BrowseHandle, EndReason> {
+        #[cfg(test)]
+        if self.fake.is_some() {
+            let (handle, events, _) = BrowseHandle::new();
+            self.browsed.push(events);
+            return Ok(handle);
+        }
+        let scope = self.discovery;
+        Ok(self.runtime()?.browse(scope, Announcement::game(game)))
     }
 
     /// Started by the first session: an app that stays offline has no threads for it.

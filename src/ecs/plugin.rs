@@ -7,6 +7,10 @@ use super::{
     network::Network,
     receive::{despawn_leftovers, has_events, has_leftovers, leave_on_exit, receive},
 };
+#[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+use super::{announce, browser};
+#[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+use crate::net::Discovery;
 use crate::{
     connection::ConnectionConfig,
     net::{DirectConfig, IceServer, PathPolicy, Relay},
@@ -23,6 +27,8 @@ pub struct UhstPlugin {
     ice_servers: Option<Vec<IceServer>>,
     runtime: Option<tokio::runtime::Handle>,
     start: Option<Start>,
+    #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+    discovery: Discovery,
 }
 
 /// The session to start with.
@@ -78,6 +84,14 @@ impl UhstPlugin {
         self
     }
 
+    /// Which networks are told of sessions with a [`UhstAnnounce`](super::UhstAnnounce), and asked by a
+    /// [`UhstBrowser`](super::UhstBrowser): the local one, if not said.
+    #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+    pub fn discovery(mut self, discovery: Discovery) -> Self {
+        self.discovery = discovery;
+        self
+    }
+
     /// Runs background tasks on a runtime of the app's own, which must have I/O and time enabled and outlive the app.
     /// Otherwise the plugin starts one with two threads.
     pub fn runtime(mut self, handle: tokio::runtime::Handle) -> Self {
@@ -92,6 +106,11 @@ impl Plugin for UhstPlugin {
         network.paths = self.paths;
         if let Some(servers) = &self.ice_servers {
             network.direct = DirectConfig { ice_servers: servers.clone(), ..DirectConfig::default() };
+        }
+        #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+        {
+            network.discovery = self.discovery;
+            app.add_plugins((announce::plugin, browser::plugin));
         }
         app.insert_resource(network)
             .add_message::<UhstMessage>()

@@ -5,6 +5,8 @@ mod client;
 pub(crate) mod contract;
 mod direct;
 mod directory;
+#[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+pub(crate) mod discovery;
 mod embedded;
 mod events;
 mod host;
@@ -23,6 +25,8 @@ mod webrtc;
 
 pub use contract::{Admission, SendError, Traffic};
 pub use direct::PathPolicy;
+#[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+pub use discovery::Discovery;
 pub use memory::MemoryRelay;
 pub use relay_choice::{EmbeddedRelay, Relay};
 pub(crate) use runtime::Runtime;
