@@ -1,5 +1,5 @@
 //! The lobby as a Bevy plugin without a window: joins intents, rules, table and network.
-//! This is the only file of the example that uses `bevy_uhst` for more than its words.
+//! This file and `nearby.rs` alone use `bevy_uhst` for more than its words.
 
 use std::time::Duration;
 
@@ -20,13 +20,17 @@ const SPEED: f32 = 5.0;
 /// How often everyone learns pings and paths anew.
 const ROSTER_SECONDS: f32 = 1.0;
 
-pub struct LobbyPlugin;
+#[derive(Default)]
+pub struct LobbyPlugin {
+    /// Where games are announced and found.
+    pub discovery: Discovery,
+}
 
 impl Plugin for LobbyPlugin {
     fn build(&self, app: &mut App) {
         // A game that is worth waiting for would keep the default of 30 seconds.
         let connection = ConnectionConfig { resume_timeout: Duration::from_secs(10), ..default() };
-        app.add_plugins(UhstPlugin::default().connection(connection))
+        app.add_plugins(UhstPlugin::default().connection(connection).discovery(self.discovery))
             .init_state::<Page>()
             .init_resource::<Table>()
             .init_resource::<Session>()

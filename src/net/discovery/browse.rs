@@ -123,9 +123,11 @@ fn link(announcement: &Announcement, service: &ResolvedService, ours: &[Interfac
             (!is_this_machine(relay) || here).then(|| relay.clone())?
         }
         None => {
+            // Zero would be taken for the port of the web.
+            let port = Some(service.port).filter(|port| *port != 0)?;
             let mut relay = Url::parse("http://localhost/").ok()?;
             relay.set_ip_host(best(&heard, ours)?).ok()?;
-            relay.set_port(Some(service.port).filter(|port| *port != 0)).ok()?;
+            relay.set_port(Some(port)).ok()?;
             relay
         }
     };
