@@ -127,6 +127,16 @@
 //!
 //! [`test_app`] connects apps within one process, without a socket or over real ones, and waits for what you expect.
 //!
+//! It can also make the network worse on purpose, for one peer, a session, or all of them:
+//!
+//! ```
+//! # use bevy::prelude::*;
+//! # use bevy_uhst::prelude::*;
+//! # fn join(mut commands: Commands) {
+//! commands.spawn(UhstClient::join("483920").conditions(NetworkConditions::MOBILE));
+//! # }
+//! ```
+//!
 //! # Features
 //!
 //! * `relay` (default): the embedded relay.
@@ -144,7 +154,8 @@ pub use ecs::*;
 #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
 pub use net::Discovery;
 pub use net::{
-    Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, PathPolicy, Relay, SendError, Traffic,
+    Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, NetworkConditions, PathPolicy, Relay, SendError,
+    Traffic,
 };
 
 #[cfg(doctest)]
@@ -161,7 +172,8 @@ pub mod prelude {
             UhstSystems,
         },
         net::{
-            Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, PathPolicy, Relay, SendError, Traffic,
+            Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, NetworkConditions, PathPolicy, Relay,
+            SendError, Traffic,
         },
         protocol::{Channel, EndReason, JoinLink, JoinLinkError, Payload, WebFile},
     };

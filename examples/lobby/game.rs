@@ -24,30 +24,34 @@ const ROSTER_SECONDS: f32 = 1.0;
 pub struct LobbyPlugin {
     /// Where games are announced and found.
     pub discovery: Discovery,
+    /// How much worse than the real one the network is.
+    pub network: NetworkConditions,
 }
 
 impl Plugin for LobbyPlugin {
     fn build(&self, app: &mut App) {
         // A game that is worth waiting for would keep the default of 30 seconds.
         let connection = ConnectionConfig { resume_timeout: Duration::from_secs(10), ..default() };
-        app.add_plugins(UhstPlugin::default().connection(connection).discovery(self.discovery))
-            .init_state::<Page>()
-            .init_resource::<Table>()
-            .init_resource::<Session>()
-            .init_resource::<Heading>()
-            .add_message::<Intent>()
-            .add_message::<News>()
-            .add_observer(on_ready)
-            .add_observer(on_connected)
-            .add_observer(on_disconnected)
-            .add_observer(on_trouble)
-            .add_observer(on_ended)
-            .add_systems(
-                Update,
-                (listen, obey, walk.run_if(in_state(Page::Arena)), measure, tick.run_if(resource_exists::<Rules>))
-                    .chain()
-                    .in_set(LobbySystems),
-            );
+        app.add_plugins(
+            UhstPlugin::default().connection(connection).conditions(self.network).discovery(self.discovery),
+        )
+        .init_state::<Page>()
+        .init_resource::<Table>()
+        .init_resource::<Session>()
+        .init_resource::<Heading>()
+        .add_message::<Intent>()
+        .add_message::<News>()
+        .add_observer(on_ready)
+        .add_observer(on_connected)
+        .add_observer(on_disconnected)
+        .add_observer(on_trouble)
+        .add_observer(on_ended)
+        .add_systems(
+            Update,
+            (listen, obey, walk.run_if(in_state(Page::Arena)), measure, tick.run_if(resource_exists::<Rules>))
+                .chain()
+                .in_set(LobbySystems),
+        );
     }
 }
 
@@ -154,6 +158,7 @@ fn obey(mut intents: MessageReader<Intent>, mut talk: Talk, mut heading: ResMut<
             Intent::Leave => talk.go_home(None),
             Intent::Say(text) => talk.say(FromPlayer::Chat { text: text.clone() })?,
             Intent::Ready(ready) => talk.say(FromPlayer::Ready { ready: *ready })?,
+            Intent::Network(conditions) => talk.peers.iter().for_each(|peer| peer.set_conditions(*conditions)),
             Intent::Steer(way) => heading.0 = way.clamp_length_max(1.0),
             Intent::StartRound => {
                 let words = talk.rules.as_mut().map(|r| r.start()).unwrap_or_default();

@@ -5,6 +5,7 @@
 //! cargo run --example lobby                       a window, or the terminal where there is no screen
 //! cargo run --example lobby -- host --name Ada
 //! cargo run --example lobby -- join 483920 --name Ben
+//! cargo run --example lobby -- join 483920 --network mobile
 //! cargo run --example lobby -- demo               a host and three players in one process
 //! ```
 //!
@@ -58,7 +59,8 @@ fn has_screen() -> bool {
 /// Adds what every view has: the lobby, and what the command line asks for.
 fn add_lobby(app: &mut App, cli: &Cli) {
     let discovery = if cli.view.this_machine { Discovery::ThisMachine } else { Discovery::LocalNetwork };
-    app.add_plugins((game::LobbyPlugin { discovery }, nearby::plugin));
+    let network = cli.view.network.into();
+    app.add_plugins((game::LobbyPlugin { network, discovery }, nearby::plugin));
     let first = match cli.command.clone() {
         Some(Command::Host(args)) => Some(Intent::Host(args)),
         Some(Command::Join(args)) => Some(Intent::Join(args)),

@@ -18,7 +18,7 @@ use super::{
     receive::Violation,
     resume::{Gate, Resuming},
 };
-use crate::protocol::{Channel, EndReason, Payload, frame::contact::Limits};
+use crate::protocol::{Channel, EndReason, Payload, Tag, frame::contact::Limits};
 
 /// How long an end may take, with all that must arrive before it.
 pub(super) const FAREWELL: Duration = Duration::from_secs(2);
@@ -271,12 +271,17 @@ impl Connection {
 
     /// Queues a message. `Ok` means that it will arrive as its channel promises, for as long as the connection lives.
     pub fn send(&mut self, channel: Channel, payload: Payload) -> Result<(), SendError> {
+        self.send_tagged(channel, Tag::Untyped, payload)
+    }
+
+    /// As [`send`](Self::send), and the other side learns whom in the game it is for.
+    pub fn send_tagged(&mut self, channel: Channel, tag: Tag, payload: Payload) -> Result<(), SendError> {
         self.check_open()?;
         if !channel.is_reliable() && self.live.active().is_none() && payload.len() <= self.config.max_message {
             self.out.unreliable.dropped += 1;
             return Ok(());
         }
-        self.out.send(channel, payload)?;
+        self.out.send(channel, tag, payload)?;
         self.stats.messages_sent += 1;
         Ok(())
     }

@@ -9,7 +9,7 @@ use super::{
     unreliable::UnreliableQueue,
 };
 use crate::protocol::{
-    Channel, Payload,
+    Channel, Payload, Tag,
     frame::{Ack, PacketWriter, Stream},
 };
 
@@ -67,7 +67,7 @@ impl Outgoing {
         self.streams[0].cost() + self.streams[1].cost() + self.unreliable.cost()
     }
 
-    pub(super) fn send(&mut self, channel: Channel, payload: Payload) -> Result<(), SendError> {
+    pub(super) fn send(&mut self, channel: Channel, tag: Tag, payload: Payload) -> Result<(), SendError> {
         let (size, limit) = (payload.len(), self.max_message);
         if size > limit {
             return Err(SendError::MessageTooLarge { size, limit });
@@ -77,7 +77,7 @@ impl Outgoing {
             Channel::Reliable => 0,
             Channel::ReliableUnordered => 1,
             Channel::Unreliable | Channel::UnreliableSequenced => {
-                self.unreliable.push(channel, payload.into_bytes(), text);
+                self.unreliable.push(channel, tag, payload.into_bytes(), text);
                 return Ok(());
             }
         };
@@ -85,7 +85,7 @@ impl Outgoing {
         if queued + message_cost(size) > self.send_buffer {
             return Err(SendError::QueueFull { size, queued, limit: self.send_buffer });
         }
-        self.streams[stream].push(payload.into_bytes(), text);
+        self.streams[stream].push(tag, payload.into_bytes(), text);
         Ok(())
     }
 
@@ -97,7 +97,7 @@ impl Outgoing {
         if queued + message_cost(size) > SIGNAL_BUFFER {
             return Err(SendError::QueueFull { size, queued, limit: SIGNAL_BUFFER });
         }
-        self.streams[SIGNAL].push(signal, false);
+        self.streams[SIGNAL].push(Tag::Untyped, signal, false);
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use crate::net::discovery::BrowseEvent;
 use crate::{
     connection::ConnectionConfig,
     net::{
-        DirectConfig, PathPolicy, Relay, Runtime, Traffic,
+        DirectConfig, NetworkConditions, PathPolicy, Relay, Runtime, Traffic,
         contract::{ClientOptions, Event, EventKind, HostOptions, PeerHandle, PeerKey, SessionHandle, SessionKey},
     },
     protocol::EndReason,
@@ -37,6 +37,8 @@ pub(super) struct Network {
     /// Who is told of sessions.
     #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
     pub discovery: Discovery,
+    /// The network of sessions that choose none.
+    pub conditions: NetworkConditions,
     app_runtime: Option<tokio::runtime::Handle>,
     runtime: Option<Runtime>,
     sender: Sender<Event>,
@@ -68,6 +70,8 @@ pub(super) struct Remote {
     pub handle: PeerHandle,
     /// The counts that diagnostics have shown so far.
     pub published: Traffic,
+    /// Whether it was told that nobody here takes a message of this peer.
+    pub stray_reported: bool,
 }
 
 /// Which component owns a session.
@@ -101,6 +105,7 @@ impl Network {
             direct: DirectConfig::default(),
             #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
             discovery: Discovery::default(),
+            conditions: NetworkConditions::default(),
             app_runtime,
             runtime: None,
             sender,
@@ -235,12 +240,18 @@ impl Network {
         if let Some(session) = self.sessions.get_mut(&session)
             && let Entry::Vacant(entry) = session.peers.entry(peer)
         {
-            entry.insert(Remote { entity, handle, published: Traffic::default() });
+            entry.insert(Remote { entity, handle, published: Traffic::default(), stray_reported: false });
         }
     }
 
     pub fn peer(&self, session: SessionKey, peer: PeerKey) -> Option<&Remote> {
         self.sessions.get(&session)?.peers.get(&peer)
+    }
+
+    /// Notes that a message of this peer is for nobody here, and says whether that is news.
+    pub fn stray(&mut self, session: SessionKey, peer: PeerKey) -> bool {
+        let remote = self.sessions.get_mut(&session).and_then(|session| session.peers.get_mut(&peer));
+        remote.is_some_and(|remote| !std::mem::replace(&mut remote.stray_reported, true))
     }
 
     pub fn remove_peer(&mut self, session: SessionKey, peer: PeerKey) -> Option<Entity> {
@@ -276,7 +287,7 @@ pub(super) mod fake {
     use super::*;
     use crate::{
         net::contract::{PeerCommand, PeerLimits, Received, SessionCommand},
-        protocol::Channel,
+        protocol::{Channel, Tag},
     };
 
     pub struct Started {
@@ -321,8 +332,8 @@ pub(super) mod fake {
     }
 
     pub fn push_texts(app: &App, session: SessionKey, peer: u64, texts: &[&str]) {
-        let messages =
-            texts.iter().map(|text| Received { channel: Channel::Reliable, payload: (*text).into() }).collect();
+        let untyped = |text: &&str| Received { channel: Channel::Reliable, tag: Tag::Untyped, payload: (*text).into() };
+        let messages = texts.iter().map(untyped).collect();
         push(app, session, EventKind::Messages { peer: PeerKey(peer), messages });
     }
 

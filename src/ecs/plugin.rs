@@ -13,7 +13,7 @@ use super::{announce, browser};
 use crate::net::Discovery;
 use crate::{
     connection::ConnectionConfig,
-    net::{DirectConfig, IceServer, PathPolicy, Relay},
+    net::{DirectConfig, IceServer, NetworkConditions, PathPolicy, Relay},
 };
 
 /// Adds hosting and joining to an app, in a window or without.
@@ -25,6 +25,7 @@ pub struct UhstPlugin {
     connection: ConnectionConfig,
     paths: PathPolicy,
     ice_servers: Option<Vec<IceServer>>,
+    conditions: NetworkConditions,
     runtime: Option<tokio::runtime::Handle>,
     start: Option<Start>,
     #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
@@ -92,6 +93,12 @@ impl UhstPlugin {
         self
     }
 
+    /// Makes the network of sessions that choose none worse on purpose, to try the game on it.
+    pub fn conditions(mut self, conditions: NetworkConditions) -> Self {
+        self.conditions = conditions;
+        self
+    }
+
     /// Runs background tasks on a runtime of the app's own, which must have I/O and time enabled and outlive the app.
     /// Otherwise the plugin starts one with two threads.
     pub fn runtime(mut self, handle: tokio::runtime::Handle) -> Self {
@@ -104,6 +111,7 @@ impl Plugin for UhstPlugin {
     fn build(&self, app: &mut App) {
         let mut network = Network::new(self.relay.clone(), self.connection.clone(), self.runtime.clone());
         network.paths = self.paths;
+        network.conditions = self.conditions;
         if let Some(servers) = &self.ice_servers {
             network.direct = DirectConfig { ice_servers: servers.clone(), ..DirectConfig::default() };
         }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     net::contract::{Event, EventKind, PeerKey, Received, SessionKey, inbox_cost},
-    protocol::EndReason,
+    protocol::{EndReason, Tag},
 };
 
 /// How long an app that exits waits for its goodbyes.
@@ -107,14 +107,28 @@ fn tell(world: &mut World, key: SessionKey, owner: (Kind, Entity), event: EventK
     world.flush();
 }
 
-fn write_messages(world: &mut World, key: SessionKey, session: Entity, peer: PeerKey, messages: Vec<Received>) {
+fn write_messages(world: &mut World, key: SessionKey, session: Entity, from: PeerKey, messages: Vec<Received>) {
     // One that the user has despawned says nothing more.
-    let Some(remote) = world.resource::<Network>().peer(key, peer) else { return };
+    let Some(remote) = world.resource::<Network>().peer(key, from) else { return };
     remote.handle.taken(messages.iter().map(|message| inbox_cost(&message.payload)).sum());
     let peer = remote.entity;
-    world.resource_mut::<Messages<UhstMessage>>().write_batch(
-        messages.into_iter().map(|Received { channel, payload }| UhstMessage { session, peer, channel, payload }),
-    );
+    let mut stray = None;
+    let untyped = messages.into_iter().filter_map(|Received { channel, tag, payload }| match tag {
+        Tag::Untyped => Some(UhstMessage { session, peer, channel, payload }),
+        Tag::Typed(_) | Tag::Replication(_) => {
+            stray.get_or_insert(tag);
+            None
+        }
+    });
+    world.resource_mut::<Messages<UhstMessage>>().write_batch(untyped);
+    if let Some(tag) = stray
+        && world.resource_mut::<Network>().stray(key, from)
+    {
+        let text = format!("a message for {tag:?}, which this app does not know, was dropped");
+        tracing::warn!("{text}");
+        world.trigger(UhstDiagnostic { entity: session, peer: Some(peer), text });
+        world.flush();
+    }
 }
 
 /// Ends a session and has its entity despawned at the end of the frame.

@@ -14,10 +14,10 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::{direct::PathPolicy, relay_choice::Relay, webrtc::DirectConfig};
+use super::{conditions::NetworkConditions, direct::PathPolicy, relay_choice::Relay, webrtc::DirectConfig};
 use crate::{
     connection::{ConnectionConfig, MESSAGE_OVERHEAD, Path, message_cost},
-    protocol::{Channel, EndReason, JoinLink, Payload},
+    protocol::{Channel, EndReason, JoinLink, Payload, Tag},
 };
 
 /// Names a session across the contract; the ECS chooses it (an entity's bits) and the network hands it back.
@@ -59,6 +59,8 @@ pub struct HostOptions {
     pub paths: PathPolicy,
     /// How direct ones are found.
     pub direct: DirectConfig,
+    /// How much worse than the real network their network is.
+    pub conditions: NetworkConditions,
 }
 
 /// What a client is started with.
@@ -78,6 +80,8 @@ pub struct ClientOptions {
     pub paths: PathPolicy,
     /// How a direct one is found.
     pub direct: DirectConfig,
+    /// How much worse than the real network its network is.
+    pub conditions: NetworkConditions,
 }
 
 /// A command to a session.
@@ -90,6 +94,8 @@ pub(crate) enum SessionCommand {
         /// `Err` refuses, with words for the joiner.
         decision: Result<(), String>,
     },
+    /// Make the network of every peer, now and later, worse or better.
+    Conditions(NetworkConditions),
     /// Say goodbye to everyone and end.
     Leave,
 }
@@ -101,9 +107,13 @@ pub(crate) enum PeerCommand {
     Send {
         /// Its promise.
         channel: Channel,
+        /// Whom in the game it is for; not [`Tag::Untyped`] to native peers only.
+        tag: Tag,
         /// Its content.
         payload: Payload,
     },
+    /// Make its network worse or better.
+    Conditions(NetworkConditions),
     /// Deliver what was sent before, say goodbye with this reason, and end.
     Disconnect(EndReason),
 }
@@ -122,6 +132,8 @@ pub(crate) struct Event {
 pub(crate) struct Received {
     /// The promise it was sent under.
     pub channel: Channel,
+    /// Whom in the game it is for.
+    pub tag: Tag,
     /// Its content.
     pub payload: Payload,
 }
@@ -216,6 +228,9 @@ pub enum SendError {
     /// Binary to a peer of the original protocol over a relay, whose messages are JSON strings.
     #[error("this peer speaks the original protocol over a relay, which carries text only")]
     TextOnly,
+    /// A typed message in binary to a peer of the original protocol, which cannot say what type it is.
+    #[error("this peer speaks the original protocol, which knows no types: send text it understands")]
+    NativeOnly,
 }
 
 /// How the ECS reaches one peer. Cheap to clone.
@@ -287,12 +302,20 @@ impl PeerHandle {
         (PeerHandle { commands, shared }, receiver)
     }
 
-    /// Queues one message. Never waits.
+    /// Queues one untyped message. Never waits.
     pub fn send(&self, channel: Channel, payload: Payload) -> Result<(), SendError> {
-        let PeerLimits { max_message, send_buffer, text_only, .. } = self.shared.limits;
+        self.send_tagged(channel, Tag::Untyped, payload)
+    }
+
+    /// Queues one message. Never waits.
+    pub fn send_tagged(&self, channel: Channel, tag: Tag, payload: Payload) -> Result<(), SendError> {
+        let PeerLimits { max_message, send_buffer, text_only, native } = self.shared.limits;
         let size = payload.len();
         if size > max_message {
             return Err(SendError::TooLarge { size, limit: max_message });
+        }
+        if !native && tag != Tag::Untyped {
+            return Err(SendError::NativeOnly);
         }
         if text_only && matches!(payload, Payload::Binary(_)) {
             return Err(SendError::TextOnly);
@@ -306,7 +329,13 @@ impl PeerHandle {
             self.shared.queued.fetch_sub(cost, Ordering::Relaxed);
             return Err(SendError::QueueFull { queued, limit: send_buffer });
         }
-        self.commands.send(PeerCommand::Send { channel, payload }).map_err(|_| SendError::Disconnected)
+        self.commands.send(PeerCommand::Send { channel, tag, payload }).map_err(|_| SendError::Disconnected)
+    }
+
+    /// Makes the network of this peer worse or better.
+    pub fn set_conditions(&self, conditions: NetworkConditions) {
+        // A peer that is gone has none.
+        let _ = self.commands.send(PeerCommand::Conditions(conditions));
     }
 
     /// Ends the connection after what was sent before. Further sends fail.
@@ -437,6 +466,11 @@ impl SessionHandle {
     /// A sender for the game's answers, which may come long after this handle is gone.
     pub fn commands(&self) -> mpsc::UnboundedSender<SessionCommand> {
         self.commands.clone()
+    }
+
+    /// Makes the network of every peer, now and later, worse or better.
+    pub fn set_conditions(&self, conditions: NetworkConditions) {
+        let _ = self.commands.send(SessionCommand::Conditions(conditions));
     }
 
     /// Says goodbye to everyone and ends.

@@ -2,6 +2,8 @@
 
 mod backoff;
 mod client;
+mod conditioner;
+mod conditions;
 pub(crate) mod contract;
 mod direct;
 mod directory;
@@ -23,6 +25,7 @@ mod report;
 mod runtime;
 mod webrtc;
 
+pub use conditions::NetworkConditions;
 pub use contract::{Admission, SendError, Traffic};
 pub use direct::PathPolicy;
 #[cfg(all(feature = "discovery", not(target_family = "wasm")))]

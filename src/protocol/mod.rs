@@ -11,6 +11,7 @@ mod payload;
 mod reason;
 mod relay;
 mod signal;
+mod tag;
 mod token;
 mod web_file;
 
@@ -21,5 +22,6 @@ pub use payload::{Channel, Payload};
 pub use reason::EndReason;
 pub use relay::{HostReply, JoinReply, NativeHint, PingReply, RelayRequest, StreamEvent, StreamEventError};
 pub use signal::{Candidate, Signal};
+pub use tag::Tag;
 pub use token::{Claims, TokenError, TokenKind, peek_token};
 pub use web_file::WebFile;

@@ -6,7 +6,7 @@ use bevy_uhst::connection::{
     Connection, ConnectionConfig, ConnectionEvent, Credentials, Lane, Path, ResumeError, SendError, Time,
 };
 use bevy_uhst::protocol::{
-    Channel, EndReason,
+    Channel, EndReason, Tag,
     frame::{self, Contact},
 };
 use bytes::Bytes;
@@ -196,7 +196,8 @@ fn resuming_brings_what_was_lost_in_both_directions() {
     let resume = ask_back(&mut client, &mut host, START);
     host.resume(resume, START).unwrap();
     talk(&mut client, &mut host, START);
-    let message = |text: &str| ConnectionEvent::Message { channel: Channel::Reliable, payload: text.into() };
+    let message =
+        |text: &str| ConnectionEvent::Message { channel: Channel::Reliable, tag: Tag::Untyped, payload: text.into() };
     assert_eq!(events(&mut client), [message("down")]);
     assert_eq!(events(&mut host), [message("up")]);
 }
