@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bevy::prelude::*;
 
-use super::{UhstEnded, UhstHost, network::Network};
+use super::{UhstEnded, UhstHost, UhstSystems, network::Network};
 use crate::{
     net::discovery::{AnnounceHandle, Place},
     protocol::Announcement,
@@ -69,7 +69,8 @@ pub(super) fn plugin(app: &mut App) {
     app.register_type::<UhstAnnounce>()
         .add_observer(stop)
         .add_systems(PostUpdate, announce)
-        .add_systems(Last, say_goodbye.run_if(on_message::<AppExit>));
+        // Before the sessions end, since what ends with them is not waited for.
+        .add_systems(Last, say_goodbye.run_if(on_message::<AppExit>).before(UhstSystems::Cleanup));
 }
 
 type News = Or<(Changed<UhstHost>, Changed<UhstAnnounce>)>;

@@ -139,7 +139,7 @@ fn list(
         for event in handle.events.try_iter().take(handle.events.len()) {
             match event {
                 BrowseEvent::Listed(key, found) => {
-                    let session = DiscoveredSession::from(found);
+                    let session = DiscoveredSession::from(*found);
                     let Some(known) = listed.get(&key).copied() else {
                         let name = Name::new(format!("session {}", session.name));
                         listed.insert(key, commands.spawn((session, DiscoveredBy(entity), name)).id());
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
     use crate::ecs::network::fake::app;
 
-    fn found(name: &str, players: u16) -> FoundSession {
+    fn found(name: &str, players: u16) -> Box<FoundSession> {
         let announcement = Announcement {
             game: "game".to_owned(),
             name: name.to_owned(),
@@ -211,7 +211,7 @@ mod tests {
             password: false,
             relay: None,
         };
-        FoundSession { announcement, link: JoinLink { relay: None, id: "1".to_owned() } }
+        Box::new(FoundSession { announcement, link: JoinLink { relay: None, id: "1".to_owned() } })
     }
 
     type Events = crossbeam_channel::Sender<BrowseEvent>;

@@ -8,8 +8,11 @@ mod responder;
 use std::{
     io::{BufRead, BufReader, Write},
     net::Ipv4Addr,
-    process::{Child, Command, Stdio},
-    sync::{Mutex, MutexGuard, PoisonError},
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -231,7 +234,7 @@ fn announce_nonsense(stranger: &Responder, game: &str) {
 }
 
 /// A host in a process of its own. Killed when dropped.
-struct HostProcess(Child);
+struct HostProcess(Child, Option<ChildStdin>);
 
 impl HostProcess {
     fn start(mut command: Command, game: &str, name: &str, on_every_address: bool) -> Self {
@@ -244,15 +247,23 @@ impl HostProcess {
             .stdout(Stdio::piped())
             .spawn()
             .expect("the program of this test");
-        HostProcess(child)
+        HostProcess(child, None)
     }
 
     fn go(&mut self) {
-        self.0.stdin.take().unwrap().write_all(b"go\n").unwrap();
+        let mut stdin = self.0.stdin.take().unwrap();
+        stdin.write_all(b"go\n").unwrap();
+        self.1 = Some(stdin);
         let mut lines = BufReader::new(self.0.stdout.take().unwrap()).lines();
         assert!(lines.any(|line| line.is_ok_and(|line| line.contains("hosting"))), "it does not host");
         // Whatever else it says has somewhere to go.
         std::thread::spawn(move || lines.for_each(drop));
+    }
+
+    /// Has it exit by itself, as a player closes a game.
+    fn close(&mut self) {
+        self.1 = None;
+        assert!(self.0.wait().unwrap().success());
     }
 
     fn kill(&mut self) {
@@ -277,8 +288,20 @@ fn a_host_for_the_other_tests() {
     if std::env::var("UHST_EVERYWHERE").is_ok_and(|value| value.is_empty()) {
         plugin = plugin.relay(TestNetwork::loopback().relay()).discovery(Discovery::ThisMachine);
     }
+    let closed = Arc::new(AtomicBool::new(false));
+    let seen = closed.clone();
+    // Its parent closes it.
+    std::thread::spawn(move || {
+        let _ = std::io::stdin().read_line(&mut String::new());
+        seen.store(true, Ordering::Relaxed);
+    });
     app.add_plugins((MinimalPlugins.set(ScheduleRunnerPlugin::run_loop(Duration::from_millis(10))), plugin))
-        .add_observer(|_: On<UhstReady>| println!("hosting"));
+        .add_observer(|_: On<UhstReady>| println!("hosting"))
+        .add_systems(Update, move |mut exit: MessageWriter<AppExit>| {
+            if closed.load(Ordering::Relaxed) {
+                exit.write(AppExit::Success);
+            }
+        });
     app.world_mut().spawn((UhstHost::any_id().max_peers(3), UhstAnnounce::new(game, name)));
     app.run();
 }
@@ -294,6 +317,20 @@ fn a_host_in_another_process_is_joined_and_missed_when_it_is_killed() {
     let mut host = HostProcess::start(this_program(), &game, "next door", false);
     host.go();
     joined_and_missed(&mut browser_app(&game), &mut host);
+}
+
+#[test]
+fn a_host_that_exits_is_gone_at_once() {
+    let _alone = alone();
+    let game = game("exit");
+    let mut host = HostProcess::start(this_program(), &game, "next door", false);
+    host.go();
+    let mut browser = browser_app(&game);
+    assert!(update_until(&mut [&mut browser], PATIENCE, |apps| lists(apps[0], &[("next door", 1)])));
+    host.close();
+    let goodbye = Instant::now();
+    assert!(update_until(&mut [&mut browser], PATIENCE, |apps| lists(apps[0], &[])));
+    assert!(goodbye.elapsed() < Duration::from_secs(15), "by a goodbye, not by silence: {:?}", goodbye.elapsed());
 }
 
 fn joined_and_missed(browser: &mut App, host: &mut HostProcess) {
@@ -342,7 +379,7 @@ fn a_host_in_another_network_namespace_is_joined_and_missed_when_it_is_killed() 
     // The cable stays in when the host is killed: that is silence, not a machine that is gone.
     let mut cable = Command::new("nsenter");
     cable.args(["-t", &pid.to_string(), "-n", "sleep", "300"]);
-    let _cable = HostProcess(cable.spawn().expect("util-linux is installed"));
+    let _cable = HostProcess(cable.spawn().expect("util-linux is installed"), None);
     host.go();
 
     let mut browser = App::new();

@@ -102,7 +102,7 @@ impl Listing {
             match news {
                 News::Listed => {
                     entry.told = true;
-                    let _ = events.send(BrowseEvent::Listed(entry.key, entry.session.clone()));
+                    let _ = events.send(BrowseEvent::Listed(entry.key, Box::new(entry.session.clone())));
                     true
                 }
                 News::Lost => {
@@ -141,6 +141,10 @@ mod tests {
         FoundSession { announcement, link: JoinLink { relay: None, id: "1".to_owned() } }
     }
 
+    fn listed(key: FoundKey, name: &str) -> BrowseEvent {
+        BrowseEvent::Listed(key, Box::new(session(name)))
+    }
+
     fn listing() -> (Listing, crossbeam_channel::Receiver<BrowseEvent>, Instant) {
         let (sender, events) = crossbeam_channel::unbounded();
         (Listing::new(sender), events, Instant::now())
@@ -155,18 +159,18 @@ mod tests {
     fn a_session_is_listed_changed_and_lost_under_one_key() {
         let (mut listing, events, now) = listing();
         listing.heard("a", session("one"), now);
-        assert_eq!(news(&mut listing, &events), [BrowseEvent::Listed(FoundKey(1), session("one"))]);
+        assert_eq!(news(&mut listing, &events), [listed(FoundKey(1), "one")]);
         // The same again is no news.
         listing.heard("a", session("one"), now);
         assert_eq!(news(&mut listing, &events), []);
         listing.heard("a", session("two"), now);
-        assert_eq!(news(&mut listing, &events), [BrowseEvent::Listed(FoundKey(1), session("two"))]);
+        assert_eq!(news(&mut listing, &events), [listed(FoundKey(1), "two")]);
         listing.gone("a");
         assert_eq!(news(&mut listing, &events), [BrowseEvent::Lost(FoundKey(1))]);
         listing.gone("a");
         assert_eq!(news(&mut listing, &events), []);
         listing.heard("a", session("two"), now);
-        assert_eq!(news(&mut listing, &events), [BrowseEvent::Listed(FoundKey(2), session("two"))]);
+        assert_eq!(news(&mut listing, &events), [listed(FoundKey(2), "two")]);
     }
 
     #[test]
@@ -190,8 +194,8 @@ mod tests {
             listing.flush();
         }
         let told: Vec<_> = events.try_iter().collect();
-        let listed = told.iter().filter(|event| matches!(event, BrowseEvent::Listed(..))).count();
-        assert_eq!((listed, told.len()), (MAX_FOUND, MAX_FOUND + 1));
+        let count = told.iter().filter(|event| matches!(event, BrowseEvent::Listed(..))).count();
+        assert_eq!((count, told.len()), (MAX_FOUND, MAX_FOUND + 1));
         // One place is free again.
         listing.gone("0");
         listing.flush();

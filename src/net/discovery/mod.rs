@@ -114,7 +114,7 @@ pub(crate) struct FoundSession {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum BrowseEvent {
     /// A session is there, or not as it was.
-    Listed(FoundKey, FoundSession),
+    Listed(FoundKey, Box<FoundSession>),
     /// A session is gone.
     Lost(FoundKey),
     /// Something a developer wants to know.
