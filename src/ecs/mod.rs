@@ -13,11 +13,15 @@ mod host;
 mod lifecycle;
 mod message;
 mod network;
+#[cfg(feature = "overlay")]
+mod overlay;
 mod peer;
 mod plugin;
+mod rates;
 mod receive;
 mod session;
 pub mod test_app;
+mod typed;
 
 pub use admission::{JoinResponder, UhstJoinRequest};
 #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
@@ -31,5 +35,9 @@ pub use error::BroadcastError;
 pub use host::UhstHost;
 pub use lifecycle::{UhstConnected, UhstDiagnostic, UhstDisconnected, UhstEnded, UhstPathChanged, UhstReady};
 pub use message::UhstMessage;
+#[cfg(feature = "overlay")]
+pub use overlay::{UhstOverlay, UhstOverlayPlugin};
 pub use peer::{PeerOf, Peers, UhstPeer};
 pub use plugin::{UhstPlugin, UhstSystems};
+pub use rates::Rates;
+pub use typed::{Encoding, FromPeer, TypedMessage, UhstAppExt, UhstSender};
