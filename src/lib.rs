@@ -163,6 +163,31 @@
 //! since a slow peer must not end the game, unless the app has set an error handler of its own. Everything that fails
 //! later is the reason of an end, or a [`UhstDiagnostic`].
 //!
+//! # Sessions nearby
+//!
+//! A host with a [`UhstAnnounce`] tells the local network of its session, by mDNS. A [`UhstBrowser`] lists what is
+//! around: each session is an entity with a [`DiscoveredSession`], which comes and goes with it.
+//!
+//! ```
+//! # #[cfg(feature = "discovery")] {
+//! # use bevy::prelude::*;
+//! # use bevy_uhst::prelude::*;
+//! # let mut app = App::new();
+//! # let mut commands = app.world_mut().commands();
+//! commands.spawn((UhstHost::any_id(), UhstAnnounce::new("my-game", "Ada's round")));
+//! // On the other machines:
+//! commands.spawn(UhstBrowser::new("my-game"));
+//! app.add_systems(Update, |found: Query<&DiscoveredSession, Added<DiscoveredSession>>| {
+//!     for session in &found {
+//!         println!("{}: {} of {} players", session.name, session.players, session.limit);
+//!         // To join it: commands.spawn(UhstClient::from(session.link.clone()))
+//!     }
+//! });
+//! # }
+//! ```
+//!
+//! Only networks that carry multicast are searched: most homes do, many offices and hotels do not.
+//!
 //! # Testing your game
 //!
 //! [`test_app`] connects apps within one process, without a socket or over real ones, and waits for what you expect.
@@ -180,6 +205,7 @@
 //! # Features
 //!
 //! * `relay` (default): the embedded relay.
+//! * `discovery` (default): sessions on the local network, [announced](UhstAnnounce) and [found](UhstBrowser).
 //! * `overlay`: `UhstOverlayPlugin`, which shows the developer what the network does, over the game.
 //! * `relay-cli`: the program `uhst-relay`.
 
@@ -191,6 +217,8 @@ pub mod protocol;
 pub mod relay;
 
 pub use ecs::*;
+#[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+pub use net::Discovery;
 pub use net::{
     Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, NetworkConditions, PathPolicy, Relay, SendError,
     Traffic,
@@ -216,5 +244,10 @@ pub mod prelude {
             SendError, Traffic,
         },
         protocol::{Channel, EndReason, JoinLink, JoinLinkError, Payload, WebFile},
+    };
+    #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+    pub use crate::{
+        ecs::{Discovered, DiscoveredBy, DiscoveredSession, UhstAnnounce, UhstBrowser},
+        net::Discovery,
     };
 }

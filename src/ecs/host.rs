@@ -205,6 +205,16 @@ impl UhstHost {
         self.max_peers
     }
 
+    /// The relay it was given, or this one.
+    pub(super) fn relay_or<'a>(&'a self, default: &'a Relay) -> &'a Relay {
+        self.relay.as_ref().unwrap_or(default)
+    }
+
+    /// Whether joiners need a password.
+    pub fn has_password(&self) -> bool {
+        self.password.is_some()
+    }
+
     /// Sends to every peer on [`Channel::Reliable`].
     ///
     /// # Errors
@@ -298,7 +308,7 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
     let Some(host) = world.get::<UhstHost>(entity) else { return };
     let options = HostOptions {
         id: host.wanted_id.clone(),
-        relay: host.relay.as_ref().unwrap_or(&network.relay).clone(),
+        relay: host.relay_or(&network.relay).clone(),
         max_peers: host.max_peers,
         password: host.password.clone().map(|password| password.0),
         game,

@@ -1,6 +1,10 @@
 //! The face: plugin, components, messages and events.
 
 mod admission;
+#[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+mod announce;
+#[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+mod browser;
 mod client;
 mod conditions;
 mod diagnostics;
@@ -20,6 +24,10 @@ pub mod test_app;
 mod typed;
 
 pub use admission::{JoinResponder, UhstJoinRequest};
+#[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+pub use announce::UhstAnnounce;
+#[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+pub use browser::{Discovered, DiscoveredBy, DiscoveredSession, UhstBrowser};
 pub use client::UhstClient;
 pub use conditions::{connected, hosting, joining, offline};
 pub use diagnostics::UhstDiagnostics;
