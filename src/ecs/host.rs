@@ -237,6 +237,12 @@ impl UhstHost {
         Ok(())
     }
 
+    /// The number of the session it runs or has run. One that began later has a larger one.
+    #[cfg(feature = "replicon")]
+    pub(crate) fn session_key(&self) -> Option<crate::net::contract::SessionKey> {
+        self.state.key
+    }
+
     fn fan_out(&self, except: Option<Entity>, channel: Channel, payload: Payload) -> Result<(), BroadcastError> {
         let (mut peers, mut missed, mut first) = (0, 0, None);
         for (entity, handle) in &self.state.peers {

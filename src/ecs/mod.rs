@@ -12,6 +12,8 @@ mod network;
 mod peer;
 mod plugin;
 mod receive;
+#[cfg(feature = "replicon")]
+mod replication;
 mod session;
 pub mod test_app;
 
@@ -25,3 +27,5 @@ pub use lifecycle::{UhstConnected, UhstDiagnostic, UhstDisconnected, UhstEnded, 
 pub use message::UhstMessage;
 pub use peer::{PeerOf, Peers, UhstPeer};
 pub use plugin::{UhstPlugin, UhstSystems};
+#[cfg(feature = "replicon")]
+pub(crate) use replication::{ReplicationInbox, ReplicationMessage, report_stray};

@@ -123,6 +123,18 @@ impl UhstPeer {
         &self.metadata
     }
 
+    /// How to reach it, for what is no message of the game's own.
+    #[cfg(feature = "replicon")]
+    pub(crate) fn handle(&self) -> &PeerHandle {
+        &self.handle
+    }
+
+    /// Its number in the session of this number.
+    #[cfg(feature = "replicon")]
+    pub(crate) fn key(&self) -> (SessionKey, PeerKey) {
+        self.key
+    }
+
     /// Marks its end as told; false if it was.
     pub(super) fn end(&mut self) -> bool {
         !std::mem::replace(&mut self.over, true)

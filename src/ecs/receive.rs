@@ -2,6 +2,8 @@
 
 use bevy::{ecs::world::DeferredWorld, prelude::*};
 
+#[cfg(feature = "replicon")]
+use super::replication::{self, ReplicationMessage};
 use super::{
     PeerOf, UhstClient, UhstConnected, UhstDiagnostic, UhstHost, UhstJoinRequest, UhstMessage, UhstPathChanged,
     UhstPeer, UhstReady,
@@ -113,17 +115,34 @@ fn write_messages(world: &mut World, key: SessionKey, session: Entity, from: Pee
     remote.handle.taken(messages.iter().map(|message| inbox_cost(&message.payload)).sum());
     let peer = remote.entity;
     let mut stray = None;
+    #[cfg(feature = "replicon")]
+    let (replicating, mut replicated) = (replication::listens_to(world, key), Vec::new());
     let untyped = messages.into_iter().filter_map(|Received { channel, tag, payload }| match tag {
         Tag::Untyped => Some(UhstMessage { session, peer, channel, payload }),
+        #[cfg(feature = "replicon")]
+        Tag::Replication(channel) if replicating => {
+            replicated.push(ReplicationMessage { peer, channel, bytes: payload.into_bytes() });
+            None
+        }
         Tag::Typed(_) | Tag::Replication(_) => {
             stray.get_or_insert(tag);
             None
         }
     });
     world.resource_mut::<Messages<UhstMessage>>().write_batch(untyped);
-    if let Some(tag) = stray
-        && world.resource_mut::<Network>().stray(key, from)
-    {
+    #[cfg(feature = "replicon")]
+    replication::deliver(world, replicated);
+    if let Some(tag) = stray {
+        report_stray(world, (key, from), tag);
+    }
+}
+
+/// Says once for each peer that nobody here takes such a message.
+pub(super) fn report_stray(world: &mut World, (key, from): (SessionKey, PeerKey), tag: Tag) {
+    let mut network = world.resource_mut::<Network>();
+    let Some((_, session)) = network.owner(key) else { return };
+    let Some(peer) = network.peer(key, from).map(|remote| remote.entity) else { return };
+    if network.stray(key, from) {
         let text = format!("a message for {tag:?}, which this app does not know, was dropped");
         tracing::warn!("{text}");
         world.trigger(UhstDiagnostic { entity: session, peer: Some(peer), text });

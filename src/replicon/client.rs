@@ -1,0 +1,99 @@
+//! Replicon's client over a [`UhstClient`].
+
+use bevy::prelude::*;
+use bevy_replicon::{prelude::*, shared::backend::connected_client::NetworkId};
+
+use super::{
+    channels,
+    session::{RepliconSession, Role, add_role},
+    stats::{Meter, network_id},
+};
+use crate::{
+    UhstClient, UhstPeer, UhstSystems,
+    ecs::{ReplicationInbox, report_stray},
+    net::contract::SessionKey,
+};
+
+/// Makes a [`UhstClient`] replicon's client. Part of [`RepliconUhstPlugins`](super::RepliconUhstPlugins).
+#[derive(Debug)]
+pub struct RepliconUhstClientPlugin;
+
+impl Plugin for RepliconUhstClientPlugin {
+    fn build(&self, app: &mut App) {
+        add_role(app, Role::Client);
+        app.configure_sets(PreUpdate, ClientSystems::ReceivePackets.after(UhstSystems::Receive))
+            .add_systems(PreUpdate, (receive, measure).chain().in_set(ClientSystems::ReceivePackets))
+            .add_systems(PostUpdate, send.in_set(ClientSystems::SendPackets));
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "each is a part of replicon's contract or of ours")]
+fn receive(
+    session: Res<RepliconSession>,
+    mut inbox: ResMut<ReplicationInbox>,
+    channels: Res<RepliconChannels>,
+    mut messages: ResMut<ClientMessages>,
+    state: Res<State<ClientState>>,
+    mut next: ResMut<NextState<ClientState>>,
+    clients: Query<&UhstClient>,
+    hosts: Query<(&UhstPeer, Has<Meter>)>,
+    mut last: Local<Option<SessionKey>>,
+    mut commands: Commands,
+) {
+    let now = match session.of(Role::Client).and_then(|session| clients.get(session.entity).ok()) {
+        Some(client) if client.is_connected() => {
+            *last = client.session_key();
+            ClientState::Connected
+        }
+        // One that was connected is at its end.
+        Some(client) if client.is_running() && *last != client.session_key() => ClientState::Connecting,
+        _ => ClientState::Disconnected,
+    };
+    if *state.get() != now {
+        next.set(now);
+    }
+    for message in session.take(Role::Client, &mut inbox) {
+        if usize::from(message.channel) >= channels.server_channels().len() {
+            commands.queue(move |world: &mut World| report_stray(world, message.peer, message.channel));
+        } else if now == ClientState::Connected || *state.get() == ClientState::Connected {
+            messages.insert_received(usize::from(message.channel), message.bytes);
+        }
+    }
+    if let Some(host) = session.of(Role::Client).and_then(|session| clients.get(session.entity).ok()?.host())
+        && let Ok((peer, false)) = hosts.get(host)
+    {
+        let mut host = commands.entity(host);
+        host.try_insert(Meter::default());
+        if let Some(id) = network_id(peer) {
+            host.try_insert_if_new(id);
+        }
+    }
+}
+
+fn measure(mut stats: ResMut<ClientStats>, mut hosts: Query<(&UhstPeer, &mut Meter), Without<ConnectedClient>>) {
+    for (peer, mut meter) in &mut hosts {
+        if let Some(measured) = meter.read(peer, &stats) {
+            *stats = measured;
+        }
+    }
+}
+
+fn send(
+    session: Res<RepliconSession>,
+    channels: Res<RepliconChannels>,
+    mut messages: ResMut<ClientMessages>,
+    clients: Query<&UhstClient>,
+    hosts: Query<&UhstPeer>,
+) {
+    let client = session.of(Role::Client).and_then(|session| clients.get(session.entity).ok());
+    let host = client.and_then(|client| Some((client, hosts.get(client.host()?).ok()?)));
+    for (id, message) in messages.drain_sent() {
+        // What was meant for a host that is gone is lost with it.
+        let Some((client, host)) = host else { continue };
+        if let Err(error) = channels::send(host, channels.client_channels(), id, message, false) {
+            error!("leaving, since replication cannot go on: {error}");
+            client.leave();
+            break;
+        }
+    }
+}
