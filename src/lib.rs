@@ -129,6 +129,16 @@
 //!
 //! [`test_app`] connects apps within one process, without a socket or over real ones, and waits for what you expect.
 //!
+//! It can also make the network worse on purpose, for one peer, a session, or all of them:
+//!
+//! ```
+//! # use bevy::prelude::*;
+//! # use bevy_uhst::prelude::*;
+//! # fn join(mut commands: Commands) {
+//! commands.spawn(UhstClient::join("483920").conditions(NetworkConditions::MOBILE));
+//! # }
+//! ```
+//!
 //! # Features
 //!
 //! * `relay` (default): the embedded relay.
@@ -146,7 +156,8 @@ pub mod replicon;
 
 pub use ecs::*;
 pub use net::{
-    Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, PathPolicy, Relay, SendError, Traffic,
+    Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, NetworkConditions, PathPolicy, Relay, SendError,
+    Traffic,
 };
 
 #[cfg(doctest)]
@@ -165,7 +176,8 @@ pub mod prelude {
             UhstSystems,
         },
         net::{
-            Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, PathPolicy, Relay, SendError, Traffic,
+            Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, NetworkConditions, PathPolicy, Relay,
+            SendError, Traffic,
         },
         protocol::{Channel, EndReason, JoinLink, JoinLinkError, Payload, WebFile},
     };

@@ -10,13 +10,14 @@ use super::{Path, Time};
 /// The heartbeats of a path that is not in use: enough to know that it is there.
 const STANDBY: u32 = 16;
 
-/// The smoothed round-trip time, after RFC 6298.
+/// The smoothed round-trip time. Samples come with heartbeats, seconds apart, so each counts for much: RFC 6298's eighth
+/// would take most of a minute to show a change.
 #[derive(Clone, Copy, Debug, Default)]
 struct RoundTrip(Option<Duration>);
 
 impl RoundTrip {
     fn sample(&mut self, sample: Duration) {
-        self.0 = Some(self.0.map_or(sample, |smoothed| (smoothed * 7 + sample) / 8));
+        self.0 = Some(self.0.map_or(sample, |smoothed| (smoothed + sample) / 2));
     }
 }
 

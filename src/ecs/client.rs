@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     connection::ConnectionConfig,
-    net::{PathPolicy, Relay, SendError, contract::ClientOptions},
+    net::{NetworkConditions, PathPolicy, Relay, SendError, contract::ClientOptions},
     protocol::{Channel, EndReason, JoinLink, Payload},
 };
 
@@ -52,6 +52,8 @@ pub struct UhstClient {
     #[reflect(ignore)]
     paths: Option<PathPolicy>,
     #[reflect(ignore)]
+    conditions: Option<NetworkConditions>,
+    #[reflect(ignore)]
     pub(super) state: SessionState,
 }
 
@@ -81,6 +83,7 @@ impl UhstClient {
             metadata: Bytes::new(),
             connection: None,
             paths: None,
+            conditions: None,
             state: SessionState::default(),
         }
     }
@@ -117,6 +120,21 @@ impl UhstClient {
     pub fn paths(mut self, paths: PathPolicy) -> Self {
         self.paths = Some(paths);
         self
+    }
+
+    /// Makes its network worse on purpose; otherwise, as bad as the [plugin](super::UhstPlugin::conditions) says. See
+    /// [`set_conditions`](Self::set_conditions) for later changes.
+    pub fn conditions(mut self, conditions: NetworkConditions) -> Self {
+        self.conditions = Some(conditions);
+        self
+    }
+
+    /// Makes the network of the connection worse on purpose, or better again; before it is spawned, use
+    /// [`conditions`](Self::conditions).
+    pub fn set_conditions(&self, conditions: NetworkConditions) {
+        if let Some(handle) = &self.state.handle {
+            handle.set_conditions(conditions);
+        }
     }
 
     /// Leaves: the host is told goodbye, after what was sent before.
@@ -209,6 +227,7 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
         connection: client.connection.as_ref().unwrap_or(&network.connection).clone(),
         paths: client.paths.unwrap_or(network.paths),
         direct: network.direct.clone(),
+        conditions: client.conditions.unwrap_or(network.conditions),
     });
     let state = SessionState::started(world.resource_mut::<Network>().join(entity, options));
     if let Some(mut client) = world.get_mut::<UhstClient>(entity) {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     connection::ConnectionConfig,
-    net::{Admission, PathPolicy, Relay, SendError, contract::HostOptions},
+    net::{Admission, NetworkConditions, PathPolicy, Relay, SendError, contract::HostOptions},
     protocol::{Channel, EndReason, JoinLink, Payload},
 };
 
@@ -54,6 +54,8 @@ pub struct UhstHost {
     #[reflect(ignore)]
     paths: Option<PathPolicy>,
     #[reflect(ignore)]
+    conditions: Option<NetworkConditions>,
+    #[reflect(ignore)]
     pub(super) state: SessionState,
 }
 
@@ -82,6 +84,7 @@ impl Default for UhstHost {
             metadata: Bytes::new(),
             connection: None,
             paths: None,
+            conditions: None,
             state: SessionState::default(),
         }
     }
@@ -142,6 +145,21 @@ impl UhstHost {
     pub fn paths(mut self, paths: PathPolicy) -> Self {
         self.paths = Some(paths);
         self
+    }
+
+    /// Makes its network worse on purpose; otherwise, as bad as the [plugin](super::UhstPlugin::conditions) says. See
+    /// [`set_conditions`](Self::set_conditions) for later changes.
+    pub fn conditions(mut self, conditions: NetworkConditions) -> Self {
+        self.conditions = Some(conditions);
+        self
+    }
+
+    /// Makes the network of every peer, now and later worse on purpose, or better again; before it is spawned, use
+    /// [`conditions`](Self::conditions).
+    pub fn set_conditions(&self, conditions: NetworkConditions) {
+        if let Some(handle) = &self.state.handle {
+            handle.set_conditions(conditions);
+        }
     }
 
     /// Leaves: everyone is told goodbye, after what was sent before.
@@ -286,6 +304,7 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
         connection: host.connection.as_ref().unwrap_or(&network.connection).clone(),
         paths: host.paths.unwrap_or(network.paths),
         direct: network.direct.clone(),
+        conditions: host.conditions.unwrap_or(network.conditions),
     };
     let name = host.wanted_id.as_ref().map(|id| Name::new(format!("host {id}")));
     let state = SessionState::started(world.resource_mut::<Network>().host(entity, options));
@@ -312,9 +331,10 @@ mod tests {
 
     fn sent(commands: &mut tokio::sync::mpsc::UnboundedReceiver<PeerCommand>) -> Vec<(Channel, Payload)> {
         std::iter::from_fn(|| commands.try_recv().ok())
-            .map(|command| match command {
-                PeerCommand::Send { channel, payload, .. } => (channel, payload),
-                PeerCommand::Disconnect(reason) => (Channel::Reliable, reason.to_string().into()),
+            .filter_map(|command| match command {
+                PeerCommand::Send { channel, payload, .. } => Some((channel, payload)),
+                PeerCommand::Disconnect(reason) => Some((Channel::Reliable, reason.to_string().into())),
+                PeerCommand::Conditions(_) => None,
             })
             .collect()
     }

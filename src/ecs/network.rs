@@ -10,7 +10,7 @@ use super::diagnostics::add_difference;
 use crate::{
     connection::ConnectionConfig,
     net::{
-        DirectConfig, PathPolicy, Relay, Runtime, Traffic,
+        DirectConfig, NetworkConditions, PathPolicy, Relay, Runtime, Traffic,
         contract::{ClientOptions, Event, EventKind, HostOptions, PeerHandle, PeerKey, SessionHandle, SessionKey},
     },
     protocol::EndReason,
@@ -27,6 +27,8 @@ pub(super) struct Network {
     pub paths: PathPolicy,
     /// How direct paths are found.
     pub direct: DirectConfig,
+    /// The network of sessions that choose none.
+    pub conditions: NetworkConditions,
     app_runtime: Option<tokio::runtime::Handle>,
     runtime: Option<Runtime>,
     sender: Sender<Event>,
@@ -87,6 +89,7 @@ impl Network {
             connection,
             paths: PathPolicy::default(),
             direct: DirectConfig::default(),
+            conditions: NetworkConditions::default(),
             app_runtime,
             runtime: None,
             sender,

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     connection::Path,
     net::{
-        SendError, Traffic,
+        NetworkConditions, SendError, Traffic,
         contract::{PeerHandle, PeerKey, SessionKey},
     },
     protocol::{Channel, EndReason, Payload},
@@ -80,6 +80,12 @@ impl UhstPeer {
             Kind::Host => EndReason::Kicked(reason.into()),
             Kind::Client => EndReason::Left,
         });
+    }
+
+    /// Makes the network of this peer worse on purpose, or better again. Nothing changes with a peer of the original
+    /// protocol.
+    pub fn set_conditions(&self, conditions: NetworkConditions) {
+        self.handle.set_conditions(conditions);
     }
 
     /// The smoothed round-trip time of the path in use, once measured.

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     connection::ConnectionConfig,
-    net::{DirectConfig, IceServer, PathPolicy, Relay},
+    net::{DirectConfig, IceServer, NetworkConditions, PathPolicy, Relay},
 };
 
 /// Adds hosting and joining to an app, in a window or without.
@@ -21,6 +21,7 @@ pub struct UhstPlugin {
     connection: ConnectionConfig,
     paths: PathPolicy,
     ice_servers: Option<Vec<IceServer>>,
+    conditions: NetworkConditions,
     runtime: Option<tokio::runtime::Handle>,
     start: Option<Start>,
 }
@@ -78,6 +79,12 @@ impl UhstPlugin {
         self
     }
 
+    /// Makes the network of sessions that choose none worse on purpose, to try the game on it.
+    pub fn conditions(mut self, conditions: NetworkConditions) -> Self {
+        self.conditions = conditions;
+        self
+    }
+
     /// Runs background tasks on a runtime of the app's own, which must have I/O and time enabled and outlive the app.
     /// Otherwise the plugin starts one with two threads.
     pub fn runtime(mut self, handle: tokio::runtime::Handle) -> Self {
@@ -90,6 +97,7 @@ impl Plugin for UhstPlugin {
     fn build(&self, app: &mut App) {
         let mut network = Network::new(self.relay.clone(), self.connection.clone(), self.runtime.clone());
         network.paths = self.paths;
+        network.conditions = self.conditions;
         if let Some(servers) = &self.ice_servers {
             network.direct = DirectConfig { ice_servers: servers.clone(), ..DirectConfig::default() };
         }

@@ -81,6 +81,7 @@ impl Client {
             config: self.options.connection.clone(),
             paths: self.options.paths,
             direct: self.options.direct.clone(),
+            conditions: self.options.conditions,
         };
         let certain = joined.hint.is_some();
         task::spawn(peer(cx, self.options.clone(), id.clone(), certain, route(joined.access), receiver));
@@ -126,9 +127,14 @@ impl Client {
                     PeerOutput::Ended { reason, .. } => return ended(reason, lost),
                     PeerOutput::Identified(_) | PeerOutput::Placed | PeerOutput::Rebound(_) => {}
                 },
-                command = self.commands.recv(), if !leaving => {
-                    // Dropping the handle leaves, too. There is nothing to decide for a client.
-                    if !matches!(command, Some(SessionCommand::Decide { .. })) {
+                command = self.commands.recv(), if !leaving => match command {
+                    // There is nothing to decide for a client.
+                    Some(SessionCommand::Decide { .. }) => {}
+                    Some(SessionCommand::Conditions(conditions)) => {
+                        let _ = inputs.send(PeerInput::Conditions(conditions)).await;
+                    }
+                    // Dropping the handle leaves, too.
+                    Some(SessionCommand::Leave) | None => {
                         leaving = true;
                         let _ = inputs.send(PeerInput::Disconnect(EndReason::Left)).await;
                     }

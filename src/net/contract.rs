@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::{direct::PathPolicy, relay_choice::Relay, webrtc::DirectConfig};
+use super::{conditions::NetworkConditions, direct::PathPolicy, relay_choice::Relay, webrtc::DirectConfig};
 use crate::{
     connection::{ConnectionConfig, ConnectionId, MESSAGE_OVERHEAD, Path, message_cost},
     protocol::{Channel, EndReason, JoinLink, Payload, Tag},
@@ -59,6 +59,8 @@ pub struct HostOptions {
     pub paths: PathPolicy,
     /// How direct ones are found.
     pub direct: DirectConfig,
+    /// How much worse than the real network their network is.
+    pub conditions: NetworkConditions,
 }
 
 /// What a client is started with.
@@ -78,6 +80,8 @@ pub struct ClientOptions {
     pub paths: PathPolicy,
     /// How a direct one is found.
     pub direct: DirectConfig,
+    /// How much worse than the real network its network is.
+    pub conditions: NetworkConditions,
 }
 
 /// A command to a session.
@@ -90,6 +94,8 @@ pub(crate) enum SessionCommand {
         /// `Err` refuses, with words for the joiner.
         decision: Result<(), String>,
     },
+    /// Make the network of every peer, now and later, worse or better.
+    Conditions(NetworkConditions),
     /// Say goodbye to everyone and end.
     Leave,
 }
@@ -106,6 +112,8 @@ pub(crate) enum PeerCommand {
         /// Its content.
         payload: Payload,
     },
+    /// Make its network worse or better.
+    Conditions(NetworkConditions),
     /// Deliver what was sent before, say goodbye with this reason, and end.
     Disconnect(EndReason),
 }
@@ -327,6 +335,12 @@ impl PeerHandle {
         self.commands.send(PeerCommand::Send { channel, tag, payload }).map_err(|_| SendError::Disconnected)
     }
 
+    /// Makes the network of this peer worse or better.
+    pub fn set_conditions(&self, conditions: NetworkConditions) {
+        // A peer that is gone has none.
+        let _ = self.commands.send(PeerCommand::Conditions(conditions));
+    }
+
     /// Ends the connection after what was sent before. Further sends fail.
     pub fn disconnect(&self, reason: EndReason) {
         self.shared.open.store(false, Ordering::Relaxed);
@@ -466,6 +480,11 @@ impl SessionHandle {
     /// A sender for the game's answers, which may come long after this handle is gone.
     pub fn commands(&self) -> mpsc::UnboundedSender<SessionCommand> {
         self.commands.clone()
+    }
+
+    /// Makes the network of every peer, now and later, worse or better.
+    pub fn set_conditions(&self, conditions: NetworkConditions) {
+        let _ = self.commands.send(SessionCommand::Conditions(conditions));
     }
 
     /// Says goodbye to everyone and ends.

@@ -12,7 +12,7 @@ use super::{
     webrtc::{DirectConfig, DirectDialect, DirectEvent, DirectLink, DirectRole, Full},
 };
 use crate::{
-    connection::{Connection, Lane, MIN_PACKET_LIMIT, Path, Time},
+    connection::{Connection, Lane, Path, Time},
     protocol::{Body, Payload, Signal},
 };
 
@@ -72,6 +72,11 @@ impl DirectPath {
         self.events = events;
         self.blocked = [None, None];
         self.open = false;
+    }
+
+    /// Whether packets can be handed over.
+    pub fn is_open(&self) -> bool {
+        self.open
     }
 
     /// When to look again.
@@ -135,11 +140,8 @@ impl DirectPath {
                 self.backoff.reset();
                 connection.path_up(Path::Direct, now);
             }
-            DirectEvent::Packet { reliable, payload } => {
-                let lane = LANES[usize::from(!reliable)];
-                connection.receive(lane, payload.into_bytes(), now);
-            }
-            DirectEvent::Writable => {}
+            // Packets are for the connection, and room is found by looking.
+            DirectEvent::Packet { .. } | DirectEvent::Writable => {}
             DirectEvent::Diagnostic(text) => return Some(text),
             DirectEvent::Failed(error) => {
                 tracing::debug!("no direct path: {error}");
@@ -165,15 +167,13 @@ impl DirectPath {
         }
     }
 
-    /// Hands over what the connection has for it, for as long as there is room.
-    pub fn transmit(&mut self, connection: &mut Connection, now: Time) {
+    /// Hands over the packets that are ready for it, for as long as there is room.
+    pub fn transmit(&mut self, mut next: impl FnMut(Lane) -> Option<Bytes>) {
         let Some(link) = self.link.as_ref().filter(|_| self.open) else { return };
         for (lane, blocked) in LANES.into_iter().zip(&mut self.blocked) {
             let reliable = lane == Lane::DirectReliable;
             loop {
-                let packet = blocked
-                    .take()
-                    .or_else(|| connection.poll_transmit(lane, MIN_PACKET_LIMIT, now).map(Payload::Binary));
+                let packet = blocked.take().or_else(|| next(lane).map(Payload::Binary));
                 let Some(packet) = packet else { break };
                 if let Err(Full(packet)) = link.try_send(reliable, packet) {
                     *blocked = Some(packet);
@@ -184,8 +184,8 @@ impl DirectPath {
     }
 
     /// Closes it after what was sent before, and returns when nothing is left of it.
-    pub async fn close(self) {
-        if let Some(link) = self.link {
+    pub async fn close(&mut self) {
+        if let Some(link) = self.link.take() {
             link.close().await;
         }
     }

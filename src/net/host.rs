@@ -189,6 +189,10 @@ impl Host {
                 Some((key, output)) = self.heard.recv() => self.output(key, output),
                 command = self.commands.recv() => match command {
                     Some(SessionCommand::Decide { peer, decision }) => self.tell(peer, PeerInput::Decide(decision)).await,
+                    Some(SessionCommand::Conditions(conditions)) => {
+                        self.options.conditions = conditions;
+                        self.tell_all(|| PeerInput::Conditions(conditions)).await;
+                    }
                     Some(SessionCommand::Leave) | None => return self.end(EndReason::Left).await,
                 },
             }
@@ -398,6 +402,7 @@ impl Host {
             config: self.options.connection.clone(),
             paths: self.options.paths,
             direct: self.options.direct.clone(),
+            conditions: self.options.conditions,
         }
     }
 

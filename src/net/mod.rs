@@ -2,6 +2,8 @@
 
 mod backoff;
 mod client;
+mod conditioner;
+mod conditions;
 pub(crate) mod contract;
 mod direct;
 mod directory;
@@ -21,6 +23,7 @@ mod report;
 mod runtime;
 mod webrtc;
 
+pub use conditions::NetworkConditions;
 pub use contract::{Admission, SendError, Traffic};
 pub use direct::PathPolicy;
 pub use memory::MemoryRelay;

@@ -14,6 +14,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::{
     backoff::Backoff,
+    conditioner::Conditioner,
+    conditions::NetworkConditions,
     contract::{Admission, EventKind, PeerCommand, PeerHandle, PeerLimits, Received, Traffic, inbox_cost, queue_cost},
     direct::DirectPath,
     peer_link::{Outcome, PeerContext, PeerInput, PeerOutput, Route},
@@ -21,7 +23,7 @@ use super::{
     webrtc::{DirectEvent, DirectRole},
 };
 use crate::{
-    connection::{Connection, ConnectionConfig, ConnectionEvent, Lane, Path, ResumeError, Time},
+    connection::{Connection, ConnectionConfig, ConnectionEvent, Lane, MIN_PACKET_LIMIT, Path, ResumeError, Time},
     protocol::{Body, EndReason, NATIVE_VERSION},
 };
 
@@ -53,6 +55,9 @@ pub(super) struct NativePeer {
     cx: PeerContext,
     connection: Connection,
     direct: DirectPath,
+    /// What the network does to packets on their way out and in, if it is to be worse than it is.
+    outbound: Conditioner,
+    inbound: Conditioner,
     role: Role,
     origin: Instant,
     route: Option<Route>,
@@ -97,7 +102,10 @@ impl NativePeer {
         let (handle, commands) = PeerHandle::new(native_limits(&cx.config, cx.config.max_message));
         let direct_role = if matches!(role, Role::Client { .. }) { DirectRole::Offer } else { DirectRole::Answer };
         let direct = DirectPath::new(direct_role, cx.paths, cx.direct.clone());
+        let conditioner = || Conditioner::new(cx.conditions, fastrand::Rng::new());
         NativePeer {
+            outbound: conditioner(),
+            inbound: conditioner(),
             cx,
             connection,
             direct,
@@ -137,8 +145,7 @@ impl NativePeer {
             if let Some(reason) = self.ended.take() {
                 return self.finish(reason).await;
             }
-            let now = self.now();
-            self.direct.transmit(&mut self.connection, now);
+            self.transmit_direct();
             self.start_post();
             let deadline = self.deadline();
             let answer = async {
@@ -194,7 +201,7 @@ impl NativePeer {
                 if route.is_some() {
                     self.route = route;
                 }
-                self.connection.receive(Lane::Relay, packet, now);
+                self.receive(Lane::Relay, packet);
             }
             PeerInput::Body(body, _) => {
                 if self.may_be_original() {
@@ -224,6 +231,7 @@ impl NativePeer {
             PeerInput::RelayDown => {
                 self.relay_up = false;
                 (self.post, self.retry_at) = (None, None);
+                self.outbound.cut(Path::Relay);
                 self.connection.lost_in_flight(Lane::Relay);
                 self.connection.path_down(Path::Relay, now);
             }
@@ -231,9 +239,25 @@ impl NativePeer {
             PeerInput::PeerClosed => {}
             PeerInput::Decide(Ok(())) => self.connection.admit(now),
             PeerInput::Decide(Err(words)) => self.connection.refuse(EndReason::Refused(words), now),
+            PeerInput::Conditions(conditions) => self.set_conditions(conditions),
             PeerInput::Disconnect(reason) => self.connection.close(reason, now),
         }
         None
+    }
+
+    fn set_conditions(&mut self, conditions: NetworkConditions) {
+        self.outbound.set(conditions);
+        self.inbound.set(conditions);
+    }
+
+    /// Takes a packet from the network: at once, unless it is to be late or lost.
+    fn receive(&mut self, lane: Lane, packet: Bytes) {
+        let now = self.now();
+        if self.inbound.is_clear() {
+            self.connection.receive(lane, packet, now);
+        } else {
+            self.inbound.push(lane, packet, now);
+        }
     }
 
     fn report_foreign(&mut self) {
@@ -260,12 +284,17 @@ impl NativePeer {
                     }
                 }
             }
+            PeerCommand::Conditions(conditions) => self.set_conditions(conditions),
             PeerCommand::Disconnect(reason) => self.connection.close(reason, self.now()),
         }
     }
 
     fn direct_event(&mut self, event: DirectEvent) {
         let now = self.now();
+        if let DirectEvent::Packet { reliable, payload } = event {
+            let lane = if reliable { Lane::DirectReliable } else { Lane::DirectUnreliable };
+            return self.receive(lane, payload.into_bytes());
+        }
         if let Some(text) = self.direct.event(event, &mut self.connection, now) {
             self.cx.diagnostic(text);
         }
@@ -296,6 +325,15 @@ impl NativePeer {
         matches!(self.role, Role::Client { certain: false }) && !self.heard
     }
 
+    fn transmit_direct(&mut self) {
+        let now = self.now();
+        let NativePeer { direct, connection, outbound, .. } = self;
+        if !direct.is_open() && !outbound.is_clear() {
+            outbound.cut(Path::Direct);
+        }
+        direct.transmit(|lane| next_packet(connection, outbound, lane, MIN_PACKET_LIMIT, now));
+    }
+
     fn start_post(&mut self) {
         let now = self.now();
         let introduced =
@@ -305,7 +343,7 @@ impl NativePeer {
         }
         self.retry_at = None;
         let Some(route) = &self.route else { return };
-        if let Some(packet) = self.connection.poll_transmit(Lane::Relay, POST_LIMIT, now) {
+        if let Some(packet) = next_packet(&mut self.connection, &mut self.outbound, Lane::Relay, POST_LIMIT, now) {
             let body = Body::Native { version: NATIVE_VERSION, packet }.to_json();
             let answer = self.cx.relay.clone().send(route.send_to.clone(), route.token.clone(), body);
             self.post = Some(Post { answer: Box::pin(answer), since: now, suspect: false });
@@ -342,8 +380,10 @@ impl NativePeer {
         let inbox = crowded.then_some(now + INBOX_CHECK);
         let suspect = self.post.as_ref().filter(|post| !post.suspect).map(|post| post.since + POST_SUSPECT);
         let introduction = self.introduced.filter(|_| self.may_be_original()).map(|at| at + INTRODUCTION);
+        let arrivals = [self.outbound.next(now), self.inbound.next(now)];
         [self.connection.next_timeout(), self.direct.retry_at(), self.retry_at, inbox, suspect, introduction]
             .into_iter()
+            .chain(arrivals)
             .flatten()
             .min()
             .unwrap_or(now + Duration::from_secs(60))
@@ -351,6 +391,12 @@ impl NativePeer {
 
     /// Moves what the connection has to say up to the game.
     fn pump(&mut self) {
+        let now = self.now();
+        for lane in Lane::ALL {
+            while let Some(packet) = self.inbound.pop(lane, now) {
+                self.connection.receive(lane, packet, now);
+            }
+        }
         let shared = self.handle.shared();
         let taken = self.delivered - shared.inbox();
         if taken > self.consumed {
@@ -465,13 +511,18 @@ impl NativePeer {
         }
         self.place = None;
         let farewell = async {
-            self.direct.transmit(&mut self.connection, self.origin.elapsed());
+            // The last words do not wait for a bad network.
+            self.outbound.release();
+            self.transmit_direct();
             self.direct.close().await;
             if let Some(post) = self.post.take() {
                 let _ = post.answer.await;
             }
             let Some(route) = self.route.clone().filter(|_| self.relay_up) else { return };
-            while let Some(packet) = self.connection.poll_transmit(Lane::Relay, POST_LIMIT, self.origin.elapsed()) {
+            let mut next = || {
+                next_packet(&mut self.connection, &mut self.outbound, Lane::Relay, POST_LIMIT, self.origin.elapsed())
+            };
+            while let Some(packet) = next() {
                 let body = Body::Native { version: NATIVE_VERSION, packet }.to_json();
                 let _ = self.cx.relay.clone().send(route.send_to.clone(), route.token.clone(), body).await;
             }
@@ -479,4 +530,23 @@ impl NativePeer {
         let _ = n0_future::time::timeout(Duration::from_millis(500), farewell).await;
         Outcome::Ended(reason, self.connection.tombstone())
     }
+}
+
+/// The next packet that has passed the network's conditions.
+fn next_packet(
+    connection: &mut Connection,
+    outbound: &mut Conditioner,
+    lane: Lane,
+    limit: usize,
+    now: Time,
+) -> Option<Bytes> {
+    if outbound.is_clear() {
+        return connection.poll_transmit(lane, limit, now);
+    }
+    while outbound.has_room(lane, now)
+        && let Some(packet) = connection.poll_transmit(lane, limit, now)
+    {
+        outbound.push(lane, packet, now);
+    }
+    outbound.pop(lane, now)
 }

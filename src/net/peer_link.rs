@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 use url::Url;
 
 use super::{
+    conditions::NetworkConditions,
     contract::{Event, EventKind, PeerKey, SessionKey},
     direct::PathPolicy,
     relay_client::RelayClient,
@@ -40,6 +41,8 @@ pub(super) enum PeerInput {
     PeerClosed,
     /// The game's answer to the request to join.
     Decide(Result<(), String>),
+    /// Make its network worse or better.
+    Conditions(NetworkConditions),
     /// Say goodbye and end.
     Disconnect(EndReason),
 }
@@ -72,6 +75,7 @@ pub(super) struct PeerContext {
     pub config: ConnectionConfig,
     pub paths: PathPolicy,
     pub direct: DirectConfig,
+    pub conditions: NetworkConditions,
 }
 
 impl PeerContext {

@@ -122,7 +122,7 @@ impl PlainPeer {
             PeerInput::RelayDown if self.place.is_none() => {
                 self.end(EndReason::RelayUnreachable("its event stream broke".to_owned()));
             }
-            PeerInput::RelayDown | PeerInput::Resume { .. } | PeerInput::Decide(_) => {}
+            PeerInput::RelayDown | PeerInput::Resume { .. } | PeerInput::Decide(_) | PeerInput::Conditions(_) => {}
         }
     }
 
@@ -150,6 +150,7 @@ impl PlainPeer {
             PeerCommand::Send { payload: Payload::Text(text), .. } => self.queue.push_back(text),
             // `PeerHandle::send` has refused it already.
             PeerCommand::Send { payload: Payload::Binary(_), .. } => {}
+            PeerCommand::Conditions(_) => {}
             PeerCommand::Disconnect(reason) => self.end(reason),
         }
     }

@@ -118,7 +118,8 @@ impl PlainDirectPeer {
             | PeerInput::RelayUp(_)
             | PeerInput::RelayDown
             | PeerInput::Resume { .. }
-            | PeerInput::Decide(_) => {}
+            | PeerInput::Decide(_)
+            | PeerInput::Conditions(_) => {}
         }
     }
 
@@ -165,6 +166,7 @@ impl PlainDirectPeer {
     fn command(&mut self, command: PeerCommand) {
         match command {
             PeerCommand::Send { payload, .. } => self.send(payload),
+            PeerCommand::Conditions(_) => {}
             PeerCommand::Disconnect(reason) => self.end(reason),
         }
     }
