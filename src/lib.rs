@@ -108,7 +108,7 @@
 #![cfg_attr(not(feature = "replicon"), doc = "```ignore")]
 //! # use bevy::{prelude::*, state::app::StatesPlugin};
 //! use bevy_replicon::prelude::*;
-//! use bevy_uhst::{prelude::*, replicon::RepliconUhstPlugins};
+//! use bevy_uhst::prelude::*;
 //! use serde::{Deserialize, Serialize};
 //!
 //! #[derive(Component, Serialize, Deserialize)]

@@ -7,9 +7,9 @@ use crate::{
     protocol::{Channel, Payload, Tag},
 };
 
-/// The largest message that travels in one packet of a direct path, with the frames around it: WebRTC keeps its
-/// packets below the smallest size that every network carries. Replicon cuts what it sends unreliably to this size, so
-/// that a lost packet costs no more than itself.
+/// The largest message that fits into one packet of a direct path, with what is around it: WebRTC keeps its packets
+/// below the smallest size that every network carries. Replicon cuts what it sends unreliably to this size, and can
+/// then use each part without the others.
 pub(super) const PACKET: usize = 1100;
 
 /// Which of our promises keeps replicon's.

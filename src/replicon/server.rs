@@ -64,15 +64,13 @@ fn receive(
     let mut newcomers = EntityHashSet::default();
     if let Some(host) = host {
         for (entity, peer, of, is_client) in &peers {
-            if is_client || of.0 != host.entity || peer.key().0 != host.key || !peer.is_native() || !peer.is_open() {
+            if is_client || of.0 != host.entity || peer.key().0 != host.key || !peer.is_open() {
                 continue;
             }
+            // Peers of the original protocol have none, and cannot replicate.
+            let Some(id) = network_id(peer) else { continue };
             let max_size = peer.max_message().min(PACKET);
-            let mut client = commands.entity(entity);
-            client.try_insert((ConnectedClient { max_size }, Meter::default()));
-            if let Some(id) = network_id(peer) {
-                client.try_insert(id);
-            }
+            commands.entity(entity).try_insert((ConnectedClient { max_size }, id, Meter::default()));
             newcomers.insert(entity);
         }
     }
