@@ -27,7 +27,7 @@ const fn promise(kind: Kind) -> Channel {
 /// An error means that a promise cannot be kept. An unreliable message that finds no room is just lost.
 pub(super) fn send(peer: &UhstPeer, kinds: &[Kind], id: usize, message: Bytes, last: bool) -> Result<(), SendError> {
     let (Some(kind), Ok(index)) = (kinds.get(id), u16::try_from(id)) else {
-        bevy::log::error!("replicon sends on channel {id}, which cannot be: there are {}", kinds.len());
+        tracing::error!("replicon sends on channel {id}, which cannot be: there are {}", kinds.len());
         return Ok(());
     };
     let channel = match promise(*kind) {

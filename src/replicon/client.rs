@@ -91,7 +91,7 @@ fn send(
         // What was meant for a host that is gone is lost with it.
         let Some((client, host)) = host else { continue };
         if let Err(error) = channels::send(host, channels.client_channels(), id, message, false) {
-            error!("leaving, since replication cannot go on: {error}");
+            tracing::error!("leaving, since replication cannot go on: {error}");
             client.leave();
             break;
         }

@@ -3,11 +3,7 @@
 use std::time::Duration;
 
 use bevy::{ecs::entity::EntityHashSet, platform::time::Instant, prelude::*};
-use bevy_replicon::{
-    prelude::*,
-    server::server_tick::ServerTick,
-    shared::backend::connected_client::{ConnectedClient, NetworkId},
-};
+use bevy_replicon::{prelude::*, server::server_tick::ServerTick, shared::backend::connected_client::NetworkId};
 
 use super::{
     channels::{self, PACKET},
@@ -134,7 +130,7 @@ fn send(
         }
         let last = leaving.iter().any(|leaving| leaving.client == client);
         if let Err(error) = channels::send(peer, channels.server_channels(), id, message, last) {
-            error!("disconnecting client `{client}`, since replication cannot go on: {error}");
+            tracing::error!("disconnecting client `{client}`, since replication cannot go on: {error}");
             failed.insert(client);
             peer.kick(format!("replication cannot go on: {error}"));
             commands.entity(client).queue_silenced(release);

@@ -72,7 +72,7 @@ impl Plugin for SessionPlugin {
 
     fn finish(&self, app: &mut App) {
         if !app.is_plugin_added::<UhstPlugin>() {
-            error!("RepliconUhstPlugins do nothing: add UhstPlugin to the app");
+            tracing::error!("RepliconUhstPlugins do nothing: add UhstPlugin to the app");
         }
     }
 }
@@ -85,6 +85,7 @@ fn choose(
     hosts: Query<(Entity, &UhstHost), Without<WithoutReplication>>,
     clients: Query<(Entity, &UhstClient), Without<WithoutReplication>>,
 ) {
+    let session = &mut *session;
     let hosts = hosts.iter().filter(|(_, host)| host.is_running()).filter_map(|(entity, host)| {
         Some((Session { role: Role::Server, entity, key: host.session_key()? }, host.peer_count() == 0))
     });

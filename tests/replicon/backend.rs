@@ -46,7 +46,8 @@ fn connect_disconnect(way: Way) {
     assert_eq!(client_state(&client), ClientState::Disconnected);
     until(&mut [&mut host], |apps| clients(apps[0]) == 0);
     assert_eq!(server_state(&host), ServerState::Running);
-    assert_eq!(heard(&client).states, ["Disconnected", "Stopped", "Connecting", "Connected", "Disconnected"]);
+    let states: Vec<_> = heard(&client).states.iter().filter(|state| *state != "Stopped").collect();
+    assert_eq!(states, ["Disconnected", "Connecting", "Connected", "Disconnected"]);
 }
 
 fn disconnect_request(way: Way) {
