@@ -1,12 +1,12 @@
 //! Replicon's client over a [`UhstClient`].
 
-use bevy::prelude::*;
+use bevy::{ecs::query::QueryFilter, prelude::*};
 use bevy_replicon::{prelude::*, shared::backend::connected_client::NetworkId};
 
 use super::{
     channels,
     session::{RepliconSession, Role, add_role},
-    stats::{Meter, network_id},
+    stats::{network_id, renew},
 };
 use crate::{
     UhstClient, UhstPeer, UhstSystems,
@@ -22,7 +22,7 @@ impl Plugin for RepliconUhstClientPlugin {
     fn build(&self, app: &mut App) {
         add_role(app, Role::Client);
         app.configure_sets(PreUpdate, ClientSystems::ReceivePackets.after(UhstSystems::Receive))
-            .add_systems(PreUpdate, (receive, measure).chain().in_set(ClientSystems::ReceivePackets))
+            .add_systems(PreUpdate, (receive, introduce, measure).chain().in_set(ClientSystems::ReceivePackets))
             .add_systems(PostUpdate, send.in_set(ClientSystems::SendPackets));
     }
 }
@@ -36,7 +36,6 @@ fn receive(
     state: Res<State<ClientState>>,
     mut next: ResMut<NextState<ClientState>>,
     clients: Query<&UhstClient>,
-    hosts: Query<(&UhstPeer, Has<Meter>)>,
     mut last: Local<Option<SessionKey>>,
     mut commands: Commands,
 ) {
@@ -59,22 +58,32 @@ fn receive(
             messages.insert_received(usize::from(message.channel), message.bytes);
         }
     }
-    if let Some(host) = session.of(Role::Client).and_then(|session| clients.get(session.entity).ok()?.host())
-        && let Ok((peer, false)) = hosts.get(host)
+}
+
+/// On its host's entity, a client finds its own number.
+fn introduce(
+    session: Res<RepliconSession>,
+    clients: Query<&UhstClient>,
+    hosts: Query<&UhstPeer, Without<NetworkId>>,
+    mut commands: Commands,
+) {
+    if let Some((entity, host)) = host(&session, &clients, &hosts)
+        && let Some(id) = network_id(host)
     {
-        let mut host = commands.entity(host);
-        host.try_insert(Meter::default());
-        if let Some(id) = network_id(peer) {
-            host.try_insert_if_new(id);
-        }
+        commands.entity(entity).try_insert(id);
     }
 }
 
-fn measure(mut stats: ResMut<ClientStats>, mut hosts: Query<(&UhstPeer, &mut Meter), Without<ConnectedClient>>) {
-    for (peer, mut meter) in &mut hosts {
-        if let Some(measured) = meter.read(peer, &stats) {
-            *stats = measured;
-        }
+fn measure(
+    session: Res<RepliconSession>,
+    clients: Query<&UhstClient>,
+    hosts: Query<&UhstPeer>,
+    mut stats: ResMut<ClientStats>,
+) {
+    if let Some((_, host)) = host(&session, &clients, &hosts)
+        && renew(stats.bypass_change_detection(), host)
+    {
+        stats.set_changed();
     }
 }
 
@@ -85,15 +94,24 @@ fn send(
     clients: Query<&UhstClient>,
     hosts: Query<&UhstPeer>,
 ) {
-    let client = session.of(Role::Client).and_then(|session| clients.get(session.entity).ok());
-    let host = client.and_then(|client| Some((client, hosts.get(client.host()?).ok()?)));
+    let host = host(&session, &clients, &hosts);
     for (id, message) in messages.drain_sent() {
         // What was meant for a host that is gone is lost with it.
-        let Some((client, host)) = host else { continue };
+        let Some((_, host)) = host else { continue };
         if let Err(error) = channels::send(host, channels.client_channels(), id, message, false) {
             tracing::error!("leaving, since replication cannot go on: {error}");
-            client.leave();
+            host.disconnect();
             break;
         }
     }
+}
+
+/// The host that replicon's client is connected to.
+fn host<'w, F: QueryFilter>(
+    session: &RepliconSession,
+    clients: &Query<&UhstClient>,
+    hosts: &'w Query<&UhstPeer, F>,
+) -> Option<(Entity, &'w UhstPeer)> {
+    let entity = clients.get(session.of(Role::Client)?.entity).ok()?.host()?;
+    Some((entity, hosts.get(entity).ok()?))
 }

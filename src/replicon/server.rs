@@ -8,7 +8,7 @@ use bevy_replicon::{prelude::*, server::server_tick::ServerTick, shared::backend
 use super::{
     channels::{self, PACKET},
     session::{RepliconSession, Role, add_role},
-    stats::{Meter, network_id},
+    stats::{network_id, renew},
 };
 use crate::{
     PeerOf, UhstHost, UhstPeer, UhstSystems,
@@ -63,10 +63,9 @@ fn receive(
             if is_client || of.0 != host.entity || peer.key().0 != host.key || !peer.is_open() {
                 continue;
             }
-            // Peers of the original protocol have none, and cannot replicate.
             let Some(id) = network_id(peer) else { continue };
             let max_size = peer.max_message().min(PACKET);
-            commands.entity(entity).try_insert((ConnectedClient { max_size }, id, Meter::default()));
+            commands.entity(entity).try_insert((ConnectedClient { max_size }, id));
             newcomers.insert(entity);
         }
     }
@@ -80,10 +79,10 @@ fn receive(
     }
 }
 
-fn measure(mut clients: Query<(&UhstPeer, &mut Meter, &mut ConnectedClientStats)>) {
-    for (peer, mut meter, mut stats) in &mut clients {
-        if let Some(measured) = meter.read(peer, &stats) {
-            **stats = measured;
+fn measure(mut clients: Query<(&UhstPeer, &mut ConnectedClientStats)>) {
+    for (peer, mut stats) in &mut clients {
+        if renew(stats.bypass_change_detection(), peer) {
+            stats.set_changed();
         }
     }
 }
@@ -101,7 +100,7 @@ fn release_all(clients: Query<Entity, (With<ConnectedClient>, With<UhstPeer>)>, 
 
 /// A peer that is no client of replicon's any more.
 fn release(mut peer: EntityWorldMut) {
-    peer.remove::<(ConnectedClient, ConnectedClientStats, NetworkId, Meter)>();
+    peer.remove::<(ConnectedClient, ConnectedClientStats, NetworkId)>();
     peer.remove_with_requires::<AuthorizedClient>();
 }
 
