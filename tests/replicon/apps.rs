@@ -5,7 +5,7 @@ use std::time::Duration;
 use bevy::{app::PluginGroupBuilder, prelude::*, state::app::StatesPlugin};
 use bevy_replicon::prelude::{Channel, *};
 use bevy_uhst::{
-    prelude::{Channel as _, *},
+    prelude::*,
     test_app::{TestEvent, TestLog, TestNetwork, link, update_until},
 };
 use serde::{Deserialize, Serialize};

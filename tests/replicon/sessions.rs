@@ -122,8 +122,9 @@ fn a_client_that_joins_again_starts_afresh() {
     until(&mut [&mut host, &mut client], |apps| {
         heard(apps[1]).states.iter().filter(|state| *state == "Connected").count() == 2 && authorized(apps[0]) == 1
     });
-    let states: Vec<_> = heard(&client).states.iter().skip_while(|state| *state != "Connected").collect();
-    assert_eq!(states, ["Connected", "Disconnected", "Connecting", "Connected"]);
+    // In memory, a client may be connected before its first frame.
+    let states = heard(&client).states.iter().filter(|state| *state != "Connecting");
+    assert!(states.skip_while(|state| *state != "Connected").eq(["Connected", "Disconnected", "Connected"]));
     until(&mut [&mut host, &mut client], |apps| clients(apps[0]) == 1);
     assert_ne!(the_client(&mut host), stale);
     tell(&mut host, 2);
@@ -171,7 +172,8 @@ fn a_request_between_two_ticks_waits_for_what_was_sent_before() {
     host.update();
     assert_eq!(clients(&mut host), 0);
     until(&mut [&mut host, &mut client], |apps| !replicating(apps[1]));
-    assert_eq!((heard(&client).told.as_slice(), numbers(&mut client)), (&[1][..], vec![1]));
+    assert_eq!(heard(&client).told, [1]);
+    assert_eq!(numbers(&mut client), [1]);
     assert!(matches!(ended(&client)[..], [EndReason::Kicked(_)]), "{:?}", ended(&client));
 }
 
