@@ -239,7 +239,7 @@ fn draw(
     text.0 = format!("{} players, stars {caught:?}   {link}", caught.len());
 }
 
-/// Takes the picture once somebody caught a star, and leaves five stars later: by then the others have theirs.
+/// Takes the picture once three stars were caught, and leaves five stars later: by then the others have theirs.
 fn picture(
     mut cli: ResMut<Cli>,
     mut last: Local<Option<u32>>,
@@ -248,7 +248,7 @@ fn picture(
     mut commands: Commands,
     mut exit: MessageWriter<AppExit>,
 ) {
-    let worth_it = told.0 > 0 && figures.iter().len() > 1;
+    let worth_it = told.0 >= 3 && figures.iter().len() > 1;
     if let Some(file) = cli.screenshot.take_if(|_| worth_it) {
         commands.spawn(Screenshot::primary_window()).observe(save_to_disk(file));
         *last = Some(told.0 + 5);
