@@ -41,7 +41,8 @@
 //!
 //! # What to know
 //!
-//! * Peers of the original UHST protocol cannot take part: they get no `ConnectedClient`.
+//! * Peers of the original UHST protocol cannot take part: they get no `ConnectedClient`. Neither does the host's own
+//!   player that joined by [`UhstClient::local`](crate::UhstClient::local): replicon reaches it without.
 //! * Replicon knows one session at a time. Where an app has several, it is the one that was started first, as long as it
 //!   runs; then the next, unless that is a host which already has peers. Sessions with [`WithoutReplication`] are never
 //!   chosen. A message for replicon in another session is dropped, and reported once.

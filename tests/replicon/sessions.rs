@@ -235,6 +235,24 @@ fn messages_of_the_game_go_on_beside_replication() {
 }
 
 #[test_log::test]
+fn the_hosts_own_player_is_no_client() {
+    let network = TestNetwork::memory();
+    let mut host = app(&network);
+    super::apps::host(&mut host);
+    let session = session::<UhstHost>(&mut host);
+    let player = host.world_mut().spawn(UhstClient::local(session)).id();
+    until(&mut [&mut host], |apps| apps[0].world().get::<UhstClient>(player).unwrap().is_connected());
+    // Though it is there, and plays by replicon's own means.
+    ask(&mut host, 1);
+    until(&mut [&mut host], |apps| heard(apps[0]).asked == [1]);
+    assert_eq!((connected(&host), clients(&mut host)), (2, 0));
+    // Not even when the host has gone, and only the player's end is left to tell.
+    host.world_mut().despawn(session);
+    until(&mut [&mut host], |apps| server_state(apps[0]) == ServerState::Stopped);
+    assert!(!heard(&host).states.iter().any(|state| state == "Connecting" || state == "Connected"));
+}
+
+#[test_log::test]
 fn a_peer_of_the_original_protocol_is_no_client() {
     let network = Way::Relay.network();
     let (mut host, mut client) = (app(&network), app(&network));
