@@ -163,6 +163,33 @@
 //! since a slow peer must not end the game, unless the app has set an error handler of its own. Everything that fails
 //! later is the reason of an end, or a [`UhstDiagnostic`].
 //!
+//! # Replication
+//!
+//! With the feature `replicon`, [bevy_replicon](https://docs.rs/bevy_replicon) runs over these sessions: the host is its
+//! server and plays too, clients are its clients. Add its plugins and ours; everything else is as replicon's own guide
+//! says. Connected clients are the entities with [`UhstPeer`].
+//!
+#![cfg_attr(feature = "replicon", doc = "```")]
+#![cfg_attr(not(feature = "replicon"), doc = "```ignore")]
+//! # use bevy::{prelude::*, state::app::StatesPlugin};
+//! use bevy_replicon::prelude::*;
+//! use bevy_uhst::prelude::*;
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Component, Serialize, Deserialize)]
+//! struct Health(u32);
+//!
+//! # let mut app = App::new();
+//! # app.add_plugins((MinimalPlugins, StatesPlugin));
+//! app.add_plugins((UhstPlugin::default(), RepliconPlugins, RepliconUhstPlugins))
+//!     .replicate::<Health>()
+//!     .add_systems(OnEnter(ServerState::Running), |mut commands: Commands| {
+//!         commands.spawn((Replicated, Health(100))); // every player sees it
+//!     });
+//! ```
+//!
+//! The module `replicon` says who is who, what clients carry, and what to know.
+//!
 //! # Sessions nearby
 //!
 //! A host with a [`UhstAnnounce`] tells the local network of its session, by mDNS. A [`UhstBrowser`] lists what is
@@ -208,6 +235,7 @@
 //! * `discovery` (default): sessions on the local network, [announced](UhstAnnounce) and [found](UhstBrowser).
 //! * `overlay`: `UhstOverlayPlugin`, which shows the developer what the network does, over the game.
 //! * `relay-cli`: the program `uhst-relay`.
+//! * `replicon`: the backend for bevy_replicon.
 
 pub mod connection;
 mod ecs;
@@ -215,6 +243,8 @@ mod net;
 pub mod protocol;
 #[cfg(all(feature = "relay", not(target_family = "wasm")))]
 pub mod relay;
+#[cfg(feature = "replicon")]
+pub mod replicon;
 
 pub use ecs::*;
 #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
@@ -232,6 +262,8 @@ struct Readme;
 pub mod prelude {
     #[cfg(feature = "overlay")]
     pub use crate::ecs::{UhstOverlay, UhstOverlayPlugin};
+    #[cfg(feature = "replicon")]
+    pub use crate::replicon::{RepliconUhstPlugins, WithoutReplication};
     pub use crate::{
         connection::{ConnectionConfig, Path},
         ecs::{

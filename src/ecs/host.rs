@@ -267,6 +267,12 @@ impl UhstHost {
         Ok(())
     }
 
+    /// The number of the session it runs or has run. One that began later has a larger one.
+    #[cfg(feature = "replicon")]
+    pub(crate) fn session_key(&self) -> Option<crate::net::contract::SessionKey> {
+        self.state.key
+    }
+
     /// What a client in this app must know of it; none unless it runs.
     pub(super) fn as_local(&self, connection: &ConnectionConfig) -> Option<LocalHost> {
         let key = self.state.key.filter(|_| self.is_running())?;

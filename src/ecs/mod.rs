@@ -19,6 +19,8 @@ mod peer;
 mod plugin;
 mod rates;
 mod receive;
+#[cfg(feature = "replicon")]
+mod replication;
 mod session;
 pub mod test_app;
 mod typed;
@@ -40,4 +42,6 @@ pub use overlay::{UhstOverlay, UhstOverlayPlugin};
 pub use peer::{PeerOf, Peers, UhstPeer};
 pub use plugin::{UhstPlugin, UhstSystems};
 pub use rates::Rates;
+#[cfg(feature = "replicon")]
+pub(crate) use replication::{ReplicationInbox, ReplicationMessage, report_stray};
 pub use typed::{Encoding, FromPeer, TypedMessage, UhstAppExt, UhstSender};
