@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
@@ -25,11 +26,16 @@ const FRAME: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long both sides may take to tell an end: longer than a connection waits for a path.
 const END_PATIENCE: Duration = Duration::from_secs(45);
+/// How long a host goes on with somebody who never came in, and may be asleep.
+const LATE: Duration = Duration::from_secs(20);
 /// How long it takes until nobody notices that the network was down.
 const RECOVERY: Duration = Duration::from_secs(10);
 /// In a frame that takes longer, the machine was somewhere else, and what depends on time proves nothing.
 const STALL: Duration = Duration::from_millis(400);
 const SIZES: [usize; 8] = [0, 1, 12, 64, 1000, 16 << 10, 100 << 10, LARGEST];
+
+/// Panics in the background, which end a task and no more.
+static PANICS: AtomicUsize = AtomicUsize::new(0);
 
 pub struct Soak {
     random: Rng,
@@ -62,6 +68,11 @@ struct Player {
 
 impl Soak {
     pub fn new(settings: &Settings, seed: u64) -> Self {
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            PANICS.fetch_add(1, Ordering::Relaxed);
+            hook(panic);
+        }));
         let relay = StandaloneRelay::start_with(secret(true));
         let mut host = Node::new();
         host.app.world_mut().spawn(UhstHost::new("soak").relay(relay.relay()));
@@ -165,7 +176,7 @@ impl Soak {
         let playing = |stay: &&Stay| stay.phase == Phase::Playing && stay.ended.is_none();
         let playing: Vec<u32> = self.stays.values().filter(playing).map(|stay| stay.id).collect();
         for id in playing {
-            self.set_conditions(id, NetworkConditions::PERFECT);
+            self.worsen(id, NetworkConditions::PERFECT);
             self.drain(id, Ending::Leave);
         }
         let deadline = Instant::now() + PATIENCE + END_PATIENCE;
@@ -240,59 +251,56 @@ impl Soak {
     }
 
     fn step(&mut self) -> Result<(), String> {
-        match self.random.u32(..100) {
-            0..25 => self.join(),
-            25..40 => {
+        match self.random.u32(..1000) {
+            0..300 => self.join(),
+            300..440 => {
                 let ending = Ending::ALL[self.random.usize(..Ending::ALL.len())];
                 if let Some(id) = self.someone() {
                     if self.random.u8(..4) == 0 { self.end(id, ending, false)? } else { self.drain(id, ending) }
                 }
             }
-            40..43 => self.kill(),
-            43..55 => {
+            440..470 => self.kill(),
+            470..580 => {
                 let time = Duration::from_millis(self.random.u64(500..6000));
                 if let Some(index) = self.some_player() {
-                    self.say(format!("player {:?} sleeps for {time:?}", self.players[index].stay));
+                    self.happens("sleeps", format!("player {:?} for {time:?}", self.players[index].stay));
                     self.players[index].node.sleep(time);
                 }
             }
-            55..58 => {
+            580..610 => {
                 let time = Duration::from_millis(self.random.u64(500..5000));
-                self.say(format!("the host sleeps for {time:?}"));
+                self.happens("sleeps", format!("the host for {time:?}"));
                 self.host.sleep(time);
             }
-            58..82 => self.flood(),
-            82..86 => self.kill_relay(),
-            86..90 if self.may_cut_udp && self.udp_back.is_none() => {
+            610..850 => self.flood(),
+            850..862 => self.kill_relay(),
+            862..874 if self.may_cut_udp && self.udp_back.is_none() => {
                 let time = Duration::from_millis(self.random.u64(1000..8000));
-                self.say(format!("UDP is cut for {time:?}"));
+                self.happens("cuts of UDP", format!("for {time:?}"));
                 self.outage();
                 cut_udp(true);
                 self.udp_back = Some(Instant::now() + time);
             }
-            90..92 => {
-                let blackout = NetworkConditions { loss: 1.0, ..NetworkConditions::PERFECT };
+            874..890 => {
+                let conditions = NetworkConditions { loss: 1.0, ..NetworkConditions::PERFECT };
                 if let Some(id) = self.someone() {
-                    self.say(format!("blackout for {id}"));
-                    self.roughen(id, 60);
-                    self.set_conditions(id, blackout);
+                    self.happens("blackouts", format!("for {id}"));
+                    self.worsen(id, conditions);
                 }
             }
-            92..96 => {
+            890..930 => {
                 let presets = [NetworkConditions::HOME_WIFI, NetworkConditions::MOBILE, NetworkConditions::TERRIBLE];
                 let preset = self.random.usize(..presets.len());
                 if let Some(id) = self.someone() {
-                    self.say(format!("network {preset} for {id}"));
-                    if let Some(stay) = self.stays.get_mut(&id) {
-                        stay.strict = false;
-                    }
-                    self.set_conditions(id, presets[preset]);
+                    self.happens("worse networks", format!("preset {preset} for {id}"));
+                    self.worsen(id, presets[preset]);
                 }
             }
             _ => {
-                if let Some(id) = self.someone() {
-                    self.say(format!("perfect network for {id}"));
-                    self.set_conditions(id, NetworkConditions::PERFECT);
+                let worse: Vec<u32> = self.stays.values().filter(|stay| stay.worse).map(|stay| stay.id).collect();
+                for id in worse {
+                    self.say(format!("a perfect network for {id}"));
+                    self.worsen(id, NetworkConditions::PERFECT);
                 }
             }
         }
@@ -315,7 +323,7 @@ impl Soak {
         let paths = if self.random.u8(..4) == 0 { PathPolicy::RelayOnly } else { PathPolicy::Automatic };
         let client =
             UhstClient::join("soak").relay(self.relay.relay()).paths(paths).metadata(id.to_be_bytes().to_vec());
-        self.say(format!("{id} joins, {paths:?}"));
+        self.happens("joins", format!("{id}, {paths:?}"));
         let player = &mut self.players[index];
         let session = player.node.app.world_mut().spawn(client).id();
         player.stay = Some(id);
@@ -334,7 +342,7 @@ impl Soak {
         let calm = !self.is_rough();
         let Some(index) = self.players.iter().position(|player| player.stay == Some(id)) else { return Ok(()) };
         let Some(stay) = self.stays.get_mut(&id) else { return Ok(()) };
-        stay.strict = drained && calm && stay.rough_until.is_none();
+        stay.strict = drained && calm && !stay.blackout && !stay.worse;
         let (by_host, strict) = (ending.is_by_host(), stay.strict);
         let player = &mut self.players[index];
         if drained {
@@ -377,15 +385,18 @@ impl Soak {
                 self.players.swap_remove(index);
             }
         }
-        self.say(format!("{id} ends: {ending:?}, strict: {strict}"));
-        self.count(if strict { "ends with last words" } else { "ends at once" });
+        let what = match (drained, strict) {
+            (true, true) => "ends with all delivered",
+            (true, false) => "ends with all delivered but the last words",
+            (false, _) => "ends in the middle",
+        };
+        self.happens(what, format!("{id}: {ending:?}"));
         Ok(())
     }
 
     fn kill(&mut self) {
         let Some(id) = self.someone() else { return };
-        self.say(format!("{id} is killed"));
-        self.count("killed");
+        self.happens("killed", id.to_string());
         self.players.retain(|player| player.stay != Some(id));
         if let Some(stay) = self.stays.get_mut(&id) {
             stay.enter(Phase::Killed);
@@ -398,8 +409,7 @@ impl Soak {
         }
         let time = Duration::from_millis(self.random.u64(0..8000));
         let known = self.random.bool();
-        self.say(format!("the relay is gone for {time:?}, and then knows its secret: {known}"));
-        self.count("relay restarts");
+        self.happens("relay restarts", format!("in {time:?}, with its secret: {known}"));
         self.outage();
         self.relay.kill();
         self.relay_back = Some((Instant::now() + time, known));
@@ -411,10 +421,9 @@ impl Soak {
         let by_host = self.random.bool();
         let channel = Channel::ALL[self.random.usize(..4)];
         let size = SIZES[self.random.usize(..SIZES.len())];
-        let sent = self.send(id, by_host, channel, size, 50_000);
+        let sent = self.send(id, by_host, channel, size, 20_000);
         let way = if by_host { "to" } else { "by" };
-        self.say(format!("flood {way} {id}: {sent} of {size} bytes, {channel:?}"));
-        self.count("floods");
+        self.happens("floods", format!("{way} {id}: {sent} of {size} bytes, {channel:?}"));
     }
 
     /// A few words each way, on every connection.
@@ -458,6 +467,9 @@ impl Soak {
         if stalled {
             self.count("stalls");
             self.nobody_is_strict();
+        }
+        if PANICS.load(Ordering::Relaxed) > 0 {
+            return Err("a task panicked".to_owned());
         }
         self.restore();
         if self.host.is_awake() {
@@ -546,11 +558,11 @@ impl Soak {
                 self.say(format!("{side} {id}: connected"));
             }
             TestEvent::Disconnected(event) => {
-                *self.counts.entry(format!("disconnected, {side}: {}", event.reason)).or_default() += 1;
+                *self.counts.entry(format!("disconnected, {side}: {}", kind(&event.reason))).or_default() += 1;
                 self.say(format!("{side} {id}: disconnected: {}", event.reason));
             }
             TestEvent::Ended(event) => {
-                *self.counts.entry(format!("sessions ended: {}", event.reason)).or_default() += 1;
+                *self.counts.entry(format!("sessions ended: {}", kind(&event.reason))).or_default() += 1;
                 self.say(format!("{side} {id}: ended: {}", event.reason));
             }
             _ => {}
@@ -574,45 +586,30 @@ impl Soak {
                 continue;
             }
             let killed = stay.phase == Phase::Killed;
-            let begun = stay.client.peer.is_some() || killed;
-            if !begun && stay.ended.is_none() && stay.begun.elapsed() > PATIENCE {
-                return Err(format!("{id} neither joins nor ends"));
-            }
-            let one_over =
-                stay.ended.is_some() || stay.host.disconnected.is_some() || stay.client.disconnected.is_some();
-            if !(one_over || killed || matches!(stay.phase, Phase::Over(_))) {
+            let Some(over) = stay.over_since() else {
+                if stay.client.peer.is_none() && stay.begun.elapsed() > PATIENCE {
+                    return Err(format!("{id} neither joins nor ends"));
+                }
                 continue;
-            }
-            let host_over = match (stay.host.peer, &stay.host.disconnected) {
-                (None, _) => stay.since.elapsed().max(Duration::ZERO) > Duration::from_secs(20),
-                (Some(_), reason) => reason.is_some(),
             };
-            if host_over && (stay.ended.is_some() || killed) {
+            let host_is_over = match stay.host.peer {
+                // It may yet hear of somebody who had given up by then.
+                None => over.elapsed() > LATE,
+                Some(_) => stay.host.disconnected.is_some(),
+            };
+            if host_is_over && (stay.ended.is_some() || killed) {
                 self.forget(id)?;
-            } else if stay.since.elapsed() > END_PATIENCE + Duration::from_secs(6) && self.awaits_end(id) {
-                return Err(format!("{id}: one side never heard of the end"));
+            } else if over.elapsed() > END_PATIENCE {
+                return Err(format!("{id}: one side has not heard of the end"));
             }
         }
         Ok(())
-    }
-
-    /// Whether the end of a session is awaited for too long; the wait begins when the first side has heard of it.
-    fn awaits_end(&mut self, id: u32) -> bool {
-        let Some(stay) = self.stays.get_mut(&id) else { return false };
-        if matches!(stay.phase, Phase::Over(_) | Phase::Killed) {
-            return true;
-        }
-        // An end that nobody here asked for: judged by its reason, once both sides have told it.
-        stay.since.elapsed() > PATIENCE
     }
 
     fn forget(&mut self, id: u32) -> Result<(), String> {
         let Some(stay) = self.stays.remove(&id) else { return Ok(()) };
         let outage = self.last_outage.is_some_and(|at| at + RECOVERY > stay.begun) || self.relay_back.is_some();
         stay.check_end(outage).map_err(|why| format!("{id}: {why}"))?;
-        if stay.rough_until.is_some() {
-            self.count("after a blackout");
-        }
         if let Some(index) = self.players.iter().position(|player| player.stay == Some(id)) {
             self.players[index].stay = None;
             if self.random.bool() {
@@ -626,6 +623,7 @@ impl Soak {
         self.stays.values().filter(|stay| stay.phase == Phase::Playing && stay.is_open()).map(|stay| stay.id)
     }
 
+    /// Chooses among those who play.
     fn someone(&mut self) -> Option<u32> {
         let playing: Vec<u32> = self.playing().collect();
         (!playing.is_empty()).then(|| playing[self.random.usize(..playing.len())])
@@ -635,17 +633,14 @@ impl Soak {
         (!self.players.is_empty()).then(|| self.random.usize(..self.players.len()))
     }
 
-    fn set_conditions(&mut self, id: u32, conditions: NetworkConditions) {
-        let Some(stay) = self.stays.get(&id) else { return };
+    /// Makes the network of one player worse, or perfect again.
+    fn worsen(&mut self, id: u32, conditions: NetworkConditions) {
+        let Some(stay) = self.stays.get_mut(&id) else { return };
+        stay.worse = !conditions.is_perfect();
+        stay.blackout |= conditions.loss >= 1.0;
         let Some(player) = self.players.iter().find(|player| player.stay == Some(id)) else { return };
         if let Some(client) = player.node.app.world().get::<UhstClient>(stay.session) {
             client.set_conditions(conditions);
-        }
-    }
-
-    fn roughen(&mut self, id: u32, seconds: u64) {
-        if let Some(stay) = self.stays.get_mut(&id) {
-            (stay.strict, stay.rough_until) = (false, Some(Instant::now() + Duration::from_secs(seconds)));
         }
     }
 
@@ -675,9 +670,20 @@ impl Soak {
         self.trace.push_back(format!("{:.3} s: {}", self.started.elapsed().as_secs_f64(), what.into()));
     }
 
+    fn happens(&mut self, what: &str, how: String) {
+        self.count(what);
+        self.say(format!("{what}: {how}"));
+    }
+
     fn count(&mut self, what: &str) {
         *self.counts.entry(what.to_owned()).or_default() += 1;
     }
+}
+
+/// A reason without its details.
+fn kind(reason: &EndReason) -> String {
+    let words = reason.to_string();
+    words.split(':').next().unwrap_or_default().to_owned()
 }
 
 /// Whether it was taken.

@@ -27,8 +27,12 @@ pub struct Stay {
     pub phase: Phase,
     /// When the phase began.
     pub since: Instant,
-    /// Its own network was made so bad that it may time out, until then.
-    pub rough_until: Option<Instant>,
+    /// When a side first heard of an end.
+    pub over: Option<Instant>,
+    /// Its own network was cut, so that it may time out.
+    pub blackout: bool,
+    /// Its own network is worse than perfect.
+    pub worse: bool,
     /// Everything sent before the end must arrive.
     pub strict: bool,
 }
@@ -95,7 +99,9 @@ impl Stay {
             ended: None,
             phase: Phase::Playing,
             since: Instant::now(),
-            rough_until: None,
+            over: None,
+            blackout: false,
+            worse: false,
             strict: false,
         }
     }
@@ -110,8 +116,18 @@ impl Stay {
         self.phase != Phase::Killed && self.ended.is_none() && open(&self.host) && open(&self.client)
     }
 
-    pub fn is_rough(&self) -> bool {
-        self.rough_until.is_some_and(|until| Instant::now() < until)
+    /// Since when its end is on its way to both sides.
+    pub fn over_since(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Over(_) | Phase::Killed => Some(self.since),
+            Phase::Playing | Phase::Draining(_) => self.over,
+        }
+    }
+
+    fn note_end(&mut self, event: &TestEvent) {
+        if matches!(event, TestEvent::Disconnected(_) | TestEvent::Ended(_)) {
+            self.over.get_or_insert_with(Instant::now);
+        }
     }
 
     /// Takes what the client's app was told of this session.
@@ -119,6 +135,7 @@ impl Stay {
         if self.ended.is_some() {
             return Err(format!("told after the end of the session: {event:?}"));
         }
+        self.note_end(event);
         match event {
             TestEvent::Ended(event) => {
                 if self.client.peer.is_some() && self.client.disconnected.is_none() {
@@ -137,6 +154,7 @@ impl Stay {
 
     /// Takes what the host's app was told of this peer.
     pub fn tell_host(&mut self, event: &TestEvent) -> Result<(), String> {
+        self.note_end(event);
         match event {
             TestEvent::Message(message) => {
                 self.host.check(message.peer)?;
@@ -150,7 +168,7 @@ impl Stay {
     pub fn check_end(&self, outage: bool) -> Result<(), String> {
         let timed_out = |reason: &EndReason| matches!(reason, EndReason::TimedOut);
         let fits = |reason: &EndReason| match self.phase {
-            _ if self.rough_until.is_some() && (timed_out(reason) || *reason == EndReason::Left) => true,
+            _ if self.blackout && (timed_out(reason) || *reason == EndReason::Left) => true,
             Phase::Killed => timed_out(reason),
             Phase::Over(ending) => ending.allows(reason) || (!self.strict && timed_out(reason)),
             Phase::Playing | Phase::Draining(_) => false,
