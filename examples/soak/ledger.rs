@@ -19,6 +19,7 @@ pub const LARGEST: usize = 1 << 20;
 pub struct Flow {
     name: u32,
     channels: [Record; 4],
+    delivered: bool,
 }
 
 /// The messages of one channel.
@@ -34,7 +35,7 @@ struct Record {
 
 impl Flow {
     pub fn new(name: u32) -> Self {
-        Flow { name, channels: Default::default() }
+        Flow { name, channels: Default::default(), delivered: false }
     }
 
     /// The next message of a channel: [`accepted`](Self::accepted) says that it was sent.
@@ -55,6 +56,7 @@ impl Flow {
 
     /// Takes what has arrived off the list.
     pub fn arrived(&mut self, channel: Channel, payload: &[u8]) -> Result<(), String> {
+        self.delivered = true;
         let record = &mut self.channels[channel as usize];
         if payload.is_empty() && channel != Channel::Reliable {
             record.empty = record.empty.checked_sub(1).ok_or(format!("{channel:?}: an empty message too many"))?;
@@ -81,6 +83,11 @@ impl Flow {
             ));
         }
         Ok(())
+    }
+
+    /// Whether anything has arrived.
+    pub fn has_delivered(&self) -> bool {
+        self.delivered
     }
 
     /// How many reliable messages have not arrived.

@@ -523,8 +523,13 @@ impl Soak {
             return Err(format!("the host was told of {peer}, which is not connected: {event:?}"));
         };
         self.note(id, "host", event);
+        let begun = self.stays.get(&id).map_or_else(Instant::now, |stay| stay.begun);
+        let outage = self.was_out_since(begun);
         let stay = self.stays.get_mut(&id).ok_or(format!("the host was told of {id} after its end: {event:?}"))?;
-        stay.tell_host(event).map_err(|why| format!("host, of {id}: {why}"))
+        if matches!(event, TestEvent::Connected(_)) && stay.host.peer.is_some() {
+            *self.counts.entry("ghosts".to_owned()).or_default() += 1;
+        }
+        stay.tell_host(event, outage).map_err(|why| format!("host, of {id}: {why}"))
     }
 
     fn update_player(&mut self, index: usize) -> Result<(), String> {
@@ -595,7 +600,7 @@ impl Soak {
             let host_is_over = match stay.host.peer {
                 // It may yet hear of somebody who had given up by then.
                 None => over.elapsed() > LATE,
-                Some(_) => stay.host.disconnected.is_some(),
+                Some(_) => stay.host.disconnected.is_some() && stay.ghosts.is_empty(),
             };
             if host_is_over && (stay.ended.is_some() || killed) {
                 self.forget(id)?;
@@ -608,7 +613,7 @@ impl Soak {
 
     fn forget(&mut self, id: u32) -> Result<(), String> {
         let Some(stay) = self.stays.remove(&id) else { return Ok(()) };
-        let outage = self.last_outage.is_some_and(|at| at + RECOVERY > stay.begun) || self.relay_back.is_some();
+        let outage = self.was_out_since(stay.begun);
         stay.check_end(outage).map_err(|why| format!("{id}: {why}"))?;
         if let Some(index) = self.players.iter().position(|player| player.stay == Some(id)) {
             self.players[index].stay = None;
@@ -653,6 +658,11 @@ impl Soak {
         for stay in self.stays.values_mut() {
             stay.strict = false;
         }
+    }
+
+    /// Whether the network was down since then, or shortly before.
+    fn was_out_since(&self, then: Instant) -> bool {
+        self.relay_back.is_some() || self.udp_back.is_some() || self.last_outage.is_some_and(|at| at + RECOVERY > then)
     }
 
     /// Whether the network was just down, for everyone.
