@@ -358,19 +358,33 @@ impl Soak {
             }
         }
         stay.enter(Phase::Over(ending));
-        let (session, host_peer, client_peer) = (stay.session, stay.host.peer, stay.client.peer);
-        let peer = if by_host { self.host.peer(host_peer) } else { player.node.peer(client_peer) };
+        let session = stay.session;
+        let (node, peer) =
+            if by_host { (&mut self.host, stay.host.peer) } else { (&mut player.node, stay.client.peer) };
         match ending {
             Ending::Leave => {
-                if let Some(client) = player.node.app.world().get::<UhstClient>(session) {
+                if let Some(client) = node.app.world().get::<UhstClient>(session) {
                     client.leave();
                 }
             }
-            Ending::Kick => _ = peer.map(|peer| peer.kick("enough")),
-            Ending::Disconnect | Ending::HostDisconnects => _ = peer.map(UhstPeer::disconnect),
-            Ending::Despawn => _ = player.node.app.world_mut().despawn(session),
-            Ending::DespawnPeer => _ = client_peer.map(|peer| player.node.app.world_mut().despawn(peer)),
-            Ending::HostDespawnsPeer => _ = host_peer.map(|peer| self.host.app.world_mut().despawn(peer)),
+            Ending::Kick => {
+                if let Some(peer) = node.peer(peer) {
+                    peer.kick("enough");
+                }
+            }
+            Ending::Disconnect | Ending::HostDisconnects => {
+                if let Some(peer) = node.peer(peer) {
+                    peer.disconnect();
+                }
+            }
+            Ending::Despawn => {
+                node.app.world_mut().despawn(session);
+            }
+            Ending::DespawnPeer | Ending::HostDespawnsPeer => {
+                if let Some(peer) = peer {
+                    node.app.world_mut().despawn(peer);
+                }
+            }
             Ending::Exit => {
                 let since = Instant::now();
                 player.node.app.world_mut().write_message(AppExit::Success);
