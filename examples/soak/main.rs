@@ -10,6 +10,9 @@
 //! - from time to time everybody leaves: then no more tasks, sockets and threads are there than the first time, and
 //!   memory is within [`watch::SLACK`].
 //!
+//! glibc keeps freed memory for each thread, which looks like growth. `MALLOC_ARENA_MAX=1 MALLOC_TRIM_THRESHOLD_=131072
+//! MALLOC_MMAP_THRESHOLD_=65536` in the environment makes it keep less.
+//!
 //! The last line is JSON. What does not hold is printed with the seed and the last steps, and the program fails.
 //!
 //! `--cut-udp` also cuts all direct paths now and then, by a rule of the kernel's. It is for a network of its own:
