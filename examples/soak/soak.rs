@@ -32,6 +32,8 @@ const LATE: Duration = Duration::from_secs(20);
 const RECOVERY: Duration = Duration::from_secs(10);
 /// In a frame that takes longer, the machine was somewhere else, and what depends on time proves nothing.
 const STALL: Duration = Duration::from_millis(400);
+/// In a frame that takes longer, heartbeats may have been late, too.
+const STARVED: Duration = Duration::from_millis(1500);
 const SIZES: [usize; 8] = [0, 1, 12, 64, 1000, 16 << 10, 100 << 10, LARGEST];
 
 /// Panics in the background, which end a task and no more.
@@ -59,6 +61,7 @@ pub struct Soak {
     counts: BTreeMap<String, u64>,
     watched: Vec<Open>,
     started_frame: Instant,
+    starved: Option<Instant>,
 }
 
 struct Player {
@@ -96,6 +99,7 @@ impl Soak {
             counts: BTreeMap::new(),
             watched: Vec::new(),
             started_frame: Instant::now(),
+            starved: None,
         }
     }
 
@@ -476,11 +480,15 @@ impl Soak {
     /// Lets all who are awake have one frame.
     fn frame(&mut self) -> Result<(), String> {
         let now = Instant::now();
-        let stalled = now.duration_since(self.started_frame) > STALL;
+        let took = now.duration_since(self.started_frame);
         self.started_frame = now;
-        if stalled {
+        if took > STALL {
             self.count("stalls");
             self.nobody_is_strict();
+        }
+        if took > STARVED {
+            self.count("starved");
+            self.starved = Some(now);
         }
         if PANICS.load(Ordering::Relaxed) > 0 {
             return Err("a task panicked".to_owned());
@@ -628,7 +636,9 @@ impl Soak {
     fn forget(&mut self, id: u32) -> Result<(), String> {
         let Some(stay) = self.stays.remove(&id) else { return Ok(()) };
         let outage = self.was_out_since(stay.begun);
-        stay.check_end(outage).map_err(|why| format!("{id}: {why}"))?;
+        let heard = stay.over.unwrap_or(stay.since);
+        let starved = self.starved.is_some_and(|at| at + RECOVERY > heard);
+        stay.check_end(outage, starved).map_err(|why| format!("{id}: {why}"))?;
         if let Some(index) = self.players.iter().position(|player| player.stay == Some(id)) {
             self.players[index].stay = None;
             if self.random.bool() {

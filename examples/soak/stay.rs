@@ -186,11 +186,12 @@ impl Stay {
         }
     }
 
-    /// Whether the reasons of its end fit what was done to it. `outage`: the network was down on its way in.
-    pub fn check_end(&self, outage: bool) -> Result<(), String> {
+    /// Whether the reasons of its end fit what was done to it. `outage`: the network was down on its way in. `starved`:
+    /// this process hardly ran before the end, and silence proves nothing.
+    pub fn check_end(&self, outage: bool, starved: bool) -> Result<(), String> {
         let timed_out = |reason: &EndReason| matches!(reason, EndReason::TimedOut);
         let fits = |reason: &EndReason| match self.phase {
-            _ if self.blackout && (timed_out(reason) || *reason == EndReason::Left) => true,
+            _ if (self.blackout || starved) && (timed_out(reason) || *reason == EndReason::Left) => true,
             Phase::Killed => timed_out(reason),
             Phase::Over(ending) => ending.allows(reason) || (!self.strict && timed_out(reason)),
             Phase::Playing | Phase::Draining(_) => false,
