@@ -8,6 +8,8 @@ mod directory;
 mod embedded;
 mod events;
 mod host;
+#[cfg(not(target_family = "wasm"))]
+pub(crate) mod internals;
 mod listening;
 mod memory;
 mod peer;

@@ -34,6 +34,7 @@ mod answer;
 mod body;
 mod config;
 mod directory;
+pub(crate) mod internals;
 mod json;
 mod listener;
 mod metrics;
