@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use bevy_uhst::prelude::NetworkConditions;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// A lobby: one player hosts, the others join with a code or a link. No server.
 #[derive(Parser)]
@@ -26,6 +27,31 @@ pub struct View {
     /// Leave a few seconds after the lobby became full
     #[arg(long, global = true)]
     pub exit_when_full: bool,
+    /// Make the network worse than it is
+    #[arg(long, global = true, value_enum, default_value_t)]
+    pub network: Weather,
+}
+
+/// How bad the network is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, ValueEnum)]
+pub enum Weather {
+    /// As it really is
+    #[default]
+    Real,
+    HomeWifi,
+    Mobile,
+    Terrible,
+}
+
+impl From<Weather> for NetworkConditions {
+    fn from(weather: Weather) -> Self {
+        match weather {
+            Weather::Real => NetworkConditions::PERFECT,
+            Weather::HomeWifi => NetworkConditions::HOME_WIFI,
+            Weather::Mobile => NetworkConditions::MOBILE,
+            Weather::Terrible => NetworkConditions::TERRIBLE,
+        }
+    }
 }
 
 #[derive(Subcommand, Clone)]

@@ -135,7 +135,7 @@ impl Stage {
                 // One log for the process.
                 app.add_plugins(LogPlugin { level: Level::WARN, filter: crate::LOG_FILTER.into(), ..default() });
             }
-            app.add_plugins((MinimalPlugins, StatesPlugin, LobbyPlugin, autopilot::plugin));
+            app.add_plugins((MinimalPlugins, StatesPlugin, LobbyPlugin::default(), autopilot::plugin));
             app.finish();
             app.cleanup();
             app

@@ -20,13 +20,17 @@ const SPEED: f32 = 5.0;
 /// How often everyone learns pings and paths anew.
 const ROSTER_SECONDS: f32 = 1.0;
 
-pub struct LobbyPlugin;
+#[derive(Default)]
+pub struct LobbyPlugin {
+    /// How much worse than the real one the network is.
+    pub network: NetworkConditions,
+}
 
 impl Plugin for LobbyPlugin {
     fn build(&self, app: &mut App) {
         // A game that is worth waiting for would keep the default of 30 seconds.
         let connection = ConnectionConfig { resume_timeout: Duration::from_secs(10), ..default() };
-        app.add_plugins(UhstPlugin::default().connection(connection))
+        app.add_plugins(UhstPlugin::default().connection(connection).conditions(self.network))
             .init_state::<Page>()
             .init_resource::<Table>()
             .init_resource::<Session>()
@@ -150,6 +154,7 @@ fn obey(mut intents: MessageReader<Intent>, mut talk: Talk, mut heading: ResMut<
             Intent::Leave => talk.go_home(None),
             Intent::Say(text) => talk.say(FromPlayer::Chat { text: text.clone() })?,
             Intent::Ready(ready) => talk.say(FromPlayer::Ready { ready: *ready })?,
+            Intent::Network(conditions) => talk.peers.iter().for_each(|peer| peer.set_conditions(*conditions)),
             Intent::Steer(way) => heading.0 = way.clamp_length_max(1.0),
             Intent::StartRound => {
                 let words = talk.rules.as_mut().map(|r| r.start()).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! What a player wants. Every view (window, terminal, demo) writes these, and `game.rs` alone acts on them.
 
 use bevy::prelude::*;
+use bevy_uhst::prelude::NetworkConditions;
 
 use super::{
     args::{HostArgs, JoinArgs},
@@ -21,6 +22,8 @@ pub enum Intent {
     StartRound,
     /// Host only.
     FinishRound,
+    /// Make the network worse or better.
+    Network(NetworkConditions),
     /// Walk this way in the arena until told otherwise. Longer than 1 is cut to 1.
     Steer(Vec2),
 }

@@ -5,6 +5,7 @@
 //! cargo run --example lobby                       a window, or the terminal where there is no screen
 //! cargo run --example lobby -- host --name Ada
 //! cargo run --example lobby -- join 483920 --name Ben
+//! cargo run --example lobby -- join 483920 --network mobile
 //! cargo run --example lobby -- demo               a host and three players in one process
 //! ```
 //!
@@ -54,7 +55,7 @@ fn has_screen() -> bool {
 
 /// Adds what every view has: the lobby, and what the command line asks for.
 fn add_lobby(app: &mut App, cli: &Cli) {
-    app.add_plugins(game::LobbyPlugin);
+    app.add_plugins(game::LobbyPlugin { network: cli.view.network.into() });
     let first = match cli.command.clone() {
         Some(Command::Host(args)) => Some(Intent::Host(args)),
         Some(Command::Join(args)) => Some(Intent::Join(args)),

@@ -13,9 +13,10 @@ use bevy::{
     prelude::*,
     state::app::StatesPlugin,
 };
+use clap::ValueEnum;
 
 use crate::{
-    args::{Cli, HostArgs, JoinArgs},
+    args::{Cli, HostArgs, JoinArgs, Weather},
     autopilot,
     game::LobbySystems,
     intent::Intent,
@@ -28,6 +29,7 @@ const HELP: &str = "\
 /join CODE       join one                 /start, /end       a round (the host)
 /players         who is here              /kick NAME         remove a player (the host)
 /leave           back to the start        /quit              end the program
+/network HOW     real, home-wifi, mobile, or terrible
 Anything else is said to the others. In a round your figure chases the spark by itself.";
 
 /// Runs the lobby in the terminal until `/quit`.
@@ -105,6 +107,10 @@ fn obey(line: &str, table: &Table, intents: &mut MessageWriter<Intent>, exit: &m
         ("/kick", name) => match table.players.iter().find(|p| p.name == name) {
             Some(player) => Intent::Kick(player.id),
             None => return println!("There is no {name} here."),
+        },
+        ("/network", how) => match Weather::from_str(how, true) {
+            Ok(weather) => Intent::Network(weather.into()),
+            Err(_) => return println!("{HELP}"),
         },
         ("/players", _) => return print_players(table),
         ("/quit", _) => {

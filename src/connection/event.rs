@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use crate::protocol::{Channel, EndReason, Payload};
+use crate::protocol::{Channel, EndReason, Payload, Tag};
 
 /// A way to the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,6 +57,8 @@ pub enum ConnectionEvent {
     Message {
         /// The promise it travelled under.
         channel: Channel,
+        /// Whom in the game it is for.
+        tag: Tag,
         /// Its content.
         payload: Payload,
     },

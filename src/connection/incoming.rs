@@ -193,7 +193,7 @@ fn message(channel: Channel, whole: Whole) -> Result<ConnectionEvent, Violation>
     } else {
         Payload::Binary(whole.payload)
     };
-    Ok(ConnectionEvent::Message { channel, payload })
+    Ok(ConnectionEvent::Message { channel, tag: whole.tag, payload })
 }
 
 /// Copies those messages which would hold a packet alive that is much larger than they are.

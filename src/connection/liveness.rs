@@ -10,13 +10,14 @@ use super::{Path, Time};
 /// The heartbeats of a path that is not in use: enough to know that it is there.
 const STANDBY: u32 = 16;
 
-/// The smoothed round-trip time, after RFC 6298.
+/// The smoothed round-trip time. Samples come with heartbeats, seconds apart, so each counts for much: RFC 6298's eighth
+/// would take most of a minute to show a change.
 #[derive(Clone, Copy, Debug, Default)]
 struct RoundTrip(Option<Duration>);
 
 impl RoundTrip {
     fn sample(&mut self, sample: Duration) {
-        self.0 = Some(self.0.map_or(sample, |smoothed| (smoothed * 7 + sample) / 8));
+        self.0 = Some(self.0.map_or(sample, |smoothed| (smoothed + sample) / 2));
     }
 }
 
@@ -30,6 +31,8 @@ struct PathState {
     heard: Time,
     ping_due: Time,
     ping_wanted: bool,
+    /// Direct: the reliable lane was asked, too, since a ping was wanted.
+    probed: bool,
     pinged: Time,
     outstanding: Option<u64>,
     pong: Option<u64>,
@@ -59,6 +62,9 @@ pub(super) struct Liveness {
     token: u64,
 }
 
+/// The token of a ping whose answer is wanted for the acknowledgement that comes with it.
+pub(super) const PROBE: u64 = 0;
+
 const PATHS: [Path; 2] = [Path::Relay, Path::Direct];
 
 impl Liveness {
@@ -75,7 +81,8 @@ impl Liveness {
         self.paths[path as usize].up
     }
 
-    fn usable(&self, path: Path) -> bool {
+    /// Whether it leads to the peer, as far as we know.
+    pub(super) fn usable(&self, path: Path) -> bool {
         let state = &self.paths[path as usize];
         state.up && state.proven
     }
@@ -103,6 +110,18 @@ impl Liveness {
         let state = &mut self.paths[path as usize];
         (state.up, state.proven, state.silenced) = (false, false, false);
         self.changed(before, now);
+    }
+
+    /// It is down until something comes over it. `false`: it was not up.
+    pub(super) fn silence(&mut self, path: Path, now: Time) -> bool {
+        let before = self.active();
+        let state = &mut self.paths[path as usize];
+        if !state.up {
+            return false;
+        }
+        (state.up, state.proven, state.silenced) = (false, false, true);
+        self.changed(before, now);
+        true
     }
 
     /// The relay path leads to the peer itself.
@@ -150,7 +169,10 @@ impl Liveness {
     pub(super) fn ping_received(&mut self, path: Path, token: u64, now: Time) {
         let due = now + self.period(path);
         let state = &mut self.paths[path as usize];
-        state.pong = Some(token);
+        // An answer to a probe says nothing that another answer does not say.
+        if token != PROBE || state.pong.is_none() {
+            state.pong = Some(token);
+        }
         state.ping_due = state.ping_due.max(due);
     }
 
@@ -180,9 +202,19 @@ impl Liveness {
         self.token += 1;
         let due = now + 2 * self.period(path);
         let state = &mut self.paths[path as usize];
-        (state.ping_wanted, state.ping_due, state.pinged) = (false, due, now);
+        (state.ping_wanted, state.probed, state.ping_due, state.pinged) = (false, false, due, now);
         state.outstanding = Some(self.token);
         self.token
+    }
+
+    /// Whether to ask on the reliable lane, beside the ping on the other, what has arrived there.
+    pub(super) fn probe_is_wanted(&self) -> bool {
+        let direct = &self.paths[Path::Direct as usize];
+        direct.ping_wanted && !direct.probed
+    }
+
+    pub(super) fn probe_sent(&mut self) {
+        self.paths[Path::Direct as usize].probed = true;
     }
 
     pub(super) fn next_token(&self) -> u64 {
@@ -294,10 +326,7 @@ impl Liveness {
                 continue;
             }
             if now >= state.heard + self.silence_limit(path) {
-                let before = self.active();
-                let state = &mut self.paths[path as usize];
-                (state.up, state.proven, state.silenced) = (false, false, true);
-                self.changed(before, now);
+                self.silence(path, now);
                 return Some(Verdict::Silent(path));
             }
             if now >= self.ping_due(path, in_flight[path as usize]) {

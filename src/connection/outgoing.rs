@@ -4,12 +4,13 @@ use bytes::Bytes;
 
 use super::{
     SendError,
+    carriage::Cargo,
     cost::message_cost,
     send::{FalseAck, SendStream},
     unreliable::UnreliableQueue,
 };
 use crate::protocol::{
-    Channel, Payload,
+    Channel, Payload, Tag,
     frame::{Ack, PacketWriter, Stream},
 };
 
@@ -67,7 +68,7 @@ impl Outgoing {
         self.streams[0].cost() + self.streams[1].cost() + self.unreliable.cost()
     }
 
-    pub(super) fn send(&mut self, channel: Channel, payload: Payload) -> Result<(), SendError> {
+    pub(super) fn send(&mut self, channel: Channel, tag: Tag, payload: Payload) -> Result<(), SendError> {
         let (size, limit) = (payload.len(), self.max_message);
         if size > limit {
             return Err(SendError::MessageTooLarge { size, limit });
@@ -77,7 +78,7 @@ impl Outgoing {
             Channel::Reliable => 0,
             Channel::ReliableUnordered => 1,
             Channel::Unreliable | Channel::UnreliableSequenced => {
-                self.unreliable.push(channel, payload.into_bytes(), text);
+                self.unreliable.push(channel, tag, payload.into_bytes(), text);
                 return Ok(());
             }
         };
@@ -85,7 +86,7 @@ impl Outgoing {
         if queued + message_cost(size) > self.send_buffer {
             return Err(SendError::QueueFull { size, queued, limit: self.send_buffer });
         }
-        self.streams[stream].push(payload.into_bytes(), text);
+        self.streams[stream].push(tag, payload.into_bytes(), text);
         Ok(())
     }
 
@@ -97,7 +98,7 @@ impl Outgoing {
         if queued + message_cost(size) > SIGNAL_BUFFER {
             return Err(SendError::QueueFull { size, queued, limit: SIGNAL_BUFFER });
         }
-        self.streams[SIGNAL].push(signal, false);
+        self.streams[SIGNAL].push(Tag::Untyped, signal, false);
         Ok(())
     }
 
@@ -117,20 +118,27 @@ impl Outgoing {
         (0..2).any(|stream| self.streams[stream].has_unsent() && !self.may_send(stream))
     }
 
+    /// The streams that may be written.
+    fn streams(&self, cargo: Cargo) -> impl Iterator<Item = &SendStream> {
+        let messages = if cargo.messages { 0..SIGNAL } else { 0..0 };
+        let signals = if cargo.signals { SIGNAL..SIGNAL + 1 } else { 0..0 };
+        self.streams[messages].iter().chain(&self.streams[signals])
+    }
+
     /// Whether reliable frames could be written now.
-    pub(super) fn sendable(&self) -> bool {
-        self.streams.iter().any(SendStream::has_lost)
-            || self.streams[SIGNAL].has_unsent()
-            || self.may_send(0)
-            || self.may_send(1)
+    pub(super) fn sendable(&self, cargo: Cargo) -> bool {
+        self.streams(cargo).any(SendStream::has_lost)
+            || cargo.signals && self.streams[SIGNAL].has_unsent()
+            || cargo.messages && (self.may_send(0) || self.may_send(1))
     }
 
     /// About how many bytes wait to be written; at most `limit` matter.
-    pub(super) fn ready(&self, limit: usize) -> usize {
-        if self.streams.iter().any(SendStream::has_lost) {
+    pub(super) fn ready(&self, limit: usize, cargo: Cargo) -> usize {
+        if self.streams(cargo).any(SendStream::has_lost) {
             return limit;
         }
-        self.streams.iter().map(SendStream::unsent_cost).sum::<usize>() + self.unreliable.cost()
+        let unreliable = if cargo.messages { self.unreliable.cost() } else { 0 };
+        self.streams(cargo).map(SendStream::unsent_cost).sum::<usize>() + unreliable
     }
 
     /// Whether every reliable frame was sent, and none is known to be lost.
@@ -148,12 +156,22 @@ impl Outgoing {
     }
 
     /// Writes what fits, and tells whether anything was written.
-    pub(super) fn write_reliable(&mut self, writer: &mut PacketWriter, lane: usize) -> bool {
+    pub(super) fn write_reliable(&mut self, writer: &mut PacketWriter, lane: usize, cargo: Cargo) -> bool {
         let before = writer.remaining();
-        for stream in [SIGNAL, 0, 1] {
+        if cargo.signals {
+            self.resent += self.streams[SIGNAL].write_lost(writer, lane);
+            while self.streams[SIGNAL].has_unsent() && self.streams[SIGNAL].write_unsent(writer, lane) {}
+        }
+        if cargo.messages {
+            self.write_messages(writer, lane);
+        }
+        writer.remaining() < before
+    }
+
+    fn write_messages(&mut self, writer: &mut PacketWriter, lane: usize) {
+        for stream in [0, 1] {
             self.resent += self.streams[stream].write_lost(writer, lane);
         }
-        while self.streams[SIGNAL].has_unsent() && self.streams[SIGNAL].write_unsent(writer, lane) {}
         // The two channels take turns at being first, so that neither starves.
         self.unordered_first = !self.unordered_first;
         for stream in if self.unordered_first { [1, 0] } else { [0, 1] } {
@@ -165,11 +183,9 @@ impl Outgoing {
                 self.used += cost;
             }
         }
-        let wrote = writer.remaining() < before;
         if self.is_blocked() && self.told_blocked != Some(self.grant) && writer.blocked() {
             self.told_blocked = Some(self.grant);
         }
-        wrote
     }
 
     /// Takes the state of the receiver.

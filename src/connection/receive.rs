@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::{Bytes, BytesMut};
 
 use super::ranges::{Insert, Ranges};
-use crate::protocol::frame::Data;
+use crate::protocol::{Tag, frame::Data};
 
 /// What a peer must not do. It ends the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,9 +17,17 @@ pub(super) enum Violation {
 /// A message with all of its bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Whole {
+    pub(super) tag: Tag,
     pub(super) text: bool,
     pub(super) payload: Bytes,
     pub(super) fragments: usize,
+}
+
+impl Whole {
+    /// The message of one fragment.
+    pub(super) fn single(data: Data) -> Self {
+        Self { tag: data.tag, text: data.text, payload: data.payload, fragments: 1 }
+    }
 }
 
 /// Consecutive fragments on their way to a message.
@@ -27,6 +35,7 @@ pub(super) struct Whole {
 pub(super) struct Parts {
     pieces: Vec<Bytes>,
     size: usize,
+    tag: Tag,
     text: bool,
 }
 
@@ -41,9 +50,11 @@ impl Parts {
         }
         if data.first && data.last {
             self.size = 0;
-            return Ok(Some(Whole { text: data.text, payload: data.payload, fragments: 1 }));
+            return Ok(Some(Whole::single(data)));
         }
-        self.text = if data.first { data.text } else { self.text };
+        if data.first {
+            (self.tag, self.text) = (data.tag, data.text);
+        }
         self.pieces.push(data.payload);
         if !data.last {
             return Ok(None);
@@ -53,7 +64,7 @@ impl Parts {
         let fragments = self.pieces.len();
         self.pieces.clear();
         self.size = 0;
-        Ok(Some(Whole { text: self.text, payload: payload.freeze(), fragments }))
+        Ok(Some(Whole { tag: self.tag, text: self.text, payload: payload.freeze(), fragments }))
     }
 }
 
@@ -142,7 +153,7 @@ impl Receiver {
                 if data.payload.len() > self.max_message {
                     return Err(Violation::TooMuchData);
                 }
-                deliver(Whole { text: data.text, payload: data.payload, fragments: 1 })?;
+                deliver(Whole::single(data))?;
             }
             Order::Unordered { held } => {
                 held.insert(number, held_copy(data, compact));
@@ -198,7 +209,8 @@ mod tests {
 
     fn data(number: u64, first: bool, last: bool, payload: &'static str) -> Data {
         let stream = Stream::Channel(Channel::Reliable);
-        Data { stream, number, first, last, text: false, payload: Bytes::from_static(payload.as_bytes()) }
+        let payload = Bytes::from_static(payload.as_bytes());
+        Data { stream, number, first, last, text: false, tag: Tag::Untyped, payload }
     }
 
     fn take(receiver: &mut Receiver, data: Data) -> Result<Vec<Bytes>, Violation> {

@@ -8,7 +8,10 @@ use super::{
     cost::{OVERHEAD, fragment_cost},
     ranges::Ranges,
 };
-use crate::protocol::frame::{Data, FRAGMENT, PacketWriter, Stream, StreamAck};
+use crate::protocol::{
+    Tag,
+    frame::{Data, FRAGMENT, PacketWriter, Stream, StreamAck},
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -29,6 +32,7 @@ struct Slot {
     first: bool,
     last: bool,
     text: bool,
+    tag: Tag,
 }
 
 /// Consecutive fragments in one packet.
@@ -101,7 +105,7 @@ impl SendStream {
         !self.flights[lane].is_empty()
     }
 
-    pub(super) fn push(&mut self, payload: Bytes, text: bool) {
+    pub(super) fn push(&mut self, tag: Tag, payload: Bytes, text: bool) {
         let size = payload.len();
         let mut start = 0;
         loop {
@@ -115,6 +119,7 @@ impl SendStream {
                 first: start == 0,
                 last: end == size,
                 text,
+                tag,
             });
             self.cost += fragment_cost(end - start);
             self.unsent_cost += fragment_cost(end - start);
@@ -148,8 +153,8 @@ impl SendStream {
     fn write(&mut self, number: u64, writer: &mut PacketWriter, lane: usize) -> bool {
         let (stream, packet) = (self.stream, writer.number());
         let Some(slot) = self.slot(number) else { return true };
-        let data =
-            Data { stream, number, first: slot.first, last: slot.last, text: slot.text, payload: slot.payload.clone() };
+        let Slot { first, last, text, tag, .. } = *slot;
+        let data = Data { stream, number, first, last, text, tag, payload: slot.payload.clone() };
         if !writer.data(&data) {
             return false;
         }
@@ -262,7 +267,7 @@ mod tests {
 
     fn stream(messages: usize) -> SendStream {
         let mut stream = SendStream::new(Stream::Channel(Channel::Reliable));
-        (0..messages).for_each(|_| stream.push(Bytes::from_static(b"0123456789"), false));
+        (0..messages).for_each(|_| stream.push(Tag::Untyped, Bytes::from_static(b"0123456789"), false));
         stream
     }
 
@@ -324,7 +329,7 @@ mod tests {
     #[test]
     fn fragments_know_what_is_left_of_their_message() {
         let mut stream = stream(0);
-        stream.push(Bytes::from(vec![0; 2 * FRAGMENT + 1]), false);
+        stream.push(Tag::Untyped, Bytes::from(vec![0; 2 * FRAGMENT + 1]), false);
         let rest: Vec<_> = stream.slots.iter().map(|slot| slot.rest as usize).collect();
         let last = fragment_cost(1);
         assert_eq!(rest, [last + 2 * fragment_cost(FRAGMENT), last + fragment_cost(FRAGMENT), last]);

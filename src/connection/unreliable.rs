@@ -9,7 +9,7 @@ use super::{
     receive::{Parts, Whole},
 };
 use crate::protocol::{
-    Channel,
+    Channel, Tag,
     frame::{Data, FRAGMENT, PacketWriter, Stream},
 };
 
@@ -23,6 +23,7 @@ const MAX_HELD: usize = 4096;
 #[derive(Debug)]
 struct Waiting {
     channel: Channel,
+    tag: Tag,
     payload: Bytes,
     text: bool,
     offset: usize,
@@ -42,13 +43,9 @@ impl UnreliableQueue {
         self.cost
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.messages.is_empty()
-    }
-
-    pub(super) fn push(&mut self, channel: Channel, payload: Bytes, text: bool) {
+    pub(super) fn push(&mut self, channel: Channel, tag: Tag, payload: Bytes, text: bool) {
         self.cost += fragment_cost(payload.len());
-        self.messages.push_back(Waiting { channel, payload, text, offset: 0 });
+        self.messages.push_back(Waiting { channel, tag, payload, text, offset: 0 });
         while self.cost > QUEUE && self.messages.len() > 1 {
             self.pop();
             self.dropped += 1;
@@ -81,6 +78,7 @@ impl UnreliableQueue {
                 first: message.offset == 0,
                 last: end == message.payload.len(),
                 text: message.text,
+                tag: message.tag,
                 payload: message.payload.slice(message.offset..end),
             };
             if !writer.data(&data) {
@@ -154,7 +152,7 @@ impl UnreliableReceiver {
         }
         if data.first && data.last {
             self.delivered(data.number);
-            return Some(Whole { text: data.text, payload: data.payload, fragments: 1 });
+            return Some(Whole::single(data));
         }
         let number = data.number;
         self.held_cost += fragment_cost(data.payload.len());
@@ -217,7 +215,7 @@ mod tests {
 
     fn data(number: u64, first: bool, last: bool, payload: &'static [u8]) -> Data {
         let stream = Stream::Channel(Channel::Unreliable);
-        Data { stream, number, first, last, text: false, payload: Bytes::from_static(payload) }
+        Data { stream, number, first, last, text: false, tag: Tag::Untyped, payload: Bytes::from_static(payload) }
     }
 
     fn take(receiver: &mut UnreliableReceiver, data: Data) -> Option<Bytes> {
@@ -271,7 +269,7 @@ mod tests {
     fn the_oldest_make_room_for_the_newest() {
         let mut queue = UnreliableQueue::default();
         for number in 0..1000_u64 {
-            queue.push(Channel::Unreliable, Bytes::from(vec![number as u8; 1000]), false);
+            queue.push(Channel::Unreliable, Tag::Untyped, Bytes::from(vec![number as u8; 1000]), false);
             assert!(queue.cost() <= QUEUE);
         }
         assert_eq!(queue.dropped + queue.messages.len() as u64, 1000);

@@ -8,13 +8,15 @@ use bytes::Bytes;
 
 use super::{
     BroadcastError, UhstClient,
-    network::Network,
+    error::Tally,
+    network::{LocalHost, Network},
     session::{self, Phase, SessionState},
+    typed::Types,
 };
 use crate::{
     connection::ConnectionConfig,
-    net::{Admission, PathPolicy, Relay, SendError, contract::HostOptions},
-    protocol::{Channel, EndReason, JoinLink, Payload},
+    net::{Admission, NetworkConditions, PathPolicy, Relay, SendError, contract::HostOptions},
+    protocol::{Channel, EndReason, JoinLink, Payload, Tag},
 };
 
 /// Hosts a session: spawn it to start, despawn or remove it to leave.
@@ -54,6 +56,8 @@ pub struct UhstHost {
     #[reflect(ignore)]
     paths: Option<PathPolicy>,
     #[reflect(ignore)]
+    conditions: Option<NetworkConditions>,
+    #[reflect(ignore)]
     pub(super) state: SessionState,
 }
 
@@ -82,6 +86,7 @@ impl Default for UhstHost {
             metadata: Bytes::new(),
             connection: None,
             paths: None,
+            conditions: None,
             state: SessionState::default(),
         }
     }
@@ -106,7 +111,7 @@ impl UhstHost {
         self
     }
 
-    /// How many peers may be connected at once, 64 if not said. Others are turned away with [`EndReason::Full`].
+    /// How many peers may be connected over the network at once, 64 if not said. Others are turned away with [`EndReason::Full`].
     pub fn max_peers(mut self, peers: usize) -> Self {
         self.max_peers = peers;
         self
@@ -142,6 +147,21 @@ impl UhstHost {
     pub fn paths(mut self, paths: PathPolicy) -> Self {
         self.paths = Some(paths);
         self
+    }
+
+    /// Makes its network worse on purpose; otherwise, as bad as the [plugin](super::UhstPlugin::conditions) says. See
+    /// [`set_conditions`](Self::set_conditions) for later changes.
+    pub fn conditions(mut self, conditions: NetworkConditions) -> Self {
+        self.conditions = Some(conditions);
+        self
+    }
+
+    /// Makes the network of every peer, now and later worse on purpose, or better again; before it is spawned, use
+    /// [`conditions`](Self::conditions).
+    pub fn set_conditions(&self, conditions: NetworkConditions) {
+        if let Some(handle) = &self.state.handle {
+            handle.set_conditions(conditions);
+        }
     }
 
     /// Leaves: everyone is told goodbye, after what was sent before.
@@ -237,25 +257,30 @@ impl UhstHost {
         Ok(())
     }
 
+    /// What a client in this app must know of it; none unless it runs.
+    pub(super) fn as_local(&self, connection: &ConnectionConfig) -> Option<LocalHost> {
+        let key = self.state.key.filter(|_| self.is_running())?;
+        let ready = self.state.id.clone().filter(|_| self.is_ready()).map(|id| (id, self.state.links.clone()));
+        let connection = self.connection.as_ref().unwrap_or(connection).clone();
+        Some(LocalHost { key, metadata: self.metadata.clone(), connection, ready })
+    }
+
     fn fan_out(&self, except: Option<Entity>, channel: Channel, payload: Payload) -> Result<(), BroadcastError> {
-        let (mut peers, mut missed, mut first) = (0, 0, None);
-        for (entity, handle) in &self.state.peers {
-            if Some(*entity) == except {
-                continue;
-            }
-            peers += 1;
-            match handle.send(channel, payload.clone()) {
-                // One that is about to be gone misses nothing that it was meant to get.
-                Ok(()) | Err(SendError::Disconnected) => {}
-                Err(cause) => {
-                    missed += 1;
-                    first.get_or_insert(cause);
-                }
-            }
-        }
-        match first {
-            None => Ok(()),
-            Some(cause) => Err(BroadcastError { missed, peers, cause }),
+        let mut tally = Tally::default();
+        self.fan_out_tagged(except, channel, Tag::Untyped, &payload, &mut tally);
+        tally.result()
+    }
+
+    pub(super) fn fan_out_tagged(
+        &self,
+        except: Option<Entity>,
+        channel: Channel,
+        tag: Tag,
+        payload: &Payload,
+        tally: &mut Tally,
+    ) {
+        for (_, handle) in self.state.peers.iter().filter(|(entity, _)| Some(*entity) != except) {
+            tally.count(handle.send_tagged(channel, tag, payload.clone()));
         }
     }
 }
@@ -265,6 +290,7 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
     if world.get::<UhstClient>(entity).is_some_and(UhstClient::is_running) {
         world.commands().entity(entity).try_remove::<UhstClient>();
     }
+    let game = Types::fix(&mut world);
     let Some(network) = world.get_resource::<Network>() else {
         tracing::error!("UhstHost does nothing: add UhstPlugin to the app");
         return;
@@ -275,11 +301,13 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
         relay: host.relay.as_ref().unwrap_or(&network.relay).clone(),
         max_peers: host.max_peers,
         password: host.password.clone().map(|password| password.0),
+        game,
         admission: host.admission,
         metadata: host.metadata.clone(),
         connection: host.connection.as_ref().unwrap_or(&network.connection).clone(),
         paths: host.paths.unwrap_or(network.paths),
         direct: network.direct.clone(),
+        conditions: host.conditions.unwrap_or(network.conditions),
     };
     let name = host.wanted_id.as_ref().map(|id| Name::new(format!("host {id}")));
     let state = SessionState::started(world.resource_mut::<Network>().host(entity, options));
@@ -306,9 +334,10 @@ mod tests {
 
     fn sent(commands: &mut tokio::sync::mpsc::UnboundedReceiver<PeerCommand>) -> Vec<(Channel, Payload)> {
         std::iter::from_fn(|| commands.try_recv().ok())
-            .map(|command| match command {
-                PeerCommand::Send { channel, payload } => (channel, payload),
-                PeerCommand::Disconnect(reason) => (Channel::Reliable, reason.to_string().into()),
+            .filter_map(|command| match command {
+                PeerCommand::Send { channel, payload, .. } => Some((channel, payload)),
+                PeerCommand::Disconnect(reason) => Some((Channel::Reliable, reason.to_string().into())),
+                PeerCommand::Conditions(_) => None,
             })
             .collect()
     }

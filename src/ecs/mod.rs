@@ -14,6 +14,7 @@ mod plugin;
 mod receive;
 mod session;
 pub mod test_app;
+mod typed;
 
 pub use admission::{JoinResponder, UhstJoinRequest};
 pub use client::UhstClient;
@@ -25,3 +26,4 @@ pub use lifecycle::{UhstConnected, UhstDiagnostic, UhstDisconnected, UhstEnded, 
 pub use message::UhstMessage;
 pub use peer::{PeerOf, Peers, UhstPeer};
 pub use plugin::{UhstPlugin, UhstSystems};
+pub use typed::{Encoding, FromPeer, TypedMessage, UhstAppExt, UhstSender};

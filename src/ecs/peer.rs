@@ -16,10 +16,10 @@ use super::{
 use crate::{
     connection::Path,
     net::{
-        SendError, Traffic,
+        NetworkConditions, SendError, Traffic,
         contract::{PeerHandle, PeerKey, SessionKey},
     },
-    protocol::{Channel, EndReason, Payload},
+    protocol::{Channel, EndReason, Payload, Tag},
 };
 
 /// A connected peer: spawned by the plugin, on an entity of its own. On a client, it is the host.
@@ -67,6 +67,10 @@ impl UhstPeer {
         self.handle.send(channel, payload.into())
     }
 
+    pub(super) fn send_tagged(&self, channel: Channel, tag: Tag, payload: Payload) -> Result<(), SendError> {
+        self.handle.send_tagged(channel, tag, payload)
+    }
+
     /// Ends the connection, after what was sent before. [`UhstDisconnected`] follows; until then messages may still
     /// arrive.
     pub fn disconnect(&self) {
@@ -80,6 +84,12 @@ impl UhstPeer {
             Kind::Host => EndReason::Kicked(reason.into()),
             Kind::Client => EndReason::Left,
         });
+    }
+
+    /// Makes the network of this peer worse on purpose, or better again. Nothing changes with a peer of the original
+    /// protocol.
+    pub fn set_conditions(&self, conditions: NetworkConditions) {
+        self.handle.set_conditions(conditions);
     }
 
     /// The smoothed round-trip time of the path in use, once measured.
@@ -110,6 +120,13 @@ impl UhstPeer {
     /// Whether it runs this library; otherwise, it speaks the original UHST protocol.
     pub fn is_native(&self) -> bool {
         self.handle.shared().limits().native
+    }
+
+    /// Whether it is another session of this app, as with [`UhstClient::local`](super::UhstClient::local): messages then
+    /// take no way at all, [`path`](Self::path) is [`Path::Direct`], and there is no round trip to measure, nor
+    /// [traffic](Self::traffic) to count.
+    pub fn is_local(&self) -> bool {
+        self.handle.is_local()
     }
 
     /// The largest message that can be sent, in bytes.

@@ -6,10 +6,11 @@ use super::{
     PeerOf, Peers, UhstClient, UhstHost, UhstMessage, UhstPeer, diagnostics, error,
     network::Network,
     receive::{despawn_leftovers, has_events, has_leftovers, leave_on_exit, receive},
+    typed::{Inboxes, Types},
 };
 use crate::{
     connection::ConnectionConfig,
-    net::{DirectConfig, IceServer, PathPolicy, Relay},
+    net::{DirectConfig, IceServer, NetworkConditions, PathPolicy, Relay},
 };
 
 /// Adds hosting and joining to an app, in a window or without.
@@ -21,6 +22,8 @@ pub struct UhstPlugin {
     connection: ConnectionConfig,
     paths: PathPolicy,
     ice_servers: Option<Vec<IceServer>>,
+    version: Option<String>,
+    conditions: NetworkConditions,
     runtime: Option<tokio::runtime::Handle>,
     start: Option<Start>,
 }
@@ -78,6 +81,22 @@ impl UhstPlugin {
         self
     }
 
+    /// What the game calls this version of its messages, such as `"3"`: a joiner with another one is refused with
+    /// [`EndReason::GameMismatch`](crate::protocol::EndReason::GameMismatch), which names both. Peers of the original
+    /// protocol are let in. About 48 bytes of it are shown.
+    ///
+    /// The names, channels and encodings of [typed messages](super::UhstAppExt) are compared without it.
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.version = Some(version.into());
+        self
+    }
+
+    /// Makes the network of sessions that choose none worse on purpose, to try the game on it.
+    pub fn conditions(mut self, conditions: NetworkConditions) -> Self {
+        self.conditions = conditions;
+        self
+    }
+
     /// Runs background tasks on a runtime of the app's own, which must have I/O and time enabled and outlive the app.
     /// Otherwise the plugin starts one with two threads.
     pub fn runtime(mut self, handle: tokio::runtime::Handle) -> Self {
@@ -90,10 +109,13 @@ impl Plugin for UhstPlugin {
     fn build(&self, app: &mut App) {
         let mut network = Network::new(self.relay.clone(), self.connection.clone(), self.runtime.clone());
         network.paths = self.paths;
+        network.conditions = self.conditions;
         if let Some(servers) = &self.ice_servers {
             network.direct = DirectConfig { ice_servers: servers.clone(), ..DirectConfig::default() };
         }
+        app.world_mut().get_resource_or_init::<Types>().version = self.version.clone();
         app.insert_resource(network)
+            .init_resource::<Inboxes>()
             .add_message::<UhstMessage>()
             .register_type::<UhstHost>()
             .register_type::<UhstClient>()

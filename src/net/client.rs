@@ -22,10 +22,11 @@ use super::{
     relay_client::{Access, Joined, RelayClient},
     relay_error::RelayError,
     report::{Nonsense, Reports},
+    webrtc::AddressWatch,
 };
 use crate::{
     connection::{Connection, Credentials, Time, random_seed},
-    protocol::{Body, EndReason, JoinLink, StreamEvent},
+    protocol::{Body, EndReason, JoinLink, PathPolicy, StreamEvent},
 };
 
 /// Old relays send the head of a good answer seconds late, but a refusal at once: after this silence we are listening.
@@ -81,6 +82,7 @@ impl Client {
             config: self.options.connection.clone(),
             paths: self.options.paths,
             direct: self.options.direct.clone(),
+            conditions: self.options.conditions,
         };
         let certain = joined.hint.is_some();
         task::spawn(peer(cx, self.options.clone(), id.clone(), certain, route(joined.access), receiver));
@@ -90,6 +92,7 @@ impl Client {
         let mut reconnect: Option<BoxFuture<(Access, EventStream)>> = None;
         let mut lost = None;
         let mut leaving = false;
+        let mut addresses = AddressWatch::new();
         loop {
             let item = async {
                 match &mut stream {
@@ -103,7 +106,7 @@ impl Client {
                     None => std::future::pending().await,
                 }
             };
-            let mut broken = None;
+            let (mut broken, mut changed) = (None, None);
             tokio::select! {
                 item = item => match item {
                     Ok(StreamItem::Event(event)) => receive(event, &inputs, &mut reports).await,
@@ -126,9 +129,20 @@ impl Client {
                     PeerOutput::Ended { reason, .. } => return ended(reason, lost),
                     PeerOutput::Identified(_) | PeerOutput::Placed | PeerOutput::Rebound(_) => {}
                 },
-                command = self.commands.recv(), if !leaving => {
-                    // Dropping the handle leaves, too. There is nothing to decide for a client.
-                    if !matches!(command, Some(SessionCommand::Decide { .. })) {
+                change = addresses.changed() => {
+                    if change.gone && relay.forget_connections() {
+                        broken = Some(RelayError::Unreachable("an address of this machine is gone".to_owned()));
+                    }
+                    changed = Some(change);
+                }
+                command = self.commands.recv(), if !leaving => match command {
+                    // There is nothing to decide for a client.
+                    Some(SessionCommand::Decide { .. }) => {}
+                    Some(SessionCommand::Conditions(conditions)) => {
+                        let _ = inputs.send(PeerInput::Conditions(conditions)).await;
+                    }
+                    // Dropping the handle leaves, too.
+                    Some(SessionCommand::Leave) | None => {
                         leaving = true;
                         let _ = inputs.send(PeerInput::Disconnect(EndReason::Left)).await;
                     }
@@ -141,6 +155,9 @@ impl Client {
                 lost = Some(error);
                 let _ = inputs.send(PeerInput::RelayDown).await;
                 reconnect = Some(Box::pin(rejoin(relay.clone(), id.clone())));
+            }
+            if let Some(change) = changed {
+                let _ = inputs.send(PeerInput::AddressesChanged(change)).await;
             }
         }
     }
@@ -244,10 +261,11 @@ async fn peer(
     route: Route,
     mut inputs: mpsc::Receiver<PeerInput>,
 ) {
-    let credentials = Credentials { host_id: id, password: options.password.clone() };
+    let credentials = Credentials { host_id: id, password: options.password.clone(), game: options.game };
     let (config, metadata) = (cx.config.clone(), options.metadata.clone());
     let connection = match seed() {
         Ok(seed) => Connection::connect(config, &credentials, metadata, seed, Time::ZERO)
+            .map(|connection| connection.with_paths(cx.paths))
             .map_err(|error| EndReason::NotStarted(error.to_string())),
         Err(reason) => Err(reason),
     };
@@ -260,6 +278,10 @@ async fn peer(
         Outcome::Plain(_) if options.password.is_some() => {
             let words = "the host speaks the original protocol, which has no passwords".to_owned();
             Outcome::Ended(EndReason::Refused(words), None)
+        }
+        Outcome::Plain(_) if cx.paths == PathPolicy::DirectOnly => {
+            let words = "the host speaks the original protocol, over the relay".to_owned();
+            Outcome::Ended(EndReason::NoDirectPath(words), None)
         }
         Outcome::Plain(first) => {
             let first = first.into_iter().map(|body| PeerInput::Body(body, None)).collect();

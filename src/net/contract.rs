@@ -14,10 +14,10 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::{direct::PathPolicy, relay_choice::Relay, webrtc::DirectConfig};
+use super::{conditions::NetworkConditions, local::LocalWay, relay_choice::Relay, webrtc::DirectConfig};
 use crate::{
     connection::{ConnectionConfig, MESSAGE_OVERHEAD, Path, message_cost},
-    protocol::{Channel, EndReason, JoinLink, Payload},
+    protocol::{Channel, EndReason, GameId, JoinLink, PathPolicy, Payload, Tag},
 };
 
 /// Names a session across the contract; the ECS chooses it (an entity's bits) and the network hands it back.
@@ -49,6 +49,8 @@ pub struct HostOptions {
     pub max_peers: usize,
     /// Joiners must prove to know it.
     pub password: Option<String>,
+    /// Joiners must play the same.
+    pub game: GameId,
     /// Whether the game is asked.
     pub admission: Admission,
     /// Handed to every joiner when it is admitted.
@@ -59,6 +61,8 @@ pub struct HostOptions {
     pub paths: PathPolicy,
     /// How direct ones are found.
     pub direct: DirectConfig,
+    /// How much worse than the real network their network is.
+    pub conditions: NetworkConditions,
 }
 
 /// What a client is started with.
@@ -70,6 +74,8 @@ pub struct ClientOptions {
     pub relay: Relay,
     /// Proved to the host, never sent.
     pub password: Option<String>,
+    /// What we play.
+    pub game: GameId,
     /// Shown to the host with the request to join.
     pub metadata: Bytes,
     /// Timeouts and limits of the connection.
@@ -78,6 +84,8 @@ pub struct ClientOptions {
     pub paths: PathPolicy,
     /// How a direct one is found.
     pub direct: DirectConfig,
+    /// How much worse than the real network its network is.
+    pub conditions: NetworkConditions,
 }
 
 /// A command to a session.
@@ -90,6 +98,8 @@ pub(crate) enum SessionCommand {
         /// `Err` refuses, with words for the joiner.
         decision: Result<(), String>,
     },
+    /// Make the network of every peer, now and later, worse or better.
+    Conditions(NetworkConditions),
     /// Say goodbye to everyone and end.
     Leave,
 }
@@ -101,9 +111,13 @@ pub(crate) enum PeerCommand {
     Send {
         /// Its promise.
         channel: Channel,
+        /// Whom in the game it is for; not [`Tag::Untyped`] to native peers only.
+        tag: Tag,
         /// Its content.
         payload: Payload,
     },
+    /// Make its network worse or better.
+    Conditions(NetworkConditions),
     /// Deliver what was sent before, say goodbye with this reason, and end.
     Disconnect(EndReason),
 }
@@ -122,6 +136,8 @@ pub(crate) struct Event {
 pub(crate) struct Received {
     /// The promise it was sent under.
     pub channel: Channel,
+    /// Whom in the game it is for.
+    pub tag: Tag,
     /// Its content.
     pub payload: Payload,
 }
@@ -216,13 +232,30 @@ pub enum SendError {
     /// Binary to a peer of the original protocol over a relay, whose messages are JSON strings.
     #[error("this peer speaks the original protocol over a relay, which carries text only")]
     TextOnly,
+    /// A message of this type, which was not registered.
+    #[error("{0} is not registered: call `app.add_uhst_message` for it")]
+    NotRegistered(&'static str),
+    /// A message of this type whose value cannot be written: JSON, say, has no map by anything but strings.
+    #[error("this value of {0} cannot be serialised")]
+    NotSerializable(&'static str),
+    /// A typed message in binary to a peer of the original protocol, which cannot say what type it is.
+    #[error("this peer speaks the original protocol, which knows no types: send text it understands")]
+    NativeOnly,
 }
 
 /// How the ECS reaches one peer. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct PeerHandle {
-    commands: mpsc::UnboundedSender<PeerCommand>,
+    way: Way,
     shared: Arc<PeerShared>,
+}
+
+#[derive(Clone, Debug)]
+enum Way {
+    /// The task of the peer.
+    Network(mpsc::UnboundedSender<PeerCommand>),
+    /// Another session of this app.
+    Local(LocalWay),
 }
 
 /// What both sides of the contract know of one peer: atomics only.
@@ -271,7 +304,103 @@ impl PeerHandle {
     /// A handle, and the end at which the network receives its commands.
     pub fn new(limits: PeerLimits) -> (Self, mpsc::UnboundedReceiver<PeerCommand>) {
         let (commands, receiver) = mpsc::unbounded_channel();
-        let shared = Arc::new(PeerShared {
+        let shared = Arc::new(PeerShared::new(limits));
+        (PeerHandle { way: Way::Network(commands), shared }, receiver)
+    }
+
+    /// A handle to another session of this app.
+    pub(super) fn local(way: LocalWay, shared: Arc<PeerShared>) -> Self {
+        PeerHandle { way: Way::Local(way), shared }
+    }
+
+    pub(super) fn local_way(&self) -> Option<&LocalWay> {
+        match &self.way {
+            Way::Network(_) => None,
+            Way::Local(way) => Some(way),
+        }
+    }
+
+    /// Whether it leads to another session of this app.
+    pub fn is_local(&self) -> bool {
+        self.local_way().is_some()
+    }
+
+    /// Queues one untyped message. Never waits.
+    pub fn send(&self, channel: Channel, payload: Payload) -> Result<(), SendError> {
+        self.send_tagged(channel, Tag::Untyped, payload)
+    }
+
+    /// Queues one message. Never waits.
+    pub fn send_tagged(&self, channel: Channel, tag: Tag, payload: Payload) -> Result<(), SendError> {
+        let PeerLimits { max_message, send_buffer, text_only, native } = self.shared.limits;
+        let size = payload.len();
+        if size > max_message {
+            return Err(SendError::TooLarge { size, limit: max_message });
+        }
+        if !native && tag != Tag::Untyped {
+            return Err(SendError::NativeOnly);
+        }
+        if text_only && matches!(payload, Payload::Binary(_)) {
+            return Err(SendError::TextOnly);
+        }
+        if !self.shared.open.load(Ordering::Relaxed) {
+            return Err(SendError::Disconnected);
+        }
+        let cost = match self.way {
+            Way::Network(_) => queue_cost(&payload),
+            Way::Local(_) => inbox_cost(&payload),
+        };
+        let queued = self.shared.queued.fetch_add(cost, Ordering::Relaxed);
+        if queued + cost > send_buffer {
+            self.shared.queued.fetch_sub(cost, Ordering::Relaxed);
+            return Err(SendError::QueueFull { queued, limit: send_buffer });
+        }
+        match &self.way {
+            Way::Network(commands) => {
+                commands.send(PeerCommand::Send { channel, tag, payload }).map_err(|_| SendError::Disconnected)
+            }
+            Way::Local(way) => {
+                way.send(Received { channel, tag, payload }, cost);
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes the network of this peer worse or better.
+    pub fn set_conditions(&self, conditions: NetworkConditions) {
+        // Where there is no network, as where the peer is gone, there is nothing to change.
+        if let Way::Network(commands) = &self.way {
+            let _ = commands.send(PeerCommand::Conditions(conditions));
+        }
+    }
+
+    /// Ends the connection after what was sent before. Further sends fail.
+    pub fn disconnect(&self, reason: EndReason) {
+        self.shared.open.store(false, Ordering::Relaxed);
+        match &self.way {
+            // A peer that is already gone needs no goodbye.
+            Way::Network(commands) => drop(commands.send(PeerCommand::Disconnect(reason))),
+            Way::Local(way) => way.end(reason),
+        }
+    }
+
+    /// Says that messages of this many bytes, by [`inbox_cost`], were taken from the queue.
+    pub fn taken(&self, bytes: usize) {
+        self.shared.inbox.fetch_sub(bytes, Ordering::Relaxed);
+        if let Way::Local(way) = &self.way {
+            way.taken(bytes);
+        }
+    }
+
+    /// The numbers both sides share.
+    pub fn shared(&self) -> &Arc<PeerShared> {
+        &self.shared
+    }
+}
+
+impl PeerShared {
+    pub(super) fn new(limits: PeerLimits) -> Self {
+        PeerShared {
             limits,
             queued: AtomicUsize::new(0),
             inbox: AtomicUsize::new(0),
@@ -283,51 +412,9 @@ impl PeerHandle {
             received_messages: AtomicU64::new(0),
             received_bytes: AtomicU64::new(0),
             lost: AtomicU64::new(0),
-        });
-        (PeerHandle { commands, shared }, receiver)
-    }
-
-    /// Queues one message. Never waits.
-    pub fn send(&self, channel: Channel, payload: Payload) -> Result<(), SendError> {
-        let PeerLimits { max_message, send_buffer, text_only, .. } = self.shared.limits;
-        let size = payload.len();
-        if size > max_message {
-            return Err(SendError::TooLarge { size, limit: max_message });
         }
-        if text_only && matches!(payload, Payload::Binary(_)) {
-            return Err(SendError::TextOnly);
-        }
-        if !self.shared.open.load(Ordering::Relaxed) {
-            return Err(SendError::Disconnected);
-        }
-        let cost = queue_cost(&payload);
-        let queued = self.shared.queued.fetch_add(cost, Ordering::Relaxed);
-        if queued + cost > send_buffer {
-            self.shared.queued.fetch_sub(cost, Ordering::Relaxed);
-            return Err(SendError::QueueFull { queued, limit: send_buffer });
-        }
-        self.commands.send(PeerCommand::Send { channel, payload }).map_err(|_| SendError::Disconnected)
     }
 
-    /// Ends the connection after what was sent before. Further sends fail.
-    pub fn disconnect(&self, reason: EndReason) {
-        self.shared.open.store(false, Ordering::Relaxed);
-        // A peer that is already gone needs no goodbye.
-        let _ = self.commands.send(PeerCommand::Disconnect(reason));
-    }
-
-    /// Says that messages of this many bytes, by [`inbox_cost`], were taken from the queue.
-    pub fn taken(&self, bytes: usize) {
-        self.shared.inbox.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    /// The numbers both sides share.
-    pub fn shared(&self) -> &Arc<PeerShared> {
-        &self.shared
-    }
-}
-
-impl PeerShared {
     /// What this peer can take.
     pub fn limits(&self) -> PeerLimits {
         self.limits
@@ -423,25 +510,48 @@ pub struct Traffic {
 
 /// How the ECS reaches one session. Dropping it leaves the session.
 #[derive(Debug)]
-pub(crate) struct SessionHandle {
-    commands: mpsc::UnboundedSender<SessionCommand>,
+pub(crate) struct SessionHandle(SessionWay);
+
+#[derive(Debug)]
+enum SessionWay {
+    Network(mpsc::UnboundedSender<SessionCommand>),
+    /// A client's whole session is its connection.
+    Local(PeerHandle),
 }
 
 impl SessionHandle {
     /// A handle, and the end at which the network receives its commands.
     pub fn new() -> (Self, mpsc::UnboundedReceiver<SessionCommand>) {
         let (commands, receiver) = mpsc::unbounded_channel();
-        (SessionHandle { commands }, receiver)
+        (SessionHandle(SessionWay::Network(commands)), receiver)
+    }
+
+    /// Of a client whose host is in this app.
+    pub fn local(host: PeerHandle) -> Self {
+        SessionHandle(SessionWay::Local(host))
     }
 
     /// A sender for the game's answers, which may come long after this handle is gone.
-    pub fn commands(&self) -> mpsc::UnboundedSender<SessionCommand> {
-        self.commands.clone()
+    pub fn commands(&self) -> Option<mpsc::UnboundedSender<SessionCommand>> {
+        match &self.0 {
+            SessionWay::Network(commands) => Some(commands.clone()),
+            SessionWay::Local(_) => None,
+        }
+    }
+
+    /// Makes the network of every peer, now and later, worse or better.
+    pub fn set_conditions(&self, conditions: NetworkConditions) {
+        if let SessionWay::Network(commands) = &self.0 {
+            let _ = commands.send(SessionCommand::Conditions(conditions));
+        }
     }
 
     /// Says goodbye to everyone and ends.
     pub fn leave(&self) {
-        let _ = self.commands.send(SessionCommand::Leave);
+        match &self.0 {
+            SessionWay::Network(commands) => drop(commands.send(SessionCommand::Leave)),
+            SessionWay::Local(host) => host.disconnect(EndReason::Left),
+        }
     }
 }
 

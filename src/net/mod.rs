@@ -2,6 +2,8 @@
 
 mod backoff;
 mod client;
+mod conditioner;
+mod conditions;
 pub(crate) mod contract;
 mod direct;
 mod directory;
@@ -11,6 +13,7 @@ mod host;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) mod internals;
 mod listening;
+pub(crate) mod local;
 mod memory;
 mod peer;
 mod peer_link;
@@ -23,10 +26,12 @@ mod report;
 mod runtime;
 mod webrtc;
 
+pub use conditions::NetworkConditions;
 pub use contract::{Admission, SendError, Traffic};
-pub use direct::PathPolicy;
 pub use memory::MemoryRelay;
 pub use relay_choice::{EmbeddedRelay, Relay};
 pub(crate) use runtime::Runtime;
 pub(crate) use webrtc::DirectConfig;
 pub use webrtc::{IceCredentials, IceServer};
+
+pub use crate::protocol::PathPolicy;

@@ -14,14 +14,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::{
     backoff::Backoff,
+    conditioner::Conditioner,
+    conditions::NetworkConditions,
     contract::{Admission, EventKind, PeerCommand, PeerHandle, PeerLimits, Received, Traffic, inbox_cost, queue_cost},
-    direct::DirectPath,
+    direct::{AttemptEvent, DirectPath},
     peer_link::{Outcome, PeerContext, PeerInput, PeerOutput, Route},
     relay_error::RelayError,
     webrtc::{DirectEvent, DirectRole},
 };
 use crate::{
-    connection::{Connection, ConnectionConfig, ConnectionEvent, Lane, Path, ResumeError, Time},
+    connection::{Connection, ConnectionConfig, ConnectionEvent, Lane, MIN_PACKET_LIMIT, Path, ResumeError, Time},
     protocol::{Body, EndReason, NATIVE_VERSION},
 };
 
@@ -53,6 +55,9 @@ pub(super) struct NativePeer {
     cx: PeerContext,
     connection: Connection,
     direct: DirectPath,
+    /// What the network does to packets on their way out and in, if it is to be worse than it is.
+    outbound: Conditioner,
+    inbound: Conditioner,
     role: Role,
     origin: Instant,
     route: Option<Route>,
@@ -97,7 +102,10 @@ impl NativePeer {
         let (handle, commands) = PeerHandle::new(native_limits(&cx.config, cx.config.max_message));
         let direct_role = if matches!(role, Role::Client { .. }) { DirectRole::Offer } else { DirectRole::Answer };
         let direct = DirectPath::new(direct_role, cx.paths, cx.direct.clone());
+        let conditioner = || Conditioner::new(cx.conditions, fastrand::Rng::new());
         NativePeer {
+            outbound: conditioner(),
+            inbound: conditioner(),
             cx,
             connection,
             direct,
@@ -137,8 +145,7 @@ impl NativePeer {
             if let Some(reason) = self.ended.take() {
                 return self.finish(reason).await;
             }
-            let now = self.now();
-            self.direct.transmit(&mut self.connection, now);
+            self.transmit_direct();
             self.start_post();
             let deadline = self.deadline();
             let answer = async {
@@ -194,7 +201,7 @@ impl NativePeer {
                 if route.is_some() {
                     self.route = route;
                 }
-                self.connection.receive(Lane::Relay, packet, now);
+                self.receive(Lane::Relay, packet);
             }
             PeerInput::Body(body, _) => {
                 if self.may_be_original() {
@@ -221,9 +228,11 @@ impl NativePeer {
                 self.backoff.reset();
                 self.connection.path_up(Path::Relay, now);
             }
+            PeerInput::AddressesChanged(change) => self.direct.addresses_changed(change, &mut self.connection, now),
             PeerInput::RelayDown => {
                 self.relay_up = false;
                 (self.post, self.retry_at) = (None, None);
+                self.outbound.cut(Path::Relay);
                 self.connection.lost_in_flight(Lane::Relay);
                 self.connection.path_down(Path::Relay, now);
             }
@@ -231,9 +240,25 @@ impl NativePeer {
             PeerInput::PeerClosed => {}
             PeerInput::Decide(Ok(())) => self.connection.admit(now),
             PeerInput::Decide(Err(words)) => self.connection.refuse(EndReason::Refused(words), now),
+            PeerInput::Conditions(conditions) => self.set_conditions(conditions),
             PeerInput::Disconnect(reason) => self.connection.close(reason, now),
         }
         None
+    }
+
+    fn set_conditions(&mut self, conditions: NetworkConditions) {
+        self.outbound.set(conditions);
+        self.inbound.set(conditions);
+    }
+
+    /// Takes a packet from the network: at once, unless it is to be late or lost.
+    fn receive(&mut self, lane: Lane, packet: Bytes) {
+        let now = self.now();
+        if self.inbound.is_clear() {
+            self.connection.receive(lane, packet, now);
+        } else {
+            self.inbound.push(lane, packet, now);
+        }
     }
 
     fn report_foreign(&mut self) {
@@ -250,9 +275,9 @@ impl NativePeer {
 
     fn command(&mut self, command: PeerCommand) {
         match command {
-            PeerCommand::Send { channel, payload } => {
+            PeerCommand::Send { channel, tag, payload } => {
                 let cost = queue_cost(&payload);
-                match self.connection.send(channel, payload) {
+                match self.connection.send_tagged(channel, tag, payload) {
                     Ok(()) => self.held += cost,
                     Err(error) => {
                         self.handle.shared().sent(cost);
@@ -260,12 +285,17 @@ impl NativePeer {
                     }
                 }
             }
+            PeerCommand::Conditions(conditions) => self.set_conditions(conditions),
             PeerCommand::Disconnect(reason) => self.connection.close(reason, self.now()),
         }
     }
 
-    fn direct_event(&mut self, event: DirectEvent) {
+    fn direct_event(&mut self, event: AttemptEvent) {
         let now = self.now();
+        if let (_, DirectEvent::Packet { reliable, payload }) = event {
+            let lane = if reliable { Lane::DirectReliable } else { Lane::DirectUnreliable };
+            return self.receive(lane, payload.into_bytes());
+        }
         if let Some(text) = self.direct.event(event, &mut self.connection, now) {
             self.cx.diagnostic(text);
         }
@@ -296,6 +326,15 @@ impl NativePeer {
         matches!(self.role, Role::Client { certain: false }) && !self.heard
     }
 
+    fn transmit_direct(&mut self) {
+        let now = self.now();
+        let NativePeer { direct, connection, outbound, .. } = self;
+        if !direct.is_open() && !outbound.is_clear() {
+            outbound.cut(Path::Direct);
+        }
+        direct.transmit(|lane| next_packet(connection, outbound, lane, MIN_PACKET_LIMIT, now));
+    }
+
     fn start_post(&mut self) {
         let now = self.now();
         let introduced =
@@ -305,7 +344,7 @@ impl NativePeer {
         }
         self.retry_at = None;
         let Some(route) = &self.route else { return };
-        if let Some(packet) = self.connection.poll_transmit(Lane::Relay, POST_LIMIT, now) {
+        if let Some(packet) = next_packet(&mut self.connection, &mut self.outbound, Lane::Relay, POST_LIMIT, now) {
             let body = Body::Native { version: NATIVE_VERSION, packet }.to_json();
             let answer = self.cx.relay.clone().send(route.send_to.clone(), route.token.clone(), body);
             self.post = Some(Post { answer: Box::pin(answer), since: now, suspect: false });
@@ -342,8 +381,10 @@ impl NativePeer {
         let inbox = crowded.then_some(now + INBOX_CHECK);
         let suspect = self.post.as_ref().filter(|post| !post.suspect).map(|post| post.since + POST_SUSPECT);
         let introduction = self.introduced.filter(|_| self.may_be_original()).map(|at| at + INTRODUCTION);
-        [self.connection.next_timeout(), self.direct.retry_at(), self.retry_at, inbox, suspect, introduction]
+        let arrivals = [self.outbound.next(now), self.inbound.next(now)];
+        [self.connection.next_timeout(), self.direct.next_timeout(), self.retry_at, inbox, suspect, introduction]
             .into_iter()
+            .chain(arrivals)
             .flatten()
             .min()
             .unwrap_or(now + Duration::from_secs(60))
@@ -351,6 +392,12 @@ impl NativePeer {
 
     /// Moves what the connection has to say up to the game.
     fn pump(&mut self) {
+        let now = self.now();
+        for lane in Lane::ALL {
+            while let Some(packet) = self.inbound.pop(lane, now) {
+                self.connection.receive(lane, packet, now);
+            }
+        }
         let shared = self.handle.shared();
         let taken = self.delivered - shared.inbox();
         if taken > self.consumed {
@@ -359,7 +406,9 @@ impl NativePeer {
         }
         while let Some(event) = self.connection.poll_event() {
             match event {
-                ConnectionEvent::Message { channel, payload } => self.batch.push(Received { channel, payload }),
+                ConnectionEvent::Message { channel, tag, payload } => {
+                    self.batch.push(Received { channel, tag, payload });
+                }
                 other => {
                     self.flush();
                     self.event(other);
@@ -372,6 +421,9 @@ impl NativePeer {
         {
             self.identified = true;
             self.cx.tell(PeerOutput::Identified(id));
+        }
+        if self.connection.wants_direct() {
+            self.direct.want(self.now());
         }
         self.publish();
     }
@@ -400,9 +452,6 @@ impl NativePeer {
                 let (peer, handle) = (self.cx.key, self.handle.clone());
                 let metadata = if matches!(self.role, Role::Host { .. }) { self.metadata.clone() } else { metadata };
                 self.cx.emit(EventKind::Connected { peer, handle, metadata });
-                if matches!(self.role, Role::Client { .. }) {
-                    self.direct.start();
-                }
             }
             ConnectionEvent::PathChanged(path) => {
                 self.handle.shared().set_path(path);
@@ -413,7 +462,7 @@ impl NativePeer {
             ConnectionEvent::PathSilent(Path::Relay) => self.cx.tell(PeerOutput::RelaySilent),
             ConnectionEvent::PathSilent(Path::Direct) => self.direct.lost(&mut self.connection, now),
             ConnectionEvent::Signal(signal) => {
-                if let Err(error) = self.direct.signalled(&signal, &mut self.connection, now) {
+                if let Err(error) = self.direct.signalled(&signal, now) {
                     self.connection.abort(EndReason::ProtocolError(error.to_string()));
                 }
             }
@@ -460,13 +509,18 @@ impl NativePeer {
         }
         self.place = None;
         let farewell = async {
-            self.direct.transmit(&mut self.connection, self.origin.elapsed());
+            // The last words do not wait for a bad network.
+            self.outbound.release();
+            self.transmit_direct();
             self.direct.close().await;
             if let Some(post) = self.post.take() {
                 let _ = post.answer.await;
             }
             let Some(route) = self.route.clone().filter(|_| self.relay_up) else { return };
-            while let Some(packet) = self.connection.poll_transmit(Lane::Relay, POST_LIMIT, self.origin.elapsed()) {
+            let mut next = || {
+                next_packet(&mut self.connection, &mut self.outbound, Lane::Relay, POST_LIMIT, self.origin.elapsed())
+            };
+            while let Some(packet) = next() {
                 let body = Body::Native { version: NATIVE_VERSION, packet }.to_json();
                 let _ = self.cx.relay.clone().send(route.send_to.clone(), route.token.clone(), body).await;
             }
@@ -474,4 +528,23 @@ impl NativePeer {
         let _ = n0_future::time::timeout(Duration::from_millis(500), farewell).await;
         Outcome::Ended(reason, self.connection.tombstone())
     }
+}
+
+/// The next packet that has passed the network's conditions.
+fn next_packet(
+    connection: &mut Connection,
+    outbound: &mut Conditioner,
+    lane: Lane,
+    limit: usize,
+    now: Time,
+) -> Option<Bytes> {
+    if outbound.is_clear() {
+        return connection.poll_transmit(lane, limit, now);
+    }
+    while outbound.has_room(lane, now)
+        && let Some(packet) = connection.poll_transmit(lane, limit, now)
+    {
+        outbound.push(lane, packet, now);
+    }
+    outbound.pop(lane, now)
 }

@@ -6,14 +6,14 @@ use tokio::sync::mpsc;
 use url::Url;
 
 use super::{
+    conditions::NetworkConditions,
     contract::{Event, EventKind, PeerKey, SessionKey},
-    direct::PathPolicy,
     relay_client::RelayClient,
-    webrtc::DirectConfig,
+    webrtc::{AddressChange, DirectConfig},
 };
 use crate::{
     connection::{ConnectionConfig, ConnectionId, Tombstone},
-    protocol::{Body, EndReason, NATIVE_VERSION},
+    protocol::{Body, EndReason, NATIVE_VERSION, PathPolicy},
 };
 
 /// Where a peer is reached through the relay.
@@ -36,10 +36,14 @@ pub(super) enum PeerInput {
     RelayUp(Option<Route>),
     /// The relay is gone.
     RelayDown,
+    /// This machine has other addresses than before.
+    AddressesChanged(AddressChange),
     /// The relay says that the peer's own stream closed.
     PeerClosed,
     /// The game's answer to the request to join.
     Decide(Result<(), String>),
+    /// Make its network worse or better.
+    Conditions(NetworkConditions),
     /// Say goodbye and end.
     Disconnect(EndReason),
 }
@@ -72,6 +76,7 @@ pub(super) struct PeerContext {
     pub config: ConnectionConfig,
     pub paths: PathPolicy,
     pub direct: DirectConfig,
+    pub conditions: NetworkConditions,
 }
 
 impl PeerContext {

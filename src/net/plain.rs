@@ -16,7 +16,7 @@ use super::{
     peer_link::{Outcome, PeerContext, PeerInput, PeerOutput, Route},
     relay_error::RelayError,
 };
-use crate::protocol::{Body, Channel, EndReason, Payload};
+use crate::protocol::{Body, Channel, EndReason, Payload, Tag};
 
 /// Bytes of one text: as JSON it has to fit into the 102,400 bytes that relays take.
 const MAX_TEXT: usize = 64 * 1024;
@@ -122,7 +122,11 @@ impl PlainPeer {
             PeerInput::RelayDown if self.place.is_none() => {
                 self.end(EndReason::RelayUnreachable("its event stream broke".to_owned()));
             }
-            PeerInput::RelayDown | PeerInput::Resume { .. } | PeerInput::Decide(_) => {}
+            PeerInput::RelayDown
+            | PeerInput::AddressesChanged(_)
+            | PeerInput::Resume { .. }
+            | PeerInput::Decide(_)
+            | PeerInput::Conditions(_) => {}
         }
     }
 
@@ -141,7 +145,7 @@ impl PlainPeer {
             return;
         }
         shared.delivered(cost);
-        let messages = vec![Received { channel: Channel::Reliable, payload }];
+        let messages = vec![Received { channel: Channel::Reliable, tag: Tag::Untyped, payload }];
         self.cx.emit(EventKind::Messages { peer: self.cx.key, messages });
     }
 
@@ -150,6 +154,7 @@ impl PlainPeer {
             PeerCommand::Send { payload: Payload::Text(text), .. } => self.queue.push_back(text),
             // `PeerHandle::send` has refused it already.
             PeerCommand::Send { payload: Payload::Binary(_), .. } => {}
+            PeerCommand::Conditions(_) => {}
             PeerCommand::Disconnect(reason) => self.end(reason),
         }
     }

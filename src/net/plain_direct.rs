@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     connection::Path,
-    protocol::{Body, Channel, EndReason, Payload, Signal},
+    protocol::{Body, Channel, EndReason, Payload, Signal, Tag},
 };
 
 /// Events of the link that may wait; a link that has more slows the peer down.
@@ -117,8 +117,10 @@ impl PlainDirectPeer {
             PeerInput::PeerClosed
             | PeerInput::RelayUp(_)
             | PeerInput::RelayDown
+            | PeerInput::AddressesChanged(_)
             | PeerInput::Resume { .. }
-            | PeerInput::Decide(_) => {}
+            | PeerInput::Decide(_)
+            | PeerInput::Conditions(_) => {}
         }
     }
 
@@ -158,13 +160,14 @@ impl PlainDirectPeer {
             return self.end(EndReason::TooMuchData);
         }
         shared.delivered(cost);
-        let messages = vec![Received { channel: Channel::Reliable, payload }];
+        let messages = vec![Received { channel: Channel::Reliable, tag: Tag::Untyped, payload }];
         self.cx.emit(EventKind::Messages { peer: self.cx.key, messages });
     }
 
     fn command(&mut self, command: PeerCommand) {
         match command {
             PeerCommand::Send { payload, .. } => self.send(payload),
+            PeerCommand::Conditions(_) => {}
             PeerCommand::Disconnect(reason) => self.end(reason),
         }
     }

@@ -8,10 +8,12 @@
 //!          | 0x00 contact               first contact and resumption, see `contact`
 //!
 //! frame    = data | ack | ping | pong | close | close-ack | blocked
-//! data     = 1SSS 0TFL  number  length  payload
+//! data     = 1SSS GTFL  number  tag{G}  length  payload
 //!            SSS: stream: 0 to 3 the channels in the order of `Channel::ALL`, 4 signalling
-//!            T: text, F: first fragment of a message, L: last fragment of a message
+//!            G: a tag follows, T: text, F: first fragment of a message, L: last fragment of a message
 //!            number: of the fragment, from 0 in each stream
+//!            tag: whom in the game the message is for, on its first fragment, never on signalling:
+//!                 1, 3, 5 to 131,071 a type, 2, 4, 6 to 131,072 a channel of the replication; none: untyped
 //! ack      = 0x01  grant  mask  lane{mask bits 3, 4}  stream{mask bits 0, 1, 2}
 //!            grant: how many bytes of reliable messages the receiver takes in total
 //!            lane: the largest packet number received on the relay (bit 3), on the direct reliable lane (bit 4)
@@ -19,7 +21,7 @@
 //!                    next  count  (gap length){count}
 //!                    every number below `next` is here; each range starts `gap` + 1 above the end of the last and
 //!                    has `length` + 1 numbers
-//! ping     = 0x02  token
+//! ping     = 0x02  token                0: sent to learn what has arrived on the reliable lane, not how far the peer is
 //! pong     = 0x03  token                the answer to a ping, on the same path
 //! close    = 0x04  end{3}  reason       end: how many fragments were sent on the streams of an ack, in that order
 //! reason   = code  length  text         text: UTF-8, at most 256 bytes
@@ -42,7 +44,7 @@ use wire::{Reader, varint_len};
 pub use writer::PacketWriter;
 pub(crate) use writer::put_ack;
 
-use super::{Channel, EndReason};
+use super::{Channel, EndReason, Tag};
 
 /// The payload of one fragment, at most: with its header and those of its packet it fits the 16 KiB which every
 /// WebRTC stack takes.
@@ -114,10 +116,13 @@ pub struct Data {
     pub last: bool,
     /// The message is text. Only whole messages are valid UTF-8, fragments may cut a character.
     pub text: bool,
+    /// Whom the message is for. Only the first fragment carries it, and never one of signalling.
+    pub tag: Tag,
     /// The bytes.
     pub payload: Bytes,
 }
 
+const TAG: u8 = 0b1000;
 const TEXT: u8 = 0b100;
 const FIRST: u8 = 0b010;
 const LAST: u8 = 0b001;
@@ -125,7 +130,16 @@ const LAST: u8 = 0b001;
 impl Data {
     /// The length of this fragment in a packet.
     pub fn encoded_len(&self) -> usize {
-        1 + varint_len(self.number) + varint_len(self.payload.len() as u64) + self.payload.len()
+        let tag = self.tag_number().map_or(0, varint_len);
+        1 + varint_len(self.number) + tag + varint_len(self.payload.len() as u64) + self.payload.len()
+    }
+
+    /// The tag as it is written.
+    const fn tag_number(&self) -> Option<u64> {
+        match self.stream {
+            Stream::Channel(_) if self.first => self.tag.number(),
+            _ => None,
+        }
     }
 }
 
@@ -265,10 +279,11 @@ impl<'a> Frames<'a> {
         let kind = self.reader.u8()?;
         if kind & 0x80 != 0 {
             let stream = Stream::from_index((kind >> 4) & 0b111).ok_or(FrameError::Invalid("stream"))?;
-            if kind & 0b1000 != 0 {
-                return Err(FrameError::UnknownKind(kind));
-            }
             let number = self.reader.varint()?;
+            let tag = match kind & TAG {
+                0 => Tag::Untyped,
+                _ => tag(&mut self.reader, stream, kind & FIRST != 0)?,
+            };
             let length = self.reader.length()?;
             let start = self.reader.position();
             self.reader.bytes(length)?;
@@ -278,6 +293,7 @@ impl<'a> Frames<'a> {
                 first: kind & FIRST != 0,
                 last: kind & LAST != 0,
                 text: kind & TEXT != 0,
+                tag,
                 payload: self.packet.slice(start..start + length),
             }));
         }
@@ -297,6 +313,12 @@ impl<'a> Frames<'a> {
             kind => return Err(FrameError::UnknownKind(kind)),
         })
     }
+}
+
+fn tag(reader: &mut Reader<'_>, stream: Stream, first: bool) -> Result<Tag, FrameError> {
+    let number = reader.varint()?;
+    let tag = if first && stream != Stream::Signal { Tag::from_number(number) } else { None };
+    tag.ok_or(FrameError::Invalid("tag"))
 }
 
 impl<'a> Iterator for Frames<'a> {
@@ -323,15 +345,20 @@ mod tests {
         (0_u8..5).prop_map(|index| Stream::from_index(index).unwrap())
     }
 
+    fn any_tag() -> impl Strategy<Value = Tag> {
+        prop_oneof![Just(Tag::Untyped), any::<u16>().prop_map(Tag::Typed), any::<u16>().prop_map(Tag::Replication)]
+    }
+
     fn data() -> impl Strategy<Value = Data> {
         let payload = prop::collection::vec(any::<u8>(), 0..200);
-        (stream(), 0_u64..1 << 60, any::<[bool; 3]>(), payload).prop_map(
-            |(stream, number, [first, last, text], payload)| Data {
+        (stream(), 0_u64..1 << 60, any::<[bool; 3]>(), any_tag(), payload).prop_map(
+            |(stream, number, [first, last, text], tag, payload)| Data {
                 stream,
                 number,
                 first,
                 last,
                 text,
+                tag: if first && stream != Stream::Signal { tag } else { Tag::Untyped },
                 payload: payload.into(),
             },
         )
@@ -437,7 +464,7 @@ mod tests {
         let mut writer = PacketWriter::new(1, 1000, 0);
         let stream = Stream::Channel(Channel::Reliable);
         let payload = Bytes::from_static(b"hello");
-        writer.data(&Data { stream, number: 0, first: true, last: true, text: true, payload });
+        writer.data(&Data { stream, number: 0, first: true, last: true, text: true, tag: Tag::Untyped, payload });
         let packet = writer.finish().unwrap();
         let Some(Ok(Frame::Data(data))) = Frames::new(&packet).unwrap().next() else { panic!() };
         assert!(packet.as_ptr_range().contains(&data.payload.as_ptr()));
@@ -447,8 +474,31 @@ mod tests {
     fn a_small_message_costs_a_few_bytes() {
         let stream = Stream::Channel(Channel::Reliable);
         let payload = Bytes::from_static(&[0; 60]);
-        let data = Data { stream, number: 10_000, first: true, last: true, text: false, payload };
-        assert_eq!(data.encoded_len(), 60 + 4);
+        let data = |tag| {
+            let payload = payload.clone();
+            Data { stream, number: 10_000, first: true, last: true, text: false, tag, payload }
+        };
+        assert_eq!(data(Tag::Untyped).encoded_len(), 60 + 4);
+        assert_eq!(data(Tag::Typed(30)).encoded_len(), 60 + 5);
+    }
+
+    #[test]
+    fn a_tag_outside_its_bounds_or_its_place_is_an_error() {
+        let first = 0x80 | TAG | FIRST | LAST;
+        let read = |bytes: &[u8]| {
+            let packet = Bytes::copy_from_slice(bytes);
+            let frame = Frames::new(&packet).unwrap().next().unwrap();
+            frame.map(|frame| if let Frame::Data(data) = frame { data.tag } else { panic!("{frame:?}") })
+        };
+        assert_eq!(read(&[1, first, 0, 1, 0]), Ok(Tag::Typed(0)));
+        let number = [1, first, 0, 0, 0];
+        let too_large = [1, first, 0, 0x80, 2, 0, 1, 0];
+        let not_first = [1, first & !FIRST, 0, 1, 0];
+        let signal = [1, first | 4 << 4, 0, 1, 0];
+        for bytes in [&number[..], &too_large, &not_first, &signal] {
+            assert_eq!(read(bytes), Err(FrameError::Invalid("tag")), "{bytes:?}");
+        }
+        assert_eq!(read(&[1, first, 0]), Err(FrameError::Truncated));
     }
 
     #[test]

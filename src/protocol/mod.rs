@@ -5,19 +5,25 @@
 
 mod body;
 pub mod frame;
+mod game;
 mod link;
+mod paths;
 mod payload;
 mod reason;
 mod relay;
 mod signal;
+mod tag;
 mod token;
 mod web_file;
 
 pub use body::{Body, BodyError, NATIVE_VERSION};
+pub use game::GameId;
 pub use link::{JoinLink, JoinLinkError};
+pub use paths::PathPolicy;
 pub use payload::{Channel, Payload};
 pub use reason::EndReason;
 pub use relay::{HostReply, JoinReply, NativeHint, PingReply, RelayRequest, StreamEvent, StreamEventError};
 pub use signal::{Candidate, Signal};
+pub use tag::Tag;
 pub use token::{Claims, TokenError, TokenKind, peek_token};
 pub use web_file::WebFile;

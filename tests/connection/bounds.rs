@@ -6,7 +6,7 @@ use bevy_uhst::connection::{
     Connection, ConnectionConfig, ConnectionEvent, Lane, MESSAGE_OVERHEAD, Path, ResumeError, SendError, Time,
 };
 use bevy_uhst::protocol::{
-    Channel, EndReason, Payload,
+    Channel, EndReason, Payload, Tag,
     frame::{Close, Data, FRAGMENT, Frame, Frames, PacketWriter, Stream},
 };
 use bytes::Bytes;
@@ -141,7 +141,7 @@ fn forged(number: u64, write: impl FnOnce(&mut PacketWriter)) -> Bytes {
 }
 
 fn fragment(channel: Channel, number: u64, [first, last, text]: [bool; 3], payload: Bytes) -> Data {
-    Data { stream: Stream::Channel(channel), number, first, last, text, payload }
+    Data { stream: Stream::Channel(channel), number, first, last, text, tag: Tag::Untyped, payload }
 }
 
 /// What an honest host says when this packet came.
@@ -192,6 +192,8 @@ fn a_peer_that_breaks_the_rules_is_told_so_and_ended() {
             writer.data(&fragment(reliable, 0, [false, true, false], Bytes::from_static(b"no first")));
         }),
         Bytes::from_static(&[1, 0x7F]),
+        // A tag that is no number of one.
+        Bytes::from_static(&[1, 0x8B, 0, 0, 0]),
     ];
     for packet in nonsense {
         assert!(matches!(verdict(packet), Some(EndReason::ProtocolError(_))));
@@ -354,7 +356,8 @@ fn a_dead_direct_path_falls_back_to_the_relay() {
     }
     let expected = [ConnectionEvent::PathSilent(Path::Direct), ConnectionEvent::PathChanged(Path::Relay)];
     assert_eq!(events(&mut client), expected);
-    let message = ConnectionEvent::Message { channel: Channel::Reliable, payload: "on its way".into() };
+    let payload = "on its way".into();
+    let message = ConnectionEvent::Message { channel: Channel::Reliable, tag: Tag::Untyped, payload };
     assert!(events(&mut host).contains(&message));
 }
 

@@ -9,7 +9,10 @@ use std::{
 use bevy_uhst::connection::{
     Connection, ConnectionConfig, ConnectionEvent, Lane, MESSAGE_OVERHEAD, Path, ResumeError, Time,
 };
-use bevy_uhst::protocol::{Channel, EndReason, Payload, frame::Contact};
+use bevy_uhst::protocol::{
+    Channel, EndReason, Payload, Tag,
+    frame::{Contact, Data, Frame, Frames, Stream},
+};
 use bytes::Bytes;
 
 /// What a network does, in percent and milliseconds.
@@ -75,10 +78,10 @@ const HOST: usize = 1;
 /// One side with its game.
 pub struct Side {
     pub connection: Connection,
-    reliable: VecDeque<Bytes>,
-    unordered: HashMap<Bytes, usize>,
-    unreliable: HashMap<Bytes, usize>,
-    sequenced: HashMap<Bytes, usize>,
+    reliable: VecDeque<(Tag, Bytes)>,
+    unordered: HashMap<(Tag, Bytes), usize>,
+    unreliable: HashMap<(Tag, Bytes), usize>,
+    sequenced: HashMap<(Tag, Bytes), usize>,
     signals: VecDeque<Bytes>,
     newest: Option<u32>,
     unread: usize,
@@ -113,24 +116,24 @@ impl Side {
     }
 
     /// Checks a message against its channel's promise.
-    fn take(&mut self, channel: Channel, payload: Bytes) {
+    fn take(&mut self, channel: Channel, message: (Tag, Bytes)) {
         let known = match channel {
             Channel::Reliable => {
-                assert_eq!(Some(&payload), self.reliable.front(), "lost, doubled or out of order");
+                assert_eq!(Some(&message), self.reliable.front(), "lost, doubled or out of order");
                 self.reliable.pop_front();
                 return;
             }
             Channel::ReliableUnordered => &mut self.unordered,
             Channel::Unreliable => &mut self.unreliable,
             Channel::UnreliableSequenced => {
-                if let Some(id) = payload.first_chunk().map(|id| u32::from_le_bytes(*id)) {
+                if let Some(id) = message.1.first_chunk().map(|id| u32::from_le_bytes(*id)) {
                     assert!(self.newest.is_none_or(|newest| newest < id), "older after newer");
                     self.newest = Some(id);
                 }
                 &mut self.sequenced
             }
         };
-        let left = known.get_mut(&payload).expect("a message which was never sent");
+        let left = known.get_mut(&message).expect("a message which was never sent");
         *left = left.checked_sub(1).expect("doubled");
     }
 }
@@ -141,6 +144,12 @@ struct Parcel {
     route: u32,
     direct: u32,
     packet: Bytes,
+}
+
+/// Whether any frame in it is part of a game's message.
+pub fn carries_a_message(packet: &Bytes) -> bool {
+    let is_message = |frame| matches!(frame, Ok(Frame::Data(Data { stream: Stream::Channel(_), .. })));
+    Frames::new(packet).is_ok_and(|mut frames| frames.any(is_message))
 }
 
 /// Both sides and what is between them.
@@ -165,6 +174,8 @@ pub struct Network {
     direct_skew: Option<(Time, usize)>,
     config: ConnectionConfig,
     pub may_close: bool,
+    /// Both sides allow direct paths only: no message may be seen on the relay.
+    pub direct_only: bool,
 }
 
 impl Network {
@@ -188,6 +199,7 @@ impl Network {
             direct_skew: None,
             config: config.clone(),
             may_close: false,
+            direct_only: false,
         }
     }
 
@@ -296,6 +308,9 @@ impl Network {
         if self.direct_dead {
             self.direct_down();
         }
+        if self.direct_only {
+            self.step(&Step::DirectUp { skew: 100 });
+        }
         for _ in 0..200 {
             self.run(Duration::from_millis(200));
             if self.relay_back.is_none() && self.sides.iter().all(Self::is_settled) {
@@ -320,16 +335,22 @@ impl Network {
         for (byte, id) in bytes.iter_mut().zip(self.ids.to_le_bytes()) {
             *byte = id;
         }
+        let tag = match self.ids % 3 {
+            0 => Tag::Untyped,
+            1 => Tag::Typed(self.ids as u16),
+            _ => Tag::Replication(self.ids as u16),
+        };
         let bytes = Bytes::from(bytes);
-        if self.sides[from].connection.send(channel, Payload::Binary(bytes.clone())).is_err() {
+        if self.sides[from].connection.send_tagged(channel, tag, Payload::Binary(bytes.clone())).is_err() {
             return;
         }
+        let message = (tag, bytes);
         let to = &mut self.sides[1 - from];
         match channel {
-            Channel::Reliable => to.reliable.push_back(bytes),
-            Channel::ReliableUnordered => *to.unordered.entry(bytes).or_default() += 1,
-            Channel::Unreliable => *to.unreliable.entry(bytes).or_default() += 1,
-            Channel::UnreliableSequenced => *to.sequenced.entry(bytes).or_default() += 1,
+            Channel::Reliable => to.reliable.push_back(message),
+            Channel::ReliableUnordered => *to.unordered.entry(message).or_default() += 1,
+            Channel::Unreliable => *to.unreliable.entry(message).or_default() += 1,
+            Channel::UnreliableSequenced => *to.sequenced.entry(message).or_default() += 1,
         }
         assert!(self.sides[from].connection.stats().queued <= self.config.send_buffer + (300 << 10));
     }
@@ -437,6 +458,7 @@ impl Network {
     }
 
     fn post(&mut self, from: usize, lane: Lane, route: u32, packet: Bytes) {
+        assert!(!self.direct_only || lane != Lane::Relay || !carries_a_message(&packet), "a message on the relay");
         let now = self.now;
         let passed = self.passed.entry((from, lane)).or_insert(now);
         // Bad weather is not silence.
@@ -464,9 +486,9 @@ impl Network {
             let side = &mut self.sides[of];
             assert!(side.closed.is_empty(), "{event:?} after the end");
             match event {
-                ConnectionEvent::Message { channel, payload } => {
+                ConnectionEvent::Message { channel, tag, payload } => {
                     side.unread += payload.len() + MESSAGE_OVERHEAD;
-                    side.take(channel, payload.into_bytes());
+                    side.take(channel, (tag, payload.into_bytes()));
                 }
                 ConnectionEvent::Signal(signal) => assert_eq!(Some(signal), side.signals.pop_front()),
                 ConnectionEvent::JoinRequest { .. } => {

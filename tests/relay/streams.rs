@@ -42,6 +42,16 @@ async fn a_stream_over_http_1_0_is_not_chunked() {
 }
 
 #[tokio::test]
+async fn what_a_listener_says_is_not_listened_to() {
+    let relay = start().await;
+    let (mut host, _) = host(&relay, "demo").await;
+    let (_client, token, _) = client(&relay, "demo").await;
+    host.wire.write(request("POST", "/?action=ping", &[], "").repeat(100)).await;
+    assert_eq!(send(&relay, &token, "[1]").await, ok());
+    assert_eq!(host.message().await.1, "[1]");
+}
+
+#[tokio::test]
 async fn messages_have_exactly_these_bytes() {
     let relay = start().await;
     let (mut host, host_token) = host(&relay, "demo").await;

@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{
-    ACK, BLOCKED, CLOSE, CLOSE_ACK, Close, Data, FIRST, LAST, PING, PONG, TEXT, reason,
+    ACK, BLOCKED, CLOSE, CLOSE_ACK, Close, Data, FIRST, LAST, PING, PONG, TAG, TEXT, reason,
     wire::{put_varint, varint_len},
 };
 
@@ -55,9 +55,13 @@ impl PacketWriter {
             return false;
         }
         let flag = |set, bit| if set { bit } else { 0 };
-        let flags = flag(data.first, FIRST) | flag(data.last, LAST) | flag(data.text, TEXT);
+        let tag = data.tag_number();
+        let flags = flag(data.first, FIRST) | flag(data.last, LAST) | flag(data.text, TEXT) | flag(tag.is_some(), TAG);
         self.out.put_u8(0x80 | (data.stream.index() << 4) | flags);
         put_varint(&mut self.out, data.number);
+        if let Some(tag) = tag {
+            put_varint(&mut self.out, tag);
+        }
         put_varint(&mut self.out, data.payload.len() as u64);
         self.out.put_slice(&data.payload);
         true

@@ -1,0 +1,100 @@
+//! A network made worse on purpose, between two apps. That the numbers set are the numbers measured is tested with the
+//! delay line itself, in virtual time.
+
+#![cfg(feature = "relay")]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod support;
+
+use std::time::Duration;
+
+use bevy::prelude::*;
+use bevy_uhst::{
+    prelude::*,
+    test_app::{TestEvent, TestLog, TestNetwork, link, update_until},
+};
+use support::{connected, disconnected, the_peer};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const DELAY: Duration = Duration::from_millis(60);
+
+/// A host on a good network, and a client on this one.
+fn pair(network: &TestNetwork, conditions: NetworkConditions) -> [App; 2] {
+    let host = network.host("bad");
+    let client = network.join_with(UhstClient::from(link(&host)).conditions(conditions));
+    let mut apps = [host, client];
+    await_all(&mut apps, |apps| apps.iter().all(|app| connected(app) == 1));
+    apps
+}
+
+#[track_caller]
+fn await_all(apps: &mut [App; 2], done: impl FnMut(&mut [&mut App]) -> bool) {
+    let [host, client] = apps;
+    assert!(update_until(&mut [host, client], PATIENCE, done), "{:?}", TestLog::of(host));
+}
+
+fn on<T>(app: &mut App, peer: Entity, act: impl Fn(&UhstPeer) -> T) -> T {
+    act(app.world().get::<UhstPeer>(peer).unwrap())
+}
+
+fn numbers(app: &App) -> Vec<u32> {
+    let number = |event: &TestEvent| match event {
+        TestEvent::Message(message) => Some(u32::from_be_bytes(message.payload.as_bytes()[..4].try_into().unwrap())),
+        _ => None,
+    };
+    TestLog::of(app).0.iter().filter_map(number).collect()
+}
+
+#[test]
+fn a_delay_shows_in_the_round_trip_time_of_both_sides_and_goes_again() {
+    for network in [TestNetwork::memory(), TestNetwork::loopback()] {
+        let conditions = NetworkConditions { delay: DELAY, ..Default::default() };
+        let mut apps = pair(&network, conditions);
+        let peers = apps.each_mut().map(the_peer);
+        let rtt = |app: &App, peer: Entity| app.world().get::<UhstPeer>(peer).unwrap().rtt();
+        await_all(&mut apps, |apps| (0..2).all(|side| rtt(apps[side], peers[side]) >= Some(2 * DELAY)));
+        let client = &apps[1];
+        client.world().get::<UhstPeer>(peers[1]).unwrap().set_conditions(NetworkConditions::PERFECT);
+        await_all(&mut apps, |apps| (0..2).all(|side| rtt(apps[side], peers[side]) < Some(2 * DELAY)));
+    }
+}
+
+#[test]
+fn what_is_reliable_arrives_once_and_in_order_on_a_terrible_network() {
+    for network in [TestNetwork::memory(), TestNetwork::loopback()] {
+        let mut apps = pair(&network, NetworkConditions::TERRIBLE);
+        let peers = apps.each_mut().map(the_peer);
+        for number in 0..1000_u32 {
+            for side in 0..2 {
+                on(&mut apps[side], peers[side], |peer| peer.send(number.to_be_bytes())).unwrap();
+            }
+        }
+        await_all(&mut apps, |apps| apps.iter().all(|app| numbers(app).len() >= 1000));
+        assert!(apps.iter().all(|app| numbers(app).into_iter().eq(0..1000) && disconnected(app).is_empty()));
+    }
+}
+
+#[test]
+fn a_share_of_unreliable_messages_is_lost_on_the_direct_path_while_the_session_runs() {
+    const SENT: u32 = 1500;
+    let mut apps = pair(&TestNetwork::loopback(), NetworkConditions::PERFECT);
+    let peers = apps.each_mut().map(the_peer);
+    await_all(&mut apps, |apps| on(apps[0], peers[0], UhstPeer::path) == Path::Direct);
+    let host = apps[0].world_mut().query::<&UhstHost>().single(apps[0].world()).unwrap();
+    host.set_conditions(NetworkConditions { loss: 0.3, ..Default::default() });
+    let mut sent = 0;
+    await_all(&mut apps, |apps| {
+        // One a step, since messages that are sent at once share a packet.
+        if sent < SENT {
+            on(apps[0], peers[0], |peer| peer.send_on(Channel::Unreliable, sent.to_be_bytes())).unwrap();
+            sent += 1;
+        } else if sent == SENT {
+            on(apps[0], peers[0], |peer| peer.send(SENT.to_be_bytes())).unwrap();
+            sent += 1;
+        }
+        numbers(apps[1]).contains(&SENT)
+    });
+    let arrived = numbers(&apps[1]).len() as f64 / f64::from(SENT);
+    // Five standard deviations are 0.06; messages that met in one packet add to it.
+    assert!((0.6..=0.8).contains(&arrived), "{arrived} arrived");
+}
