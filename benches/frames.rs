@@ -1,7 +1,7 @@
 //! Packets of the native dialect: what a frame costs to write and to read. `cargo bench --bench frames`
 
 use bevy_uhst::protocol::{
-    Channel,
+    Channel, Tag,
     frame::{Data, Frame, Frames, PacketWriter, Stream},
 };
 use bytes::Bytes;
@@ -31,6 +31,7 @@ fn fill(size: usize, payload: &Bytes) -> (Bytes, usize) {
         first: true,
         last: true,
         text: false,
+        tag: Tag::Untyped,
         payload: payload.slice(..size),
     }) {
         count += 1;

@@ -180,6 +180,7 @@
 //! # Features
 //!
 //! * `relay` (default): the embedded relay.
+//! * `overlay`: `UhstOverlayPlugin`, which shows the developer what the network does, over the game.
 //! * `relay-cli`: the program `uhst-relay`.
 
 pub mod connection;
@@ -211,12 +212,14 @@ struct Readme;
 
 /// What most games need.
 pub mod prelude {
+    #[cfg(feature = "overlay")]
+    pub use crate::ecs::{UhstOverlay, UhstOverlayPlugin};
     pub use crate::{
         connection::{ConnectionConfig, Path},
         ecs::{
-            BroadcastError, Encoding, FromPeer, JoinResponder, PeerOf, Peers, UhstAppExt, UhstClient, UhstConnected,
-            UhstDiagnostic, UhstDisconnected, UhstEnded, UhstHost, UhstJoinRequest, UhstMessage, UhstPathChanged,
-            UhstPeer, UhstPlugin, UhstReady, UhstSender, UhstSystems,
+            BroadcastError, Encoding, FromPeer, JoinResponder, PeerOf, Peers, Rates, UhstAppExt, UhstClient,
+            UhstConnected, UhstDiagnostic, UhstDisconnected, UhstEnded, UhstHost, UhstJoinRequest, UhstMessage,
+            UhstPathChanged, UhstPeer, UhstPlugin, UhstReady, UhstSender, UhstSystems,
         },
         net::{
             Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, NetworkConditions, PathPolicy, Relay,

@@ -161,7 +161,9 @@ fn a_long_and_lossy_wire_keeps_every_promise() {
         // Lost ones are not sent again, and nobody waits for them.
         let arrived = f64::from(received.unreliable) / f64::from(sent.unreliable);
         assert!((0.85..0.99).contains(&arrived), "{arrived}");
-        assert!(unreliable.median >= DELAY && unreliable.worst < 3 * DELAY);
+        // Not more is asserted of the slowest: while SCTP waits for its own timer, a second at least, its window is one
+        // packet for all channels, and 1 of 100 unreliable messages was seen to take that long, too.
+        assert!(unreliable.median >= DELAY && unreliable.median < 2 * DELAY && unreliable.worst < reliable.worst);
         // Those that are sent again come at least one round trip later.
         assert!(reliable.worst > 2 * DELAY);
     }

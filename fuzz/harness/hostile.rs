@@ -6,7 +6,7 @@ use allocation_counter::measure;
 use bevy_uhst::{
     connection::{Connection, ConnectionEvent, Credentials, Lane, MESSAGE_OVERHEAD, MIN_PACKET_LIMIT, Path, Time},
     protocol::{
-        Channel, EndReason, Payload,
+        Channel, EndReason, GameId, Payload, Tag,
         frame::{Close, Data, PacketWriter, Stream},
     },
 };
@@ -59,7 +59,7 @@ struct Victim {
 }
 
 fn strangers() -> (Connection, Connection) {
-    let credentials = Credentials { host_id: "483920".into(), password: Some("swordfish".into()) };
+    let credentials = Credentials { host_id: "483920".into(), password: Some("swordfish".into()), game: GameId::default() };
     let client = Connection::connect(small(), &credentials, "Ada".into(), [1; 32], START);
     let host = Connection::accept(small(), &credentials, "Arena".into(), [2; 32], START);
     let (mut client, host) = (client.expect("little metadata"), host.expect("little metadata"));
@@ -166,6 +166,7 @@ impl Victim {
             first: flags & 1 == 1 && (n == 0 || flags & 16 == 0),
             last: flags & 2 == 2,
             text: flags & 4 == 4,
+            tag: if flags & 64 == 0 { Tag::Untyped } else { Tag::Typed(flags.into()) },
             payload: payload.clone(),
         };
         if each {

@@ -7,7 +7,7 @@ use bevy::{
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 
-use super::diagnostics::add_difference;
+use super::rates::{add, difference};
 use crate::{
     connection::ConnectionConfig,
     net::{
@@ -69,7 +69,7 @@ pub(super) struct LocalHost {
 pub(super) struct Remote {
     pub entity: Entity,
     pub handle: PeerHandle,
-    /// The counts that diagnostics have shown so far.
+    /// The counts that rates and diagnostics have shown so far.
     pub published: Traffic,
     /// What was told of messages that this app could not take: each kind once.
     pub reported: Vec<Unread>,
@@ -291,7 +291,7 @@ impl Network {
     }
 
     fn depart(&mut self, remote: Remote) -> Entity {
-        add_difference(&mut self.departed, remote.handle.shared().traffic(), remote.published);
+        add(&mut self.departed, difference(remote.handle.shared().traffic(), remote.published));
         remote.entity
     }
 }

@@ -9,7 +9,7 @@ use bevy::{
 use bytes::Bytes;
 
 use super::{
-    UhstDisconnected,
+    Rates, UhstDisconnected,
     network::{Kind, Network},
     session::state_mut,
 };
@@ -39,13 +39,14 @@ pub struct UhstPeer {
     of: Kind,
     #[reflect(ignore)]
     metadata: Bytes,
+    rates: Rates,
     /// Whether its end was told.
     over: bool,
 }
 
 impl UhstPeer {
     pub(super) fn new(of: Kind, key: (SessionKey, PeerKey), handle: PeerHandle, metadata: Bytes) -> Self {
-        UhstPeer { handle, key, of, metadata, over: false }
+        UhstPeer { handle, key, of, metadata, rates: Rates::default(), over: false }
     }
 
     /// Sends on [`Channel::Reliable`]. Never waits: the message is on its way in this frame.
@@ -107,9 +108,19 @@ impl UhstPeer {
         self.handle.shared().traffic()
     }
 
+    /// Bytes, messages and losses per second, renewed once a second.
+    pub fn rates(&self) -> Rates {
+        self.rates
+    }
+
     /// Bytes that wait to be sent or acknowledged. When it keeps growing, send less.
     pub fn queued(&self) -> usize {
         self.handle.shared().queued()
+    }
+
+    /// How many bytes may wait: beyond, sending is an error.
+    pub fn max_queued(&self) -> usize {
+        self.handle.shared().limits().send_buffer
     }
 
     /// Whether messages can still be sent.
@@ -138,6 +149,10 @@ impl UhstPeer {
     /// can say anything: believe nothing.
     pub fn metadata(&self) -> &Bytes {
         &self.metadata
+    }
+
+    pub(super) fn set_rates(&mut self, rates: Rates) {
+        self.rates = rates;
     }
 
     /// Marks its end as told; false if it was.

@@ -17,7 +17,7 @@ use super::{
     events::{EventStream, StreamItem},
     peer::{NativePeer, Role},
     peer_link::{Outcome, PeerContext, PeerInput, PeerOutput, Route},
-    plain::PlainPeer,
+    plain::{DirectPeer, Offer, RelayPeer},
     relay_choice::Relay,
     relay_client::{Access, Joined, RelayClient},
     relay_error::RelayError,
@@ -273,19 +273,33 @@ async fn peer(
         Ok(connection) => connection,
         Err(reason) => return cx.tell(PeerOutput::Ended { reason, tombstone: None }),
     };
-    let native = NativePeer::new(cx.clone(), Role::Client { certain }, Some(route.clone()), connection);
+    let offer = if certain || cx.paths == PathPolicy::RelayOnly || options.password.is_some() {
+        None
+    } else {
+        Offer::make(cx.direct.clone()).await
+    };
+    let native = NativePeer::new(cx.clone(), Role::Client { certain, offer }, Some(route.clone()), connection);
     let outcome = match native.run(&mut inputs).await {
-        Outcome::Plain(_) if options.password.is_some() => {
+        Outcome::Plain(..) if options.password.is_some() => {
             let words = "the host speaks the original protocol, which has no passwords".to_owned();
             Outcome::Ended(EndReason::Refused(words), None)
         }
-        Outcome::Plain(_) if cx.paths == PathPolicy::DirectOnly => {
-            let words = "the host speaks the original protocol, over the relay".to_owned();
-            Outcome::Ended(EndReason::NoDirectPath(words), None)
-        }
-        Outcome::Plain(first) => {
+        Outcome::Plain(first, offer) => {
+            let answered = matches!(first, Some(Body::Signal(_)));
+            // Silence: it may yet answer.
+            let silent = first.is_none();
             let first = first.into_iter().map(|body| PeerInput::Body(body, None)).collect();
-            PlainPeer::new(cx.clone(), Some(route), None).run(first, &mut inputs).await
+            match offer {
+                Some(offer) if answered => DirectPeer::offered(cx.clone(), route, offer).run(first, &mut inputs).await,
+                _ if cx.paths == PathPolicy::DirectOnly => {
+                    let words = "the host speaks the original protocol, over the relay".to_owned();
+                    Outcome::Ended(EndReason::NoDirectPath(words), None)
+                }
+                offer => {
+                    let offer = offer.filter(|_| silent);
+                    RelayPeer::host(cx.clone(), route, offer).run(first, &mut inputs).await
+                }
+            }
         }
         ended => ended,
     };

@@ -284,7 +284,7 @@ pub(crate) struct PeerLimits {
     pub max_message: usize,
     /// Bytes that may wait to be sent.
     pub send_buffer: usize,
-    /// Whether binary cannot be carried.
+    /// Whether binary cannot be carried over the relay.
     pub text_only: bool,
     /// Whether the peer speaks the native dialect.
     pub native: bool,
@@ -340,7 +340,7 @@ impl PeerHandle {
         if !native && tag != Tag::Untyped {
             return Err(SendError::NativeOnly);
         }
-        if text_only && matches!(payload, Payload::Binary(_)) {
+        if text_only && self.shared.path() == Path::Relay && matches!(payload, Payload::Binary(_)) {
             return Err(SendError::TextOnly);
         }
         if !self.shared.open.load(Ordering::Relaxed) {
@@ -461,7 +461,7 @@ impl PeerShared {
         self.open.store(false, Ordering::Relaxed);
     }
 
-    pub(super) fn set_path(&self, path: Path) {
+    pub(crate) fn set_path(&self, path: Path) {
         self.path.store(u8::from(path == Path::Direct), Ordering::Relaxed);
     }
 
@@ -483,7 +483,7 @@ impl PeerShared {
         self.inbox.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_traffic(&self, traffic: Traffic) {
+    pub(crate) fn set_traffic(&self, traffic: Traffic) {
         self.sent_messages.store(traffic.sent_messages, Ordering::Relaxed);
         self.sent_bytes.store(traffic.sent_bytes, Ordering::Relaxed);
         self.received_messages.store(traffic.received_messages, Ordering::Relaxed);

@@ -22,8 +22,7 @@ use super::{
     listening::{Listening, Relistened, relisten, start},
     peer::{NativePeer, Role},
     peer_link::{Outcome, PeerContext, PeerInput, PeerOutput, Route},
-    plain::{self, PlainPeer},
-    plain_direct::PlainDirectPeer,
+    plain::{self, DirectPeer, RelayPeer},
     relay_client::{Access, RelayClient},
     relay_error::RelayError,
     report::{Nonsense, Reports},
@@ -361,8 +360,8 @@ impl Host {
         task::spawn(async move {
             let asked = if ask { plain::ask(&cx, &mut receiver).await } else { Ok(Vec::new()) };
             let outcome = match asked {
-                Ok(first) if direct => PlainDirectPeer::new(cx.clone(), place).run(first, &mut receiver).await,
-                Ok(first) => PlainPeer::new(cx.clone(), Some(route), Some(place)).run(first, &mut receiver).await,
+                Ok(first) if direct => DirectPeer::answer(cx.clone(), place).run(first, &mut receiver).await,
+                Ok(first) => RelayPeer::client(cx.clone(), route, place).run(first, &mut receiver).await,
                 Err(reason) => Outcome::Ended(reason, None),
             };
             if let Outcome::Ended(reason, tombstone) = outcome {

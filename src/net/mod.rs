@@ -18,7 +18,6 @@ mod memory;
 mod peer;
 mod peer_link;
 mod plain;
-mod plain_direct;
 mod relay_choice;
 mod relay_client;
 mod relay_error;

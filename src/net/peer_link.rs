@@ -8,6 +8,7 @@ use url::Url;
 use super::{
     conditions::NetworkConditions,
     contract::{Event, EventKind, PeerKey, SessionKey},
+    plain::Offer,
     relay_client::RelayClient,
     webrtc::{AddressChange, DirectConfig},
 };
@@ -104,10 +105,9 @@ impl PeerContext {
 }
 
 /// How the task ended.
-#[derive(Debug)]
 pub(super) enum Outcome {
     /// For this reason.
     Ended(EndReason, Option<Tombstone>),
-    /// The host is an original; what it said so far.
-    Plain(Option<Body>),
+    /// The host is an original: what it said so far, and what it was offered.
+    Plain(Option<Body>, Option<Offer>),
 }

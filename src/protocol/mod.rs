@@ -16,7 +16,7 @@ mod tag;
 mod token;
 mod web_file;
 
-pub use body::{Body, BodyError, NATIVE_VERSION};
+pub use body::{Body, BodyError, NATIVE_VERSION, introduction};
 pub use game::GameId;
 pub use link::{JoinLink, JoinLinkError};
 pub use paths::PathPolicy;

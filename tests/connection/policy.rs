@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bevy_uhst::connection::{Connection, ConnectionConfig, ConnectionEvent, Lane, Path, Time};
-use bevy_uhst::protocol::{Channel, EndReason, PathPolicy};
+use bevy_uhst::protocol::{Channel, EndReason, PathPolicy, Tag};
 use bytes::Bytes;
 
 use crate::{START, contact::credentials, network::carries_a_message};
@@ -88,7 +88,8 @@ fn one_side_that_allows_only_direct_paths_is_enough_and_is_connected_once_there_
         assert_eq!(direct_up(&mut client, &mut host, START), 0);
         let path = ConnectionEvent::PathChanged(Path::Direct);
         assert_eq!(events(&mut client), [ConnectionEvent::Connected { metadata: "Arena".into() }, path.clone()]);
-        let message = ConnectionEvent::Message { channel: Channel::Reliable, payload: "waits".into() };
+        let message =
+            ConnectionEvent::Message { channel: Channel::Reliable, tag: Tag::Untyped, payload: "waits".into() };
         assert_eq!(events(&mut host), [ConnectionEvent::Connected { metadata: "Ada".into() }, path, message]);
     }
 }
@@ -143,7 +144,8 @@ fn messages_wait_while_the_direct_path_is_away_and_the_connection_ends_without_o
         if away < Duration::from_secs(30) {
             assert_eq!((events(&mut client), events(&mut host)), (vec![], vec![]));
             assert_eq!(direct_up(&mut client, &mut host, now), 0);
-            let message = ConnectionEvent::Message { channel: Channel::Reliable, payload: "late".into() };
+            let message =
+                ConnectionEvent::Message { channel: Channel::Reliable, tag: Tag::Untyped, payload: "late".into() };
             assert_eq!(events(&mut host), [message]);
         } else {
             for side in [&mut client, &mut host] {

@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use bytestring::ByteString;
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
     sync::mpsc,
@@ -48,6 +49,8 @@ pub(super) struct Link<'a> {
     events: &'a mpsc::Sender<DirectEvent>,
     /// Whether the peer's description is set: candidates wait for it.
     described: bool,
+    /// The name of the data channels' section, which is in the offer.
+    section: Option<ByteString>,
     candidates: Vec<Candidate>,
     candidates_seen: usize,
     /// Whether TURN servers were named, and none has given us an address yet.
@@ -70,6 +73,7 @@ impl<'a> Link<'a> {
             dialect,
             events,
             described: false,
+            section: None,
             candidates: Vec::new(),
             candidates_seen: 0,
             without_turn: false,
@@ -117,7 +121,7 @@ impl<'a> Link<'a> {
                 Some(internal) = internal.recv() => match internal {
                     Internal::Candidate(line) => {
                         self.without_turn &= !line.contains(" typ relay");
-                        self.tell(DirectEvent::Signal(Signal::Candidate(candidate::ours(line)))).await;
+                        self.tell(DirectEvent::Signal(Signal::Candidate(candidate::ours(line, self.section.clone())))).await;
                     }
                     // The library says so in its log, with its address and nothing of ours, and to nobody else.
                     Internal::Gathered if self.without_turn => {
@@ -160,7 +164,7 @@ impl<'a> Link<'a> {
         }
     }
 
-    async fn begin(&self, lanes: &mut Lanes, pumps: &mut Pumps) -> Result<(), Error> {
+    async fn begin(&mut self, lanes: &mut Lanes, pumps: &mut Pumps) -> Result<(), Error> {
         self.announce(lanes, pumps).await?;
         if self.role == DirectRole::Offer { self.offer().await } else { Ok(()) }
     }
@@ -184,8 +188,9 @@ impl<'a> Link<'a> {
         Ok(())
     }
 
-    async fn offer(&self) -> Result<(), Error> {
+    async fn offer(&mut self) -> Result<(), Error> {
         let offer = self.connection.create_offer(None).await?;
+        self.section = candidate::section(&offer.sdp);
         // First told, then applied: candidates follow.
         self.tell(DirectEvent::Signal(Signal::Offer(offer.sdp.clone().into()))).await;
         self.connection.set_local_description(offer).await
@@ -204,7 +209,12 @@ impl<'a> Link<'a> {
                 self.candidate(candidate).await;
                 return Ok(());
             }
-            (Signal::Offer(sdp), DirectRole::Answer) => RTCSessionDescription::offer(sdp.to_string()),
+            (Signal::Offer(sdp), DirectRole::Answer) => {
+                if !self.described {
+                    self.section = candidate::section(&sdp);
+                }
+                RTCSessionDescription::offer(sdp.to_string())
+            }
             (Signal::Answer(sdp), DirectRole::Offer) => RTCSessionDescription::answer(sdp.to_string()),
             _ => {
                 self.complain("an offer or answer from the wrong side", "").await;

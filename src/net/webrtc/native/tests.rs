@@ -256,7 +256,7 @@ async fn a_flood_of_signals_is_bounded() {
     let (mut client, mut host) = pair(Plain);
     for port in 0..1_000 {
         let line = format!("candidate:1 1 udp 1 127.0.0.1 {} typ host", 1024 + port);
-        host.link.signal(Signal::Candidate(candidate::ours(line)));
+        host.link.signal(Signal::Candidate(candidate::ours(line, None)));
     }
     let DirectEvent::Diagnostic(text) = host.news().await else { panic!("no word of the flood") };
     assert!(text.contains("more candidates"), "{text}");
