@@ -243,7 +243,7 @@ impl Network {
                 self.relay_down();
                 self.relay_back = Some(self.now + Duration::from_millis(outage.into()));
             }
-            Step::Reroute if self.relay_back.is_none() => {
+            Step::Reroute if self.relay_back.is_none() && !self.direct_dead => {
                 self.route += 1;
                 let now = self.now;
                 self.sides[CLIENT].connection.path_down(Path::Relay, now);
@@ -259,7 +259,11 @@ impl Network {
             }
             Step::DirectDown => self.direct_down(),
             // If nothing told of it and the relay were gone too, the connection would rightly end.
-            Step::DirectSilent if self.relay_back.is_none() && self.direct_skew.is_none() => self.direct_dead = true,
+            Step::DirectSilent
+                if self.relay_back.is_none() && self.direct_skew.is_none() && self.route == self.sides[HOST].route =>
+            {
+                self.direct_dead = true;
+            }
             Step::Stall { client, time } => {
                 self.sides[Self::side(client)].asleep_until = self.now + Duration::from_millis(time.into());
             }
