@@ -55,7 +55,8 @@ pub fn run(bytes: &[u8]) {
 
 /// From first contact on. `None`: the weather was too bad for it.
 fn join(source: &mut Source<'_>) -> Option<Network> {
-    let credentials = Credentials { host_id: "483920".into(), password: Some("swordfish".into()), game: GameId::default() };
+    let credentials =
+        Credentials { host_id: "483920".into(), password: Some("swordfish".into()), game: GameId::default() };
     let client = Connection::connect(small(), &credentials, "Ada".into(), [1; 32], START);
     let host = Connection::accept(small(), &credentials, "Arena".into(), [2; 32], START);
     let (mut client, host) = (client.expect("little metadata"), host.expect("little metadata"));

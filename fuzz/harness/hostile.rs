@@ -59,7 +59,8 @@ struct Victim {
 }
 
 fn strangers() -> (Connection, Connection) {
-    let credentials = Credentials { host_id: "483920".into(), password: Some("swordfish".into()), game: GameId::default() };
+    let credentials =
+        Credentials { host_id: "483920".into(), password: Some("swordfish".into()), game: GameId::default() };
     let client = Connection::connect(small(), &credentials, "Ada".into(), [1; 32], START);
     let host = Connection::accept(small(), &credentials, "Arena".into(), [2; 32], START);
     let (mut client, host) = (client.expect("little metadata"), host.expect("little metadata"));
