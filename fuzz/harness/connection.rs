@@ -14,7 +14,7 @@ use super::{
     source::Source,
 };
 
-const START: Duration = Duration::from_secs(1000);
+pub const START: Duration = Duration::from_secs(1000);
 
 /// More steps are not worth the time.
 const MAX_STEPS: usize = 48;
@@ -22,6 +22,17 @@ const MAX_STEPS: usize = 48;
 /// Small, so that every bound is met.
 pub fn small() -> ConnectionConfig {
     ConnectionConfig { max_message: 48 << 10, send_buffer: 120 << 10, receive_buffer: 80 << 10, ..Default::default() }
+}
+
+/// A client and a host before first contact.
+pub fn strangers() -> (Connection, Connection) {
+    let credentials =
+        Credentials { host_id: "483920".into(), password: Some("swordfish".into()), game: GameId::default() };
+    let client = Connection::connect(small(), &credentials, "Ada".into(), [1; 32], START);
+    let host = Connection::accept(small(), &credentials, "Arena".into(), [2; 32], START);
+    let (mut client, host) = (client.expect("little metadata"), host.expect("little metadata"));
+    client.path_up(Path::Relay, START);
+    (client, host)
 }
 
 pub fn run(bytes: &[u8]) {
@@ -55,12 +66,7 @@ pub fn run(bytes: &[u8]) {
 
 /// From first contact on. `None`: the weather was too bad for it.
 fn join(source: &mut Source<'_>) -> Option<Network> {
-    let credentials =
-        Credentials { host_id: "483920".into(), password: Some("swordfish".into()), game: GameId::default() };
-    let client = Connection::connect(small(), &credentials, "Ada".into(), [1; 32], START);
-    let host = Connection::accept(small(), &credentials, "Arena".into(), [2; 32], START);
-    let (mut client, host) = (client.expect("little metadata"), host.expect("little metadata"));
-    client.path_up(Path::Relay, START);
+    let (client, host) = strangers();
     let mut network = Network::new(&small(), client, host, 1, START);
     network.may_close = true;
     network.step(&Step::Weather(weather(source)));

@@ -4,17 +4,18 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use bevy_uhst::{
-    connection::{Connection, ConnectionEvent, Credentials, Lane, MESSAGE_OVERHEAD, MIN_PACKET_LIMIT, Path, Time},
+    connection::{Connection, ConnectionEvent, Lane, MESSAGE_OVERHEAD, MIN_PACKET_LIMIT, Path, Time},
     protocol::{
-        Channel, EndReason, GameId, Payload, Tag,
+        Channel, EndReason, Payload, Tag,
         frame::{Close, Data, PacketWriter, Stream},
     },
 };
 use bytes::Bytes;
 
-use super::{connection::small, source::Source};
-
-const START: Duration = Duration::from_secs(1000);
+use super::{
+    connection::{START, small, strangers},
+    source::Source,
+};
 
 /// More steps are not worth the time.
 const MAX_STEPS: usize = 200;
@@ -56,16 +57,6 @@ struct Victim {
     ends: usize,
     /// For packets, and for fragments.
     number: u64,
-}
-
-fn strangers() -> (Connection, Connection) {
-    let credentials =
-        Credentials { host_id: "483920".into(), password: Some("swordfish".into()), game: GameId::default() };
-    let client = Connection::connect(small(), &credentials, "Ada".into(), [1; 32], START);
-    let host = Connection::accept(small(), &credentials, "Arena".into(), [2; 32], START);
-    let (mut client, host) = (client.expect("little metadata"), host.expect("little metadata"));
-    client.path_up(Path::Relay, START);
-    (client, host)
 }
 
 impl Victim {
