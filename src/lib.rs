@@ -254,6 +254,16 @@ pub use net::{
     Traffic,
 };
 
+/// Doors for `fuzz/` and `benches/`: what reads the bytes of strangers and can otherwise be reached over a socket
+/// alone. No part of the API.
+#[doc(hidden)]
+pub mod internals {
+    #[cfg(not(target_family = "wasm"))]
+    pub use crate::net::internals::*;
+    #[cfg(all(feature = "relay", not(target_family = "wasm")))]
+    pub use crate::relay::internals::*;
+}
+
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
