@@ -18,7 +18,7 @@ use hyper::{
 };
 use serde::Serialize;
 
-use super::listener::EventStream;
+use super::stream::Greeting;
 use crate::protocol::WebFile;
 
 /// Asks nginx not to hold back a stream.
@@ -28,8 +28,8 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 pub(super) enum Content {
     /// All of it; nothing once it is written.
     Whole(Bytes),
-    /// An event stream. Boxed: most connections never have one.
-    Events(Pin<Box<EventStream>>),
+    /// The beginning of an event stream.
+    Events(Greeting),
 }
 
 pub(super) type Answer = Response<Content>;
@@ -42,7 +42,7 @@ impl Body for Content {
         match &mut *self {
             Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Content::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Content::Events(stream) => stream.as_mut().poll_frame(context),
+            Content::Events(greeting) => Pin::new(greeting).poll_frame(context),
         }
     }
 
@@ -159,9 +159,8 @@ fn stream_headers(headers: &mut HeaderMap) {
 }
 
 /// 200 with an event stream.
-pub(super) fn events(stream: EventStream) -> Answer {
-    let content = Content::Events(Box::pin(stream));
-    let mut answer = answer(StatusCode::OK, content, "text/event-stream; charset=utf-8");
+pub(super) fn events(greeting: Greeting) -> Answer {
+    let mut answer = answer(StatusCode::OK, Content::Events(greeting), "text/event-stream; charset=utf-8");
     stream_headers(answer.headers_mut());
     answer
 }

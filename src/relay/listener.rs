@@ -1,9 +1,7 @@
-//! One open event stream: a bounded queue that senders fill and its connection drains.
+//! Who listens: a bounded queue that senders fill and a stream drains.
 
 use std::{
     collections::VecDeque,
-    convert::Infallible,
-    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -13,18 +11,12 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use hyper::body::{Body, Frame};
 use tokio::{
     sync::{Notify, Semaphore, TryAcquireError},
-    time::{Instant, Interval, MissedTickBehavior, interval_at, timeout},
+    time::timeout,
 };
 
-use super::rooms::Rooms;
-
-/// The first bytes of every stream.
-const CONNECTED: Bytes = Bytes::from_static(b": Connected.\n");
-/// What is written on every interval, so that proxies and peers see the stream alive.
-const KEEP_ALIVE: Bytes = Bytes::from_static(b": sse-keep-alive\n");
+use super::{frame::Frame, turns::Turns};
 
 /// Frames that wait together are written as one up to this size; a larger frame is not copied.
 const COALESCE: usize = 16 * 1024;
@@ -49,6 +41,9 @@ pub(super) struct Listener {
     pub(super) host: Arc<str>,
     /// `None` for the host.
     pub(super) client: Option<Arc<str>>,
+    /// Whether its stream is chunked, as HTTP/1.1 has it.
+    pub(super) chunked: bool,
+    turns: Arc<Turns>,
     /// The bytes that fit into the queue now. Being fair, it also keeps senders that wait in their order.
     room: Semaphore,
     capacity: u32,
@@ -62,21 +57,31 @@ pub(super) struct Listener {
 struct Queue {
     frames: VecDeque<(Bytes, u32)>,
     end: bool,
+    /// Of the stream, when it has nothing to write.
     reader: Option<Waker>,
+    /// Whether it stands in line already.
+    in_line: bool,
 }
 
 impl Listener {
-    pub(super) fn new(host: Arc<str>, client: Option<Arc<str>>, capacity: u32, kill: Arc<Notify>) -> Arc<Self> {
+    pub(super) fn new(
+        host: Arc<str>,
+        client: Option<Arc<str>>,
+        chunked: bool,
+        capacity: u32,
+        turns: Arc<Turns>,
+        kill: Arc<Notify>,
+    ) -> Arc<Self> {
         // With no room at all, frames would cost nothing.
         let capacity = capacity.max(1);
         let room = Semaphore::new(capacity as usize);
-        let queue = Mutex::default();
-        Arc::new(Listener { host, client, room, capacity, waiting: AtomicUsize::new(0), queue, kill })
+        let (waiting, queue) = (AtomicUsize::new(0), Mutex::default());
+        Arc::new(Listener { host, client, chunked, turns, room, capacity, waiting, queue, kill })
     }
 
     /// Queues a frame if there is room now.
-    pub(super) fn push(&self, frame: Bytes) -> Result<(), NotSent> {
-        let cost = self.cost(&frame);
+    pub(super) fn push(self: &Arc<Self>, frame: &Frame) -> Result<(), NotSent> {
+        let cost = self.cost(frame);
         match self.room.try_acquire_many(cost) {
             Ok(permit) => permit.forget(),
             Err(TryAcquireError::NoPermits) => return Err(NotSent::Full),
@@ -86,8 +91,8 @@ impl Listener {
     }
 
     /// Queues a frame, and waits for room while the listener still reads: at most `patience` for this frame.
-    pub(super) async fn send(&self, frame: Bytes, patience: Duration) -> Result<(), NotSent> {
-        match self.push(frame.clone()) {
+    pub(super) async fn send(self: &Arc<Self>, frame: &Frame, patience: Duration) -> Result<(), NotSent> {
+        match self.push(frame) {
             Err(NotSent::Full) => {}
             done => return done,
         }
@@ -103,7 +108,7 @@ impl Listener {
         if before >= MAX_WAITING {
             return Err(NotSent::Crowded);
         }
-        let cost = self.cost(&frame);
+        let cost = self.cost(frame);
         match timeout(patience, self.room.acquire_many(cost)).await {
             Ok(Ok(permit)) => permit.forget(),
             Ok(Err(_)) => return Err(NotSent::Gone),
@@ -113,22 +118,34 @@ impl Listener {
     }
 
     /// A frame that is larger than the whole queue fits when it is alone.
-    fn cost(&self, frame: &Bytes) -> u32 {
+    fn cost(&self, frame: &Frame) -> u32 {
         u32::try_from(frame.len()).unwrap_or(u32::MAX).min(self.capacity)
     }
 
-    fn enqueue(&self, frame: Bytes, cost: u32) -> Result<(), NotSent> {
+    fn enqueue(self: &Arc<Self>, frame: &Frame, cost: u32) -> Result<(), NotSent> {
         let mut queue = self.queue();
         if queue.end {
             return Err(NotSent::Gone);
         }
-        queue.frames.push_back((frame, cost));
+        let bytes = if self.chunked { frame.chunk() } else { frame.bare() };
+        queue.frames.push_back((bytes, cost));
+        let stands = queue.reader.is_some() && !std::mem::replace(&mut queue.in_line, true);
+        drop(queue);
+        if stands {
+            self.turns.stand_in_line(self.clone());
+        }
+        Ok(())
+    }
+
+    /// Wakes the stream.
+    pub(super) fn take_turn(&self) {
+        let mut queue = self.queue();
+        queue.in_line = false;
         let reader = queue.reader.take();
         drop(queue);
         if let Some(reader) = reader {
             reader.wake();
         }
-        Ok(())
     }
 
     /// Takes no more frames, and ends the stream after those that are queued.
@@ -157,7 +174,7 @@ impl Listener {
     }
 
     /// The next bytes to write: everything small that waits in one piece.
-    fn poll_frames(&self, context: &Context) -> Poll<Option<Bytes>> {
+    pub(super) fn poll_frames(&self, context: &Context) -> Poll<Option<Bytes>> {
         let mut queue = self.queue();
         let Some((first, mut cost)) = queue.frames.pop_front() else {
             if queue.end {
@@ -169,22 +186,21 @@ impl Listener {
             }
             return Poll::Pending;
         };
-        let mut length = first.len();
-        let fits = queue.frames.iter().take_while(|(frame, _)| {
-            length += frame.len();
-            length <= COALESCE
-        });
-        let bytes = match fits.count() {
-            0 => first,
-            more => {
-                let mut together = BytesMut::with_capacity(COALESCE);
-                together.extend_from_slice(&first);
-                for (frame, more_cost) in queue.frames.drain(..more) {
-                    together.extend_from_slice(&frame);
-                    cost += more_cost;
-                }
-                together.freeze()
+        queue.reader = None;
+        let (mut length, mut more) = (first.len(), 0);
+        for (frame, more_cost) in &queue.frames {
+            if length + frame.len() > COALESCE {
+                break;
             }
+            (length, cost, more) = (length + frame.len(), cost + more_cost, more + 1);
+        }
+        let bytes = if more == 0 {
+            first
+        } else {
+            let mut together = BytesMut::with_capacity(length);
+            together.extend_from_slice(&first);
+            queue.frames.drain(..more).for_each(|(frame, _)| together.extend_from_slice(&frame));
+            together.freeze()
         };
         if queue.frames.is_empty() && queue.frames.capacity() > 64 {
             queue.frames = VecDeque::new(); // a burst is over
@@ -195,50 +211,6 @@ impl Listener {
     }
 }
 
-/// The body of the answer to a listening peer. The peer is listening for as long as this lives.
-pub(super) struct EventStream {
-    listener: Arc<Listener>,
-    rooms: Arc<Rooms>,
-    keep_alive: Interval,
-    greeted: bool,
-}
-
-impl EventStream {
-    pub(super) fn new(listener: Arc<Listener>, rooms: Arc<Rooms>, period: Duration) -> Self {
-        let mut keep_alive = interval_at(Instant::now() + period, period);
-        keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        EventStream { listener, rooms, keep_alive, greeted: false }
-    }
-}
-
-impl Drop for EventStream {
-    fn drop(&mut self) {
-        self.listener.finish();
-        self.rooms.leave(&self.listener);
-    }
-}
-
-impl Body for EventStream {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let data = |bytes| Poll::Ready(Some(Ok(Frame::data(bytes))));
-        if !self.greeted {
-            self.greeted = true;
-            return data(CONNECTED);
-        }
-        if self.keep_alive.poll_tick(context).is_ready() {
-            return data(KEEP_ALIVE);
-        }
-        match self.listener.poll_frames(context) {
-            Poll::Ready(Some(bytes)) => data(bytes),
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
@@ -246,7 +218,11 @@ mod tests {
     use super::*;
 
     fn listener(capacity: u32) -> Arc<Listener> {
-        Listener::new("host".into(), None, capacity, Arc::default())
+        Listener::new("host".into(), None, false, capacity, Arc::default(), Arc::default())
+    }
+
+    fn frame(text: &str) -> Frame {
+        Frame::text(text)
     }
 
     async fn next(listener: &Listener) -> Option<Bytes> {
@@ -257,27 +233,28 @@ mod tests {
     async fn frames_that_wait_leave_together() {
         let listener = listener(1 << 20);
         for text in ["a", "b", "c"] {
-            listener.push(text.into()).expect("room");
+            listener.push(&frame(text)).expect("room");
         }
-        let large = Bytes::from(vec![b'x'; COALESCE + 1]);
-        listener.push(large.clone()).expect("room");
-        listener.push("d".into()).expect("room");
+        let large = frame(&"x".repeat(COALESCE + 1));
+        listener.push(&large).expect("room");
+        listener.push(&frame("d")).expect("room");
         assert_eq!(next(&listener).await.as_deref(), Some(&b"abc"[..]));
         let written = next(&listener).await.expect("a frame");
-        assert_eq!(written.as_ptr(), large.as_ptr(), "shared, not copied");
+        assert_eq!(written.as_ptr(), large.bare().as_ptr(), "shared, not copied");
         assert_eq!(next(&listener).await.as_deref(), Some(&b"d"[..]));
         listener.finish();
         assert_eq!(next(&listener).await, None);
-        assert_eq!(listener.push("e".into()), Err(NotSent::Gone));
+        assert_eq!(listener.push(&frame("e")), Err(NotSent::Gone));
     }
 
     #[tokio::test]
     async fn a_full_queue_makes_a_sender_wait_and_a_broadcast_fail() {
         let listener = listener(10);
-        listener.push(Bytes::from_static(b"0123456789")).expect("room");
-        assert_eq!(listener.push("x".into()), Err(NotSent::Full));
-        assert_eq!(listener.send("x".into(), Duration::from_millis(1)).await, Err(NotSent::Full));
-        let sending = listener.send("0123456789 larger than the queue".into(), Duration::from_secs(5));
+        listener.push(&frame("0123456789")).expect("room");
+        assert_eq!(listener.push(&frame("x")), Err(NotSent::Full));
+        assert_eq!(listener.send(&frame("x"), Duration::from_millis(1)).await, Err(NotSent::Full));
+        let large = frame("0123456789 larger than the queue");
+        let sending = listener.send(&large, Duration::from_secs(5));
         let (sent, read) = tokio::join!(sending, next(&listener));
         assert_eq!((sent, read.as_deref()), (Ok(()), Some(&b"0123456789"[..])));
     }
@@ -285,11 +262,11 @@ mod tests {
     #[tokio::test]
     async fn senders_that_wait_keep_their_order_and_are_counted() {
         let listener = listener(4);
-        listener.push("full".into()).expect("room");
+        listener.push(&frame("full")).expect("room");
         let sends: Vec<_> = (0..=MAX_WAITING)
             .map(|n| {
                 let listener = listener.clone();
-                tokio::spawn(async move { listener.send(format!("{n};").into(), Duration::from_secs(5)).await })
+                tokio::spawn(async move { listener.send(&frame(&format!("{n};")), Duration::from_secs(5)).await })
             })
             .collect();
         tokio::task::yield_now().await;

@@ -33,7 +33,9 @@
 mod answer;
 mod body;
 mod config;
+mod connection;
 mod directory;
+mod frame;
 mod json;
 mod listener;
 mod metrics;
@@ -42,8 +44,10 @@ mod query;
 mod rooms;
 mod server;
 mod service;
+mod stream;
 mod tls;
 mod tokens;
+mod turns;
 
 pub use config::{RelayConfig, RelayError, RelayLimits, TlsFiles};
 pub use server::Relay;

@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{RelayLimits, listener::Listener, metrics::Metrics};
+use super::{RelayLimits, frame::Frame, listener::Listener, metrics::Metrics};
 
 /// Why somebody cannot listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,11 +25,36 @@ pub(super) enum NotListening {
     Full,
 }
 
-/// A client that takes part in a broadcast.
-pub(super) struct Recipient {
-    seat: u64,
-    pub(super) client: Arc<str>,
-    pub(super) listener: Arc<Listener>,
+/// Every client of a host, in the order in which they came.
+pub(super) struct Audience {
+    pub(super) listeners: Box<[Arc<Listener>]>,
+    /// What a broadcast is answered with when it has reached all of them.
+    pub(super) reply: Bytes,
+}
+
+impl Audience {
+    fn of(clients: &HashMap<Arc<str>, (u64, Arc<Listener>)>) -> Arc<Self> {
+        let mut seats: Vec<_> = clients.values().collect();
+        seats.sort_unstable_by_key(|(seat, _)| *seat);
+        let listeners: Box<[_]> = seats.into_iter().map(|(_, listener)| listener.clone()).collect();
+        let reply = reply(listeners.iter());
+        Arc::new(Audience { listeners, reply })
+    }
+}
+
+/// The answer to a broadcast that has reached these.
+pub(super) fn reply<'a>(reached: impl Iterator<Item = &'a Arc<Listener>>) -> Bytes {
+    let mut reply = String::from("{");
+    for client in reached.filter_map(|listener| listener.client.as_ref()) {
+        if reply.len() > 1 {
+            reply.push(',');
+        }
+        // A string: there is nothing here that JSON cannot hold.
+        reply.push_str(&serde_json::to_string(&**client).unwrap_or_default());
+        reply.push_str(":true");
+    }
+    reply.push('}');
+    reply.into()
 }
 
 /// All sessions of a relay.
@@ -53,6 +78,8 @@ struct Table {
 struct Room {
     host: Option<Host>,
     clients: HashMap<Arc<str>, (u64, Arc<Listener>)>,
+    /// The clients as broadcasts want them, made by the first one since they changed.
+    audience: OnceLock<Arc<Audience>>,
     hold: Option<Hold>,
 }
 
@@ -117,19 +144,11 @@ impl Rooms {
         self.read().rooms.get(host)?.clients.get(client).map(|(_, listener)| listener.clone())
     }
 
-    /// Every client that listens under this id, in the order in which they came. `None`: nobody at all does.
-    pub(super) fn clients(&self, host: &str) -> Option<Vec<Recipient>> {
+    /// Every client that listens under this id. `None`: nobody at all does.
+    pub(super) fn audience(&self, host: &str) -> Option<Arc<Audience>> {
         let table = self.read();
-        let clients = &table.rooms.get(host)?.clients;
-        let recipient = |(client, (seat, listener)): (&Arc<str>, &(u64, Arc<Listener>))| Recipient {
-            seat: *seat,
-            client: client.clone(),
-            listener: listener.clone(),
-        };
-        let mut recipients: Vec<_> = clients.iter().map(recipient).collect();
-        drop(table);
-        recipients.sort_unstable_by_key(|recipient| recipient.seat);
-        Some(recipients)
+        let room = table.rooms.get(host)?;
+        Some(room.audience.get_or_init(|| Audience::of(&room.clients)).clone())
     }
 
     /// Seats a host, and makes it the host of the clients that stayed.
@@ -166,6 +185,7 @@ impl Rooms {
         let seat = self.seat(table)?;
         if let Some(room) = table.rooms.get_mut(&listener.host) {
             room.clients.insert(client.clone(), (seat, listener.clone()));
+            room.audience = OnceLock::new();
         }
         self.count(table);
         Ok(())
@@ -211,8 +231,8 @@ impl Rooms {
 
     fn vacate(&self, table: &mut Table, listener: &Arc<Listener>, mut dropped: impl FnMut(&Arc<Listener>)) {
         let Some(room) = table.rooms.get_mut(&listener.host) else { return };
-        let mut tell = |other: &Arc<Listener>, event: &Bytes| {
-            if !self.closing.load(Ordering::Relaxed) && other.push(event.clone()).is_err() {
+        let mut tell = |other: &Arc<Listener>, event: &Frame| {
+            if !self.closing.load(Ordering::Relaxed) && other.push(event).is_err() {
                 self.metrics.dropped.increment(1);
                 other.kill();
                 dropped(other);
@@ -224,6 +244,7 @@ impl Rooms {
                     return;
                 }
                 room.clients.remove(client);
+                room.audience = OnceLock::new();
                 if let Some(host) = &room.host {
                     tell(&host.listener, &relay_event("client_closed", client));
                 }
@@ -251,8 +272,8 @@ impl Rooms {
     }
 }
 
-fn relay_event(kind: &str, id: &str) -> Bytes {
+fn relay_event(kind: &str, id: &str) -> Frame {
     // A string: there is nothing here that JSON cannot hold.
     let id = serde_json::to_string(id).unwrap_or_default();
-    format!("event: relay_event\ndata: {{\"eventType\":\"{kind}\",\"body\":{id}}}\n\n").into()
+    Frame::text(&format!("event: relay_event\ndata: {{\"eventType\":\"{kind}\",\"body\":{id}}}\n\n"))
 }

@@ -1,7 +1,6 @@
 //! The running relay: its socket, its connections and its end.
 
 use std::{
-    convert::Infallible,
     future::poll_fn,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
@@ -10,30 +9,17 @@ use std::{
     time::Duration,
 };
 
-use hyper::{server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{Notify, watch},
+    sync::watch,
     task::{JoinHandle, JoinSet},
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 use url::Url;
 
-use super::{
-    RelayConfig, RelayError,
-    service::{Caller, Service},
-    tls,
-};
+use super::{RelayConfig, RelayError, connection, service::Service, tls};
 
-/// The limit of URL and headers together, that of node.
-const MAX_HEAD: usize = 16 * 1024;
-/// How long a connection may be idle, take to send a request's head, or to shake hands.
-const IDLE: Duration = Duration::from_secs(60);
-/// How much of a stream or a request a connection buffers.
-const BUFFER: usize = 64 * 1024;
 /// How often quiet addresses are forgotten.
 const TIDY: Duration = Duration::from_secs(60);
 /// After the system has refused a connection, for want of file handles say.
@@ -211,6 +197,11 @@ async fn serve(
 ) {
     // Dropped with this task, and all connections with it.
     let mut connections = JoinSet::new();
+    let mut turns = JoinSet::new();
+    turns.spawn({
+        let turns = service.turns.clone();
+        async move { turns.run().await }
+    });
     let mut tidy = interval(TIDY);
     tidy.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -234,65 +225,10 @@ async fn serve(
             }
             Some(Ok(_)) if connections.len() >= service.config.limits.connections => {}
             Some(Ok((stream, peer))) => {
-                connections.spawn(connection(stream, peer, service.clone(), tls.clone(), stopping.clone()));
+                connections.spawn(connection::serve(stream, peer, service.clone(), tls.clone(), stopping.clone()));
                 service.metrics.connections.set(connections.len() as f64);
             }
         }
     }
     while connections.join_next().await.is_some() {}
-}
-
-async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    service: Arc<Service>,
-    tls: Option<TlsAcceptor>,
-    stopping: watch::Receiver<bool>,
-) {
-    // A message must not wait for the next one.
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
-    match tls {
-        None => requests(stream, peer, service, stopping).await,
-        Some(tls) => match timeout(IDLE, tls.accept(stream)).await {
-            Ok(Ok(stream)) => requests(stream, peer, service, stopping).await,
-            Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS"),
-            Err(_) => tracing::debug!(%peer, "no TLS in time"),
-        },
-    }
-}
-
-async fn requests<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: S,
-    peer: SocketAddr,
-    service: Arc<Service>,
-    mut stopping: watch::Receiver<bool>,
-) {
-    let kill = Arc::new(Notify::new());
-    let caller = Arc::new(Caller { address: peer.ip(), kill: kill.clone() });
-    let answer = service_fn(move |request| {
-        let (service, caller) = (service.clone(), caller.clone());
-        async move { Ok::<_, Infallible>(service.answer(&caller, request).await) }
-    });
-    let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(IDLE)
-        .max_header_size(MAX_HEAD)
-        .max_buf_size(BUFFER)
-        .serve_connection(TokioIo::new(stream), answer);
-    tokio::pin!(serving);
-    loop {
-        tokio::select! {
-            // The URL of a request, with its token, is in none of hyper's errors.
-            result = &mut serving => {
-                if let Err(error) = result {
-                    tracing::trace!(%peer, %error, "connection ended");
-                }
-                return;
-            }
-            () = kill.notified() => return,
-            Ok(()) = stopping.changed() => serving.as_mut().graceful_shutdown(),
-        }
-    }
 }

@@ -2,14 +2,13 @@
 
 use std::{
     net::{IpAddr, Ipv6Addr},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use bytes::Bytes;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use hyper::{
-    HeaderMap, Method, Request, StatusCode,
+    HeaderMap, Method, Request, StatusCode, Version,
     body::Incoming,
     header::{ACCEPT, HOST},
 };
@@ -20,12 +19,15 @@ use super::{
     answer::{self, Answer},
     body::{self, Message},
     directory::Directory,
-    listener::{EventStream, Listener, NotSent},
+    frame::Frame,
+    listener::{Listener, NotSent},
     metrics::Metrics,
     number::{parse_int, write_number},
     query::{Param, Query},
-    rooms::{NotListening, Recipient, Rooms},
+    rooms::{Audience, NotListening, Rooms, reply},
+    stream::{Greeting, Seat},
     tokens::{BadToken, Bearer, Tokens, Verified, signature},
+    turns::Turns,
 };
 use crate::protocol::{HostReply, JoinReply, NativeHint, TokenKind, WebFile};
 
@@ -37,6 +39,7 @@ pub(super) struct Service {
     pub(super) config: RelayConfig,
     pub(super) tokens: Tokens,
     pub(super) rooms: Arc<Rooms>,
+    pub(super) turns: Arc<Turns>,
     pub(super) metrics: Arc<Metrics>,
     limiter: Option<DefaultKeyedRateLimiter<IpAddr>>,
     directory: Option<Directory>,
@@ -47,6 +50,27 @@ pub(super) struct Caller {
     pub(super) address: IpAddr,
     /// Ends the connection.
     pub(super) kill: Arc<Notify>,
+    /// A stream that has begun on this connection.
+    begun: Mutex<Option<Seat>>,
+}
+
+impl Caller {
+    pub(super) fn new(address: IpAddr) -> Arc<Self> {
+        Arc::new(Caller { address, kill: Arc::default(), begun: Mutex::default() })
+    }
+
+    fn begun(&self) -> MutexGuard<'_, Option<Seat>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From here on the connection is this one's stream.
+    pub(super) fn hand_over(&self, seat: Seat) {
+        *self.begun() = Some(seat);
+    }
+
+    pub(super) fn take_over(&self) -> Option<Seat> {
+        self.begun().take()
+    }
 }
 
 impl Service {
@@ -55,6 +79,7 @@ impl Service {
         Service {
             tokens: Tokens::new(secret),
             rooms: Arc::new(Rooms::new(config.limits.clone(), config.hold, metrics.clone())),
+            turns: Arc::default(),
             metrics,
             limiter: config.limits.requests_per_second.map(|rate| RateLimiter::keyed(Quota::per_second(rate))),
             directory: config.directory.clone().map(Directory::new),
@@ -71,13 +96,13 @@ impl Service {
     }
 
     /// Answers one request.
-    pub(super) async fn answer(&self, caller: &Caller, request: Request<Incoming>) -> Answer {
+    pub(super) async fn answer(&self, caller: &Arc<Caller>, request: Request<Incoming>) -> Answer {
         let answer = self.route(caller, request).await;
         self.metrics.answered(answer.status().as_u16());
         answer
     }
 
-    async fn route(&self, caller: &Caller, request: Request<Incoming>) -> Answer {
+    async fn route(&self, caller: &Arc<Caller>, request: Request<Incoming>) -> Answer {
         if self.limiter.as_ref().is_some_and(|limiter| limiter.check_key(&network(caller.address)).is_err()) {
             return answer::plain(StatusCode::TOO_MANY_REQUESTS);
         }
@@ -91,7 +116,7 @@ impl Service {
             },
             (&Method::GET, "/") => match self.web_file("/") {
                 Some(page) if is_visit(&query, &head.headers) => answer::file(page),
-                _ => self.listen(&query, caller),
+                _ => self.listen(&query, head.version, caller),
             },
             (&Method::DELETE, "/") if query.token != Param::Missing => self.release(&query),
             (&Method::GET, "/health") => answer::json_text(r#"{"status":"ok"}"#),
@@ -196,15 +221,16 @@ impl Service {
         answer::json_text(pong)
     }
 
-    fn listen(&self, query: &Query, caller: &Caller) -> Answer {
+    fn listen(&self, query: &Query, version: Version, caller: &Arc<Caller>) -> Answer {
         let bearer = match self.bearer(query) {
             Ok(bearer) => bearer,
             Err(StatusCode::BAD_REQUEST) => return answer::no_events(StatusCode::BAD_REQUEST),
             Err(status) => return answer::plain(status),
         };
         let listener = |host: &Arc<str>, client: Option<&Arc<str>>| {
-            let capacity = self.config.limits.queue_bytes;
-            Listener::new(host.clone(), client.cloned(), capacity, caller.kill.clone())
+            let (chunked, capacity) = (version >= Version::HTTP_11, self.config.limits.queue_bytes);
+            let (turns, kill) = (self.turns.clone(), caller.kill.clone());
+            Listener::new(host.clone(), client.cloned(), chunked, capacity, turns, kill)
         };
         let seated = match &bearer.bearer {
             Bearer::Host { host } => {
@@ -222,7 +248,8 @@ impl Service {
         match seated {
             Ok(listener) => {
                 tracing::debug!(host = %listener.host, client = ?listener.client, "listening");
-                answer::events(EventStream::new(listener, self.rooms.clone(), self.config.keep_alive))
+                let seat = Seat::new(listener, self.rooms.clone(), self.config.keep_alive);
+                answer::events(Greeting::new(caller.clone(), seat))
             }
             Err(NotListening::Refused) => answer::no_events(StatusCode::BAD_REQUEST),
             Err(NotListening::Full) => answer::no_events(StatusCode::SERVICE_UNAVAILABLE),
@@ -258,15 +285,15 @@ impl Service {
             Bearer::Client { host, .. } => self.rooms.host(host),
             Bearer::Response { host, client } => self.rooms.client(host, client),
             Bearer::Host { host } => {
-                return match self.rooms.clients(host) {
-                    Some(clients) => self.broadcast(clients, &frame),
+                return match self.rooms.audience(host) {
+                    Some(audience) => self.broadcast(&audience, &frame),
                     None => answer::plain(StatusCode::BAD_REQUEST),
                 };
             }
         };
         let Some(listener) = listener else { return answer::plain(StatusCode::BAD_REQUEST) };
         let bytes = frame.len();
-        match listener.send(frame, self.config.patience).await {
+        match listener.send(&frame, self.config.patience).await {
             Ok(()) => {
                 self.metrics.delivered(bytes, 1);
                 answer::json_text("{}")
@@ -281,25 +308,25 @@ impl Service {
     }
 
     /// Never waits: who is behind by a whole queue is dropped. The reply names those who were reached.
-    fn broadcast(&self, clients: Vec<Recipient>, frame: &Bytes) -> Answer {
-        let mut reply = String::with_capacity(2 + 43 * clients.len());
-        let mut reached = 0;
-        for Recipient { client, listener, .. } in clients {
-            match listener.push(frame.clone()) {
-                Ok(()) => {
-                    reply.push_str(if reached == 0 { "{" } else { "," });
-                    // A string: there is nothing here that JSON cannot hold.
-                    reply.push_str(&serde_json::to_string(&*client).unwrap_or_default());
-                    reply.push_str(":true");
-                    reached += 1;
+    fn broadcast(&self, audience: &Audience, frame: &Frame) -> Answer {
+        let mut missed = Vec::new();
+        for (place, listener) in audience.listeners.iter().enumerate() {
+            match listener.push(frame) {
+                Ok(()) => {}
+                Err(error) => {
+                    missed.push(place);
+                    if error == NotSent::Full {
+                        self.drop_listener(listener);
+                    }
                 }
-                Err(NotSent::Full) => self.drop_listener(&listener),
-                Err(_) => {}
             }
         }
-        self.metrics.delivered(frame.len(), reached);
-        reply.push_str(if reached == 0 { "{}" } else { "}" });
-        answer::json_text(reply)
+        self.metrics.delivered(frame.len(), audience.listeners.len() - missed.len());
+        if missed.is_empty() {
+            return answer::json_text(audience.reply.clone());
+        }
+        let reached = audience.listeners.iter().enumerate().filter(|(place, _)| missed.binary_search(place).is_err());
+        answer::json_text(reply(reached.map(|(_, listener)| listener)))
     }
 
     fn drop_listener(&self, listener: &Arc<Listener>) {
@@ -311,13 +338,14 @@ impl Service {
 }
 
 /// One event, with the message as the original writes it.
-fn frame(start: &[&str], message: &Message) -> Result<Bytes, StatusCode> {
-    let body = if let Message::Json(bytes) = message { bytes.len() } else { 0 };
-    let mut frame = Vec::with_capacity(start.iter().map(|part| part.len()).sum::<usize>() + body + 8);
-    start.iter().for_each(|part| frame.extend_from_slice(part.as_bytes()));
-    message.write(&mut frame)?;
-    frame.extend_from_slice(b"}\n\n");
-    Ok(frame.into())
+fn frame(start: &[&str], message: &Message) -> Result<Frame, StatusCode> {
+    let body = if let Message::Json(bytes) = message { bytes.len() } else { 2 };
+    Frame::write(start.iter().map(|part| part.len()).sum::<usize>() + body + 3, |out| {
+        start.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
+        message.write(out)?;
+        out.extend_from_slice(b"}\n\n");
+        Ok(())
+    })
 }
 
 /// What counts as one caller: an IPv4 address, or a network of IPv6, of which everybody has a whole one.

@@ -1,0 +1,80 @@
+//! What this crate costs and how fast it is, measured over loopback: one JSON line for each scenario.
+//!
+//! `cargo run --release --example measure -- SCENARIO`; without a scenario it lists them. What the figures mean and
+//! what they were is in `docs/performance.md`.
+
+mod procstat;
+mod relay;
+mod report;
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::Parser;
+
+use report::Outcome;
+
+/// One measurement: its name, what it measures, and how.
+struct Scenario {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&Settings) -> Outcome,
+}
+
+const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "relay", about: "our relay against npm's uhst-server 2.1.1, same load", run: relay::compare },
+    Scenario { name: "relay-ours", about: "the same load on our relay alone", run: relay::ours },
+    Scenario { name: "relay-crowd", about: "our relay alone, 10,000 clients on 1,000 hosts", run: relay::crowd },
+];
+
+/// Measures this crate over loopback, with one JSON line for each scenario.
+#[derive(Parser)]
+struct Settings {
+    /// Which to run; all of them are listed when none is given.
+    scenarios: Vec<String>,
+    /// How often each figure is taken; the medians are reported.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// How long one figure is taken for.
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// A `uhst-relay` program built elsewhere; otherwise cargo builds it.
+    #[arg(long, value_name = "FILE")]
+    relay: Option<PathBuf>,
+}
+
+impl Settings {
+    fn duration(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds.clamp(0.1, 60.0))
+    }
+
+    fn rounds(&self) -> usize {
+        self.rounds.clamp(1, 100)
+    }
+}
+
+fn main() -> ExitCode {
+    let settings = Settings::parse();
+    if settings.scenarios.is_empty() {
+        for Scenario { name, about, .. } in SCENARIOS {
+            println!("{name:<14} {about}");
+        }
+        return ExitCode::SUCCESS;
+    }
+    if cfg!(debug_assertions) {
+        eprintln!("measure: this is a debug build; figures from it mean little");
+    }
+    for wanted in &settings.scenarios {
+        let Some(scenario) = SCENARIOS.iter().find(|scenario| scenario.name == wanted) else {
+            eprintln!("measure: there is no scenario {wanted:?}");
+            return ExitCode::FAILURE;
+        };
+        match (scenario.run)(&settings) {
+            Ok(figures) => println!("{}", report::line(scenario.name, figures)),
+            Err(error) => {
+                eprintln!("measure: {wanted}: {error}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,44 @@
+//! Figures: medians over rounds, percentiles, and the line they are printed as.
+
+use std::{collections::BTreeMap, error::Error};
+
+use serde_json::{Map, Value};
+
+/// What a scenario reports, or why it could not be run.
+pub type Outcome<T = Map<String, Value>> = Result<T, Box<dyn Error>>;
+
+/// Numbers by name, as one round takes them.
+pub type Figures = BTreeMap<&'static str, f64>;
+
+/// The median of each figure over all rounds.
+pub fn medians(rounds: &[Figures]) -> Figures {
+    let mut all: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
+    for (name, value) in rounds.iter().flatten() {
+        all.entry(name).or_default().push(*value);
+    }
+    all.into_iter().map(|(name, mut values)| (name, percentile(&mut values, 50))).collect()
+}
+
+/// The value below which this many of a hundred lie; 0 of none.
+pub fn percentile(values: &mut [f64], percent: usize) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let last = values.len().saturating_sub(1);
+    values.get((values.len() * percent / 100).min(last)).copied().unwrap_or_default()
+}
+
+/// Figures as JSON, with four digits: more would only be noise.
+pub fn json(figures: Figures) -> Value {
+    let rounded = |value: f64| {
+        let short = format!("{value:.3e}").parse::<f64>().unwrap_or(value);
+        if short == short.trunc() && short.abs() < 1e15 { Value::from(short as i64) } else { Value::from(short) }
+    };
+    figures.into_iter().map(|(name, value)| (name.to_owned(), rounded(value))).collect()
+}
+
+/// The line of one scenario.
+pub fn line(scenario: &str, figures: Map<String, Value>) -> String {
+    let mut line = Map::new();
+    line.insert("scenario".to_owned(), scenario.into());
+    line.extend(figures);
+    Value::Object(line).to_string()
+}

@@ -1,0 +1,183 @@
+//! One connection: requests, and perhaps a stream in the end.
+
+use std::{
+    convert::Infallible,
+    error::Error,
+    future::poll_fn,
+    io::{self, IoSlice},
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::watch,
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    service::{Caller, Service},
+    stream::{EventStream, Seat},
+};
+
+/// The limit of URL and headers together, that of node.
+const MAX_HEAD: usize = 16 * 1024;
+/// How long a connection may be idle, take to send a request's head, or to shake hands.
+const IDLE: Duration = Duration::from_secs(60);
+/// How much of a stream or a request a connection buffers.
+const BUFFER: usize = 64 * 1024;
+
+/// Serves one connection until it ends.
+pub(super) async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    service: Arc<Service>,
+    tls: Option<TlsAcceptor>,
+    stopping: watch::Receiver<bool>,
+) {
+    // A message must not wait for the next one.
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    match tls {
+        None => talk(stream, peer, service, stopping).await,
+        // Boxed, so that a connection without it needs no room for it.
+        Some(tls) => {
+            Box::pin(async {
+                match timeout(IDLE, tls.accept(stream)).await {
+                    Ok(Ok(stream)) => talk(stream, peer, service, stopping).await,
+                    Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS"),
+                    Err(_) => tracing::debug!(%peer, "no TLS in time"),
+                }
+            })
+            .await
+        }
+    }
+}
+
+/// Requests, and perhaps a stream in the end.
+async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    peer: SocketAddr,
+    service: Arc<Service>,
+    stopping: watch::Receiver<bool>,
+) {
+    let caller = Caller::new(peer.ip());
+    let talking = async {
+        // Boxed: what requests need is given back when a stream begins.
+        match Box::pin(requests(stream, &caller, service, stopping)).await {
+            Ok(Some((stream, seat))) => EventStream::new(stream, seat).await.map_err(Into::into),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    };
+    let ended: Result<(), Box<dyn Error + Send + Sync>> = tokio::select! {
+        ended = talking => ended,
+        () = caller.kill.notified() => Ok(()),
+    };
+    // The URL of a request, with its token, is in none of hyper's errors.
+    if let Err(error) = ended {
+        tracing::trace!(%peer, %error, "connection ended");
+    }
+}
+
+/// Answers requests until the connection ends or becomes a stream.
+async fn requests<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    caller: &Arc<Caller>,
+    service: Arc<Service>,
+    mut stopping: watch::Receiver<bool>,
+) -> hyper::Result<Option<(S, Seat)>> {
+    let behind = Arc::new(AtomicBool::new(false));
+    let stream = Watched { stream, behind: behind.clone() };
+    let answer = service_fn(|request| {
+        let (service, caller) = (service.clone(), caller.clone());
+        async move { Ok::<_, Infallible>(service.answer(&caller, request).await) }
+    });
+    let mut serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE)
+        .max_header_size(MAX_HEAD)
+        .max_buf_size(BUFFER)
+        .serve_connection(TokioIo::new(stream), answer);
+    let mut seat = None;
+    loop {
+        let step = poll_fn(|context| match Pin::new(&mut serving).poll(context) {
+            Poll::Ready(ended) => Poll::Ready(ended.map(|()| None)),
+            Poll::Pending => {
+                seat = seat.take().or_else(|| caller.take_over());
+                // What hyper has not written yet comes before the rest of the stream.
+                if behind.load(Ordering::Relaxed) {
+                    Poll::Pending
+                } else {
+                    seat.take().map_or(Poll::Pending, |seat| Poll::Ready(Ok(Some(seat))))
+                }
+            }
+        });
+        tokio::select! {
+            step = step => {
+                let stream = |seat| (serving.into_parts().io.into_inner().stream, seat);
+                return step.map(|seat| seat.map(stream));
+            }
+            Ok(()) = stopping.changed() => Pin::new(&mut serving).graceful_shutdown(),
+        }
+    }
+}
+
+/// A socket that knows whether more is to be written than it took.
+struct Watched<S> {
+    stream: S,
+    behind: Arc<AtomicBool>,
+}
+
+impl<S> Watched<S> {
+    fn wrote(&self, written: Poll<io::Result<usize>>, wanted: usize) -> Poll<io::Result<usize>> {
+        let all = matches!(written, Poll::Ready(Ok(written)) if written == wanted);
+        self.behind.store(!all, Ordering::Relaxed);
+        written
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context, buffer: &mut ReadBuf) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.wrote(written, bytes.len())
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context,
+        parts: &[IoSlice],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
+        self.wrote(written, parts.iter().map(|part| part.len()).sum())
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

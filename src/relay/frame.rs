@@ -1,0 +1,69 @@
+//! One event as it is written to streams.
+
+use bytes::Bytes;
+
+/// The longest line that can stand before a chunk: eight digits.
+const MAX_SIZE_LINE: usize = 8 + 2;
+
+/// An event, wrapped once as a chunk of HTTP/1.1 for all the streams that get it.
+#[derive(Clone, Debug)]
+pub(super) struct Frame {
+    chunk: Bytes,
+    /// Where the event is in there.
+    start: usize,
+}
+
+impl Frame {
+    /// An event of about `size` bytes, as `write` appends it.
+    pub(super) fn write<E>(size: usize, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<Self, E> {
+        let mut chunk = Vec::with_capacity(MAX_SIZE_LINE + size + 2);
+        chunk.resize(MAX_SIZE_LINE, 0);
+        write(&mut chunk)?;
+        let size_line = format!("{:x}\r\n", chunk.len() - MAX_SIZE_LINE);
+        let unused = MAX_SIZE_LINE - size_line.len();
+        chunk[unused..MAX_SIZE_LINE].copy_from_slice(size_line.as_bytes());
+        chunk.extend_from_slice(b"\r\n");
+        Ok(Frame { chunk: Bytes::from(chunk).slice(unused..), start: size_line.len() })
+    }
+
+    /// An event with this text.
+    pub(super) fn text(text: &str) -> Self {
+        let Ok(frame) = Frame::write(text.len(), |out| {
+            out.extend_from_slice(text.as_bytes());
+            Ok::<_, std::convert::Infallible>(())
+        });
+        frame
+    }
+
+    /// As a chunk, for HTTP/1.1.
+    pub(super) fn chunk(&self) -> Bytes {
+        self.chunk.clone()
+    }
+
+    /// The event alone, for HTTP/1.0.
+    pub(super) fn bare(&self) -> Bytes {
+        self.chunk.slice(self.start..self.chunk.len() - 2)
+    }
+
+    /// The size of the event.
+    pub(super) fn len(&self) -> usize {
+        self.chunk.len() - 2 - self.start
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_a_chunk_and_is_in_it() {
+        for (text, chunk) in
+            [("a", "1\r\na\r\n".to_owned()), (&*"b".repeat(300), format!("12c\r\n{}\r\n", "b".repeat(300)))]
+        {
+            let frame = Frame::text(text);
+            assert_eq!(frame.chunk(), chunk);
+            assert_eq!(frame.bare(), text);
+            assert_eq!(frame.len(), text.len());
+        }
+    }
+}

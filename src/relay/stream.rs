@@ -1,0 +1,154 @@
+//! One open event stream.
+//!
+//! hyper writes the head of the answer and its first bytes; then the connection is taken from it, and what follows is
+//! written by hand. A stream is a socket and a queue: the buffers for requests, which are most of what a connection
+//! needs, are given back.
+
+use std::{
+    convert::Infallible,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes};
+use hyper::body::{Body, Frame};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Interval, MissedTickBehavior, interval_at},
+};
+
+use super::{listener::Listener, rooms::Rooms, service::Caller};
+
+/// The first bytes of every stream.
+const CONNECTED: Bytes = Bytes::from_static(b": Connected.\n");
+/// What is written on every interval, so that proxies and peers see the stream alive.
+const KEEP_ALIVE: Bytes = Bytes::from_static(b": sse-keep-alive\n");
+const KEEP_ALIVE_CHUNK: Bytes = Bytes::from_static(b"11\r\n: sse-keep-alive\n\r\n");
+/// The end of a chunked body.
+const LAST_CHUNK: Bytes = Bytes::from_static(b"0\r\n\r\n");
+
+/// A listener's place in its room, which it leaves with this.
+pub(super) struct Seat {
+    listener: Arc<Listener>,
+    rooms: Arc<Rooms>,
+    keep_alive: Duration,
+}
+
+impl Seat {
+    pub(super) fn new(listener: Arc<Listener>, rooms: Arc<Rooms>, keep_alive: Duration) -> Self {
+        Seat { listener, rooms, keep_alive }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.listener.finish();
+        self.rooms.leave(&self.listener);
+    }
+}
+
+/// The body of the answer to a listening peer, as far as hyper writes it.
+pub(super) struct Greeting {
+    caller: Arc<Caller>,
+    seat: Option<Seat>,
+    greeted: bool,
+}
+
+impl Greeting {
+    pub(super) fn new(caller: Arc<Caller>, seat: Seat) -> Self {
+        Greeting { caller, seat: Some(seat), greeted: false }
+    }
+}
+
+impl Body for Greeting {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _context: &mut Context) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if !self.greeted {
+            self.greeted = true;
+            return Poll::Ready(Some(Ok(Frame::data(CONNECTED))));
+        }
+        if let Some(seat) = self.seat.take() {
+            self.caller.hand_over(seat);
+        }
+        // The connection looks for the seat after each step of hyper.
+        Poll::Pending
+    }
+}
+
+/// The rest of a stream. Ends with the connection.
+pub(super) struct EventStream<S> {
+    io: S,
+    seat: Seat,
+    keep_alive: Interval,
+    /// Not written yet.
+    writing: Bytes,
+    ended: bool,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> EventStream<S> {
+    pub(super) fn new(io: S, seat: Seat) -> Self {
+        let mut keep_alive = interval_at(Instant::now() + seat.keep_alive, seat.keep_alive);
+        keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        EventStream { io, seat, keep_alive, writing: Bytes::new(), ended: false }
+    }
+
+    /// Ready when the peer has closed. Whatever it says here is not listened to.
+    fn poll_closed(&mut self, context: &mut Context) -> Poll<()> {
+        let mut scrap = [0; 256];
+        loop {
+            let mut read = ReadBuf::new(&mut scrap);
+            match ready!(Pin::new(&mut self.io).poll_read(context, &mut read)) {
+                Ok(()) if !read.filled().is_empty() => {}
+                _ => return Poll::Ready(()),
+            }
+        }
+    }
+
+    /// What to write next.
+    fn poll_next(&mut self, context: &mut Context) -> Poll<Bytes> {
+        let listener = &self.seat.listener;
+        if self.keep_alive.poll_tick(context).is_ready() {
+            return Poll::Ready(if listener.chunked { KEEP_ALIVE_CHUNK } else { KEEP_ALIVE });
+        }
+        let next = ready!(listener.poll_frames(context));
+        Poll::Ready(next.unwrap_or_else(|| {
+            self.ended = true;
+            if listener.chunked { LAST_CHUNK } else { Bytes::new() }
+        }))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Future for EventStream<S> {
+    type Output = io::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.poll_closed(context).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            while this.writing.has_remaining() {
+                match ready!(Pin::new(&mut this.io).poll_write(context, &this.writing))? {
+                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    written => this.writing.advance(written),
+                }
+            }
+            if this.ended {
+                return Pin::new(&mut this.io).poll_shutdown(context);
+            }
+            match this.poll_next(context) {
+                Poll::Ready(next) => this.writing = next,
+                Poll::Pending => {
+                    // What is written may yet have to be encrypted.
+                    ready!(Pin::new(&mut this.io).poll_flush(context))?;
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
