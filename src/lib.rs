@@ -83,6 +83,71 @@
 //! | `Unreliable` | at most once, never late by resending |
 //! | `UnreliableSequenced` | as above, and an older message never follows a newer one |
 //!
+//! # Typed messages
+//!
+//! Instead of bytes, a game may register types of its own with [`UhstAppExt`], each for a channel. Systems read them as
+//! [`FromPeer`], which says who sent them, and send them with [`UhstSender`]:
+//!
+//! ```
+//! use bevy::prelude::*;
+//! use bevy_uhst::prelude::*;
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct Jump {
+//!     height: f32,
+//! }
+//!
+//! fn plugin(app: &mut App) {
+//!     app.add_uhst_message::<Jump>(Channel::Reliable).add_systems(Update, (jump, tell_others));
+//! }
+//!
+//! /// Of a player.
+//! fn jump(keys: Res<ButtonInput<KeyCode>>, sender: UhstSender<Jump>) -> Result {
+//!     if keys.just_pressed(KeyCode::Space) {
+//!         sender.to_host(&Jump { height: 1.5 })?;
+//!     }
+//!     Ok(())
+//! }
+//!
+//! /// Of the host.
+//! fn tell_others(
+//!     mut jumps: MessageReader<FromPeer<Jump>>,
+//!     host: Single<Entity, With<UhstHost>>,
+//!     sender: UhstSender<Jump>,
+//! ) -> Result {
+//!     for jump in jumps.read().filter(|jump| jump.session == *host) {
+//!         sender.broadcast_except(jump.peer, jump)?;
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! They travel as `postcard`, a few bytes each. Those registered with
+//! [`add_uhst_message_json`](UhstAppExt::add_uhst_message_json) are texts like `{"Jump":{"height":1.5}}`, which peers of
+//! the original protocol and web pages can write and read, too.
+//!
+//! A joiner whose game has registered other messages, or calls itself another
+//! [`version`](UhstPlugin::version), is refused with [`EndReason::GameMismatch`](protocol::EndReason::GameMismatch). A
+//! message that cannot be read ends nothing: it is told once, as a [`UhstDiagnostic`].
+//!
+//! # The host plays, too
+//!
+//! [`UhstClient::local`] joins a host of the same app, without a network. The player at the host's machine is then a peer
+//! like all others, and the systems of a client work there unchanged:
+//!
+//! ```
+//! # use bevy::prelude::*;
+//! # use bevy_uhst::prelude::*;
+//! fn host_and_play(mut commands: Commands) {
+//!     let host = commands.spawn(UhstHost::new("my-game")).id();
+//!     commands.spawn(UhstClient::local(host));
+//! }
+//! ```
+//!
+//! Such an app reads the messages of both its sessions. Give each direction a type of its own, or tell them apart by
+//! [`FromPeer::session`], as above.
+//!
 //! # Beginnings and ends
 //!
 //! Observers are told: [`UhstReady`], [`UhstConnected`], [`UhstPathChanged`], [`UhstDisconnected`], [`UhstEnded`].
@@ -115,6 +180,7 @@
 //! # Features
 //!
 //! * `relay` (default): the embedded relay.
+//! * `overlay`: `UhstOverlayPlugin`, which shows the developer what the network does, over the game.
 //! * `relay-cli`: the program `uhst-relay`.
 
 pub mod connection;
@@ -136,12 +202,14 @@ struct Readme;
 
 /// What most games need.
 pub mod prelude {
+    #[cfg(feature = "overlay")]
+    pub use crate::ecs::{UhstOverlay, UhstOverlayPlugin};
     pub use crate::{
         connection::{ConnectionConfig, Path},
         ecs::{
-            BroadcastError, JoinResponder, PeerOf, Peers, UhstClient, UhstConnected, UhstDiagnostic, UhstDisconnected,
-            UhstEnded, UhstHost, UhstJoinRequest, UhstMessage, UhstPathChanged, UhstPeer, UhstPlugin, UhstReady,
-            UhstSystems,
+            BroadcastError, Encoding, FromPeer, JoinResponder, PeerOf, Peers, Rates, UhstAppExt, UhstClient,
+            UhstConnected, UhstDiagnostic, UhstDisconnected, UhstEnded, UhstHost, UhstJoinRequest, UhstMessage,
+            UhstPathChanged, UhstPeer, UhstPlugin, UhstReady, UhstSender, UhstSystems,
         },
         net::{
             Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, NetworkConditions, PathPolicy, Relay,

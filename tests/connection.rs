@@ -8,11 +8,13 @@ mod bounds;
 mod contact;
 #[path = "connection/network.rs"]
 mod network;
+#[path = "connection/policy.rs"]
+mod policy;
 
 use std::time::Duration;
 
 use bevy_uhst::connection::{Connection, ConnectionConfig};
-use bevy_uhst::protocol::EndReason;
+use bevy_uhst::protocol::{EndReason, PathPolicy};
 use network::{Network, Step, Weather};
 use proptest::prelude::*;
 
@@ -58,9 +60,11 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn drive(config: &ConnectionConfig, steps: &[Step], seed: u64, client_closes: bool) {
+fn drive(config: &ConnectionConfig, paths: PathPolicy, steps: &[Step], seed: u64, client_closes: bool) {
     let (client, host) = Connection::pair(config.clone(), config.clone(), START);
+    let (client, host) = (client.with_paths(paths), host.with_paths(paths));
     let mut network = Network::new(config, client, host, seed, START);
+    network.direct_only = paths == PathPolicy::DirectOnly;
     steps.iter().for_each(|step| network.step(step));
     network.settle();
     network.may_close = true;
@@ -88,6 +92,17 @@ proptest! {
         seed: u64,
         client_closes: bool,
     ) {
-        drive(&small(), &steps, seed, client_closes);
+        drive(&small(), PathPolicy::Automatic, &steps, seed, client_closes);
+    }
+
+    #[test]
+    fn no_message_crosses_the_relay_of_those_who_allow_direct_paths_only(
+        steps in prop::collection::vec(step(), 1..24),
+        seed: u64,
+        client_closes: bool,
+    ) {
+        // Nobody looks for a direct path here: it may be away for as long as the steps say.
+        let config = ConnectionConfig { resume_timeout: Duration::from_secs(3600), ..small() };
+        drive(&config, PathPolicy::DirectOnly, &steps, seed, client_closes);
     }
 }

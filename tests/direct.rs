@@ -150,6 +150,43 @@ fn a_policy_keeps_a_connection_on_the_relay() {
 }
 
 #[test]
+fn a_connection_that_allows_direct_paths_only_is_connected_once_it_is_direct() {
+    let relay = StandaloneRelay::start();
+    for (host_paths, client_paths) in
+        [(PathPolicy::DirectOnly, PathPolicy::DirectOnly), (PathPolicy::Automatic, PathPolicy::DirectOnly)]
+    {
+        let network = TestNetwork::loopback();
+        let mut host = network.host_with(UhstHost::new("direct").relay(relay.relay()).paths(host_paths));
+        let client = UhstClient::join("direct").relay(relay.relay()).paths(client_paths);
+        let mut client = network.join_with(client);
+        become_direct(&mut host, &mut client);
+        for app in [&mut host, &mut client] {
+            let peer = the_peer(app);
+            app.world().get::<UhstPeer>(peer).unwrap().send(7_u32.to_be_bytes()).unwrap();
+        }
+        assert!(update_until(&mut [&mut host, &mut client], PATIENCE, |apps| {
+            apps.iter().all(|app| numbers(app) == [7])
+        }));
+    }
+}
+
+#[test]
+fn policies_that_exclude_each_other_end_at_once_with_a_reason() {
+    let relay = StandaloneRelay::start();
+    for (host_paths, client_paths) in
+        [(PathPolicy::DirectOnly, PathPolicy::RelayOnly), (PathPolicy::RelayOnly, PathPolicy::DirectOnly)]
+    {
+        let network = TestNetwork::loopback();
+        let mut host = network.host_with(UhstHost::new("direct").relay(relay.relay()).paths(host_paths));
+        let client = UhstClient::join("direct").relay(relay.relay()).paths(client_paths);
+        let mut client = network.join_with(client);
+        assert!(update_until(&mut [&mut host, &mut client], PATIENCE, |apps| !ended(apps[1]).is_empty()));
+        assert!(matches!(ended(&client)[..], [EndReason::NoDirectPath(_)]), "{:?}", ended(&client));
+        assert_eq!((connected(&host), ended(&host).len()), (0, 0));
+    }
+}
+
+#[test]
 fn many_join_at_once_all_direct_and_leave() {
     const CLIENTS: usize = 8;
     let network = TestNetwork::loopback();

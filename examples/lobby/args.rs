@@ -1,9 +1,12 @@
 //! What the command line can ask for.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
+use bevy::prelude::*;
 use bevy_uhst::prelude::NetworkConditions;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::table::News;
 
 /// A lobby: one player hosts, the others join with a code or a link. No server.
 #[derive(Parser)]
@@ -16,20 +19,46 @@ pub struct Cli {
 }
 
 /// Options that concern how the lobby is shown, not what it does.
-#[derive(Args)]
+#[derive(Args, Resource, Clone)]
 pub struct View {
     /// Stay in the terminal, even where there is a screen
     #[arg(long, global = true)]
     pub terminal: bool,
-    /// Save a picture of the window here when the lobby is full
+    /// Save a picture of the window here when the lobby is full; with --autoplay, in the round
     #[arg(long, global = true, value_name = "FILE")]
     pub screenshot: Option<PathBuf>,
-    /// Leave a few seconds after the lobby became full
+    /// Leave a few seconds after the lobby became full; with --autoplay, in the middle of the round
     #[arg(long, global = true)]
     pub exit_when_full: bool,
+    /// Play by itself: get ready when the lobby is full, start the round, chase the spark
+    #[arg(long, global = true)]
+    pub autoplay: bool,
+    /// Show what the network does from the start, not only when F3 is pressed
+    #[cfg(feature = "overlay")]
+    #[arg(long, global = true)]
+    pub overlay: bool,
     /// Make the network worse than it is
     #[arg(long, global = true, value_enum, default_value_t)]
     pub network: Weather,
+}
+
+impl View {
+    /// How long after which news the picture is taken: when everyone is drawn, and there are numbers to show.
+    pub fn picture(&self, news: &News) -> Option<Timer> {
+        let seconds = match news {
+            News::Full { .. } if !self.autoplay => 4.0,
+            News::RoundStarted if self.autoplay => 12.0,
+            _ => return None,
+        };
+        Some(Timer::from_seconds(seconds, TimerMode::Once))
+    }
+
+    /// The same for leaving: everyone else has taken theirs by then.
+    pub fn exit(&self, news: &News) -> Option<Timer> {
+        let mut timer = self.picture(news).filter(|_| self.exit_when_full)?;
+        timer.set_duration(timer.duration() + Duration::from_secs(5));
+        Some(timer)
+    }
 }
 
 /// How bad the network is.

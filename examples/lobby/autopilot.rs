@@ -1,11 +1,11 @@
-//! Walks to the spark by itself, where nobody has keys to steer with.
+//! Plays by itself, where nobody has keys to steer with or a mouse to press buttons.
 
 use bevy::prelude::*;
 
 use crate::{
     game::LobbySystems,
     intent::Intent,
-    table::{Page, Table},
+    table::{News, Page, Table},
 };
 
 fn steer(table: Res<Table>, mut intents: MessageWriter<Intent>) {
@@ -17,6 +17,22 @@ fn steer(table: Res<Table>, mut intents: MessageWriter<Intent>) {
     }
 }
 
+/// Walks to the spark.
 pub fn plugin(app: &mut App) {
     app.add_systems(Update, steer.before(LobbySystems).run_if(in_state(Page::Arena)));
+}
+
+fn get_ready(mut news: MessageReader<News>, mut intents: MessageWriter<Intent>) {
+    intents.write_batch(news.read().any(|n| matches!(n, News::Full { .. })).then_some(Intent::Ready(true)));
+}
+
+fn start(table: Res<Table>, mut intents: MessageWriter<Intent>) {
+    if table.is_host() && table.is_full() && table.everyone_ready() {
+        intents.write(Intent::StartRound);
+    }
+}
+
+/// Gets ready when the lobby is full; the host starts the round when everyone is.
+pub fn rounds(app: &mut App) {
+    app.add_systems(Update, (get_ready, start).before(LobbySystems).run_if(in_state(Page::Lobby)));
 }

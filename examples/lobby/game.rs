@@ -323,7 +323,8 @@ fn listen(mut messages: MessageReader<UhstMessage>, seats: Query<&Seat>, mut tal
 fn welcome(entity: Entity, name: &str, talk: &mut Talk) -> Result {
     let (Some(rules), Ok(peer)) = (&mut talk.rules, talk.peers.get(entity)) else { return Ok(()) };
     let you = rules.enter(name, way_of(peer));
-    talk.commands.entity(entity).insert(Seat(you));
+    let name = rules.name(you).unwrap_or_default().to_owned();
+    talk.commands.entity(entity).insert((Seat(you), Name::new(name)));
     let hello = FromHost::Welcome { you, code: talk.table.code.clone(), link: talk.table.link.clone() };
     for word in [hello, rules.roster()].into_iter().chain(rules.briefing()) {
         peer.send_on(word.channel(), serde_json::to_string(&word)?)?;
@@ -351,7 +352,17 @@ fn walk(mut talk: Talk, heading: Res<Heading>, time: Res<Time>, mut since_last: 
 fn measure(rules: Option<ResMut<Rules>>, peers: Query<(&UhstPeer, &Seat)>) {
     let Some(mut rules) = rules else { return };
     for (peer, seat) in &peers {
-        rules.note(seat.0, way_of(peer), peer.rtt().map(|rtt| rtt.as_millis() as u32));
+        let rates = peer.rates();
+        rules.note(
+            seat.0,
+            Connection {
+                way: way_of(peer),
+                ping: peer.rtt().map(|rtt| rtt.as_millis() as u32),
+                rate: (rates.sent_bytes + rates.received_bytes) as u32,
+                // Less than one is still one that somebody may have noticed.
+                lost: peer.is_native().then_some(rates.lost.ceil() as u32),
+            },
+        );
     }
 }
 

@@ -18,13 +18,14 @@ mod demo;
 mod game;
 mod intent;
 mod phone;
+mod qr;
 mod rules;
 mod table;
 mod terminal;
 mod window;
 mod words;
 
-use args::{Cli, Command};
+use args::{Cli, Command, View};
 use bevy::prelude::*;
 use clap::Parser;
 use intent::Intent;
@@ -64,8 +65,12 @@ fn add_lobby(app: &mut App, cli: &Cli) {
     app.add_systems(Startup, move |mut intents: MessageWriter<Intent>| {
         intents.write_batch(first.clone());
     });
+    app.insert_resource(cli.view.clone());
     if cli.view.exit_when_full {
         app.add_systems(Update, exit_when_full.after(game::LobbySystems));
+    }
+    if cli.view.autoplay {
+        app.add_plugins(autopilot::rounds);
     }
 }
 
@@ -73,19 +78,19 @@ fn add_lobby(app: &mut App, cli: &Cli) {
 /// Fails when the lobby ends before that.
 fn exit_when_full(
     mut news: MessageReader<News>,
+    view: Res<View>,
     mut due: Local<Option<Timer>>,
     time: Res<Time>,
     mut exit: MessageWriter<AppExit>,
 ) {
     for news in news.read() {
-        match news {
-            News::Full { .. } => *due = Some(Timer::from_seconds(6.0, TimerMode::Once)),
-            News::Ended { why } if due.is_none() => {
-                eprintln!("{why}");
-                exit.write(AppExit::error());
-            }
-            _ => {}
+        if let News::Ended { why } = news
+            && due.is_none()
+        {
+            eprintln!("{why}");
+            exit.write(AppExit::error());
         }
+        *due = view.exit(news).or(due.take());
     }
     if due.as_mut().is_some_and(|timer| timer.tick(time.delta()).just_finished()) {
         exit.write(AppExit::Success);

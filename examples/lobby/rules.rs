@@ -51,7 +51,7 @@ impl Rules {
         self.next_id += 1;
         let colour = (0..COLOURS).find(|c| self.players.iter().all(|p| p.colour != *c)).unwrap_or_default();
         let name = self.free_name(name);
-        self.players.push(Player { id, name, colour, ready: false, score: 0, way, ping: None });
+        self.players.push(Player { id, name, colour, ready: false, score: 0, connection: Connection::new(way) });
         if let Some(round) = &mut self.round {
             round.figures.insert(id, start_of(colour));
         }
@@ -99,6 +99,10 @@ impl Rules {
                 Vec::new()
             }
         }
+    }
+
+    pub fn name(&self, id: PlayerId) -> Option<&str> {
+        self.players.iter().find(|p| p.id == id).map(|p| p.name.as_str())
     }
 
     pub fn everyone_ready(&self) -> bool {
@@ -159,9 +163,9 @@ impl Rules {
     }
 
     /// Notes how a player is connected. Goes out with the next roster.
-    pub fn note(&mut self, id: PlayerId, way: Way, ping: Option<u32>) {
+    pub fn note(&mut self, id: PlayerId, connection: Connection) {
         if let Some(player) = self.players.iter_mut().find(|p| p.id == id) {
-            (player.way, player.ping) = (way, ping);
+            player.connection = connection;
         }
     }
 

@@ -1,7 +1,7 @@
 //! The same lobby in the terminal, by lines on stdin and stdout.
 
 use std::{
-    io::{IsTerminal, stdin},
+    io::{IsTerminal, stdin, stdout},
     sync::{Mutex, mpsc},
     thread,
     time::Duration,
@@ -20,6 +20,7 @@ use crate::{
     autopilot,
     game::LobbySystems,
     intent::Intent,
+    qr::QrCode,
     table::{News, Page, Table},
     words::Way,
 };
@@ -28,8 +29,8 @@ const HELP: &str = "\
 /host [CODE]     open a lobby             /ready, /unready   say that you are ready, or not
 /join CODE       join one                 /start, /end       a round (the host)
 /players         who is here              /kick NAME         remove a player (the host)
-/leave           back to the start        /quit              end the program
-/network HOW     real, home-wifi, mobile, or terrible
+/link            the link as a QR code    /quit              end the program
+/leave           back to the start        /network HOW       real, home-wifi, mobile, or terrible
 Anything else is said to the others. In a round your figure chases the spark by itself.";
 
 /// Runs the lobby in the terminal until `/quit`.
@@ -113,6 +114,7 @@ fn obey(line: &str, table: &Table, intents: &mut MessageWriter<Intent>, exit: &m
             Err(_) => return println!("{HELP}"),
         },
         ("/players", _) => return print_players(table),
+        ("/link", _) if table.me.is_some() => return print_link(table),
         ("/quit", _) => {
             exit.write(AppExit::Success);
             return;
@@ -128,20 +130,40 @@ fn obey(line: &str, table: &Table, intents: &mut MessageWriter<Intent>, exit: &m
 
 fn print_players(table: &Table) {
     for player in &table.players {
-        let way = match player.way {
+        let link = &player.connection;
+        let way = match link.way {
             Way::Host => "the host",
             Way::Relay => "over the relay",
             Way::Direct => "direct",
         };
-        let ping = player.ping.map(|ms| format!(", {ms} ms")).unwrap_or_default();
+        let ping = link.ping.map(|ms| format!(", {ms} ms")).unwrap_or_default();
+        let rate = if link.way == Way::Host { String::new() } else { format!(", {}", link.flow()) };
+        let lost = link.lost.filter(|lost| *lost > 0).map(|lost| format!(", {lost} lost/s")).unwrap_or_default();
         let ready = if player.ready { "ready" } else { "not ready" };
-        println!("{:16} {way}{ping}, {ready}", player.name);
+        println!("{:16} {way}{ping}{rate}{lost}, {ready}", player.name);
     }
     println!("{} of {}", table.players.len(), table.max);
 }
 
-fn print_news(mut news: MessageReader<News>) {
+fn print_link(table: &Table) {
+    let Some(code) = QrCode::of_link(&table.link) else { return println!("{}", table.link) };
+    for line in code.half_blocks() {
+        // Black on white whatever the colours of the terminal are: cameras want it so.
+        if stdout().is_terminal() {
+            println!("\x1b[38;5;16;48;5;231m{line}\x1b[0m");
+        } else {
+            println!("{line}");
+        }
+    }
+    println!("Scan it with a phone, or open {}", table.link);
+}
+
+fn print_news(mut news: MessageReader<News>, table: Res<Table>) {
     for news in news.read() {
         println!("{news}");
+        // Players who came by the link have it already.
+        if matches!(news, News::Entered { .. }) && table.is_host() {
+            print_link(&table);
+        }
     }
 }

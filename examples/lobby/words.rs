@@ -19,6 +19,33 @@ pub enum Way {
     Direct,
 }
 
+/// How well the host reaches a player.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Connection {
+    pub way: Way,
+    /// Round trip to the host in milliseconds, once it is known.
+    pub ping: Option<u32>,
+    /// Bytes per second, both ways together.
+    pub rate: u32,
+    /// What the host had to send again or drop, per second. None where the player's program does not tell.
+    pub lost: Option<u32>,
+}
+
+impl Connection {
+    /// One of which nothing is known yet.
+    pub fn new(way: Way) -> Self {
+        Connection { way, ping: None, rate: 0, lost: None }
+    }
+
+    /// Bytes per second, for the eye.
+    pub fn flow(&self) -> String {
+        match self.rate {
+            rate @ ..1000 => format!("{rate} B/s"),
+            rate => format!("{:.1} kB/s", rate as f32 / 1000.0),
+        }
+    }
+}
+
 /// One line of the roster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Player {
@@ -28,9 +55,8 @@ pub struct Player {
     pub colour: usize,
     pub ready: bool,
     pub score: u32,
-    pub way: Way,
-    /// Round trip to the host in milliseconds, once it is known.
-    pub ping: Option<u32>,
+    #[serde(flatten)]
+    pub connection: Connection,
 }
 
 /// What players say to the host.

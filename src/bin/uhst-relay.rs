@@ -137,25 +137,30 @@ async fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
             }
         }
     };
+    // Before it says that it is ready: whoever reads that may stop it at once.
+    let told_to_stop = told_to_stop()?;
     let urls: Vec<_> = relay.urls().iter().map(Url::to_string).collect();
     println!("uhst-relay is ready on port {}: {}", relay.port(), urls.join(" "));
-    told_to_stop().await?;
+    told_to_stop.await?;
     tracing::info!("stopping");
     relay.shutdown().await;
     Ok(())
 }
 
-/// Ctrl-C, or what a service manager sends.
-async fn told_to_stop() -> std::io::Result<()> {
+/// Ctrl-C, or what a service manager sends. Listens for them from the call on.
+fn told_to_stop() -> std::io::Result<impl Future<Output = std::io::Result<()>>> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            pressed = tokio::signal::ctrl_c() => pressed,
-            _ = terminate.recv() => Ok(()),
-        }
+        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        Ok(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            Ok(())
+        })
     }
     #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await
+    Ok(tokio::signal::ctrl_c())
 }

@@ -5,7 +5,10 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::cost::message_cost;
-use crate::protocol::frame::contact::{Limits, MAX_METADATA};
+use crate::protocol::{
+    GameId, PathPolicy,
+    frame::contact::{Limits, MAX_METADATA},
+};
 
 /// Limits of one connection. Both sides may have different ones; each respects the other's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,8 +50,8 @@ impl ConnectionConfig {
         self
     }
 
-    pub(super) fn limits(&self) -> Limits {
-        Limits { max_message: self.max_message as u64, receive_buffer: self.receive_buffer as u64 }
+    pub(super) fn limits(&self, paths: PathPolicy) -> Limits {
+        Limits { max_message: self.max_message as u64, receive_buffer: self.receive_buffer as u64, paths }
     }
 }
 
@@ -59,11 +62,13 @@ pub struct Credentials {
     pub host_id: String,
     /// The password of the session; `None` is the same as an empty one. It never crosses the wire.
     pub password: Option<String>,
+    /// The game, which must be the same on both sides.
+    pub game: GameId,
 }
 
 impl core::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Credentials").field("host_id", &self.host_id).finish_non_exhaustive()
+        f.debug_struct("Credentials").field("host_id", &self.host_id).field("game", &self.game).finish_non_exhaustive()
     }
 }
 
@@ -94,7 +99,8 @@ mod tests {
 
     #[test]
     fn a_password_stays_out_of_logs() {
-        let credentials = Credentials { host_id: "1234".into(), password: Some("secret".into()) };
+        let credentials =
+            Credentials { host_id: "1234".into(), password: Some("secret".into()), game: GameId::default() };
         assert!(!format!("{credentials:?}").contains("secret"));
     }
 

@@ -8,6 +8,7 @@ use core::time::Duration;
 use super::{
     ConnectionConfig, ConnectionEvent, ConnectionId, ConnectionStats, Credentials, Lane, MetadataTooLarge, Path,
     SendError, Time, Tombstone,
+    carriage::DirectWait,
     config::check_metadata,
     cost::message_cost,
     handshake::{ClientHandshake, HostHandshake, Secret},
@@ -18,7 +19,7 @@ use super::{
     receive::Violation,
     resume::{Gate, Resuming},
 };
-use crate::protocol::{Channel, EndReason, Payload, Tag, frame::contact::Limits};
+use crate::protocol::{Channel, EndReason, PathPolicy, Payload, Tag, frame::contact::Limits};
 
 /// How long an end may take, with all that must arrive before it.
 pub(super) const FAREWELL: Duration = Duration::from_secs(2);
@@ -102,6 +103,9 @@ pub struct Connection {
     pub(super) close_ack: bool,
     pub(super) end: Option<EndReason>,
     pub(super) announced: Option<Path>,
+    /// What this side allows; once open, what both do.
+    pub(super) paths: PathPolicy,
+    pub(super) direct_wait: Option<DirectWait>,
     pub(super) events: VecDeque<ConnectionEvent>,
     pub(super) stats: ConnectionStats,
 }
@@ -127,6 +131,8 @@ impl Connection {
             close_ack: false,
             end: None,
             announced: None,
+            paths: PathPolicy::default(),
+            direct_wait: None,
             events: VecDeque::new(),
             stats: ConnectionStats::default(),
         }
@@ -145,7 +151,8 @@ impl Connection {
         now: Time,
     ) -> Result<Self, MetadataTooLarge> {
         let (config, metadata) = (config.corrected(), check_metadata(metadata)?);
-        let handshake = ClientHandshake::new(credentials.clone(), config.limits(), metadata, seed, now);
+        let handshake =
+            ClientHandshake::new(credentials.clone(), config.limits(PathPolicy::default()), metadata, seed, now);
         Ok(Self::new(config, true, State::Greeting(handshake), &seed, now))
     }
 
@@ -175,7 +182,7 @@ impl Connection {
             connection.announced = Some(Path::Relay);
             connection.secret =
                 Some(Secret { id: ConnectionId([7; 16]), key: Key::new(&[0; 32]), transcript: [0; 32] });
-            connection.limit(peer.limits());
+            connection.limit(peer.limits(PathPolicy::default()));
             connection
         };
         let (client, host) = (client.corrected(), host.corrected());
@@ -184,6 +191,8 @@ impl Connection {
 
     /// Takes the peer's limits. `false`: they cannot work.
     pub(super) fn limit(&mut self, peer: Limits) -> bool {
+        let Some(paths) = self.paths.with(peer.paths) else { return false };
+        self.paths = paths;
         let max_message = self.config.max_message.min(usize::try_from(peer.max_message).unwrap_or(usize::MAX));
         self.out = Outgoing::new(self.config.send_buffer, max_message, peer.receive_buffer);
         message_cost(max_message) as u64 <= peer.receive_buffer
@@ -201,7 +210,8 @@ impl Connection {
     /// A path leads to the peer, or leads there again. A client's relay path comes back with a proof to the host,
     /// which its host hands to [`resume`](Self::resume).
     pub fn path_up(&mut self, path: Path, now: Time) {
-        let mut proven = path == Path::Relay;
+        // Over one way that is as good as another, nothing needs to be proven again.
+        let mut proven = path == Path::Relay || self.live.usable(path);
         match &mut self.state {
             State::Closed | State::Refused { .. } => return,
             State::Greeting(handshake) => handshake.restart(now),
@@ -216,7 +226,7 @@ impl Connection {
         }
         self.lose(path);
         self.live.path_up(path, proven, now);
-        self.paths_changed();
+        self.paths_changed(now);
     }
 
     /// A path is gone: what it carried and was not acknowledged goes over the other, or waits for the next.
@@ -227,12 +237,20 @@ impl Connection {
         }
         self.live.path_down(path, now);
         self.lose(path);
-        self.paths_changed();
+        self.paths_changed(now);
         if let State::Closing(closing) = &self.state
             && self.live.active().is_none()
         {
             let reason = closing.reason.clone();
             self.finish(reason);
+        }
+    }
+
+    /// A path is probably dead: nothing goes over it until something comes over it.
+    pub fn doubt(&mut self, path: Path, now: Time) {
+        if self.live.silence(path, now) {
+            self.lose(path);
+            self.paths_changed(now);
         }
     }
 
@@ -249,21 +267,6 @@ impl Connection {
         }
     }
 
-    pub(super) fn paths_changed(&mut self) {
-        if !matches!(self.state, State::Open { .. }) {
-            return;
-        }
-        match self.live.active() {
-            Some(path) if self.announced != Some(path) => {
-                self.announced = Some(path);
-                self.events.push_back(ConnectionEvent::PathChanged(path));
-            }
-            // Unreliable messages that waited for a path would arrive late.
-            None => self.out.unreliable.clear(),
-            _ => {}
-        }
-    }
-
     /// The largest message that both sides allow, in bytes; known once connected.
     pub fn max_message(&self) -> usize {
         self.out.max_message()
@@ -277,7 +280,7 @@ impl Connection {
     /// As [`send`](Self::send), and the other side learns whom in the game it is for.
     pub fn send_tagged(&mut self, channel: Channel, tag: Tag, payload: Payload) -> Result<(), SendError> {
         self.check_open()?;
-        if !channel.is_reliable() && self.live.active().is_none() && payload.len() <= self.config.max_message {
+        if !channel.is_reliable() && self.message_path().is_none() && payload.len() <= self.config.max_message {
             self.out.unreliable.dropped += 1;
             return Ok(());
         }
@@ -337,9 +340,14 @@ impl Connection {
             Violation::Protocol(words) => EndReason::ProtocolError(words.into()),
         };
         if matches!(self.state, State::Open { .. }) {
-            self.out.clear();
-            self.closing(reason, true, now);
+            self.abandon(reason, now);
         }
+    }
+
+    /// Ends it without what waits, and tells the peer.
+    pub(super) fn abandon(&mut self, reason: EndReason, now: Time) {
+        self.out.clear();
+        self.closing(reason, true, now);
     }
 
     pub(super) fn finish(&mut self, reason: EndReason) {
@@ -379,7 +387,7 @@ impl Connection {
 
     /// Numbers about this connection.
     pub fn stats(&self) -> ConnectionStats {
-        let path = self.live.active().filter(|_| self.announced.is_some());
+        let path = self.message_path().filter(|_| self.announced.is_some());
         ConnectionStats {
             rtt: path.and_then(|path| self.live.rtt(path)),
             path,

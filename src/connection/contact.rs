@@ -4,13 +4,14 @@ use bytes::Bytes;
 
 use super::{
     Connection, ConnectionEvent, Path, ResumeError, Time,
+    carriage::DirectWait,
     connection::{FAREWELL, State},
     handshake::Retry,
     receive::Violation,
     resume::with_state,
 };
 use crate::protocol::{
-    EndReason,
+    EndReason, PathPolicy,
     frame::{
         self, FrameError,
         contact::{self, Message},
@@ -29,7 +30,7 @@ impl Connection {
             Some((limits, metadata)) => (limits, metadata),
             None => return,
         };
-        let welcome = handshake.welcome(self.config.limits());
+        let welcome = handshake.welcome(self.config.limits(self.paths));
         self.secret = handshake.secret.clone();
         if !self.limit(limits) {
             return self.refuse(EndReason::ProtocolError("the client's limits cannot work".into()), now);
@@ -58,7 +59,11 @@ impl Connection {
             self.live.path_up(Path::Relay, true, now);
         }
         self.announced = Some(Path::Relay);
-        self.events.push_back(ConnectionEvent::Connected { metadata });
+        if self.paths == PathPolicy::DirectOnly {
+            self.direct_wait = Some(DirectWait::new(metadata, now));
+        } else {
+            self.events.push_back(ConnectionEvent::Connected { metadata });
+        }
     }
 
     /// Host: takes a [`Resume`](frame::Contact::Resume) packet of this connection, from whatever route it came. `Ok`:
@@ -84,7 +89,7 @@ impl Connection {
         let resumed = contact::resumed(secret.id, counter);
         self.answer = Some(with_state(resumed, |out| put_ack(out, grant, received, states), &secret.key));
         self.live.path_up(Path::Relay, true, now);
-        self.paths_changed();
+        self.paths_changed(now);
         Ok(())
     }
 
@@ -114,6 +119,9 @@ impl Connection {
         };
         match (&mut self.state, message) {
             (State::Answering(handshake), Message::Hello(hello)) => {
+                if let Some(reason) = handshake.mismatch(&hello) {
+                    return self.refuse(reason, now);
+                }
                 self.answer = handshake.greeted(packet, &hello).or(self.answer.take());
             }
             (State::Asking(handshake), Message::Hello(hello))
@@ -126,6 +134,11 @@ impl Connection {
             (State::Answering(handshake), Message::Proof { id }) => match handshake.proves(packet, id) {
                 Some(true) => {
                     handshake.heard = now;
+                    let theirs = handshake.client.as_ref().map(|(limits, _)| limits.paths).unwrap_or_default();
+                    if self.paths.with(theirs).is_none() {
+                        let words = "one side allows nothing else, and the other the relay only";
+                        return self.refuse(EndReason::NoDirectPath(words.into()), now);
+                    }
                     let metadata = handshake.client.as_ref().map(|(_, metadata)| metadata.clone()).unwrap_or_default();
                     self.answer = Some(contact::pending(id));
                     if let State::Answering(handshake) = std::mem::replace(&mut self.state, State::Closed) {
@@ -201,7 +214,7 @@ impl Connection {
                 }
                 self.out.lose(Path::Relay as usize);
                 self.live.path_up(Path::Relay, true, now);
-                self.paths_changed();
+                self.paths_changed(now);
             }
             Message::Gone { reason, .. } => self.finish(reason.clone()),
             _ => {}

@@ -12,7 +12,10 @@ use super::{
     Credentials, Time,
     keys::{Key, Random},
 };
-use crate::protocol::frame::contact::{self, ConnectionId, Hello, Limits};
+use crate::protocol::{
+    EndReason, PathPolicy,
+    frame::contact::{self, ConnectionId, Hello, Limits},
+};
 
 const CLIENT: &[u8] = b"bevy_uhst client";
 
@@ -85,8 +88,7 @@ fn spake_message(message: Vec<u8>) -> [u8; 33] {
 pub(super) struct ClientHandshake {
     credentials: Credentials,
     random: RandomSeed,
-    nonce: [u8; 16],
-    hello: Bytes,
+    hello: Hello,
     proof: Option<(Secret, Bytes)>,
     pub(super) retry: Retry,
     /// When the host last answered.
@@ -106,17 +108,16 @@ impl core::fmt::Debug for RandomSeed {
 impl ClientHandshake {
     pub(super) fn new(credentials: Credentials, limits: Limits, metadata: Bytes, seed: [u8; 32], now: Time) -> Self {
         let nonce = Random::new(&seed, b"nonce").array();
+        let game = credentials.game.clone();
         let mut handshake = Self {
             credentials,
             random: RandomSeed(seed),
-            nonce,
-            hello: Bytes::new(),
+            hello: Hello { nonce, spake: [0; 33], limits, game, metadata },
             proof: None,
             retry: Retry::new(),
             heard: now,
         };
-        let spake = spake_message(handshake.spake().1);
-        handshake.hello = Hello { nonce, spake, limits, metadata }.encode();
+        handshake.hello.spake = spake_message(handshake.spake().1);
         handshake
     }
 
@@ -130,6 +131,11 @@ impl ClientHandshake {
         )
     }
 
+    /// Says which paths it may take, before the first packet.
+    pub(super) fn allow(&mut self, paths: PathPolicy) {
+        self.hello.limits.paths = paths;
+    }
+
     /// Starts over on a new path, perhaps towards another connection of the same host.
     pub(super) fn restart(&mut self, now: Time) {
         self.proof = None;
@@ -139,7 +145,7 @@ impl ClientHandshake {
 
     /// What to send, and again until it is answered.
     pub(super) fn packet(&self) -> Bytes {
-        self.proof.as_ref().map_or(&self.hello, |(_, proof)| proof).clone()
+        self.proof.as_ref().map_or_else(|| self.hello.encode(), |(_, proof)| proof.clone())
     }
 
     /// The host speaks as if we had its welcome: ask for it again.
@@ -164,11 +170,11 @@ impl ClientHandshake {
         now: Time,
     ) -> bool {
         // The first challenge on a path counts: every other would be one more guess at our password.
-        if *nonce != self.nonce || self.proof.is_some() {
+        if *nonce != self.hello.nonce || self.proof.is_some() {
             return false;
         }
         let Ok(secret) = self.spake().0.finish(spake) else { return false };
-        let secret = Secret { id, key: Key::new(&secret), transcript: transcript(&self.hello, packet) };
+        let secret = Secret { id, key: Key::new(&secret), transcript: transcript(&self.hello.encode(), packet) };
         let proof = secret.key.seal(&secret.transcript, contact::proof(id));
         self.proof = Some((secret, proof));
         self.retry = Retry::new();
@@ -204,6 +210,11 @@ impl HostHandshake {
             answer: None,
             heard: now,
         }
+    }
+
+    /// Why this client cannot play here, whatever it knows.
+    pub(super) fn mismatch(&self, hello: &Hello) -> Option<EndReason> {
+        hello.game.mismatch(&self.credentials.game)
     }
 
     /// The challenge to a hello. `None`: no answer, because it is another client's or broken.

@@ -31,6 +31,8 @@ struct PathState {
     heard: Time,
     ping_due: Time,
     ping_wanted: bool,
+    /// Direct: the reliable lane was asked, too, since a ping was wanted.
+    probed: bool,
     pinged: Time,
     outstanding: Option<u64>,
     pong: Option<u64>,
@@ -58,6 +60,9 @@ pub(super) struct Liveness {
     token: u64,
 }
 
+/// The token of a ping whose answer is wanted for the acknowledgement that comes with it.
+pub(super) const PROBE: u64 = 0;
+
 const PATHS: [Path; 2] = [Path::Relay, Path::Direct];
 
 impl Liveness {
@@ -74,7 +79,8 @@ impl Liveness {
         self.paths[path as usize].up
     }
 
-    fn usable(&self, path: Path) -> bool {
+    /// Whether it leads to the peer, as far as we know.
+    pub(super) fn usable(&self, path: Path) -> bool {
         let state = &self.paths[path as usize];
         state.up && state.proven
     }
@@ -102,6 +108,18 @@ impl Liveness {
         let state = &mut self.paths[path as usize];
         (state.up, state.proven, state.silenced) = (false, false, false);
         self.changed(before, now);
+    }
+
+    /// It is down until something comes over it. `false`: it was not up.
+    pub(super) fn silence(&mut self, path: Path, now: Time) -> bool {
+        let before = self.active();
+        let state = &mut self.paths[path as usize];
+        if !state.up {
+            return false;
+        }
+        (state.up, state.proven, state.silenced) = (false, false, true);
+        self.changed(before, now);
+        true
     }
 
     /// The relay path leads to the peer itself.
@@ -147,7 +165,10 @@ impl Liveness {
     pub(super) fn ping_received(&mut self, path: Path, token: u64, now: Time) {
         let due = now + self.period(path);
         let state = &mut self.paths[path as usize];
-        state.pong = Some(token);
+        // An answer to a probe says nothing that another answer does not say.
+        if token != PROBE || state.pong.is_none() {
+            state.pong = Some(token);
+        }
         state.ping_due = state.ping_due.max(due);
     }
 
@@ -177,9 +198,19 @@ impl Liveness {
         self.token += 1;
         let due = now + 2 * self.period(path);
         let state = &mut self.paths[path as usize];
-        (state.ping_wanted, state.ping_due, state.pinged) = (false, due, now);
+        (state.ping_wanted, state.probed, state.ping_due, state.pinged) = (false, false, due, now);
         state.outstanding = Some(self.token);
         self.token
+    }
+
+    /// Whether to ask on the reliable lane, beside the ping on the other, what has arrived there.
+    pub(super) fn probe_is_wanted(&self) -> bool {
+        let direct = &self.paths[Path::Direct as usize];
+        direct.ping_wanted && !direct.probed
+    }
+
+    pub(super) fn probe_sent(&mut self) {
+        self.paths[Path::Direct as usize].probed = true;
     }
 
     pub(super) fn next_token(&self) -> u64 {
@@ -292,10 +323,7 @@ impl Liveness {
                 continue;
             }
             if now >= state.heard + self.silence_limit(path) {
-                let before = self.active();
-                let state = &mut self.paths[path as usize];
-                (state.up, state.proven, state.silenced) = (false, false, true);
-                self.changed(before, now);
+                self.silence(path, now);
                 return Some(Verdict::Silent(path));
             }
             if now >= self.ping_due(path, in_flight[path as usize]) {

@@ -22,7 +22,9 @@
 //! | `outgoing`, `send`, `unreliable` | queues, fragments, what is in flight, what is lost |
 //! | `incoming`, `receive`, `ranges` | order, copies, fragments, the grant |
 //! | `liveness` | paths, heartbeats, silence |
+//! | `carriage` | which path carries what |
 
+mod carriage;
 mod config;
 #[expect(clippy::module_inception, reason = "the room and its main piece of furniture have one name")]
 mod connection;

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::{
     SendError,
+    carriage::Cargo,
     cost::message_cost,
     send::{FalseAck, SendStream},
     unreliable::UnreliableQueue,
@@ -117,20 +118,27 @@ impl Outgoing {
         (0..2).any(|stream| self.streams[stream].has_unsent() && !self.may_send(stream))
     }
 
+    /// The streams that may be written.
+    fn streams(&self, cargo: Cargo) -> impl Iterator<Item = &SendStream> {
+        let messages = if cargo.messages { 0..SIGNAL } else { 0..0 };
+        let signals = if cargo.signals { SIGNAL..SIGNAL + 1 } else { 0..0 };
+        self.streams[messages].iter().chain(&self.streams[signals])
+    }
+
     /// Whether reliable frames could be written now.
-    pub(super) fn sendable(&self) -> bool {
-        self.streams.iter().any(SendStream::has_lost)
-            || self.streams[SIGNAL].has_unsent()
-            || self.may_send(0)
-            || self.may_send(1)
+    pub(super) fn sendable(&self, cargo: Cargo) -> bool {
+        self.streams(cargo).any(SendStream::has_lost)
+            || cargo.signals && self.streams[SIGNAL].has_unsent()
+            || cargo.messages && (self.may_send(0) || self.may_send(1))
     }
 
     /// About how many bytes wait to be written; at most `limit` matter.
-    pub(super) fn ready(&self, limit: usize) -> usize {
-        if self.streams.iter().any(SendStream::has_lost) {
+    pub(super) fn ready(&self, limit: usize, cargo: Cargo) -> usize {
+        if self.streams(cargo).any(SendStream::has_lost) {
             return limit;
         }
-        self.streams.iter().map(SendStream::unsent_cost).sum::<usize>() + self.unreliable.cost()
+        let unreliable = if cargo.messages { self.unreliable.cost() } else { 0 };
+        self.streams(cargo).map(SendStream::unsent_cost).sum::<usize>() + unreliable
     }
 
     /// Whether every reliable frame was sent, and none is known to be lost.
@@ -148,12 +156,22 @@ impl Outgoing {
     }
 
     /// Writes what fits, and tells whether anything was written.
-    pub(super) fn write_reliable(&mut self, writer: &mut PacketWriter, lane: usize) -> bool {
+    pub(super) fn write_reliable(&mut self, writer: &mut PacketWriter, lane: usize, cargo: Cargo) -> bool {
         let before = writer.remaining();
-        for stream in [SIGNAL, 0, 1] {
+        if cargo.signals {
+            self.resent += self.streams[SIGNAL].write_lost(writer, lane);
+            while self.streams[SIGNAL].has_unsent() && self.streams[SIGNAL].write_unsent(writer, lane) {}
+        }
+        if cargo.messages {
+            self.write_messages(writer, lane);
+        }
+        writer.remaining() < before
+    }
+
+    fn write_messages(&mut self, writer: &mut PacketWriter, lane: usize) {
+        for stream in [0, 1] {
             self.resent += self.streams[stream].write_lost(writer, lane);
         }
-        while self.streams[SIGNAL].has_unsent() && self.streams[SIGNAL].write_unsent(writer, lane) {}
         // The two channels take turns at being first, so that neither starves.
         self.unordered_first = !self.unordered_first;
         for stream in if self.unordered_first { [1, 0] } else { [0, 1] } {
@@ -165,11 +183,9 @@ impl Outgoing {
                 self.used += cost;
             }
         }
-        let wrote = writer.remaining() < before;
         if self.is_blocked() && self.told_blocked != Some(self.grant) && writer.blocked() {
             self.told_blocked = Some(self.grant);
         }
-        wrote
     }
 
     /// Takes the state of the receiver.

@@ -6,9 +6,13 @@ use super::{
     Connection, Lane, Path, Time,
     connection::{Closing, PeerClose, State},
     incoming::compact_events,
+    liveness::PROBE,
     receive::Violation,
 };
-use crate::protocol::frame::{Close, Frame, Frames, PacketWriter, Stream};
+use crate::protocol::{
+    PathPolicy,
+    frame::{Close, Frame, Frames, PacketWriter, Stream},
+};
 
 use core::time::Duration;
 
@@ -60,7 +64,7 @@ impl Connection {
             Err(_) => return self.violated(Violation::Protocol("a packet without a number"), now),
         };
         self.live.heard(path, now);
-        self.paths_changed();
+        self.paths_changed(now);
         if lane != Lane::DirectUnreliable {
             let largest = &mut self.received[path as usize];
             *largest = frames.number().max(*largest);
@@ -72,6 +76,11 @@ impl Connection {
                 Ok(Frame::Data(data)) => {
                     if !matches!(self.state, State::Open { .. }) {
                         continue;
+                    }
+                    let is_message = data.stream != Stream::Signal;
+                    if is_message && path == Path::Relay && self.paths == PathPolicy::DirectOnly {
+                        self.violated(Violation::Protocol("a message over the relay, which may carry none"), now);
+                        break;
                     }
                     must_ack |= match data.stream {
                         Stream::Channel(channel) => channel.is_reliable(),
@@ -185,22 +194,56 @@ impl Connection {
             return None;
         }
         let is_main = self.live.active() == Some(path);
+        let cargo = self.cargo(path);
         if lane == Lane::DirectUnreliable {
-            if !is_main || self.out.unreliable.is_empty() {
-                return None;
+            let waiting = if cargo.messages { self.out.unreliable.cost() } else { 0 };
+            let mut writer = PacketWriter::new(self.next_packet, limit, waiting + 64);
+            if open && self.write_heartbeats(&mut writer, path, now) {
+                // It may be lost: the reliable lane says it again when it is due.
+                self.write_ack(&mut writer);
             }
-            let mut writer = PacketWriter::new(self.next_packet, limit, self.out.unreliable.cost() + 64);
-            self.out.unreliable.write(&mut writer, 0);
+            if cargo.messages {
+                self.out.unreliable.write(&mut writer, 0);
+            }
             return self.finish_packet(writer);
         }
-        let ready = if is_main { self.out.ready(limit) } else { 0 };
-        let mut writer = PacketWriter::new(self.next_packet, limit, ready + 64);
+        let mut writer = PacketWriter::new(self.next_packet, limit, self.out.ready(limit, cargo) + 64);
         if self.close_ack && writer.close_ack() {
             self.close_ack = false;
         }
         if !open {
             return self.finish_packet(writer);
         }
+        // On the reliable lane they would wait for what is sent again, and measure that instead of the way.
+        let pong = lane == Lane::Relay && self.write_heartbeats(&mut writer, path, now);
+        if lane == Lane::DirectReliable
+            && self.out.in_flight(path as usize)
+            && self.live.probe_is_wanted()
+            && writer.ping(PROBE)
+        {
+            self.live.probe_sent();
+        }
+        if self.ack_belongs(path, pong, now) && self.write_ack(&mut writer) {
+            (self.ack.now, self.ack.due, self.ack.bytes) = (false, None, 0);
+        }
+        if cargo.messages && lane == Lane::Relay {
+            // Half of a packet at most, while reliable messages wait too.
+            self.out.unreliable.write(&mut writer, limit / 2);
+        }
+        if self.out.write_reliable(&mut writer, path as usize, cargo) {
+            self.live.flew(path, now);
+        }
+        if cargo.messages && lane == Lane::Relay {
+            self.out.unreliable.write(&mut writer, 0);
+        }
+        if is_main {
+            self.write_close(&mut writer, now);
+        }
+        self.finish_packet(writer)
+    }
+
+    /// `true`: an answer is among them.
+    fn write_heartbeats(&mut self, writer: &mut PacketWriter, path: Path, now: Time) -> bool {
         let pong = self.live.pong(path).filter(|token| writer.pong(*token));
         if pong.is_some() {
             self.live.pong_sent(path);
@@ -208,32 +251,19 @@ impl Connection {
         if self.live.ping_is_wanted(path) && writer.ping(self.live.next_token()) {
             self.live.ping_sent(path, now);
         }
-        if self.ack_belongs(is_main, pong.is_some(), now) {
-            let grant = self.inc.tell_grant();
-            if writer.ack(grant, self.received, self.inc.states()) {
-                (self.ack.now, self.ack.due, self.ack.bytes) = (false, None, 0);
-            }
-        }
-        if is_main {
-            if lane == Lane::Relay {
-                // Half of a packet at most, while reliable messages wait too.
-                self.out.unreliable.write(&mut writer, limit / 2);
-            }
-            if self.out.write_reliable(&mut writer, path as usize) {
-                self.live.flew(path, now);
-            }
-            if lane == Lane::Relay {
-                self.out.unreliable.write(&mut writer, 0);
-            }
-            self.write_close(&mut writer, now);
-        }
-        self.finish_packet(writer)
+        pong.is_some()
+    }
+
+    fn write_ack(&mut self, writer: &mut PacketWriter) -> bool {
+        let grant = self.inc.tell_grant();
+        writer.ack(grant, self.received, self.inc.states())
     }
 
     /// An acknowledgement travels with every pong, with anything else when one is due soon, and alone when it is due.
-    fn ack_belongs(&self, is_main: bool, with_pong: bool, now: Time) -> bool {
+    fn ack_belongs(&self, path: Path, with_pong: bool, now: Time) -> bool {
+        let is_main = self.live.active() == Some(path);
         let due = self.ack.now || self.ack.due.is_some_and(|due| now >= due);
-        with_pong || is_main && (due || self.ack.due.is_some() && self.out.sendable())
+        with_pong || is_main && (due || self.ack.due.is_some() && self.out.sendable(self.cargo(path)))
     }
 
     fn write_close(&mut self, writer: &mut PacketWriter, now: Time) {

@@ -32,6 +32,7 @@ impl Connection {
                 self.ack.due,
                 self.resuming.as_ref().and_then(|resuming| resuming.retry.at()),
                 self.peer_close.as_ref().map(|close| close.until),
+                self.direct_deadline(),
             ]
             .into_iter()
             .flatten()
@@ -47,7 +48,7 @@ impl Connection {
     /// Whether frames wait for an acknowledgement, or for a grant, for each path.
     fn in_flight(&self) -> [bool; 2] {
         let mut in_flight = [self.out.in_flight(0), self.out.in_flight(1)];
-        if let Some(path) = self.live.active()
+        if let Some(path) = self.message_path()
             && self.out.is_blocked()
         {
             in_flight[path as usize] = true;
@@ -103,10 +104,11 @@ impl Connection {
                 Verdict::Silent(path) => {
                     self.lose(path);
                     self.events.push_back(ConnectionEvent::PathSilent(path));
-                    self.paths_changed();
+                    self.paths_changed(now);
                 }
             }
         }
+        self.check_direct_deadline(now);
     }
 }
 

@@ -43,10 +43,6 @@ impl UnreliableQueue {
         self.cost
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.messages.is_empty()
-    }
-
     pub(super) fn push(&mut self, channel: Channel, tag: Tag, payload: Bytes, text: bool) {
         self.cost += fragment_cost(payload.len());
         self.messages.push_back(Waiting { channel, tag, payload, text, offset: 0 });

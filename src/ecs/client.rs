@@ -11,11 +11,12 @@ use super::{
     host::Secret,
     network::Network,
     session::{self, SessionState},
+    typed::Types,
 };
 use crate::{
     connection::ConnectionConfig,
     net::{NetworkConditions, PathPolicy, Relay, SendError, contract::ClientOptions},
-    protocol::{Channel, EndReason, JoinLink, Payload},
+    protocol::{Channel, EndReason, JoinLink, Payload, Tag},
 };
 
 /// Joins a session: spawn it to join, despawn or remove it to leave.
@@ -41,6 +42,8 @@ use crate::{
 #[reflect(Component, Debug, Default)]
 pub struct UhstClient {
     target: String,
+    #[reflect(ignore)]
+    local: Option<Entity>,
     #[reflect(ignore)]
     relay: Option<Relay>,
     #[reflect(ignore)]
@@ -78,6 +81,7 @@ impl UhstClient {
     pub fn join(code_or_link: impl Into<String>) -> Self {
         UhstClient {
             target: code_or_link.into(),
+            local: None,
             relay: None,
             password: None,
             metadata: Bytes::new(),
@@ -86,6 +90,30 @@ impl UhstClient {
             conditions: None,
             state: SessionState::default(),
         }
+    }
+
+    /// Joins a host of this very app, so that the player at the host's machine is a client like all others: on a listen
+    /// server, the same systems play for everyone.
+    ///
+    /// `host` is an entity with [`UhstHost`]. As soon as that is [ready](super::UhstReady), both sides are
+    /// [connected](super::UhstConnected), without relay, password or request to join, and without taking one of the
+    /// [`max_peers`](UhstHost::max_peers); [`peer_count`](UhstHost::peer_count) counts it. What one side sends in a
+    /// frame the other reads in the next. The session ends with its host's, for the same reason, or at once with
+    /// [`EndReason::NotStarted`] if there is no such host.
+    ///
+    /// An app with both sides reads the messages of both: [`session`](super::UhstMessage::session) tells them apart.
+    /// Only [`metadata`](Self::metadata) means something to it, no other setting.
+    ///
+    /// ```
+    /// # use bevy::prelude::*;
+    /// # use bevy_uhst::prelude::*;
+    /// fn host_and_play(mut commands: Commands) {
+    ///     let host = commands.spawn(UhstHost::new("my-game")).id();
+    ///     commands.spawn(UhstClient::local(host));
+    /// }
+    /// ```
+    pub fn local(host: Entity) -> Self {
+        UhstClient { local: Some(host), ..UhstClient::join("") }
     }
 
     /// Where to look for a bare code; otherwise, where the [plugin](super::UhstPlugin::relay) says. A link names its
@@ -193,8 +221,12 @@ impl UhstClient {
     ///
     /// As [`send`](Self::send).
     pub fn send_on(&self, channel: Channel, payload: impl Into<Payload>) -> Result<(), SendError> {
+        self.send_tagged(channel, Tag::Untyped, payload.into())
+    }
+
+    pub(super) fn send_tagged(&self, channel: Channel, tag: Tag, payload: Payload) -> Result<(), SendError> {
         let (_, host) = self.state.peers.first().ok_or(SendError::NotConnected)?;
-        host.send(channel, payload.into())
+        host.send_tagged(channel, tag, payload)
     }
 }
 
@@ -203,11 +235,15 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
     if world.get::<UhstHost>(entity).is_some_and(UhstHost::is_running) {
         world.commands().entity(entity).try_remove::<UhstHost>();
     }
+    let game = Types::fix(&mut world);
     let Some(network) = world.get_resource::<Network>() else {
         tracing::error!("UhstClient does nothing: add UhstPlugin to the app");
         return;
     };
     let Some(client) = world.get::<UhstClient>(entity) else { return };
+    if let Some(host) = client.local {
+        return join_local(world, entity, host);
+    }
     let target = client.target.parse::<JoinLink>();
     let name = match &target {
         Ok(target) => Name::new(format!("client of {}", target.id)),
@@ -217,6 +253,7 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
         target,
         relay: client.relay.as_ref().unwrap_or(&network.relay).clone(),
         password: client.password.clone().map(|password| password.0),
+        game,
         metadata: client.metadata.clone(),
         connection: client.connection.as_ref().unwrap_or(&network.connection).clone(),
         paths: client.paths.unwrap_or(network.paths),
@@ -228,6 +265,19 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
         client.state = state;
     }
     world.commands().entity(entity).try_insert_if_new(name);
+}
+
+fn join_local(mut world: DeferredWorld, entity: Entity, host: Entity) {
+    let Some(network) = world.get_resource::<Network>() else { return };
+    let metadata = world.get::<UhstClient>(entity).map(|client| client.metadata.clone()).unwrap_or_default();
+    let host = world.get::<UhstHost>(host).and_then(|host| host.as_local(&network.connection)).ok_or_else(|| {
+        EndReason::NotStarted("no session is hosted by the entity that a local client was to join".into())
+    });
+    let state = SessionState::started(world.resource_mut::<Network>().join_local(entity, metadata, host));
+    if let Some(mut client) = world.get_mut::<UhstClient>(entity) {
+        client.state = state;
+    }
+    world.commands().entity(entity).try_insert_if_new(Name::new("local client"));
 }
 
 fn leave(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) {

@@ -17,6 +17,33 @@ pub struct BroadcastError {
     pub cause: SendError,
 }
 
+/// Counts the sends of a broadcast.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    peers: usize,
+    missed: usize,
+    first: Option<SendError>,
+}
+
+impl Tally {
+    pub fn count(&mut self, sent: Result<(), SendError>) {
+        self.peers += 1;
+        match sent {
+            // One that is about to be gone misses nothing that it was meant to get.
+            Ok(()) | Err(SendError::Disconnected) => {}
+            Err(cause) => {
+                self.missed += 1;
+                self.first.get_or_insert(cause);
+            }
+        }
+    }
+
+    pub fn result(self) -> Result<(), BroadcastError> {
+        let Tally { peers, missed, first } = self;
+        first.map_or(Ok(()), |cause| Err(BroadcastError { missed, peers, cause }))
+    }
+}
+
 /// Logs sends that failed in a system that returns the error with `?`; all else stays as Bevy does it.
 ///
 /// Bevy's default is to panic, but a slow peer must not end the host's game. Does nothing if the app has chosen a

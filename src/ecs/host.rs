@@ -8,13 +8,15 @@ use bytes::Bytes;
 
 use super::{
     BroadcastError, UhstClient,
-    network::Network,
+    error::Tally,
+    network::{LocalHost, Network},
     session::{self, Phase, SessionState},
+    typed::Types,
 };
 use crate::{
     connection::ConnectionConfig,
     net::{Admission, NetworkConditions, PathPolicy, Relay, SendError, contract::HostOptions},
-    protocol::{Channel, EndReason, JoinLink, Payload},
+    protocol::{Channel, EndReason, JoinLink, Payload, Tag},
 };
 
 /// Hosts a session: spawn it to start, despawn or remove it to leave.
@@ -109,7 +111,7 @@ impl UhstHost {
         self
     }
 
-    /// How many peers may be connected at once, 64 if not said. Others are turned away with [`EndReason::Full`].
+    /// How many peers may be connected over the network at once, 64 if not said. Others are turned away with [`EndReason::Full`].
     pub fn max_peers(mut self, peers: usize) -> Self {
         self.max_peers = peers;
         self
@@ -255,25 +257,30 @@ impl UhstHost {
         Ok(())
     }
 
+    /// What a client in this app must know of it; none unless it runs.
+    pub(super) fn as_local(&self, connection: &ConnectionConfig) -> Option<LocalHost> {
+        let key = self.state.key.filter(|_| self.is_running())?;
+        let ready = self.state.id.clone().filter(|_| self.is_ready()).map(|id| (id, self.state.links.clone()));
+        let connection = self.connection.as_ref().unwrap_or(connection).clone();
+        Some(LocalHost { key, metadata: self.metadata.clone(), connection, ready })
+    }
+
     fn fan_out(&self, except: Option<Entity>, channel: Channel, payload: Payload) -> Result<(), BroadcastError> {
-        let (mut peers, mut missed, mut first) = (0, 0, None);
-        for (entity, handle) in &self.state.peers {
-            if Some(*entity) == except {
-                continue;
-            }
-            peers += 1;
-            match handle.send(channel, payload.clone()) {
-                // One that is about to be gone misses nothing that it was meant to get.
-                Ok(()) | Err(SendError::Disconnected) => {}
-                Err(cause) => {
-                    missed += 1;
-                    first.get_or_insert(cause);
-                }
-            }
-        }
-        match first {
-            None => Ok(()),
-            Some(cause) => Err(BroadcastError { missed, peers, cause }),
+        let mut tally = Tally::default();
+        self.fan_out_tagged(except, channel, Tag::Untyped, &payload, &mut tally);
+        tally.result()
+    }
+
+    pub(super) fn fan_out_tagged(
+        &self,
+        except: Option<Entity>,
+        channel: Channel,
+        tag: Tag,
+        payload: &Payload,
+        tally: &mut Tally,
+    ) {
+        for (_, handle) in self.state.peers.iter().filter(|(entity, _)| Some(*entity) != except) {
+            tally.count(handle.send_tagged(channel, tag, payload.clone()));
         }
     }
 }
@@ -283,6 +290,7 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
     if world.get::<UhstClient>(entity).is_some_and(UhstClient::is_running) {
         world.commands().entity(entity).try_remove::<UhstClient>();
     }
+    let game = Types::fix(&mut world);
     let Some(network) = world.get_resource::<Network>() else {
         tracing::error!("UhstHost does nothing: add UhstPlugin to the app");
         return;
@@ -293,6 +301,7 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
         relay: host.relay.as_ref().unwrap_or(&network.relay).clone(),
         max_peers: host.max_peers,
         password: host.password.clone().map(|password| password.0),
+        game,
         admission: host.admission,
         metadata: host.metadata.clone(),
         connection: host.connection.as_ref().unwrap_or(&network.connection).clone(),

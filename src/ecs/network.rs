@@ -4,16 +4,20 @@ use bevy::{
     platform::collections::{HashMap, hash_map::Entry},
     prelude::*,
 };
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 
-use super::diagnostics::add_difference;
+use super::rates::{add, difference};
 use crate::{
     connection::ConnectionConfig,
     net::{
         DirectConfig, NetworkConditions, PathPolicy, Relay, Runtime, Traffic,
-        contract::{ClientOptions, Event, EventKind, HostOptions, PeerHandle, PeerKey, SessionHandle, SessionKey},
+        contract::{
+            ClientOptions, Event, EventKind, HostOptions, PeerHandle, PeerKey, PeerLimits, SessionHandle, SessionKey,
+        },
+        local::LocalLink,
     },
-    protocol::EndReason,
+    protocol::{EndReason, JoinLink},
 };
 
 /// The sessions of this app, and the queue their events come up.
@@ -48,16 +52,36 @@ struct Session {
     /// Of what kind, and whose; none once this side has ended it and only the network's last word is awaited.
     owner: Option<(Kind, Entity)>,
     peers: HashMap<PeerKey, Remote>,
+    /// Of a host: the clients in this app.
+    locals: Vec<LocalLink>,
+}
+
+/// The host of a local client.
+pub(super) struct LocalHost {
+    pub key: SessionKey,
+    pub metadata: Bytes,
+    pub connection: ConnectionConfig,
+    /// Its id and links, once it is ready.
+    pub ready: Option<(String, Vec<JoinLink>)>,
 }
 
 /// A connected peer.
 pub(super) struct Remote {
     pub entity: Entity,
     pub handle: PeerHandle,
-    /// The counts that diagnostics have shown so far.
+    /// The counts that rates and diagnostics have shown so far.
     pub published: Traffic,
-    /// Whether it was told that nobody here takes a message of this peer.
-    pub stray_reported: bool,
+    /// What was told of messages that this app could not take: each kind once.
+    pub reported: Vec<Unread>,
+}
+
+/// A kind of message that this app could not take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// It is for nobody here.
+    Stray,
+    /// It is none of the registered type of this index.
+    Undecoded(u16),
 }
 
 /// Which component owns a session.
@@ -116,16 +140,63 @@ impl Network {
         self.start(Kind::Client, entity, |runtime, key, events| Ok(runtime.join(key, options?, events)))
     }
 
+    /// Joins a host of this app, or has the session end with the reason why that is none.
+    pub fn join_local(
+        &mut self,
+        entity: Entity,
+        metadata: Bytes,
+        host: Result<LocalHost, EndReason>,
+    ) -> (SessionKey, Option<SessionHandle>) {
+        let key = self.begin(Kind::Client, entity);
+        let host = match host {
+            Ok(host) => host,
+            Err(reason) => return self.not_started(key, reason),
+        };
+        let ConnectionConfig { max_message, send_buffer, .. } = host.connection.corrected();
+        let limits = PeerLimits { max_message, send_buffer, text_only: false, native: true };
+        let (number, events) = (self.last_key, self.sender.clone());
+        let mut link = LocalLink::new((key, metadata), (host.key, host.metadata), number, limits, events);
+        let handle = SessionHandle::local(link.client.clone());
+        if let Some((id, links)) = host.ready {
+            link.connect(id, links);
+        }
+        if let Some(host) = self.sessions.get_mut(&host.key) {
+            host.locals.retain(|link| !link.is_over());
+            host.locals.push(link);
+        }
+        (key, Some(handle))
+    }
+
+    /// Connects the local clients that waited for their host.
+    pub fn host_is_ready(&mut self, key: SessionKey, id: &str, links: &[JoinLink]) {
+        for link in self.sessions.get_mut(&key).into_iter().flat_map(|session| &mut session.locals) {
+            link.connect(id.to_owned(), links.to_vec());
+        }
+    }
+
+    fn begin(&mut self, kind: Kind, entity: Entity) -> SessionKey {
+        // Not the entity: a second session on it must not hear the last words of the first.
+        self.last_key += 1;
+        let key = SessionKey(self.last_key);
+        let session = Session { owner: Some((kind, entity)), peers: HashMap::default(), locals: Vec::new() };
+        self.sessions.insert(key, session);
+        key
+    }
+
+    fn not_started(&self, key: SessionKey, reason: EndReason) -> (SessionKey, Option<SessionHandle>) {
+        tracing::error!("{reason}");
+        // The way every end goes, so that observers which are added after the spawn see it.
+        let _ = self.sender.send(Event { session: key, kind: EventKind::Ended { reason } });
+        (key, None)
+    }
+
     fn start(
         &mut self,
         kind: Kind,
         entity: Entity,
         run: impl FnOnce(&Runtime, SessionKey, Sender<Event>) -> Result<SessionHandle, EndReason>,
     ) -> (SessionKey, Option<SessionHandle>) {
-        // Not the entity: a second session on it must not hear the last words of the first.
-        self.last_key += 1;
-        let key = SessionKey(self.last_key);
-        self.sessions.insert(key, Session { owner: Some((kind, entity)), peers: HashMap::default() });
+        let key = self.begin(kind, entity);
         #[cfg(test)]
         if let Some(fake) = &self.fake {
             let (handle, commands) = SessionHandle::new();
@@ -135,12 +206,7 @@ impl Network {
         let events = self.sender.clone();
         match self.runtime().and_then(|runtime| run(runtime, key, events)) {
             Ok(handle) => (key, Some(handle)),
-            Err(reason) => {
-                tracing::error!("{reason}");
-                // The way every end goes, so that observers which are added after the spawn see it.
-                let _ = self.sender.send(Event { session: key, kind: EventKind::Ended { reason } });
-                (key, None)
-            }
+            Err(reason) => self.not_started(key, reason),
         }
     }
 
@@ -177,9 +243,10 @@ impl Network {
     }
 
     /// This side ends a session. The network's [`EventKind::Ended`] is still to come; nothing else of it counts.
-    pub fn end(&mut self, key: SessionKey) -> Option<Ended> {
+    pub fn end(&mut self, key: SessionKey, reason: &EndReason) -> Option<Ended> {
         let session = self.sessions.get_mut(&key)?;
         let (kind, entity) = session.owner.take()?;
+        session.locals.drain(..).for_each(|link| link.host.disconnect(reason.clone()));
         let peers = std::mem::take(&mut session.peers);
         let peers = peers.into_values().map(|remote| self.depart(remote)).collect();
         Some(Ended { kind, entity, peers })
@@ -194,7 +261,7 @@ impl Network {
         if let Some(session) = self.sessions.get_mut(&session)
             && let Entry::Vacant(entry) = session.peers.entry(peer)
         {
-            entry.insert(Remote { entity, handle, published: Traffic::default(), stray_reported: false });
+            entry.insert(Remote { entity, handle, published: Traffic::default(), reported: Vec::new() });
         }
     }
 
@@ -202,10 +269,16 @@ impl Network {
         self.sessions.get(&session)?.peers.get(&peer)
     }
 
-    /// Notes that a message of this peer is for nobody here, and says whether that is news.
-    pub fn stray(&mut self, session: SessionKey, peer: PeerKey) -> bool {
+    /// Notes that a message of this peer could not be taken, and says whether that is news.
+    pub fn is_news(&mut self, session: SessionKey, peer: PeerKey, unread: Unread) -> bool {
         let remote = self.sessions.get_mut(&session).and_then(|session| session.peers.get_mut(&peer));
-        remote.is_some_and(|remote| !std::mem::replace(&mut remote.stray_reported, true))
+        remote.is_some_and(|remote| {
+            let news = !remote.reported.contains(&unread);
+            if news {
+                remote.reported.push(unread);
+            }
+            news
+        })
     }
 
     pub fn remove_peer(&mut self, session: SessionKey, peer: PeerKey) -> Option<Entity> {
@@ -218,7 +291,7 @@ impl Network {
     }
 
     fn depart(&mut self, remote: Remote) -> Entity {
-        add_difference(&mut self.departed, remote.handle.shared().traffic(), remote.published);
+        add(&mut self.departed, difference(remote.handle.shared().traffic(), remote.published));
         remote.entity
     }
 }
@@ -235,7 +308,6 @@ pub(super) mod fake {
     use std::sync::{Arc, Mutex};
 
     use bevy::prelude::{App, Entity, MinimalPlugins};
-    use bytes::Bytes;
     use tokio::sync::mpsc;
 
     use super::*;

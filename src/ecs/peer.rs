@@ -9,7 +9,7 @@ use bevy::{
 use bytes::Bytes;
 
 use super::{
-    UhstDisconnected,
+    Rates, UhstDisconnected,
     network::{Kind, Network},
     session::state_mut,
 };
@@ -19,7 +19,7 @@ use crate::{
         NetworkConditions, SendError, Traffic,
         contract::{PeerHandle, PeerKey, SessionKey},
     },
-    protocol::{Channel, EndReason, Payload},
+    protocol::{Channel, EndReason, Payload, Tag},
 };
 
 /// A connected peer: spawned by the plugin, on an entity of its own. On a client, it is the host.
@@ -39,13 +39,14 @@ pub struct UhstPeer {
     of: Kind,
     #[reflect(ignore)]
     metadata: Bytes,
+    rates: Rates,
     /// Whether its end was told.
     over: bool,
 }
 
 impl UhstPeer {
     pub(super) fn new(of: Kind, key: (SessionKey, PeerKey), handle: PeerHandle, metadata: Bytes) -> Self {
-        UhstPeer { handle, key, of, metadata, over: false }
+        UhstPeer { handle, key, of, metadata, rates: Rates::default(), over: false }
     }
 
     /// Sends on [`Channel::Reliable`]. Never waits: the message is on its way in this frame.
@@ -65,6 +66,10 @@ impl UhstPeer {
     /// As [`send`](Self::send).
     pub fn send_on(&self, channel: Channel, payload: impl Into<Payload>) -> Result<(), SendError> {
         self.handle.send(channel, payload.into())
+    }
+
+    pub(super) fn send_tagged(&self, channel: Channel, tag: Tag, payload: Payload) -> Result<(), SendError> {
+        self.handle.send_tagged(channel, tag, payload)
     }
 
     /// Ends the connection, after what was sent before. [`UhstDisconnected`] follows; until then messages may still
@@ -103,9 +108,19 @@ impl UhstPeer {
         self.handle.shared().traffic()
     }
 
+    /// Bytes, messages and losses per second, renewed once a second.
+    pub fn rates(&self) -> Rates {
+        self.rates
+    }
+
     /// Bytes that wait to be sent or acknowledged. When it keeps growing, send less.
     pub fn queued(&self) -> usize {
         self.handle.shared().queued()
+    }
+
+    /// How many bytes may wait: beyond, sending is an error.
+    pub fn max_queued(&self) -> usize {
+        self.handle.shared().limits().send_buffer
     }
 
     /// Whether messages can still be sent.
@@ -118,6 +133,13 @@ impl UhstPeer {
         self.handle.shared().limits().native
     }
 
+    /// Whether it is another session of this app, as with [`UhstClient::local`](super::UhstClient::local): messages then
+    /// take no way at all, [`path`](Self::path) is [`Path::Direct`], and there is no round trip to measure, nor
+    /// [traffic](Self::traffic) to count.
+    pub fn is_local(&self) -> bool {
+        self.handle.is_local()
+    }
+
     /// The largest message that can be sent, in bytes.
     pub fn max_message(&self) -> usize {
         self.handle.shared().limits().max_message
@@ -127,6 +149,10 @@ impl UhstPeer {
     /// can say anything: believe nothing.
     pub fn metadata(&self) -> &Bytes {
         &self.metadata
+    }
+
+    pub(super) fn set_rates(&mut self, rates: Rates) {
+        self.rates = rates;
     }
 
     /// Marks its end as told; false if it was.

@@ -6,6 +6,7 @@ use super::{
     PeerOf, Peers, UhstClient, UhstHost, UhstMessage, UhstPeer, diagnostics, error,
     network::Network,
     receive::{despawn_leftovers, has_events, has_leftovers, leave_on_exit, receive},
+    typed::{Inboxes, Types},
 };
 use crate::{
     connection::ConnectionConfig,
@@ -21,6 +22,7 @@ pub struct UhstPlugin {
     connection: ConnectionConfig,
     paths: PathPolicy,
     ice_servers: Option<Vec<IceServer>>,
+    version: Option<String>,
     conditions: NetworkConditions,
     runtime: Option<tokio::runtime::Handle>,
     start: Option<Start>,
@@ -79,6 +81,16 @@ impl UhstPlugin {
         self
     }
 
+    /// What the game calls this version of its messages, such as `"3"`: a joiner with another one is refused with
+    /// [`EndReason::GameMismatch`](crate::protocol::EndReason::GameMismatch), which names both. Peers of the original
+    /// protocol are let in. About 48 bytes of it are shown.
+    ///
+    /// The names, channels and encodings of [typed messages](super::UhstAppExt) are compared without it.
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.version = Some(version.into());
+        self
+    }
+
     /// Makes the network of sessions that choose none worse on purpose, to try the game on it.
     pub fn conditions(mut self, conditions: NetworkConditions) -> Self {
         self.conditions = conditions;
@@ -101,7 +113,9 @@ impl Plugin for UhstPlugin {
         if let Some(servers) = &self.ice_servers {
             network.direct = DirectConfig { ice_servers: servers.clone(), ..DirectConfig::default() };
         }
+        app.world_mut().get_resource_or_init::<Types>().version = self.version.clone();
         app.insert_resource(network)
+            .init_resource::<Inboxes>()
             .add_message::<UhstMessage>()
             .register_type::<UhstHost>()
             .register_type::<UhstClient>()

@@ -6,8 +6,9 @@ use super::{
     PeerOf, UhstClient, UhstConnected, UhstDiagnostic, UhstHost, UhstJoinRequest, UhstMessage, UhstPathChanged,
     UhstPeer, UhstReady,
     admission::JoinResponder,
-    network::{Kind, Network},
+    network::{Kind, Network, Unread},
     session::{Phase, end_peer, end_session, state_mut},
+    typed::Inboxes,
 };
 use crate::{
     net::contract::{Event, EventKind, PeerKey, Received, SessionKey, inbox_cost},
@@ -18,6 +19,9 @@ use crate::{
 #[cfg(not(target_family = "wasm"))]
 const EXIT_PATIENCE: std::time::Duration = std::time::Duration::from_millis(500);
 
+/// What is told of a message that cannot be read, in bytes, at most.
+const MAX_ERROR: usize = 200;
+
 /// Whether there is anything to receive: one look at an empty queue.
 pub(super) fn has_events(network: Res<Network>) -> bool {
     !network.events().is_empty()
@@ -25,24 +29,33 @@ pub(super) fn has_events(network: Res<Network>) -> bool {
 
 /// Tells the app what has come up until now. What comes up meanwhile waits for the next frame: a flood cannot hold it.
 pub(super) fn receive(world: &mut World) {
-    let events = world.resource::<Network>().events().clone();
-    for _ in 0..events.len() {
-        let Ok(Event { session: key, kind }) = events.try_recv() else { break };
-        let Some(owner) = world.resource::<Network>().owner(key) else {
-            // This side has ended it: only the network's last word counts.
-            if let EventKind::Ended { .. } = kind {
-                world.resource_mut::<Network>().forget(key);
-            }
-            continue;
-        };
-        tell(world, key, owner, kind);
-    }
+    world.resource_scope(|world, mut inboxes: Mut<Inboxes>| {
+        let events = world.resource::<Network>().events().clone();
+        for _ in 0..events.len() {
+            let Ok(Event { session: key, kind }) = events.try_recv() else { break };
+            let Some(owner) = world.resource::<Network>().owner(key) else {
+                // This side has ended it: only the network's last word counts.
+                if let EventKind::Ended { .. } = kind {
+                    world.resource_mut::<Network>().forget(key);
+                }
+                continue;
+            };
+            tell(world, &mut inboxes, key, owner, kind);
+        }
+        inboxes.deliver(world);
+    });
 }
 
-fn tell(world: &mut World, key: SessionKey, owner: (Kind, Entity), event: EventKind) {
+fn tell(world: &mut World, inboxes: &mut Inboxes, key: SessionKey, owner: (Kind, Entity), event: EventKind) {
     let (kind, session) = owner;
+    if !matches!(event, EventKind::Messages { .. }) {
+        // What a peer sent before its end is written before that is told.
+        inboxes.deliver(world);
+    }
     match event {
-        EventKind::Messages { peer, messages } => return write_messages(world, key, session, peer, messages),
+        EventKind::Messages { peer, messages } => {
+            return write_messages(world, inboxes, (key, session), peer, messages);
+        }
         EventKind::Ready { id, links } => {
             if let Some(mut state) = state_mut(&mut DeferredWorld::from(&mut *world), owner, key) {
                 state.phase = Phase::Ready;
@@ -55,13 +68,18 @@ fn tell(world: &mut World, key: SessionKey, owner: (Kind, Entity), event: EventK
                 // A host whose id the relay picked has no name yet.
                 entity.insert_if_new(Name::new(format!("host {id}")));
             }
-            world.trigger(UhstReady { entity: session, id, links });
+            world.trigger(UhstReady { entity: session, id: id.clone(), links: links.clone() });
+            if kind == Kind::Host {
+                // Unless an observer has just ended it.
+                world.resource_mut::<Network>().host_is_ready(key, &id, &links);
+            }
         }
         EventKind::JoinRequest { peer, metadata } => {
             let mut deferred = DeferredWorld::from(&mut *world);
             let Some(state) = state_mut(&mut deferred, owner, key) else { return };
             let Some(handle) = &state.handle else { return };
-            let responder = JoinResponder::new(peer, handle.commands());
+            let Some(commands) = handle.commands() else { return };
+            let responder = JoinResponder::new(peer, commands);
             world.trigger(UhstJoinRequest { entity: session, metadata, responder });
         }
         EventKind::Connected { peer, handle, metadata } => {
@@ -69,6 +87,7 @@ fn tell(world: &mut World, key: SessionKey, owner: (Kind, Entity), event: EventK
                 return;
             }
             let name = match kind {
+                Kind::Host if handle.is_local() => Name::new("local peer"),
                 Kind::Host => Name::new(format!("peer {}", peer.0)),
                 Kind::Client => Name::new("host"),
             };
@@ -94,9 +113,8 @@ fn tell(world: &mut World, key: SessionKey, owner: (Kind, Entity), event: EventK
             world.resource_mut::<Network>().leftovers.peers.push(entity);
         }
         EventKind::Diagnostic { peer, text } => {
-            tracing::warn!("{text}");
             let peer = peer.and_then(|peer| Some(world.resource::<Network>().peer(key, peer)?.entity));
-            world.trigger(UhstDiagnostic { entity: session, peer, text });
+            diagnose(world, session, peer, text);
         }
         EventKind::Ended { reason } => {
             finish(world, key, &reason);
@@ -107,28 +125,58 @@ fn tell(world: &mut World, key: SessionKey, owner: (Kind, Entity), event: EventK
     world.flush();
 }
 
-fn write_messages(world: &mut World, key: SessionKey, session: Entity, from: PeerKey, messages: Vec<Received>) {
+fn write_messages(
+    world: &mut World,
+    inboxes: &mut Inboxes,
+    (key, session): (SessionKey, Entity),
+    from: PeerKey,
+    messages: Vec<Received>,
+) {
     // One that the user has despawned says nothing more.
     let Some(remote) = world.resource::<Network>().peer(key, from) else { return };
     remote.handle.taken(messages.iter().map(|message| inbox_cost(&message.payload)).sum());
     let peer = remote.entity;
-    let mut stray = None;
-    let untyped = messages.into_iter().filter_map(|Received { channel, tag, payload }| match tag {
-        Tag::Untyped => Some(UhstMessage { session, peer, channel, payload }),
-        Tag::Typed(_) | Tag::Replication(_) => {
-            stray.get_or_insert(tag);
-            None
+    let mut unread: Vec<(Unread, String)> = Vec::new();
+    let mut report = |kind, text: &dyn Fn() -> String| {
+        if !unread.iter().any(|(known, _)| *known == kind) {
+            unread.push((kind, text()));
         }
+    };
+    let untyped = messages.into_iter().filter_map(|Received { channel, tag, payload }| {
+        let index = match tag {
+            Tag::Untyped => match inboxes.of_text(&payload) {
+                Some(index) => index,
+                None => return Some(UhstMessage { session, peer, channel, payload }),
+            },
+            Tag::Typed(index) if inboxes.name(index).is_some() => index,
+            Tag::Typed(_) | Tag::Replication(_) => {
+                report(Unread::Stray, &|| format!("a message for {tag:?}, which this app does not know, was dropped"));
+                return None;
+            }
+        };
+        let error = inboxes.take(index, session, peer, &payload).err()?;
+        let name = inboxes.name(index).unwrap_or_default();
+        report(Unread::Undecoded(index), &|| {
+            // It may quote the peer, at any length.
+            let why = error.to_string();
+            format!("a message is no `{name}`: {}", &why[..why.floor_char_boundary(MAX_ERROR)])
+        });
+        // A text that only looks like one may mean something else.
+        (tag == Tag::Untyped).then_some(UhstMessage { session, peer, channel, payload })
     });
     world.resource_mut::<Messages<UhstMessage>>().write_batch(untyped);
-    if let Some(tag) = stray
-        && world.resource_mut::<Network>().stray(key, from)
-    {
-        let text = format!("a message for {tag:?}, which this app does not know, was dropped");
-        tracing::warn!("{text}");
-        world.trigger(UhstDiagnostic { entity: session, peer: Some(peer), text });
-        world.flush();
+    for (kind, text) in unread {
+        if world.resource_mut::<Network>().is_news(key, from, kind) {
+            inboxes.deliver(world);
+            diagnose(world, session, Some(peer), text);
+        }
     }
+}
+
+fn diagnose(world: &mut World, session: Entity, peer: Option<Entity>, text: String) {
+    tracing::warn!("{text}");
+    world.trigger(UhstDiagnostic { entity: session, peer, text });
+    world.flush();
 }
 
 /// Ends a session and has its entity despawned at the end of the frame.

@@ -67,7 +67,7 @@ pub(super) fn state_mut<'w>(
 ///
 /// Its entities are left to the caller, who is to despawn them after what this queues has run.
 pub(super) fn end_session(world: &mut DeferredWorld, key: SessionKey, reason: &EndReason) -> Option<Ended> {
-    let ended = world.get_resource_mut::<Network>()?.end(key)?;
+    let ended = world.get_resource_mut::<Network>()?.end(key, reason)?;
     if let Some(mut state) = state_mut(world, (ended.kind, ended.entity), key) {
         state.phase = Phase::Over;
         state.handle = None;

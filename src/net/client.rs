@@ -17,15 +17,16 @@ use super::{
     events::{EventStream, StreamItem},
     peer::{NativePeer, Role},
     peer_link::{Outcome, PeerContext, PeerInput, PeerOutput, Route},
-    plain::PlainPeer,
+    plain::{DirectPeer, Offer, RelayPeer},
     relay_choice::Relay,
     relay_client::{Access, Joined, RelayClient},
     relay_error::RelayError,
     report::{Nonsense, Reports},
+    webrtc::AddressWatch,
 };
 use crate::{
     connection::{Connection, Credentials, Time, random_seed},
-    protocol::{Body, EndReason, JoinLink, StreamEvent},
+    protocol::{Body, EndReason, JoinLink, PathPolicy, StreamEvent},
 };
 
 /// Old relays send the head of a good answer seconds late, but a refusal at once: after this silence we are listening.
@@ -91,6 +92,7 @@ impl Client {
         let mut reconnect: Option<BoxFuture<(Access, EventStream)>> = None;
         let mut lost = None;
         let mut leaving = false;
+        let mut addresses = AddressWatch::new();
         loop {
             let item = async {
                 match &mut stream {
@@ -104,7 +106,7 @@ impl Client {
                     None => std::future::pending().await,
                 }
             };
-            let mut broken = None;
+            let (mut broken, mut changed) = (None, None);
             tokio::select! {
                 item = item => match item {
                     Ok(StreamItem::Event(event)) => receive(event, &inputs, &mut reports).await,
@@ -127,6 +129,12 @@ impl Client {
                     PeerOutput::Ended { reason, .. } => return ended(reason, lost),
                     PeerOutput::Identified(_) | PeerOutput::Placed | PeerOutput::Rebound(_) => {}
                 },
+                change = addresses.changed() => {
+                    if change.gone && relay.forget_connections() {
+                        broken = Some(RelayError::Unreachable("an address of this machine is gone".to_owned()));
+                    }
+                    changed = Some(change);
+                }
                 command = self.commands.recv(), if !leaving => match command {
                     // There is nothing to decide for a client.
                     Some(SessionCommand::Decide { .. }) => {}
@@ -147,6 +155,9 @@ impl Client {
                 lost = Some(error);
                 let _ = inputs.send(PeerInput::RelayDown).await;
                 reconnect = Some(Box::pin(rejoin(relay.clone(), id.clone())));
+            }
+            if let Some(change) = changed {
+                let _ = inputs.send(PeerInput::AddressesChanged(change)).await;
             }
         }
     }
@@ -250,10 +261,11 @@ async fn peer(
     route: Route,
     mut inputs: mpsc::Receiver<PeerInput>,
 ) {
-    let credentials = Credentials { host_id: id, password: options.password.clone() };
+    let credentials = Credentials { host_id: id, password: options.password.clone(), game: options.game };
     let (config, metadata) = (cx.config.clone(), options.metadata.clone());
     let connection = match seed() {
         Ok(seed) => Connection::connect(config, &credentials, metadata, seed, Time::ZERO)
+            .map(|connection| connection.with_paths(cx.paths))
             .map_err(|error| EndReason::NotStarted(error.to_string())),
         Err(reason) => Err(reason),
     };
@@ -261,15 +273,33 @@ async fn peer(
         Ok(connection) => connection,
         Err(reason) => return cx.tell(PeerOutput::Ended { reason, tombstone: None }),
     };
-    let native = NativePeer::new(cx.clone(), Role::Client { certain }, Some(route.clone()), connection);
+    let offer = if certain || cx.paths == PathPolicy::RelayOnly || options.password.is_some() {
+        None
+    } else {
+        Offer::make(cx.direct.clone()).await
+    };
+    let native = NativePeer::new(cx.clone(), Role::Client { certain, offer }, Some(route.clone()), connection);
     let outcome = match native.run(&mut inputs).await {
-        Outcome::Plain(_) if options.password.is_some() => {
+        Outcome::Plain(..) if options.password.is_some() => {
             let words = "the host speaks the original protocol, which has no passwords".to_owned();
             Outcome::Ended(EndReason::Refused(words), None)
         }
-        Outcome::Plain(first) => {
+        Outcome::Plain(first, offer) => {
+            let answered = matches!(first, Some(Body::Signal(_)));
+            // Silence: it may yet answer.
+            let silent = first.is_none();
             let first = first.into_iter().map(|body| PeerInput::Body(body, None)).collect();
-            PlainPeer::new(cx.clone(), Some(route), None).run(first, &mut inputs).await
+            match offer {
+                Some(offer) if answered => DirectPeer::offered(cx.clone(), route, offer).run(first, &mut inputs).await,
+                _ if cx.paths == PathPolicy::DirectOnly => {
+                    let words = "the host speaks the original protocol, over the relay".to_owned();
+                    Outcome::Ended(EndReason::NoDirectPath(words), None)
+                }
+                offer => {
+                    let offer = offer.filter(|_| silent);
+                    RelayPeer::host(cx.clone(), route, offer).run(first, &mut inputs).await
+                }
+            }
         }
         ended => ended,
     };

@@ -14,10 +14,10 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::{conditions::NetworkConditions, direct::PathPolicy, relay_choice::Relay, webrtc::DirectConfig};
+use super::{conditions::NetworkConditions, local::LocalWay, relay_choice::Relay, webrtc::DirectConfig};
 use crate::{
     connection::{ConnectionConfig, MESSAGE_OVERHEAD, Path, message_cost},
-    protocol::{Channel, EndReason, JoinLink, Payload, Tag},
+    protocol::{Channel, EndReason, GameId, JoinLink, PathPolicy, Payload, Tag},
 };
 
 /// Names a session across the contract; the ECS chooses it (an entity's bits) and the network hands it back.
@@ -49,6 +49,8 @@ pub struct HostOptions {
     pub max_peers: usize,
     /// Joiners must prove to know it.
     pub password: Option<String>,
+    /// Joiners must play the same.
+    pub game: GameId,
     /// Whether the game is asked.
     pub admission: Admission,
     /// Handed to every joiner when it is admitted.
@@ -72,6 +74,8 @@ pub struct ClientOptions {
     pub relay: Relay,
     /// Proved to the host, never sent.
     pub password: Option<String>,
+    /// What we play.
+    pub game: GameId,
     /// Shown to the host with the request to join.
     pub metadata: Bytes,
     /// Timeouts and limits of the connection.
@@ -228,6 +232,12 @@ pub enum SendError {
     /// Binary to a peer of the original protocol over a relay, whose messages are JSON strings.
     #[error("this peer speaks the original protocol over a relay, which carries text only")]
     TextOnly,
+    /// A message of this type, which was not registered.
+    #[error("{0} is not registered: call `app.add_uhst_message` for it")]
+    NotRegistered(&'static str),
+    /// A message of this type whose value cannot be written: JSON, say, has no map by anything but strings.
+    #[error("this value of {0} cannot be serialised")]
+    NotSerializable(&'static str),
     /// A typed message in binary to a peer of the original protocol, which cannot say what type it is.
     #[error("this peer speaks the original protocol, which knows no types: send text it understands")]
     NativeOnly,
@@ -236,8 +246,16 @@ pub enum SendError {
 /// How the ECS reaches one peer. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct PeerHandle {
-    commands: mpsc::UnboundedSender<PeerCommand>,
+    way: Way,
     shared: Arc<PeerShared>,
+}
+
+#[derive(Clone, Debug)]
+enum Way {
+    /// The task of the peer.
+    Network(mpsc::UnboundedSender<PeerCommand>),
+    /// Another session of this app.
+    Local(LocalWay),
 }
 
 /// What both sides of the contract know of one peer: atomics only.
@@ -266,7 +284,7 @@ pub(crate) struct PeerLimits {
     pub max_message: usize,
     /// Bytes that may wait to be sent.
     pub send_buffer: usize,
-    /// Whether binary cannot be carried.
+    /// Whether binary cannot be carried over the relay.
     pub text_only: bool,
     /// Whether the peer speaks the native dialect.
     pub native: bool,
@@ -286,20 +304,25 @@ impl PeerHandle {
     /// A handle, and the end at which the network receives its commands.
     pub fn new(limits: PeerLimits) -> (Self, mpsc::UnboundedReceiver<PeerCommand>) {
         let (commands, receiver) = mpsc::unbounded_channel();
-        let shared = Arc::new(PeerShared {
-            limits,
-            queued: AtomicUsize::new(0),
-            inbox: AtomicUsize::new(0),
-            open: AtomicBool::new(true),
-            path: AtomicU8::new(0),
-            rtt: AtomicU32::new(0),
-            sent_messages: AtomicU64::new(0),
-            sent_bytes: AtomicU64::new(0),
-            received_messages: AtomicU64::new(0),
-            received_bytes: AtomicU64::new(0),
-            lost: AtomicU64::new(0),
-        });
-        (PeerHandle { commands, shared }, receiver)
+        let shared = Arc::new(PeerShared::new(limits));
+        (PeerHandle { way: Way::Network(commands), shared }, receiver)
+    }
+
+    /// A handle to another session of this app.
+    pub(super) fn local(way: LocalWay, shared: Arc<PeerShared>) -> Self {
+        PeerHandle { way: Way::Local(way), shared }
+    }
+
+    pub(super) fn local_way(&self) -> Option<&LocalWay> {
+        match &self.way {
+            Way::Network(_) => None,
+            Way::Local(way) => Some(way),
+        }
+    }
+
+    /// Whether it leads to another session of this app.
+    pub fn is_local(&self) -> bool {
+        self.local_way().is_some()
     }
 
     /// Queues one untyped message. Never waits.
@@ -317,37 +340,56 @@ impl PeerHandle {
         if !native && tag != Tag::Untyped {
             return Err(SendError::NativeOnly);
         }
-        if text_only && matches!(payload, Payload::Binary(_)) {
+        if text_only && self.shared.path() == Path::Relay && matches!(payload, Payload::Binary(_)) {
             return Err(SendError::TextOnly);
         }
         if !self.shared.open.load(Ordering::Relaxed) {
             return Err(SendError::Disconnected);
         }
-        let cost = queue_cost(&payload);
+        let cost = match self.way {
+            Way::Network(_) => queue_cost(&payload),
+            Way::Local(_) => inbox_cost(&payload),
+        };
         let queued = self.shared.queued.fetch_add(cost, Ordering::Relaxed);
         if queued + cost > send_buffer {
             self.shared.queued.fetch_sub(cost, Ordering::Relaxed);
             return Err(SendError::QueueFull { queued, limit: send_buffer });
         }
-        self.commands.send(PeerCommand::Send { channel, tag, payload }).map_err(|_| SendError::Disconnected)
+        match &self.way {
+            Way::Network(commands) => {
+                commands.send(PeerCommand::Send { channel, tag, payload }).map_err(|_| SendError::Disconnected)
+            }
+            Way::Local(way) => {
+                way.send(Received { channel, tag, payload }, cost);
+                Ok(())
+            }
+        }
     }
 
     /// Makes the network of this peer worse or better.
     pub fn set_conditions(&self, conditions: NetworkConditions) {
-        // A peer that is gone has none.
-        let _ = self.commands.send(PeerCommand::Conditions(conditions));
+        // Where there is no network, as where the peer is gone, there is nothing to change.
+        if let Way::Network(commands) = &self.way {
+            let _ = commands.send(PeerCommand::Conditions(conditions));
+        }
     }
 
     /// Ends the connection after what was sent before. Further sends fail.
     pub fn disconnect(&self, reason: EndReason) {
         self.shared.open.store(false, Ordering::Relaxed);
-        // A peer that is already gone needs no goodbye.
-        let _ = self.commands.send(PeerCommand::Disconnect(reason));
+        match &self.way {
+            // A peer that is already gone needs no goodbye.
+            Way::Network(commands) => drop(commands.send(PeerCommand::Disconnect(reason))),
+            Way::Local(way) => way.end(reason),
+        }
     }
 
     /// Says that messages of this many bytes, by [`inbox_cost`], were taken from the queue.
     pub fn taken(&self, bytes: usize) {
         self.shared.inbox.fetch_sub(bytes, Ordering::Relaxed);
+        if let Way::Local(way) = &self.way {
+            way.taken(bytes);
+        }
     }
 
     /// The numbers both sides share.
@@ -357,6 +399,22 @@ impl PeerHandle {
 }
 
 impl PeerShared {
+    pub(super) fn new(limits: PeerLimits) -> Self {
+        PeerShared {
+            limits,
+            queued: AtomicUsize::new(0),
+            inbox: AtomicUsize::new(0),
+            open: AtomicBool::new(true),
+            path: AtomicU8::new(0),
+            rtt: AtomicU32::new(0),
+            sent_messages: AtomicU64::new(0),
+            sent_bytes: AtomicU64::new(0),
+            received_messages: AtomicU64::new(0),
+            received_bytes: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+        }
+    }
+
     /// What this peer can take.
     pub fn limits(&self) -> PeerLimits {
         self.limits
@@ -403,7 +461,7 @@ impl PeerShared {
         self.open.store(false, Ordering::Relaxed);
     }
 
-    pub(super) fn set_path(&self, path: Path) {
+    pub(crate) fn set_path(&self, path: Path) {
         self.path.store(u8::from(path == Path::Direct), Ordering::Relaxed);
     }
 
@@ -425,7 +483,7 @@ impl PeerShared {
         self.inbox.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_traffic(&self, traffic: Traffic) {
+    pub(crate) fn set_traffic(&self, traffic: Traffic) {
         self.sent_messages.store(traffic.sent_messages, Ordering::Relaxed);
         self.sent_bytes.store(traffic.sent_bytes, Ordering::Relaxed);
         self.received_messages.store(traffic.received_messages, Ordering::Relaxed);
@@ -452,30 +510,48 @@ pub struct Traffic {
 
 /// How the ECS reaches one session. Dropping it leaves the session.
 #[derive(Debug)]
-pub(crate) struct SessionHandle {
-    commands: mpsc::UnboundedSender<SessionCommand>,
+pub(crate) struct SessionHandle(SessionWay);
+
+#[derive(Debug)]
+enum SessionWay {
+    Network(mpsc::UnboundedSender<SessionCommand>),
+    /// A client's whole session is its connection.
+    Local(PeerHandle),
 }
 
 impl SessionHandle {
     /// A handle, and the end at which the network receives its commands.
     pub fn new() -> (Self, mpsc::UnboundedReceiver<SessionCommand>) {
         let (commands, receiver) = mpsc::unbounded_channel();
-        (SessionHandle { commands }, receiver)
+        (SessionHandle(SessionWay::Network(commands)), receiver)
+    }
+
+    /// Of a client whose host is in this app.
+    pub fn local(host: PeerHandle) -> Self {
+        SessionHandle(SessionWay::Local(host))
     }
 
     /// A sender for the game's answers, which may come long after this handle is gone.
-    pub fn commands(&self) -> mpsc::UnboundedSender<SessionCommand> {
-        self.commands.clone()
+    pub fn commands(&self) -> Option<mpsc::UnboundedSender<SessionCommand>> {
+        match &self.0 {
+            SessionWay::Network(commands) => Some(commands.clone()),
+            SessionWay::Local(_) => None,
+        }
     }
 
     /// Makes the network of every peer, now and later, worse or better.
     pub fn set_conditions(&self, conditions: NetworkConditions) {
-        let _ = self.commands.send(SessionCommand::Conditions(conditions));
+        if let SessionWay::Network(commands) = &self.0 {
+            let _ = commands.send(SessionCommand::Conditions(conditions));
+        }
     }
 
     /// Says goodbye to everyone and ends.
     pub fn leave(&self) {
-        let _ = self.commands.send(SessionCommand::Leave);
+        match &self.0 {
+            SessionWay::Network(commands) => drop(commands.send(SessionCommand::Leave)),
+            SessionWay::Local(host) => host.disconnect(EndReason::Left),
+        }
     }
 }
 

@@ -18,20 +18,20 @@ use tokio::sync::{Semaphore, mpsc};
 use super::{
     client::{INPUTS, left, seed},
     contract::{Admission, Event, EventKind, HostOptions, PeerKey, SessionCommand, SessionKey},
-    direct::PathPolicy,
     events::{EventStream, StreamItem},
     listening::{Listening, Relistened, relisten, start},
     peer::{NativePeer, Role},
     peer_link::{Outcome, PeerContext, PeerInput, PeerOutput, Route},
-    plain::{self, PlainPeer},
-    plain_direct::PlainDirectPeer,
+    plain::{self, DirectPeer, RelayPeer},
     relay_client::{Access, RelayClient},
+    relay_error::RelayError,
     report::{Nonsense, Reports},
+    webrtc::AddressWatch,
 };
 use crate::{
     connection::{Connection, ConnectionId, Credentials, Time, Tombstone},
     protocol::{
-        Body, EndReason, JoinLink, NATIVE_VERSION, StreamEvent,
+        Body, EndReason, JoinLink, NATIVE_VERSION, PathPolicy, StreamEvent,
         frame::{self, Contact},
         peek_token,
     },
@@ -149,6 +149,7 @@ impl Host {
 
     async fn run(mut self) -> EndReason {
         let mut reconnect: Option<BoxFuture<Relistened>> = None;
+        let mut addresses = AddressWatch::new();
         loop {
             let item = async {
                 match &mut self.stream {
@@ -165,13 +166,15 @@ impl Host {
             tokio::select! {
                 item = item => match item {
                     Ok(item) => self.item(item).await,
-                    Err(error) => {
-                        self.stream = None;
-                        self.reports.say(format!("the relay is lost: {error}"));
-                        self.tell_all(|| PeerInput::RelayDown).await;
-                        reconnect = Some(self.relisten());
-                    }
+                    Err(error) => reconnect = Some(self.relay_lost(&error).await),
                 },
+                change = addresses.changed() => {
+                    if change.gone && self.relay.forget_connections() && self.stream.is_some() {
+                        let gone = RelayError::Unreachable("an address of this machine is gone".to_owned());
+                        reconnect = Some(self.relay_lost(&gone).await);
+                    }
+                    self.tell_all(|| PeerInput::AddressesChanged(change)).await;
+                }
                 back = back => {
                     reconnect = None;
                     match back {
@@ -197,6 +200,13 @@ impl Host {
                 },
             }
         }
+    }
+
+    async fn relay_lost(&mut self, error: &RelayError) -> BoxFuture<Relistened> {
+        self.stream = None;
+        self.reports.say(format!("the relay is lost: {error}"));
+        self.tell_all(|| PeerInput::RelayDown).await;
+        self.relisten()
     }
 
     fn relisten(&self) -> BoxFuture<Relistened> {
@@ -278,6 +288,13 @@ impl Host {
                         .to_owned()
                 });
             }
+            (None, body) if self.options.paths == PathPolicy::DirectOnly && !matches!(body, Body::Signal(_)) => {
+                self.reports.once(Nonsense::Signal, || {
+                    "a peer of the original protocol was ignored: it wants the relay, and this session allows direct \
+                     paths only"
+                        .to_owned()
+                });
+            }
             (None, body) if open && !self.shunned.contains(&client) => self.plain_stranger(client, body, route).await,
             (None, _) => {}
         }
@@ -291,7 +308,9 @@ impl Host {
             }
             Contact::Hello => {
                 self.make_room();
-                let credentials = Credentials { host_id: self.id.clone(), password: self.options.password.clone() };
+                let HostOptions { password, game, .. } = &self.options;
+                let credentials =
+                    Credentials { host_id: self.id.clone(), password: password.clone(), game: game.clone() };
                 let role = Role::Host { admission: self.options.admission, places: self.places.clone() };
                 let (config, metadata) = (self.options.connection.clone(), self.options.metadata.clone());
                 let Ok(seed) = seed() else { return };
@@ -300,6 +319,7 @@ impl Host {
                     return;
                 };
                 let (cx, inputs, mut receiver) = self.admit(client, true);
+                let connection = connection.with_paths(cx.paths);
                 let peer = NativePeer::new(cx.clone(), role, Some(route.clone()), connection);
                 let hello = PeerInput::Body(Body::Native { version: NATIVE_VERSION, packet }, Some(route));
                 let _ = inputs.send(hello).await;
@@ -340,8 +360,8 @@ impl Host {
         task::spawn(async move {
             let asked = if ask { plain::ask(&cx, &mut receiver).await } else { Ok(Vec::new()) };
             let outcome = match asked {
-                Ok(first) if direct => PlainDirectPeer::new(cx.clone(), place).run(first, &mut receiver).await,
-                Ok(first) => PlainPeer::new(cx.clone(), Some(route), Some(place)).run(first, &mut receiver).await,
+                Ok(first) if direct => DirectPeer::answer(cx.clone(), place).run(first, &mut receiver).await,
+                Ok(first) => RelayPeer::client(cx.clone(), route, place).run(first, &mut receiver).await,
                 Err(reason) => Outcome::Ended(reason, None),
             };
             if let Outcome::Ended(reason, tombstone) = outcome {

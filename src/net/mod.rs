@@ -11,11 +11,11 @@ mod embedded;
 mod events;
 mod host;
 mod listening;
+pub(crate) mod local;
 mod memory;
 mod peer;
 mod peer_link;
 mod plain;
-mod plain_direct;
 mod relay_choice;
 mod relay_client;
 mod relay_error;
@@ -25,9 +25,10 @@ mod webrtc;
 
 pub use conditions::NetworkConditions;
 pub use contract::{Admission, SendError, Traffic};
-pub use direct::PathPolicy;
 pub use memory::MemoryRelay;
 pub use relay_choice::{EmbeddedRelay, Relay};
 pub(crate) use runtime::Runtime;
 pub(crate) use webrtc::DirectConfig;
 pub use webrtc::{IceCredentials, IceServer};
+
+pub use crate::protocol::PathPolicy;

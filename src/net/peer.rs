@@ -17,14 +17,15 @@ use super::{
     conditioner::Conditioner,
     conditions::NetworkConditions,
     contract::{Admission, EventKind, PeerCommand, PeerHandle, PeerLimits, Received, Traffic, inbox_cost, queue_cost},
-    direct::DirectPath,
+    direct::{AttemptEvent, DirectPath},
     peer_link::{Outcome, PeerContext, PeerInput, PeerOutput, Route},
+    plain::Offer,
     relay_error::RelayError,
     webrtc::{DirectEvent, DirectRole},
 };
 use crate::{
     connection::{Connection, ConnectionConfig, ConnectionEvent, Lane, MIN_PACKET_LIMIT, Path, ResumeError, Time},
-    protocol::{Body, EndReason, NATIVE_VERSION},
+    protocol::{Body, EndReason, NATIVE_VERSION, introduction},
 };
 
 /// Bytes of frames in one POST: base64 and the envelope around them stay under the 102,400 bytes that relays take.
@@ -39,10 +40,9 @@ const INBOX_CHECK: Duration = Duration::from_millis(10);
 const BATCH: usize = 1024;
 
 /// Which side of the connection we are.
-#[derive(Debug)]
 pub(super) enum Role {
-    /// `certain`: the relay has told that the host is native. Else it may be an original.
-    Client { certain: bool },
+    /// `certain`: the relay has told that the host is native. Else it may be an original, and is made this offer.
+    Client { certain: bool, offer: Option<Offer> },
     /// `places`: one permit for each connected peer.
     Host { admission: Admission, places: Arc<Semaphore> },
 }
@@ -157,13 +157,13 @@ impl NativePeer {
             tokio::select! {
                 input = inputs.recv() => {
                     let Some(input) = input else { return Outcome::Ended(EndReason::Left, None) };
-                    if let Some(plain) = self.input(input) {
-                        return Outcome::Plain(plain);
+                    if let Some(original) = self.input(input) {
+                        return Outcome::Plain(Some(original), self.take_offer());
                     }
                     for _ in 1..BATCH {
                         let Ok(input) = inputs.try_recv() else { break };
-                        if let Some(plain) = self.input(input) {
-                            return Outcome::Plain(plain);
+                        if let Some(original) = self.input(input) {
+                            return Outcome::Plain(Some(original), self.take_offer());
                         }
                     }
                 }
@@ -184,7 +184,7 @@ impl NativePeer {
                 }
                 () = sleep_until(self.origin + deadline) => {
                     if self.awaits_original() {
-                        return Outcome::Plain(None);
+                        return Outcome::Plain(None, self.take_offer());
                     }
                     self.time_passed();
                 }
@@ -192,12 +192,14 @@ impl NativePeer {
         }
     }
 
-    /// `Some`: the host has shown itself to be an original.
-    fn input(&mut self, input: PeerInput) -> Option<Option<Body>> {
+    /// `Some`: the host has shown itself to be an original, by this word.
+    fn input(&mut self, input: PeerInput) -> Option<Body> {
         let now = self.now();
         match input {
             PeerInput::Body(Body::Native { packet, .. }, route) => {
-                self.heard = true;
+                if !std::mem::replace(&mut self.heard, true) {
+                    self.take_offer();
+                }
                 if route.is_some() {
                     self.route = route;
                 }
@@ -205,7 +207,7 @@ impl NativePeer {
             }
             PeerInput::Body(body, _) => {
                 if self.may_be_original() {
-                    return Some(Some(body));
+                    return Some(body);
                 }
                 // An original that took the host's id meanwhile: the true host may yet come back.
                 self.report_foreign();
@@ -228,6 +230,7 @@ impl NativePeer {
                 self.backoff.reset();
                 self.connection.path_up(Path::Relay, now);
             }
+            PeerInput::AddressesChanged(change) => self.direct.addresses_changed(change, &mut self.connection, now),
             PeerInput::RelayDown => {
                 self.relay_up = false;
                 (self.post, self.retry_at) = (None, None);
@@ -243,6 +246,13 @@ impl NativePeer {
             PeerInput::Disconnect(reason) => self.connection.close(reason, now),
         }
         None
+    }
+
+    fn take_offer(&mut self) -> Option<Offer> {
+        match &mut self.role {
+            Role::Client { offer, .. } => offer.take(),
+            Role::Host { .. } => None,
+        }
     }
 
     fn set_conditions(&mut self, conditions: NetworkConditions) {
@@ -289,9 +299,9 @@ impl NativePeer {
         }
     }
 
-    fn direct_event(&mut self, event: DirectEvent) {
+    fn direct_event(&mut self, event: AttemptEvent) {
         let now = self.now();
-        if let DirectEvent::Packet { reliable, payload } = event {
+        if let (_, DirectEvent::Packet { reliable, payload }) = event {
             let lane = if reliable { Lane::DirectReliable } else { Lane::DirectUnreliable };
             return self.receive(lane, payload.into_bytes());
         }
@@ -322,7 +332,7 @@ impl NativePeer {
 
     /// Whether the other side is a host that has not shown what it speaks.
     fn may_be_original(&self) -> bool {
-        matches!(self.role, Role::Client { certain: false }) && !self.heard
+        matches!(self.role, Role::Client { certain: false, .. }) && !self.heard
     }
 
     fn transmit_direct(&mut self) {
@@ -336,15 +346,17 @@ impl NativePeer {
 
     fn start_post(&mut self) {
         let now = self.now();
-        let introduced =
-            self.introduced.is_some() && !self.heard && matches!(self.role, Role::Client { certain: false });
+        let introduced = self.introduced.is_some() && self.may_be_original();
         if self.post.is_some() || !self.relay_up || introduced || self.retry_at.is_some_and(|at| at > now) {
             return;
         }
         self.retry_at = None;
         let Some(route) = &self.route else { return };
         if let Some(packet) = next_packet(&mut self.connection, &mut self.outbound, Lane::Relay, POST_LIMIT, now) {
-            let body = Body::Native { version: NATIVE_VERSION, packet }.to_json();
+            let body = match &self.role {
+                Role::Client { offer: Some(offer), .. } => introduction(NATIVE_VERSION, &packet, offer.sdp()),
+                _ => Body::Native { version: NATIVE_VERSION, packet }.to_json(),
+            };
             let answer = self.cx.relay.clone().send(route.send_to.clone(), route.token.clone(), body);
             self.post = Some(Post { answer: Box::pin(answer), since: now, suspect: false });
         }
@@ -381,7 +393,7 @@ impl NativePeer {
         let suspect = self.post.as_ref().filter(|post| !post.suspect).map(|post| post.since + POST_SUSPECT);
         let introduction = self.introduced.filter(|_| self.may_be_original()).map(|at| at + INTRODUCTION);
         let arrivals = [self.outbound.next(now), self.inbound.next(now)];
-        [self.connection.next_timeout(), self.direct.retry_at(), self.retry_at, inbox, suspect, introduction]
+        [self.connection.next_timeout(), self.direct.next_timeout(), self.retry_at, inbox, suspect, introduction]
             .into_iter()
             .chain(arrivals)
             .flatten()
@@ -421,6 +433,9 @@ impl NativePeer {
             self.identified = true;
             self.cx.tell(PeerOutput::Identified(id));
         }
+        if self.connection.wants_direct() {
+            self.direct.want(self.now());
+        }
         self.publish();
     }
 
@@ -448,9 +463,6 @@ impl NativePeer {
                 let (peer, handle) = (self.cx.key, self.handle.clone());
                 let metadata = if matches!(self.role, Role::Host { .. }) { self.metadata.clone() } else { metadata };
                 self.cx.emit(EventKind::Connected { peer, handle, metadata });
-                if matches!(self.role, Role::Client { .. }) {
-                    self.direct.start();
-                }
             }
             ConnectionEvent::PathChanged(path) => {
                 self.handle.shared().set_path(path);
@@ -461,7 +473,7 @@ impl NativePeer {
             ConnectionEvent::PathSilent(Path::Relay) => self.cx.tell(PeerOutput::RelaySilent),
             ConnectionEvent::PathSilent(Path::Direct) => self.direct.lost(&mut self.connection, now),
             ConnectionEvent::Signal(signal) => {
-                if let Err(error) = self.direct.signalled(&signal, &mut self.connection, now) {
+                if let Err(error) = self.direct.signalled(&signal, now) {
                     self.connection.abort(EndReason::ProtocolError(error.to_string()));
                 }
             }

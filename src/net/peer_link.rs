@@ -8,13 +8,13 @@ use url::Url;
 use super::{
     conditions::NetworkConditions,
     contract::{Event, EventKind, PeerKey, SessionKey},
-    direct::PathPolicy,
+    plain::Offer,
     relay_client::RelayClient,
-    webrtc::DirectConfig,
+    webrtc::{AddressChange, DirectConfig},
 };
 use crate::{
     connection::{ConnectionConfig, ConnectionId, Tombstone},
-    protocol::{Body, EndReason, NATIVE_VERSION},
+    protocol::{Body, EndReason, NATIVE_VERSION, PathPolicy},
 };
 
 /// Where a peer is reached through the relay.
@@ -37,6 +37,8 @@ pub(super) enum PeerInput {
     RelayUp(Option<Route>),
     /// The relay is gone.
     RelayDown,
+    /// This machine has other addresses than before.
+    AddressesChanged(AddressChange),
     /// The relay says that the peer's own stream closed.
     PeerClosed,
     /// The game's answer to the request to join.
@@ -103,10 +105,9 @@ impl PeerContext {
 }
 
 /// How the task ended.
-#[derive(Debug)]
 pub(super) enum Outcome {
     /// For this reason.
     Ended(EndReason, Option<Tombstone>),
-    /// The host is an original; what it said so far.
-    Plain(Option<Body>),
+    /// The host is an original: what it said so far, and what it was offered.
+    Plain(Option<Body>, Option<Offer>),
 }

@@ -1,12 +1,15 @@
 //! The client of one relay: its requests as async calls, over HTTP or in memory.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use n0_future::StreamExt;
 use reqwest::header::CONTENT_TYPE;
 use serde::de::DeserializeOwned;
-use url::Url;
+use url::{Host, Url};
 
 use super::{events::EventStream, memory::MemoryRelay, relay_error::RelayError};
 use crate::protocol::{HostReply, JoinReply, NativeHint, RelayRequest};
@@ -48,10 +51,20 @@ pub(crate) struct Joined {
     pub hint: Option<NativeHint>,
 }
 
+/// The HTTP client of one relay, which all its clones share.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedHttp(Arc<RwLock<reqwest::Client>>);
+
+impl SharedHttp {
+    fn get(&self) -> reqwest::Client {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// One relay. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) enum RelayClient {
-    Http { http: reqwest::Client, url: Url },
+    Http { http: SharedHttp, url: Url },
     Memory(MemoryRelay),
 }
 
@@ -67,7 +80,7 @@ impl RelayClient {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(RelayError::Unreachable(format!("`{url}` is no URL of a relay: it starts with http or https")));
         }
-        Ok(RelayClient::Http { http: http_client()?, url })
+        Ok(RelayClient::Http { http: SharedHttp(Arc::new(RwLock::new(http_client()?))), url })
     }
 
     /// The URL that join links name.
@@ -78,12 +91,28 @@ impl RelayClient {
         }
     }
 
+    /// An address of this machine is gone: connections that are kept for later may be dead and are not used again.
+    /// `false`: the relay is on this machine, and cannot be affected.
+    pub fn forget_connections(&self) -> bool {
+        let RelayClient::Http { http, url } = self else { return false };
+        let is_here = match url.host() {
+            Some(Host::Ipv4(ip)) => ip.is_loopback(),
+            Some(Host::Ipv6(ip)) => ip.is_loopback(),
+            Some(Host::Domain(name)) => name == "localhost",
+            None => false,
+        };
+        if !is_here && let Ok(fresh) = http_client() {
+            *http.0.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        }
+        !is_here
+    }
+
     /// Asks for a token to host, and the id that it is for.
     pub async fn host(&self, id: Option<&str>) -> Result<(String, Access), RelayError> {
         match self {
             RelayClient::Http { http, url } => {
                 let HostReply { host_id, host_token, send_url, receive_url } =
-                    ask(http, RelayRequest::Host { id }.url(url)).await?;
+                    ask(&http.get(), RelayRequest::Host { id }.url(url)).await?;
                 Ok((host_id, access(url, host_token, send_url, receive_url)?))
             }
             RelayClient::Memory(memory) => memory.host(id),
@@ -95,7 +124,7 @@ impl RelayClient {
         match self {
             RelayClient::Http { http, url } => {
                 let JoinReply { client_token, send_url, receive_url, uhst } =
-                    ask(http, RelayRequest::Join { id }.url(url)).await?;
+                    ask(&http.get(), RelayRequest::Join { id }.url(url)).await?;
                 Ok(Joined { access: access(url, client_token, send_url, receive_url)?, hint: uhst })
             }
             RelayClient::Memory(memory) => memory.join(id),
@@ -108,7 +137,7 @@ impl RelayClient {
         match self {
             RelayClient::Http { http, .. } => {
                 let url = RelayRequest::Listen { token: &access.token }.url(&access.listen_at);
-                EventStream::open(http, url)
+                EventStream::open(&http.get(), url)
             }
             RelayClient::Memory(memory) => memory.listen(&access.token),
         }
@@ -120,6 +149,7 @@ impl RelayClient {
             RelayClient::Http { http, .. } => {
                 let url = RelayRequest::Send { token: &token }.url(&send_to);
                 let body = Bytes::from(body);
+                let http = http.get();
                 let post = || {
                     http.post(url.clone())
                         .header(CONTENT_TYPE, "application/json")
@@ -142,7 +172,7 @@ impl RelayClient {
     pub async fn release(&self, access: &Access) {
         if let RelayClient::Http { http, .. } = self {
             let url = RelayRequest::Release { token: &access.token }.url(&access.listen_at);
-            let _ = http.delete(url).timeout(Duration::from_millis(300)).send().await;
+            let _ = http.get().delete(url).timeout(Duration::from_millis(300)).send().await;
         }
     }
 }

@@ -72,7 +72,18 @@ struct Envelope<'a> {
     kind: &'static str,
     payload: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    sdp: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     uhst: Option<Native>,
+}
+
+/// The JSON text of a packet to a host of which nothing is known. It is that packet to a native host, an offer to an
+/// original on WebRTC, and an empty text to one on the relay.
+pub fn introduction(version: u32, packet: &[u8], offer: &str) -> String {
+    let uhst = Some(Native { v: version, p: BASE64_STANDARD.encode(packet).into() });
+    let envelope = Envelope { kind: "offer", payload: "", sdp: Some(offer), uhst };
+    // Strings and numbers only, as in `to_json`.
+    serde_json::to_string(&envelope).unwrap_or_default()
 }
 
 impl Body {
@@ -107,9 +118,12 @@ impl Body {
             Body::Native { version, packet } => serde_json::to_string(&Envelope {
                 kind: "string",
                 payload: "",
+                sdp: None,
                 uhst: Some(Native { v: *version, p: BASE64_STANDARD.encode(packet).into() }),
             }),
-            Body::Text(text) => serde_json::to_string(&Envelope { kind: "string", payload: text, uhst: None }),
+            Body::Text(text) => {
+                serde_json::to_string(&Envelope { kind: "string", payload: text, sdp: None, uhst: None })
+            }
             Body::Signal(signal) => serde_json::to_string(signal),
         };
         // Strings and numbers only: there is nothing here that JSON cannot hold.
@@ -151,6 +165,14 @@ mod tests {
             Ok(Body::Native { version: 2, packet: Bytes::new() })
         );
         assert_eq!(Body::parse(r#"{"payload":"","uhst":{"v":1,"p":"?"}}"#), Err(BodyError::Base64));
+    }
+
+    #[test]
+    fn an_introduction_is_read_by_everyone_in_their_own_way() {
+        let json = introduction(1, b"\x00\xff", "v=0\r\n");
+        assert_eq!(json, r#"{"type":"offer","payload":"","sdp":"v=0\r\n","uhst":{"v":1,"p":"AP8="}}"#);
+        let packet = Bytes::from_static(b"\x00\xff");
+        assert_eq!(Body::parse(&json), Ok(Body::Native { version: 1, packet }), "as a native host reads it");
     }
 
     #[test]

@@ -21,7 +21,7 @@
 //!                    next  count  (gap length){count}
 //!                    every number below `next` is here; each range starts `gap` + 1 above the end of the last and
 //!                    has `length` + 1 numbers
-//! ping     = 0x02  token
+//! ping     = 0x02  token                0: sent to learn what has arrived on the reliable lane, not how far the peer is
 //! pong     = 0x03  token                the answer to a ping, on the same path
 //! close    = 0x04  end{3}  reason       end: how many fragments were sent on the streams of an ack, in that order
 //! reason   = code  length  text         text: UTF-8, at most 256 bytes

@@ -5,7 +5,9 @@
 
 mod body;
 pub mod frame;
+mod game;
 mod link;
+mod paths;
 mod payload;
 mod reason;
 mod relay;
@@ -14,8 +16,10 @@ mod tag;
 mod token;
 mod web_file;
 
-pub use body::{Body, BodyError, NATIVE_VERSION};
+pub use body::{Body, BodyError, NATIVE_VERSION, introduction};
+pub use game::GameId;
 pub use link::{JoinLink, JoinLinkError};
+pub use paths::PathPolicy;
 pub use payload::{Channel, Payload};
 pub use reason::EndReason;
 pub use relay::{HostReply, JoinReply, NativeHint, PingReply, RelayRequest, StreamEvent, StreamEventError};

@@ -16,6 +16,10 @@ pub enum EndReason {
     /// The session has as many players as its host allows.
     #[error("the session is full")]
     Full,
+    /// The host plays another version of the game: another [`version`](crate::UhstPlugin::version), or other
+    /// [typed messages](crate::UhstAppExt). With words that say which.
+    #[error("another version of the game: {0}")]
+    GameMismatch(String),
     /// The password did not match the host's.
     #[error("wrong password")]
     WrongPassword,
@@ -40,4 +44,7 @@ pub enum EndReason {
     /// The other side sent more than the configured bounds allow.
     #[error("more data than the limits allow")]
     TooMuchData,
+    /// One side allows direct paths only, and there is none, or the other side allows none.
+    #[error("no direct path: {0}")]
+    NoDirectPath(String),
 }

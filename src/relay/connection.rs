@@ -181,3 +181,43 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex, split};
+
+    use super::*;
+    use crate::{protocol::TokenKind, relay::RelayConfig};
+
+    #[tokio::test]
+    async fn a_stream_begins_after_the_answers_before_it() {
+        let service = Arc::new(Service::new(RelayConfig::default(), b"secret"));
+        let (_stop, stopping) = watch::channel(false);
+        for pings in 0..20 {
+            let token = service.tokens.issue(TokenKind::HostToken, &pings.to_string(), None);
+            let ping = "POST /?action=ping&timestamp=1 HTTP/1.1\r\nContent-Length: 0\r\n\r\n".repeat(pings);
+            let requests = format!("{ping}GET /?token={token} HTTP/1.1\r\n\r\n");
+            // Takes less than an answer at once: the relay is behind all the time.
+            let (relay, peer) = duplex(50);
+            let serving = talk(relay, ([127, 0, 0, 1], 1).into(), service.clone(), stopping.clone());
+            let (mut reading, mut writing) = split(peer);
+            let mut read = Vec::new();
+            let talking = async {
+                let ask = async { writing.write_all(requests.as_bytes()).await.expect("it reads") };
+                let listen = async {
+                    while !read.ends_with(b": Connected.\n\r\n") {
+                        assert_ne!(reading.read_buf(&mut read).await.expect("it writes"), 0);
+                    }
+                };
+                tokio::join!(ask, listen)
+            };
+            tokio::select! {
+                () = serving => panic!("it ended"),
+                done = timeout(IDLE / 6, talking) => assert!(done.is_ok(), "something was not written"),
+            }
+            let text = String::from_utf8(read).expect("text");
+            assert_eq!(text.matches("{\"pong\":1}").count(), pings, "{text}");
+            assert_eq!(text.matches("HTTP/1.1 200 OK").count(), pings + 1, "{text}");
+        }
+    }
+}

@@ -6,7 +6,7 @@ use bevy_uhst::connection::{
     Connection, ConnectionConfig, ConnectionEvent, Credentials, Lane, Path, ResumeError, SendError, Time,
 };
 use bevy_uhst::protocol::{
-    Channel, EndReason, Tag,
+    Channel, EndReason, GameId, Tag,
     frame::{self, Contact},
 };
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use crate::{
 };
 
 pub fn credentials(password: Option<&str>) -> Credentials {
-    Credentials { host_id: "483920".into(), password: password.map(Into::into) }
+    Credentials { host_id: "483920".into(), password: password.map(Into::into), game: GameId::default() }
 }
 
 fn strangers(client: Option<&str>, host: Option<&str>) -> (Connection, Connection) {
@@ -161,6 +161,44 @@ fn a_host_of_another_version_is_named() {
     carry(&mut host, &mut client, START);
     let [ConnectionEvent::Closed(EndReason::ProtocolError(words))] = &events(&mut client)[..] else { panic!() };
     assert!(words.contains("version 9"), "{words}");
+}
+
+/// Why a joiner with one game cannot play on a host with another.
+fn refused(joiner: &GameId, host: &GameId) -> Vec<ConnectionEvent> {
+    let config = ConnectionConfig::default();
+    let with = |game: &GameId| Credentials { game: game.clone(), ..credentials(None) };
+    let mut client = Connection::connect(config.clone(), &with(joiner), Bytes::new(), [1; 32], START).unwrap();
+    client.path_up(Path::Relay, START);
+    let mut host = Connection::accept(config, &with(host), Bytes::new(), [2; 32], START).unwrap();
+    talk(&mut client, &mut host, START);
+    host.admit(START);
+    talk(&mut client, &mut host, START);
+    let told = events(&mut client);
+    if let [ConnectionEvent::Closed(_)] = &told[..] {
+        host.handle_timeout(START + Duration::from_secs(3));
+        assert_eq!(events(&mut host), told);
+    }
+    told
+}
+
+#[test]
+fn a_joiner_with_another_game_is_refused_with_words_that_say_why() {
+    let plays = |version, messages: &[&'static str]| GameId::new(version, messages.iter().copied());
+    let game = plays(Some("3"), &["Chat", "Move"]);
+    assert!(matches!(refused(&game, &game)[..], [ConnectionEvent::Connected { .. }]));
+    for (joiner, words) in [
+        (plays(Some("2"), &["Chat", "Move"]), "the host has “3”, the joiner has “2”"),
+        (plays(None, &["Chat", "Move"]), "the host has “3”, the joiner has none"),
+        (GameId::default(), "the host has “3”, the joiner has none"),
+        (plays(Some("3"), &["Chat"]), "registered are not the same"),
+        (plays(Some("3"), &["ChatM", "ove"]), "registered are not the same"),
+    ] {
+        let told = refused(&joiner, &game);
+        let [ConnectionEvent::Closed(EndReason::GameMismatch(why))] = &told[..] else { panic!("{told:?}") };
+        assert!(why.contains(words), "{why}");
+    }
+    let told = refused(&game, &GameId::default());
+    assert!(matches!(told[..], [ConnectionEvent::Closed(EndReason::GameMismatch(_))]), "{told:?}");
 }
 
 #[test]

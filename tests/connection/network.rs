@@ -9,7 +9,10 @@ use std::{
 use bevy_uhst::connection::{
     Connection, ConnectionConfig, ConnectionEvent, Lane, MESSAGE_OVERHEAD, Path, ResumeError, Time,
 };
-use bevy_uhst::protocol::{Channel, EndReason, Payload, Tag, frame::Contact};
+use bevy_uhst::protocol::{
+    Channel, EndReason, Payload, Tag,
+    frame::{Contact, Data, Frame, Frames, Stream},
+};
 use bytes::Bytes;
 
 /// What a network does, in percent and milliseconds.
@@ -138,6 +141,12 @@ struct Parcel {
     packet: Bytes,
 }
 
+/// Whether any frame in it is part of a game's message.
+pub fn carries_a_message(packet: &Bytes) -> bool {
+    let is_message = |frame| matches!(frame, Ok(Frame::Data(Data { stream: Stream::Channel(_), .. })));
+    Frames::new(packet).is_ok_and(|mut frames| frames.any(is_message))
+}
+
 /// Both sides and what is between them.
 pub struct Network {
     pub now: Time,
@@ -158,6 +167,8 @@ pub struct Network {
     direct_skew: Option<(Time, usize)>,
     config: ConnectionConfig,
     pub may_close: bool,
+    /// Both sides allow direct paths only: no message may be seen on the relay.
+    pub direct_only: bool,
 }
 
 impl Network {
@@ -180,6 +191,7 @@ impl Network {
             direct_skew: None,
             config: config.clone(),
             may_close: false,
+            direct_only: false,
         }
     }
 
@@ -272,6 +284,9 @@ impl Network {
         self.weather = Weather { delay: 20, ..Default::default() };
         if self.direct_dead {
             self.direct_down();
+        }
+        if self.direct_only {
+            self.step(&Step::DirectUp { skew: 100 });
         }
         for _ in 0..200 {
             self.run(Duration::from_millis(200));
@@ -420,6 +435,7 @@ impl Network {
     }
 
     fn post(&mut self, from: usize, lane: Lane, route: u32, packet: Bytes) {
+        assert!(!self.direct_only || lane != Lane::Relay || !carries_a_message(&packet), "a message on the relay");
         let now = self.now;
         let passed = self.passed.entry((from, lane)).or_insert(now);
         // Bad weather is not silence.

@@ -42,25 +42,6 @@ async fn a_stream_over_http_1_0_is_not_chunked() {
 }
 
 #[tokio::test]
-async fn a_stream_begins_after_the_answers_before_it() {
-    let relay = start().await;
-    let ping = request("POST", "/?action=ping&timestamp=1", &[], "");
-    for pings in 200..220 {
-        let id = pings.to_string();
-        let listen = request("GET", &format!("/?token={}", host_token(&relay, &id).await), &[], "");
-        // It reads late, and little at once: the relay has to wait in the middle of its answers.
-        let mut wire = Wire::open_small(relay.local_addr()).await;
-        wire.write([ping.repeat(pings), listen].concat()).await;
-        for _ in 0..pings {
-            assert_eq!(wire.answer().await.text(), r#"{"pong":1}"#);
-        }
-        let mut host = Events::begin(wire).await;
-        assert_eq!(send(&relay, &client_token(&relay, &id).await, "[1]").await, ok());
-        assert_eq!(host.message().await.1, "[1]");
-    }
-}
-
-#[tokio::test]
 async fn what_a_listener_says_is_not_listened_to() {
     let relay = start().await;
     let (mut host, _) = host(&relay, "demo").await;

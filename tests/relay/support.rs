@@ -209,11 +209,6 @@ impl Events {
 
     pub async fn open_on(mut wire: Wire, target: &str) -> Self {
         wire.write(request("GET", target, &[], "")).await;
-        Self::begin(wire).await
-    }
-
-    /// On a connection on which it was asked for.
-    pub async fn begin(mut wire: Wire) -> Self {
         let head = wire.head().await;
         assert_eq!(head.status, 200, "{head:?}");
         let mut events = Events { wire, head, text: String::new() };

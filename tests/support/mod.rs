@@ -6,7 +6,7 @@
 use std::{
     io::{BufRead, BufReader},
     net::{SocketAddr, TcpListener},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -116,6 +116,25 @@ impl StandaloneRelay {
     }
 }
 
+/// The `node_modules` with these packages, installed if need be into a folder of this name.
+pub fn npm_packages(folder: &str, packages: &[&str]) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(folder);
+    let installed = folder.join("installed");
+    let wanted = packages.join(" ");
+    if std::fs::read_to_string(&installed).ok().as_ref() != Some(&wanted) {
+        std::fs::create_dir_all(&folder).unwrap();
+        let install = Command::new("npm")
+            .args(["install", "--no-save", "--no-audit", "--no-fund", "--silent", "--prefix"])
+            .arg(&folder)
+            .args(packages)
+            .status()
+            .expect("npm is installed");
+        assert!(install.success(), "npm could not install {wanted}");
+        std::fs::write(installed, wanted).unwrap();
+    }
+    folder.join("node_modules")
+}
+
 /// The original relay from npm, 2.1.1.
 pub struct NpmRelay {
     process: Child,
@@ -125,18 +144,7 @@ pub struct NpmRelay {
 impl NpmRelay {
     /// Installs it if need be, and starts it on a free port.
     pub fn start() -> Self {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("uhst-server-2.1.1");
-        let program = folder.join("node_modules/uhst-server/src/server.js");
-        if !program.exists() {
-            std::fs::create_dir_all(&folder).unwrap();
-            let install = Command::new("npm")
-                .args(["install", "--no-save", "--no-audit", "--no-fund", "--silent", "--prefix"])
-                .arg(&folder)
-                .arg("uhst-server@2.1.1")
-                .status()
-                .expect("npm is installed");
-            assert!(install.success(), "npm could not install uhst-server");
-        }
+        let program = npm_packages("uhst-server-2.1.1", &["uhst-server@2.1.1"]).join("uhst-server/src/server.js");
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let process = Command::new("node")
             .arg(program)

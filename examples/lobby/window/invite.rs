@@ -1,12 +1,20 @@
-//! The card with the join code and the link, and a button to copy each.
+//! The card with the join code and the link, a button to copy each, and the link for a phone's camera.
 
-use bevy::{clipboard::Clipboard, prelude::*, text::LineBreak, ui_widgets::Activate};
+use bevy::{
+    asset::RenderAssetUsages,
+    clipboard::Clipboard,
+    image::ImageSampler,
+    prelude::*,
+    render::render_resource::{Extent3d, TextureDimension, TextureFormat},
+    text::LineBreak,
+    ui_widgets::Activate,
+};
 
 use super::{
     theme::{self, GRID, Theme, Type},
     widgets::{Look, ShowToast, button, card, column, row, spring},
 };
-use crate::table::Table;
+use crate::{qr::QrCode, table::Table};
 
 /// What the copy buttons say for a moment after they were pressed.
 const COPIED: &str = "Copied";
@@ -18,20 +26,40 @@ struct Reverts {
     timer: Timer,
 }
 
-pub fn spawn(parent: &mut ChildSpawnerCommands, theme: &Theme, table: &Table) {
+/// How large the QR code is about.
+const CODE_SIDE: f32 = 19.0 * GRID;
+
+pub fn spawn(parent: &mut ChildSpawnerCommands, theme: &Theme, table: &Table, images: &mut Assets<Image>) {
     parent.spawn(card(Node::default())).with_children(|card| {
-        card.spawn(row(2.0)).with_children(|line| {
-            line.spawn(column(0.5)).with_children(|words| {
-                words.spawn(theme.text(Type::Caps, theme::DIM, "JOIN CODE"));
-                // A chosen id may be long; six digits get the large type.
-                let kind = if table.code.chars().count() <= 8 { Type::Huge } else { Type::Title };
-                words.spawn((
-                    theme.text(kind, theme::ACCENT, &table.code),
-                    TextLayout::linebreak(LineBreak::WordOrCharacter),
+        card.spawn(Node { align_items: AlignItems::Stretch, ..row(3.0) }).with_children(|line| {
+            line.spawn(Node { flex_grow: 1.0, flex_basis: px(0), align_items: AlignItems::Start, ..column(0.5) })
+                .with_children(|words| {
+                    words.spawn(theme.text(Type::Caps, theme::DIM, "JOIN CODE"));
+                    // A chosen id may be long; six digits get the large type.
+                    let kind = if table.code.chars().count() <= 8 { Type::Huge } else { Type::Title };
+                    words.spawn((
+                        theme.text(kind, theme::ACCENT, &table.code),
+                        TextLayout::linebreak(LineBreak::WordOrCharacter),
+                    ));
+                    words.spawn(spring());
+                    copy_button(words, theme, "Copy code", table.code.clone());
+                });
+            if let Some(code) = QrCode::of_link(&table.link) {
+                // Whole pixels for each module.
+                let modules = code.side() as f32;
+                let side = px((CODE_SIDE / modules).round().max(2.0) * modules);
+                line.spawn((
+                    ImageNode::new(images.add(picture(&code))),
+                    Node {
+                        width: side,
+                        height: side,
+                        border_radius: BorderRadius::all(px(10)),
+                        flex_shrink: 0.0,
+                        ..default()
+                    },
+                    Pickable::IGNORE,
                 ));
-            });
-            line.spawn(spring());
-            copy_button(line, theme, "Copy code", table.code.clone());
+            }
         });
         card.spawn((
             Node {
@@ -50,6 +78,21 @@ pub fn spawn(parent: &mut ChildSpawnerCommands, theme: &Theme, table: &Table) {
             copy_button(line, theme, "Copy link", table.link.clone());
         });
     });
+}
+
+/// One pixel for each module, which stays sharp at any size.
+fn picture(code: &QrCode) -> Image {
+    let side = code.side() as u32;
+    let pixels = code.modules().iter().flat_map(|dark| if *dark { [0, 0, 0, 255] } else { [255; 4] });
+    let mut image = Image::new(
+        Extent3d { width: side, height: side, depth_or_array_layers: 1 },
+        TextureDimension::D2,
+        pixels.collect(),
+        TextureFormat::Rgba8UnormSrgb,
+        RenderAssetUsages::RENDER_WORLD,
+    );
+    image.sampler = ImageSampler::nearest();
+    image
 }
 
 fn copy_button(parent: &mut ChildSpawnerCommands, theme: &Theme, caption: &'static str, text: String) {

@@ -24,7 +24,7 @@ struct ReadyButton;
 #[derive(Component)]
 struct StartButton;
 
-fn spawn(mut commands: Commands, theme: Res<Theme>, table: Res<Table>) {
+fn spawn(mut commands: Commands, theme: Res<Theme>, table: Res<Table>, mut images: ResMut<Assets<Image>>) {
     commands.spawn((DespawnOnExit(Page::Lobby), super::page())).with_children(|page| {
         page.spawn(Node {
             width: percent(100),
@@ -50,7 +50,7 @@ fn spawn(mut commands: Commands, theme: Res<Theme>, table: Res<Table>) {
                     columns
                         .spawn(Node { flex_grow: 5.0, flex_basis: px(0), min_height: px(0), ..column(3.0) })
                         .with_children(|right| {
-                            invite::spawn(right, &theme, &table);
+                            invite::spawn(right, &theme, &table, &mut images);
                             chat::spawn(right, &theme);
                         });
                 });

@@ -17,9 +17,12 @@ use bevy::{
     prelude::*,
     window::WindowResolution,
 };
+#[cfg(feature = "overlay")]
+use bevy_uhst::prelude::UhstOverlayPlugin;
 
 use super::{
     args::{Cli, Command},
+    autopilot,
     game::LobbySystems,
 };
 
@@ -60,6 +63,11 @@ pub fn run(cli: Cli) -> AppExit {
         chat::plugin,
         arena::plugin,
     ));
+    #[cfg(feature = "overlay")]
+    app.add_plugins(UhstOverlayPlugin { shown: cli.view.overlay, ..default() });
+    if cli.view.autoplay {
+        app.add_plugins(autopilot::plugin);
+    }
     if let Some(file) = cli.view.screenshot {
         app.add_plugins(screenshot::plugin(file));
     }

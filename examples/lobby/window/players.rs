@@ -13,7 +13,7 @@ use super::{
 use crate::{
     intent::Intent,
     table::{Page, Table},
-    words::{HOST, Way},
+    words::{Connection, HOST, Player, Way},
 };
 
 #[derive(Component)]
@@ -37,6 +37,8 @@ enum Kind {
     Name,
     Tag,
     Connection,
+    Rate,
+    Lost,
     Ready,
     ReadyText,
     Kick,
@@ -112,6 +114,12 @@ fn spawn_row(parent: &mut ChildSpawnerCommands, theme: &Theme, seat: usize, heig
                 words.spawn((part(Kind::Connection), theme.text(Type::Small, theme::DIM, "")));
             });
             line.spawn(spring());
+            line.spawn(Node { align_items: AlignItems::End, flex_shrink: 0.0, ..column(0.0) }).with_children(
+                |figures| {
+                    figures.spawn((part(Kind::Rate), theme.text(Type::Small, theme::DIM, "")));
+                    figures.spawn((part(Kind::Lost), theme.text(Type::Small, theme::FAINT, "")));
+                },
+            );
             line.spawn((part(Kind::Kick), button(theme, Look::Danger, "Remove"))).observe(
                 move |_: On<Activate>, table: Res<Table>, mut intents: MessageWriter<Intent>| {
                     intents.write_batch(table.players.get(seat).map(|p| Intent::Kick(p.id)));
@@ -168,7 +176,9 @@ fn fill(
             (Kind::Name, Some(player)) => (player.name.clone(), theme::TEXT),
             (Kind::Name, None) => ("Open seat".to_owned(), theme::FAINT),
             (Kind::Tag, Some(player)) if Some(player.id) == table.me => ("you".to_owned(), theme::FAINT),
-            (Kind::Connection, Some(player)) => (connection(player.way, player.ping), theme::DIM),
+            (Kind::Connection, Some(player)) => (way(&player.connection), theme::DIM),
+            (Kind::Rate, Some(player)) if is_remote(player) => (player.connection.flow(), theme::DIM),
+            (Kind::Lost, Some(player)) if is_remote(player) => lost(player.connection.lost),
             (Kind::ReadyText, Some(player)) if player.ready => ("Ready".to_owned(), theme::GOOD),
             (Kind::ReadyText, Some(_)) => ("Not ready".to_owned(), theme::DIM),
             _ => (String::new(), theme::DIM),
@@ -178,16 +188,30 @@ fn fill(
     }
 }
 
-fn connection(way: Way, ping: Option<u32>) -> String {
-    let way = match way {
+/// Whether there is a network between the host and this player.
+fn is_remote(player: &Player) -> bool {
+    player.connection.way != Way::Host
+}
+
+fn way(connection: &Connection) -> String {
+    let way = match connection.way {
         Way::Host => return "Host".to_owned(),
         Way::Relay => "Over the relay",
         Way::Direct => "Direct",
     };
-    match ping {
+    match connection.ping {
         Some(0) => format!("{way} · under 1 ms"),
         Some(ms) => format!("{way} · {ms} ms"),
         None => way.to_owned(),
+    }
+}
+
+/// Quiet while there is nothing to worry about.
+fn lost(per_second: Option<u32>) -> (String, Color) {
+    match per_second {
+        None => (String::new(), theme::FAINT),
+        Some(0) => ("no losses".to_owned(), theme::FAINT),
+        Some(many) => (format!("{many} lost/s"), theme::ACCENT),
     }
 }
 

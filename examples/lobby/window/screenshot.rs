@@ -1,4 +1,4 @@
-//! Saves a picture of the window when the lobby is full.
+//! Saves a picture of the window when there is something to see.
 
 use std::path::PathBuf;
 
@@ -7,10 +7,7 @@ use bevy::{
     render::view::screenshot::{Screenshot, save_to_disk},
 };
 
-use crate::table::News;
-
-/// Long enough for the last player to be drawn, and for the first pings to be known.
-const DELAY_SECONDS: f32 = 2.5;
+use crate::{args::View, table::News};
 
 pub fn plugin(file: PathBuf) -> impl Plugin {
     move |app: &mut App| {
@@ -18,12 +15,11 @@ pub fn plugin(file: PathBuf) -> impl Plugin {
         app.add_systems(
             Update,
             move |mut news: MessageReader<News>,
+                  view: Res<View>,
                   mut due: Local<Option<Timer>>,
                   time: Res<Time>,
                   mut commands: Commands| {
-                if news.read().any(|n| matches!(n, News::Full { .. })) {
-                    *due = Some(Timer::from_seconds(DELAY_SECONDS, TimerMode::Once));
-                }
+                *due = news.read().find_map(|news| view.picture(news)).or(due.take());
                 if due.as_mut().is_some_and(|timer| timer.tick(time.delta()).just_finished()) {
                     commands.spawn(Screenshot::primary_window()).observe(save_to_disk(file.clone()));
                 }

@@ -7,6 +7,9 @@ use crate::protocol::Candidate;
 /// How many candidates of one peer are looked at. Each is paired with every address of ours, and each pair is checked.
 pub(super) const MAX_CANDIDATES: usize = 64;
 
+/// Bytes of a section's name; stacks call it `0` or `data`.
+const MAX_NAME: usize = 64;
+
 /// The candidate line as every stack reads it, or nothing when there is nothing to try.
 ///
 /// Left out are the end-of-candidates mark (empty), and TCP: nobody listens for it here, and a passive one would have
@@ -20,9 +23,21 @@ pub(super) fn usable(candidate: &Candidate) -> Option<&str> {
     (!skipped).then_some(attribute)
 }
 
-/// A candidate of ours, as every stack takes it: the section by index, because its name is the offerer's choice.
-pub(super) fn ours(line: String) -> Candidate {
-    Candidate { candidate: ByteString::from(line), sdp_mid: None, sdp_m_line_index: Some(0), username_fragment: None }
+/// A candidate of ours, as every stack takes it: with the one section's index, and its name, without which libwebrtc in
+/// node refuses it.
+pub(super) fn ours(line: String, section: Option<ByteString>) -> Candidate {
+    Candidate {
+        candidate: ByteString::from(line),
+        sdp_mid: section,
+        sdp_m_line_index: Some(0),
+        username_fragment: None,
+    }
+}
+
+/// How the offerer has named the first section of its description. An absurdly long name is not repeated.
+pub(super) fn section(offer: &str) -> Option<ByteString> {
+    let name = offer.lines().find_map(|line| line.strip_prefix("a=mid:"))?.trim();
+    (name.len() <= MAX_NAME).then(|| name.into())
 }
 
 #[cfg(test)]
@@ -42,6 +57,17 @@ mod tests {
         assert_eq!(read(libdatachannel).as_deref(), Some("2 1 UDP 2116026111 192.0.2.7 5000 typ host"));
         let bare = r#"{"candidate":"3 1 udp 1 fd00::2 5000 typ host\r\n"}"#;
         assert_eq!(read(bare).as_deref(), Some("3 1 udp 1 fd00::2 5000 typ host"));
+    }
+
+    #[test]
+    fn candidates_of_ours_name_the_section_as_the_offer_does() {
+        let offer = "v=0\r\na=group:BUNDLE data\r\nm=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:data\r\n";
+        assert_eq!(section(offer).as_deref(), Some("data"));
+        assert_eq!(section("v=0\r\n"), None);
+        assert_eq!(section(&format!("a=mid:{}\r\n", "x".repeat(65))), None);
+        let json = r#"{"candidate":"candidate:1 1 udp 1 192.0.2.7 5000 typ host","sdpMid":"data","sdpMLineIndex":0,"usernameFragment":null}"#;
+        let ours = ours("candidate:1 1 udp 1 192.0.2.7 5000 typ host".to_owned(), section(offer));
+        assert_eq!(serde_json::to_string(&ours).expect("strings"), json);
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod native;
 use std::time::Duration;
 
 #[cfg(not(target_family = "wasm"))]
-pub(crate) use native::DirectLink;
+pub(crate) use native::{AddressChange, AddressWatch, DirectLink};
 
 use crate::protocol::{Payload, Signal};
 
@@ -86,7 +86,8 @@ pub(crate) enum DirectRole {
 /// Which data channels the two peers have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DirectDialect {
-    /// Both are ours: one channel for each promise.
+    /// Both are ours: a reliable channel, and for each side an unreliable one of its own, since the library keeps the
+    /// promise of a channel to the side that announced it only: what the other sends there is resent and ordered.
     Native,
     /// The other is an original: the one channel the client announces, ordered and reliable. A second would be taken
     /// for the first.
@@ -94,10 +95,20 @@ pub(crate) enum DirectDialect {
 }
 
 impl DirectDialect {
+    /// How many channels there are.
     fn channels(self) -> usize {
         match self {
-            DirectDialect::Native => 2,
+            DirectDialect::Native => 3,
             DirectDialect::Plain => 1,
+        }
+    }
+
+    /// How many of them this side announces.
+    fn announced(self, role: DirectRole) -> usize {
+        match (self, role) {
+            (DirectDialect::Native, DirectRole::Offer) => 2,
+            (DirectDialect::Native, DirectRole::Answer) | (DirectDialect::Plain, DirectRole::Offer) => 1,
+            (DirectDialect::Plain, DirectRole::Answer) => 0,
         }
     }
 }

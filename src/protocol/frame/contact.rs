@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! contact   = 0x00  kind  …            the leading 0 is a packet number that no other packet has
-//! hello     = 1  version  nonce[16]  spake[33]  limits  types  metadata           client → host
+//! hello     = 1  version  nonce[16]  spake[33]  limits  game  metadata            client → host
 //! challenge = 2  nonce[16]  id[16]  host-nonce[16]  spake[33]                     host → client
 //! proof     = 3  id[16]  mac[32]                                                  client → host
 //! pending   = 4  id[16]                        the game decides                   host → client
@@ -12,8 +12,9 @@
 //! again     = 8  id[16]  counter  nonce[16]  mac[32]   resume with this nonce     host → client
 //! resumed   = 9  id[16]  counter  ack  mac[32]                                    host → client
 //! gone      = 10 id[16]  counter  reason  mac[32]                                 host → client
-//! limits    = max-message  receive-buffer
-//! types, metadata = length  bytes      types: reserved, at most 64 bytes; metadata: at most 4 KiB
+//! limits    = max-message  receive-buffer  paths    paths: 0 automatic, 1 relay only, 2 direct only
+//! game, metadata = length  bytes       game: empty, or a digest[16] and the version, at most 64 bytes, see `GameId`;
+//!                                      metadata: at most 4 KiB
 //! ```
 //!
 //! A mac is HMAC-SHA256 over everything before it, under the key that SPAKE2 gave the two.
@@ -24,11 +25,10 @@ use super::{
     Ack, FrameError, reason,
     wire::{Reader, put_bytes, put_varint},
 };
-use crate::protocol::{EndReason, NATIVE_VERSION};
+use crate::protocol::{EndReason, GameId, NATIVE_VERSION, PathPolicy, game::MAX_GAME};
 
 /// The metadata of either side, in bytes, at most.
 pub const MAX_METADATA: usize = 4096;
-const MAX_TYPES: usize = 64;
 /// The mac at the end of a sealed packet.
 pub(crate) const MAC: usize = 32;
 
@@ -90,6 +90,7 @@ const GONE: u8 = 10;
 pub(crate) struct Limits {
     pub(crate) max_message: u64,
     pub(crate) receive_buffer: u64,
+    pub(crate) paths: PathPolicy,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +98,7 @@ pub(crate) struct Hello {
     pub(crate) nonce: [u8; 16],
     pub(crate) spake: [u8; 33],
     pub(crate) limits: Limits,
+    pub(crate) game: GameId,
     pub(crate) metadata: Bytes,
 }
 
@@ -125,6 +127,7 @@ fn start(kind: u8) -> BytesMut {
 fn put_limits(out: &mut BytesMut, limits: Limits) {
     put_varint(out, limits.max_message);
     put_varint(out, limits.receive_buffer);
+    out.put_u8(limits.paths.code());
 }
 
 impl Hello {
@@ -134,7 +137,7 @@ impl Hello {
         out.put_slice(&self.nonce);
         out.put_slice(&self.spake);
         put_limits(&mut out, self.limits);
-        put_bytes(&mut out, &[]);
+        put_bytes(&mut out, self.game.as_bytes());
         put_bytes(&mut out, &self.metadata);
         out.freeze()
     }
@@ -214,8 +217,8 @@ impl<'a> Message<'a> {
                     return Err(FrameError::Version(version));
                 }
                 let (nonce, spake, limits) = (reader.array()?, reader.array()?, read_limits(&mut reader)?);
-                reader.bounded(MAX_TYPES, "list of types")?;
-                Message::Hello(Hello { nonce, spake, limits, metadata: read_metadata(&mut reader, packet)? })
+                let game = GameId::from_wire(packet.slice_ref(reader.bounded(MAX_GAME, "game")?));
+                Message::Hello(Hello { nonce, spake, limits, game, metadata: read_metadata(&mut reader, packet)? })
             }
             CHALLENGE => Message::Challenge {
                 nonce: reader.array()?,
@@ -259,7 +262,9 @@ fn finish<'a>(reader: Reader<'a>, message: Message<'a>) -> Result<Message<'a>, F
 }
 
 fn read_limits(reader: &mut Reader<'_>) -> Result<Limits, FrameError> {
-    Ok(Limits { max_message: reader.varint()?, receive_buffer: reader.varint()? })
+    let (max_message, receive_buffer) = (reader.varint()?, reader.varint()?);
+    let paths = PathPolicy::from_code(reader.u8()?).ok_or(FrameError::Invalid("path policy"))?;
+    Ok(Limits { max_message, receive_buffer, paths })
 }
 
 fn read_metadata(reader: &mut Reader<'_>, packet: &Bytes) -> Result<Bytes, FrameError> {
@@ -272,8 +277,9 @@ mod tests {
     use super::*;
 
     fn hello() -> Hello {
-        let limits = Limits { max_message: 1 << 24, receive_buffer: 1 << 25 };
-        Hello { nonce: [1; 16], spake: [2; 33], limits, metadata: "me".into() }
+        let limits = Limits { max_message: 1 << 24, receive_buffer: 1 << 25, paths: PathPolicy::DirectOnly };
+        let game = GameId::new(Some("0.3"), ["Chat"]);
+        Hello { nonce: [1; 16], spake: [2; 33], limits, game, metadata: "me".into() }
     }
 
     #[test]
@@ -313,5 +319,12 @@ mod tests {
     fn metadata_is_bounded() {
         let packet = Hello { metadata: Bytes::from(vec![0; MAX_METADATA + 1]), ..hello() }.encode();
         assert_eq!(Message::read(&packet), Err(FrameError::Invalid("length of metadata")));
+    }
+
+    #[test]
+    fn a_game_is_bounded() {
+        let game = GameId::from_wire(Bytes::from(vec![0; MAX_GAME + 1]));
+        let packet = Hello { game, ..hello() }.encode();
+        assert_eq!(Message::read(&packet), Err(FrameError::Invalid("game")));
     }
 }

@@ -26,6 +26,8 @@ fn code_and_text(reason: &EndReason) -> (u64, &str) {
         EndReason::NoSuchHost => (8, ""),
         EndReason::ProtocolError(text) => (9, text),
         EndReason::TooMuchData => (10, ""),
+        EndReason::GameMismatch(text) => (11, text),
+        EndReason::NoDirectPath(text) => (12, text),
     }
 }
 
@@ -61,6 +63,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<EndReason, FrameError> {
         8 => EndReason::NoSuchHost,
         9 => EndReason::ProtocolError(text()),
         10 => EndReason::TooMuchData,
+        11 => EndReason::GameMismatch(text()),
+        12 => EndReason::NoDirectPath(text()),
         // A newer peer may know more reasons: its words are still worth reading.
         code => EndReason::ProtocolError(format!("ended for the unknown reason {code}: {}", text())),
     })
@@ -84,6 +88,8 @@ mod tests {
             EndReason::NoSuchHost,
             EndReason::ProtocolError("?".into()),
             EndReason::TooMuchData,
+            EndReason::GameMismatch("the host has “2”, the joiner has “1”".into()),
+            EndReason::NoDirectPath("a wall".into()),
         ] {
             let mut out = BytesMut::new();
             put(&mut out, &reason);

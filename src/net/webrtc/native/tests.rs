@@ -1,12 +1,18 @@
+mod turn;
+
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use tokio::{runtime::Handle, sync::mpsc, time::timeout};
 
 use super::*;
-use crate::net::webrtc::{
-    DirectDialect::{Native, Plain},
-    IceServer,
+use crate::{
+    net::webrtc::{
+        DirectDialect::{Native, Plain},
+        DirectError, IceServer, MAX_MESSAGE,
+    },
+    protocol::Candidate,
 };
 
 /// No test waits this long unless it fails.
@@ -70,8 +76,9 @@ fn pair(dialect: DirectDialect) -> (Peer, Peer) {
     (Peer::new(DirectRole::Offer, dialect), Peer::new(DirectRole::Answer, dialect))
 }
 
-/// Brings signals across until both are open.
-async fn meet(client: &mut Peer, host: &mut Peer) {
+/// Brings signals across until both are open, and tells which candidates crossed.
+async fn meet(client: &mut Peer, host: &mut Peer) -> Vec<ByteString> {
+    let mut candidates = Vec::new();
     let (mut client_open, mut host_open) = (false, false);
     while !(client_open && host_open) {
         let (from, to, open, event) = tokio::select! {
@@ -79,11 +86,17 @@ async fn meet(client: &mut Peer, host: &mut Peer) {
             event = host.event() => ("host", &client.link, &mut host_open, event),
         };
         match event.expect("an event") {
-            DirectEvent::Signal(signal) => to.signal(signal),
+            DirectEvent::Signal(signal) => {
+                if let Signal::Candidate(candidate) = &signal {
+                    candidates.push(candidate.candidate.clone());
+                }
+                to.signal(signal);
+            }
             DirectEvent::Open => *open = true,
             event => panic!("{from}: {event:?} before both were open"),
         }
     }
+    candidates
 }
 
 async fn met(dialect: DirectDialect) -> (Peer, Peer) {
@@ -243,7 +256,7 @@ async fn a_flood_of_signals_is_bounded() {
     let (mut client, mut host) = pair(Plain);
     for port in 0..1_000 {
         let line = format!("candidate:1 1 udp 1 127.0.0.1 {} typ host", 1024 + port);
-        host.link.signal(Signal::Candidate(candidate::ours(line)));
+        host.link.signal(Signal::Candidate(candidate::ours(line, None)));
     }
     let DirectEvent::Diagnostic(text) = host.news().await else { panic!("no word of the flood") };
     assert!(text.contains("more candidates"), "{text}");
@@ -356,7 +369,8 @@ async fn many_join_at_once_and_leave() {
     let (clients, hosts): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
     drop(clients);
     for mut host in hosts {
-        assert!(matches!(host.news().await, DirectEvent::Closed));
+        let last = host.news().await;
+        assert!(matches!(last, DirectEvent::Closed), "{last:?}");
     }
     only_tasks(tasks).await;
 }

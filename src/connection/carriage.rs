@@ -1,0 +1,100 @@
+//! What each path carries: messages, signals, or only heartbeats.
+
+use bytes::Bytes;
+use core::time::Duration;
+
+use super::{Connection, ConnectionEvent, Path, Time, connection::State};
+use crate::protocol::{EndReason, PathPolicy};
+
+/// How long the first direct path of a connection that allows nothing else may take.
+const FIRST_DIRECT: Duration = Duration::from_secs(15);
+
+/// What may be written into a packet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cargo {
+    pub(super) signals: bool,
+    pub(super) messages: bool,
+}
+
+/// A connection that allows direct paths only, while it has none.
+#[derive(Debug)]
+pub(super) struct DirectWait {
+    since: Time,
+    /// The peer's metadata, until the game is told that it is connected.
+    unannounced: Option<Bytes>,
+}
+
+impl DirectWait {
+    pub(super) fn new(metadata: Bytes, now: Time) -> Self {
+        Self { since: now, unannounced: Some(metadata) }
+    }
+
+    fn patience(&self, resume_timeout: Duration) -> Duration {
+        if self.unannounced.is_some() { resume_timeout.min(FIRST_DIRECT) } else { resume_timeout }
+    }
+}
+
+impl Connection {
+    /// Which paths this side allows; to be said before the first packet. Without it, all.
+    pub fn with_paths(mut self, paths: PathPolicy) -> Self {
+        self.paths = paths;
+        if let State::Greeting(handshake) = &mut self.state {
+            handshake.allow(paths);
+        }
+        self
+    }
+
+    /// Whether to look for a direct path: both sides are who they should be, and allow one. Until it is
+    /// [up](Self::path_up), a connection that allows nothing else is not connected.
+    pub fn wants_direct(&self) -> bool {
+        matches!(self.state, State::Open { .. }) && self.paths != PathPolicy::RelayOnly
+    }
+
+    /// The path for messages.
+    pub(super) fn message_path(&self) -> Option<Path> {
+        self.live.active().filter(|path| *path == Path::Direct || self.paths != PathPolicy::DirectOnly)
+    }
+
+    /// What a path carries now. Signals prefer the relay: what they look for is a better way than the direct one.
+    pub(super) fn cargo(&self, path: Path) -> Cargo {
+        let signals = if self.live.usable(Path::Relay) { Some(Path::Relay) } else { self.live.active() };
+        Cargo { signals: signals == Some(path), messages: self.message_path() == Some(path) }
+    }
+
+    /// Tells of another path for messages, or begins to wait for one.
+    pub(super) fn paths_changed(&mut self, now: Time) {
+        if !matches!(self.state, State::Open { .. }) {
+            return;
+        }
+        let Some(path) = self.message_path() else {
+            // Unreliable messages that waited for a path would arrive late.
+            self.out.unreliable.clear();
+            if self.paths == PathPolicy::DirectOnly {
+                self.direct_wait.get_or_insert(DirectWait { since: now, unannounced: None });
+            }
+            return;
+        };
+        if let Some(metadata) = self.direct_wait.take().and_then(|wait| wait.unannounced) {
+            self.events.push_back(ConnectionEvent::Connected { metadata });
+        }
+        if self.announced != Some(path) {
+            self.announced = Some(path);
+            self.events.push_back(ConnectionEvent::PathChanged(path));
+        }
+    }
+
+    /// When the wait for a direct path is over.
+    pub(super) fn direct_deadline(&self) -> Option<Time> {
+        self.direct_wait.as_ref().map(|wait| wait.since + wait.patience(self.config.resume_timeout))
+    }
+
+    /// Ends a connection that has waited for too long, and tells the peer over the relay.
+    pub(super) fn check_direct_deadline(&mut self, now: Time) {
+        if self.direct_deadline().is_some_and(|deadline| now >= deadline)
+            && let Some(wait) = self.direct_wait.take()
+        {
+            let patience = wait.patience(self.config.resume_timeout);
+            self.abandon(EndReason::NoDirectPath(format!("none was found within {patience:?}")), now);
+        }
+    }
+}

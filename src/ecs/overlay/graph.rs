@@ -1,0 +1,92 @@
+//! The round-trip time of the last seconds, as bars.
+
+use bevy::prelude::*;
+
+use super::{
+    history::{SAMPLES, Sample},
+    peers::Histories,
+    style,
+};
+use crate::connection::Path;
+
+/// Of one bar and the gap beside it, in pixels.
+const PITCH: f32 = 3.0;
+pub(super) const WIDTH: f32 = PITCH * SAMPLES as f32;
+const HEIGHT: f32 = 44.0;
+
+/// A bar of a peer's graph.
+#[derive(Component, Clone, Copy)]
+pub(super) struct Bar {
+    peer: Entity,
+    place: usize,
+}
+
+/// What a peer's graph is high, in words.
+#[derive(Component, Clone, Copy)]
+pub(super) struct Top(Entity);
+
+pub(super) fn spawn(parent: &mut ChildSpawnerCommands, peer: Entity) {
+    let ground = (
+        Node { width: px(WIDTH), height: px(HEIGHT), border_radius: BorderRadius::all(px(3)), ..default() },
+        BackgroundColor(style::WELL),
+        Pickable::IGNORE,
+    );
+    parent.spawn(ground).with_children(|graph| {
+        for place in 0..SAMPLES {
+            graph.spawn((
+                Bar { peer, place },
+                Node {
+                    position_type: PositionType::Absolute,
+                    left: px(PITCH * place as f32),
+                    bottom: px(0),
+                    width: px(PITCH - 1.0),
+                    height: px(0),
+                    ..default()
+                },
+                BackgroundColor(style::DIM),
+                Pickable::IGNORE,
+            ));
+        }
+        graph.spawn((
+            Top(peer),
+            style::text("", style::DIM),
+            Node { position_type: PositionType::Absolute, left: px(4), top: px(1), ..default() },
+        ));
+    });
+}
+
+pub(super) fn draw(
+    histories: Single<&Histories>,
+    mut bars: Query<(&Bar, &mut Node, &mut BackgroundColor)>,
+    mut tops: Query<(&Top, &mut Text)>,
+) {
+    for (Top(peer), mut text) in &mut tops {
+        if let Some(history) = histories.of(*peer) {
+            text.set_if_neq(Text::new(format!("{} ms", history.top())));
+        }
+    }
+    for (bar, mut node, mut colour) in &mut bars {
+        let Some(history) = histories.of(bar.peer) else { continue };
+        let sample = history.at(bar.place);
+        let height = sample.map_or(px(0), |sample| high(sample, history.top()));
+        // Bars move by one place with each sample, and on a calm network look the same after it.
+        if node.height != height {
+            node.height = height;
+        }
+        colour.set_if_neq(BackgroundColor(sample.map_or(Color::NONE, shade)));
+    }
+}
+
+fn high(sample: &Sample, top: f32) -> Val {
+    let milliseconds = sample.rtt.unwrap_or_default().as_secs_f32() * 1000.0;
+    // At least a line, so that one sees the path and the losses also where it takes no time.
+    px((HEIGHT * milliseconds / top).round().clamp(2.0, HEIGHT))
+}
+
+fn shade(sample: &Sample) -> Color {
+    match (sample.lost, sample.path) {
+        (true, _) => style::BAD,
+        (_, Path::Direct) => style::GOOD,
+        _ => style::WARN,
+    }
+}

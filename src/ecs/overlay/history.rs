@@ -1,0 +1,92 @@
+//! The last seconds of one peer.
+
+use std::{collections::VecDeque, time::Duration};
+
+use crate::{connection::Path, ecs::UhstPeer};
+
+/// How many samples a graph shows.
+pub(super) const SAMPLES: usize = 60;
+
+/// The least that a graph is high, in milliseconds: on a good network, its ups and downs are not worth a mountain.
+const LOWEST_TOP: f32 = 10.0;
+
+/// One look at a peer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Sample {
+    /// None until it is measured.
+    pub rtt: Option<Duration>,
+    pub path: Path,
+    /// Whether anything was lost since the sample before.
+    pub lost: bool,
+}
+
+/// The newest samples of one peer, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    samples: VecDeque<Sample>,
+    /// Losses that the last sample knew of.
+    losses: Option<u64>,
+}
+
+impl History {
+    pub fn look(&mut self, peer: &UhstPeer) {
+        let losses = peer.traffic().lost;
+        let before = self.losses.replace(losses).unwrap_or(losses);
+        self.push(Sample { rtt: peer.rtt(), path: peer.path(), lost: losses > before });
+    }
+
+    fn push(&mut self, sample: Sample) {
+        if self.samples.len() == SAMPLES {
+            self.samples.pop_front();
+        }
+        self.samples.push_back(sample);
+    }
+
+    /// The sample at a place of the graph, whose right end is now.
+    pub fn at(&self, place: usize) -> Option<&Sample> {
+        self.samples.get((place + self.samples.len()).checked_sub(SAMPLES)?)
+    }
+
+    /// The upper end of the graph in milliseconds: a round number that no sample exceeds.
+    pub fn top(&self) -> f32 {
+        let highest = self.samples.iter().filter_map(|sample| sample.rtt).max().unwrap_or_default();
+        let milliseconds = highest.as_secs_f32() * 1000.0;
+        let mut top = LOWEST_TOP;
+        for factor in [2.0, 2.5, 2.0].into_iter().cycle() {
+            if milliseconds <= top || !top.is_finite() {
+                break;
+            }
+            top *= factor;
+        }
+        top
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(milliseconds: &[u64]) -> History {
+        let mut history = History::default();
+        for ms in milliseconds {
+            history.push(Sample { rtt: Some(Duration::from_millis(*ms)), path: Path::Relay, lost: false });
+        }
+        history
+    }
+
+    #[test]
+    fn the_newest_sample_is_at_the_right_end() {
+        let history = with(&[1, 2]);
+        let at = |history: &History, place| history.at(place).and_then(|sample| sample.rtt).map(|rtt| rtt.as_millis());
+        assert_eq!([57, 58, 59].map(|place| at(&history, place)), [None, Some(1), Some(2)]);
+        let history = with(&(1..=100).collect::<Vec<_>>());
+        assert_eq!([0, 59].map(|place| at(&history, place)), [Some(41), Some(100)]);
+    }
+
+    #[test]
+    fn the_top_is_a_round_number_above_every_sample() {
+        let tops = [0, 10, 11, 21, 51, 101, 499, 501, 1900].map(|ms| with(&[ms, 1]).top());
+        assert_eq!(tops, [10.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0]);
+        assert_eq!(History::default().top(), 10.0);
+    }
+}

@@ -1,0 +1,67 @@
+//! Peers of the original protocol: which transport they speak shows in what they say first, and stays.
+//!
+//! An original client sends a text (relay) or an offer (WebRTC). An original host says nothing before it is spoken to,
+//! so our client speaks to both at once: its introduction is one body that is an empty text to a host on the relay, an
+//! offer to a host on WebRTC, and a native packet to a host of ours. Only what comes back, an answer or something else,
+//! decides. Candidates follow after the answer, since each would be one more message to a game on the relay.
+//!
+//! A host that says nothing for a while is taken for one on the relay. Should it answer after all, what was sent until
+//! then is sent again over the data channel.
+//!
+//! A Dart host cannot read that body and drops it, with an error in its log; it knows us by our first text.
+
+mod direct;
+mod game;
+mod relay;
+
+use bytes::Bytes;
+use n0_future::boxed::BoxFuture;
+use tokio::sync::mpsc;
+
+pub(super) use self::{
+    direct::{DirectPeer, Offer},
+    relay::RelayPeer,
+};
+use super::{
+    contract::EventKind,
+    peer_link::{PeerContext, PeerInput, Route},
+    relay_error::RelayError,
+};
+use crate::protocol::{Body, EndReason};
+
+/// Waits for the game to let an original in; what it says meanwhile is kept, within the bounds.
+pub(super) async fn ask(cx: &PeerContext, inputs: &mut mpsc::Receiver<PeerInput>) -> Result<Vec<PeerInput>, EndReason> {
+    cx.emit(EventKind::JoinRequest { peer: cx.key, metadata: Bytes::new() });
+    let mut kept = Vec::new();
+    let mut bytes = 0;
+    loop {
+        match inputs.recv().await {
+            Some(PeerInput::Decide(Ok(()))) => return Ok(kept),
+            Some(PeerInput::Decide(Err(words))) => return Err(EndReason::Refused(words)),
+            Some(PeerInput::Disconnect(reason)) => return Err(reason),
+            None | Some(PeerInput::PeerClosed) => return Err(EndReason::Left),
+            Some(input) => {
+                bytes += if let PeerInput::Body(Body::Text(text), _) = &input { text.len() } else { 0 };
+                kept.push(input);
+                if bytes > cx.config.receive_buffer || kept.len() > 1024 {
+                    return Err(EndReason::TooMuchData);
+                }
+            }
+        }
+    }
+}
+
+/// One POST. A peer has one in flight at a time: originals take what they get in the order in which it comes.
+type Post = BoxFuture<Result<(), RelayError>>;
+
+fn post(cx: &PeerContext, route: &Route, body: &Body) -> Post {
+    Box::pin(cx.relay.clone().send(route.send_to.clone(), route.token.clone(), body.to_json()))
+}
+
+/// The answer to a POST, if one is in flight. Cancel safe.
+async fn answer(post: &mut Option<Post>) -> Result<(), RelayError> {
+    match post {
+        Some(post) => post.await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,238 @@
+//! The task of one peer of the original protocol, over the relay: strings in, strings out, one POST each.
+
+use std::{collections::VecDeque, time::Duration};
+
+use bytestring::ByteString;
+use n0_future::time::{Instant, sleep_until, timeout};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use super::{DirectPeer, Offer, Post, answer, game::Game, post};
+use crate::{
+    connection::Path,
+    net::{
+        backoff::Backoff,
+        contract::PeerCommand,
+        peer_link::{Outcome, PeerContext, PeerInput, PeerOutput, Route},
+        relay_error::RelayError,
+    },
+    protocol::{Body, EndReason, Payload, Signal},
+};
+
+/// Bytes of one text: as JSON it has to fit into the 102,400 bytes that relays take.
+const MAX_TEXT: usize = 64 * 1024;
+/// How long the relay has to take what was sent before the end.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+pub(in crate::net) struct RelayPeer {
+    cx: PeerContext,
+    game: Game,
+    route: Option<Route>,
+    queue: VecDeque<ByteString>,
+    post: Option<Post>,
+    retry_at: Option<Instant>,
+    /// Since when nothing gets through to the peer.
+    failing_since: Option<Instant>,
+    backoff: Backoff,
+    reported_signal: bool,
+    unanswered: Option<Unanswered>,
+}
+
+/// An offer to a host that has said nothing yet: it is on the relay, or a slow one on WebRTC.
+struct Unanswered {
+    offer: Offer,
+    until: Instant,
+    /// What was sent since, and is lost on a host on WebRTC. It counts as waiting, which bounds it.
+    sent: VecDeque<ByteString>,
+}
+
+impl RelayPeer {
+    /// A client that has sent a text, and the place it takes.
+    pub fn client(cx: PeerContext, route: Route, place: OwnedSemaphorePermit) -> Self {
+        Self::new(cx, route, Some(place), None)
+    }
+
+    /// A host that has sent a text, or nothing at all in answer to this offer.
+    pub fn host(cx: PeerContext, route: Route, offer: Option<Offer>) -> Self {
+        let until = Instant::now() + cx.direct.open_timeout;
+        let unanswered = offer.map(|offer| Unanswered { offer, until, sent: VecDeque::new() });
+        Self::new(cx, route, None, unanswered)
+    }
+
+    fn new(cx: PeerContext, route: Route, place: Option<OwnedSemaphorePermit>, unanswered: Option<Unanswered>) -> Self {
+        RelayPeer {
+            game: Game::new(cx.clone(), Path::Relay, MAX_TEXT, place),
+            cx,
+            route: Some(route),
+            queue: VecDeque::new(),
+            post: None,
+            retry_at: None,
+            failing_since: None,
+            backoff: Backoff::new(Duration::from_millis(100), Duration::from_millis(500)),
+            reported_signal: false,
+            unanswered,
+        }
+    }
+
+    /// Runs to the end. `first` was received before.
+    pub async fn run(mut self, first: Vec<PeerInput>, inputs: &mut mpsc::Receiver<PeerInput>) -> Outcome {
+        self.game.connect(Path::Relay);
+        for input in first {
+            self.input(input);
+        }
+        while !self.game.has_ended() {
+            self.start_post();
+            let offered_until = self.unanswered.as_ref().map(|unanswered| unanswered.until);
+            let wake = self.retry_at.into_iter().chain(offered_until).min();
+            let wake = wake.unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
+            tokio::select! {
+                input = inputs.recv() => match input {
+                    Some(PeerInput::Body(Body::Signal(signal), _)) => {
+                        if let Some(unanswered) = self.unanswered.take() {
+                            return self.answered(unanswered, signal, inputs).await;
+                        }
+                        self.report_signal();
+                    }
+                    Some(input) => self.input(input),
+                    None => self.game.end(EndReason::Left),
+                },
+                command = self.game.command() => self.command(command),
+                result = answer(&mut self.post) => self.posted(result),
+                () = sleep_until(wake) => {
+                    self.retry_at = self.retry_at.filter(|at| *at > Instant::now());
+                    if offered_until.is_some_and(|until| until <= Instant::now()) {
+                        self.is_on_the_relay();
+                    }
+                }
+            }
+        }
+        let reason = self.game.disconnect();
+        let _ = timeout(FAREWELL, self.drain()).await;
+        Outcome::Ended(reason, None)
+    }
+
+    fn input(&mut self, input: PeerInput) {
+        match input {
+            PeerInput::Body(Body::Text(text), route) => {
+                if route.is_some() {
+                    self.route = route;
+                    self.retry_at = None;
+                }
+                self.is_on_the_relay();
+                self.game.receive(Payload::Text(text));
+            }
+            PeerInput::Body(Body::Signal(_), _) => self.report_signal(),
+            PeerInput::Body(Body::Native { .. }, _) => {
+                self.game.end(EndReason::ProtocolError("a plain peer sent a native packet".to_owned()));
+            }
+            PeerInput::RelayUp(route) => {
+                if route.is_some() {
+                    self.route = route;
+                }
+                self.retry_at = None;
+            }
+            PeerInput::PeerClosed => self.game.end(EndReason::Left),
+            PeerInput::Disconnect(reason) => self.game.end(reason),
+            // To an original host, whoever comes back is somebody new. Its clients, though, may have stayed.
+            PeerInput::RelayDown if !self.game.hosts() => {
+                self.game.end(EndReason::RelayUnreachable("its event stream broke".to_owned()));
+            }
+            PeerInput::RelayDown
+            | PeerInput::AddressesChanged(_)
+            | PeerInput::Resume { .. }
+            | PeerInput::Decide(_)
+            | PeerInput::Conditions(_) => {}
+        }
+    }
+
+    fn command(&mut self, command: PeerCommand) {
+        match command {
+            PeerCommand::Send { payload: Payload::Text(text), .. } => self.queue.push_back(text),
+            // `PeerHandle::send` has refused it already.
+            PeerCommand::Send { payload: Payload::Binary(_), .. } => {}
+            PeerCommand::Conditions(_) => {}
+            PeerCommand::Disconnect(reason) => self.game.end(reason),
+        }
+    }
+
+    fn start_post(&mut self) {
+        if self.post.is_none()
+            && self.retry_at.is_none()
+            && let Some(route) = &self.route
+            && let Some(text) = self.queue.front()
+        {
+            self.post = Some(post(&self.cx, route, &Body::Text(text.clone())));
+        }
+    }
+
+    fn posted(&mut self, result: Result<(), RelayError>) {
+        self.post = None;
+        match result {
+            Ok(()) => {
+                self.backoff.reset();
+                self.failing_since = None;
+                self.done();
+            }
+            Err(error @ (RelayError::Status(413) | RelayError::Nonsense(_))) => {
+                self.cx.diagnostic(format!("a message was dropped: {error}"));
+                self.done();
+            }
+            Err(error) => {
+                let now = Instant::now();
+                if now - *self.failing_since.get_or_insert(now) > self.cx.config.timeout {
+                    self.game.end(EndReason::TimedOut);
+                }
+                self.retry_at = Some(now + self.backoff.next());
+                if error == RelayError::BadToken {
+                    self.cx.tell(PeerOutput::BadToken);
+                }
+            }
+        }
+    }
+
+    /// The first message of the queue is sent, or given up.
+    fn done(&mut self) {
+        match (self.queue.pop_front(), &mut self.unanswered) {
+            (Some(text), Some(unanswered)) => unanswered.sent.push_back(text),
+            (Some(text), None) => self.game.sent(text.len()),
+            (None, _) => {}
+        }
+    }
+
+    /// The host has shown that it takes texts, or has had time enough to show that it does not.
+    fn is_on_the_relay(&mut self) {
+        for text in self.unanswered.take().into_iter().flat_map(|unanswered| unanswered.sent) {
+            self.game.sent(text.len());
+        }
+    }
+
+    /// The host is on WebRTC after all: what was sent so far goes there again.
+    async fn answered(self, unanswered: Unanswered, signal: Signal, inputs: &mut mpsc::Receiver<PeerInput>) -> Outcome {
+        let Unanswered { offer, sent, .. } = unanswered;
+        let texts = sent.into_iter().chain(self.queue).map(Payload::Text).collect();
+        let first = vec![PeerInput::Body(Body::Signal(signal), None)];
+        DirectPeer::late(self.cx, self.game, self.route, offer, texts).run(first, inputs).await
+    }
+
+    fn report_signal(&mut self) {
+        if !std::mem::replace(&mut self.reported_signal, true) {
+            self.cx.diagnostic("an original peer on the relay sent signals of WebRTC, too".to_owned());
+        }
+    }
+
+    /// Delivers what was sent before the end.
+    async fn drain(&mut self) {
+        while let Some(command) = self.game.waiting_command() {
+            self.command(command);
+        }
+        if let Some(post) = self.post.take() {
+            let _ = post.await;
+            self.done();
+        }
+        let Some(route) = &self.route else { return };
+        for text in &self.queue {
+            if post(&self.cx, route, &Body::Text(text.clone())).await.is_err() {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! The player at the host's own machine: a client like all others, without a network.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::time::{Duration, Instant};
+
+use bevy::{app::AppExit, ecs::system::RunSystemOnce, prelude::*};
+use bevy_uhst::{
+    connection::Path,
+    prelude::*,
+    test_app::{TestEvent, TestLog, TestNetwork, update_until},
+};
+use serde::{Deserialize, Serialize};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What players say to the host.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+struct Say(String);
+
+/// What the host tells everyone.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+struct Said {
+    by: String,
+    words: String,
+}
+
+#[derive(Resource, Default)]
+struct Screen(Vec<Said>);
+
+/// The whole game, the same on every machine.
+fn game(app: &mut App) {
+    app.add_uhst_message::<Say>(Channel::Reliable)
+        .add_uhst_message_json::<Said>(Channel::Reliable)
+        .init_resource::<Screen>()
+        .add_systems(Update, (pass_on, show));
+}
+
+/// Of the host, for all players.
+fn pass_on(mut said: MessageReader<FromPeer<Say>>, peers: Query<&UhstPeer>, sender: UhstSender<Said>) -> Result {
+    for say in said.read() {
+        let by = String::from_utf8_lossy(peers.get(say.peer)?.metadata()).into_owned();
+        sender.broadcast(&Said { by, words: say.0.clone() })?;
+    }
+    Ok(())
+}
+
+/// Of every player.
+fn show(mut said: MessageReader<FromPeer<Said>>, mut screen: ResMut<Screen>) {
+    screen.0.extend(said.read().map(|said| said.message.clone()));
+}
+
+struct Listen {
+    app: App,
+    host: Entity,
+    client: Entity,
+}
+
+/// A host that is also a player, connected.
+fn listen(network: &TestNetwork, host: UhstHost) -> Listen {
+    let mut app = network.app();
+    game(&mut app);
+    let host = app.world_mut().spawn(host.metadata("arena")).id();
+    let client = app.world_mut().spawn(UhstClient::local(host).metadata("Ada")).id();
+    until(&mut [&mut app], |apps| events(apps[0], "connected") == 2);
+    Listen { app, host, client }
+}
+
+impl Listen {
+    fn host(&self) -> &UhstHost {
+        self.app.world().get(self.host).unwrap()
+    }
+
+    fn client(&self) -> &UhstClient {
+        self.app.world().get(self.client).unwrap()
+    }
+
+    /// The local player, as the host knows it.
+    fn player(&self) -> Entity {
+        self.app.world().get::<bevy_uhst::Peers>(self.host).unwrap()[0]
+    }
+
+    fn log(&self) -> Vec<String> {
+        TestLog::of(&self.app).0.iter().map(in_short).collect()
+    }
+
+    fn clear(&mut self) {
+        self.app.world_mut().resource_mut::<TestLog>().0.clear();
+    }
+}
+
+fn in_short(event: &TestEvent) -> String {
+    match event {
+        TestEvent::Ready(_) => "ready".to_owned(),
+        TestEvent::Connected(_) => "connected".to_owned(),
+        TestEvent::Disconnected(event) => format!("disconnected: {}", event.reason),
+        TestEvent::Ended(event) => format!("ended: {}", event.reason),
+        TestEvent::Message(message) => message.payload.as_text().unwrap_or("bytes").to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn events(app: &App, name: &str) -> usize {
+    TestLog::of(app).count(|event| in_short(event) == name)
+}
+
+#[track_caller]
+fn until(apps: &mut [&mut App], condition: impl FnMut(&mut [&mut App]) -> bool) {
+    assert!(update_until(apps, PATIENCE, condition), "this never happened");
+}
+
+#[test_log::test]
+fn both_sides_are_told_of_the_beginning_once_it_is_ready() {
+    let listen = listen(&TestNetwork::memory(), UhstHost::new("game").password("swordfish").admission(Admission::Ask));
+    assert_eq!(listen.log(), ["ready", "ready", "connected", "connected"]);
+    let (host, client) = (listen.host(), listen.client());
+    assert_eq!((client.id(), client.links()), (host.id(), host.links()));
+    assert!(client.is_connected() && host.peer_count() == 1);
+    let world = listen.app.world();
+    let player = world.get::<UhstPeer>(listen.player()).unwrap();
+    let server = world.get::<UhstPeer>(client.host().unwrap()).unwrap();
+    assert_eq!((&**player.metadata(), &**server.metadata()), (&b"Ada"[..], &b"arena"[..]));
+    assert!(player.is_local() && server.is_local() && player.is_native());
+    assert_eq!((player.path(), player.rtt()), (Path::Direct, None));
+}
+
+#[test_log::test]
+fn what_one_side_sends_the_other_reads_in_the_next_frame() {
+    let mut listen = listen(&TestNetwork::memory(), UhstHost::new("game"));
+    listen.clear();
+    for channel in Channel::ALL {
+        listen.client().send_on(channel, "up").unwrap();
+    }
+    listen.app.update();
+    let messages = TestLog::of(&listen.app).0.iter().map(|event| match event {
+        TestEvent::Message(message) => (message.session, message.peer, message.channel),
+        other => panic!("{other:?}"),
+    });
+    let messages: Vec<_> = messages.collect();
+    assert_eq!(messages, Channel::ALL.map(|channel| (listen.host, listen.player(), channel)));
+
+    listen.clear();
+    listen.host().broadcast("down").unwrap();
+    listen.host().broadcast_except(listen.player(), "not for you").unwrap();
+    listen.app.world().get::<UhstPeer>(listen.player()).unwrap().send(vec![0; 1 << 20]).unwrap();
+    listen.app.update();
+    assert_eq!(listen.log(), ["down", "bytes"]);
+    let TestEvent::Message(message) = &TestLog::of(&listen.app).0[0] else { panic!() };
+    assert_eq!((message.session, Some(message.peer)), (listen.client, listen.client().host()));
+}
+
+#[test_log::test]
+fn the_same_systems_play_for_the_host_and_for_those_who_join() {
+    let network = TestNetwork::memory();
+    // The local player takes none of the places.
+    let mut listen = listen(&network, UhstHost::new("game").max_peers(1));
+    let mut guest = network.app();
+    game(&mut guest);
+    guest.world_mut().spawn(UhstClient::join("game").metadata("Bob"));
+    until(&mut [&mut listen.app, &mut guest], |apps| {
+        events(apps[0], "connected") == 3 && events(apps[1], "connected") == 1
+    });
+    assert_eq!(listen.host().peer_count(), 2);
+    let say = |app: &mut App, words: &'static str| {
+        app.world_mut()
+            .run_system_once(move |sender: UhstSender<Say>| sender.to_host(&Say(words.to_owned())))
+            .unwrap()
+            .unwrap();
+    };
+    say(&mut listen.app, "hello");
+    let seen = |app: &App| app.world().resource::<Screen>().0.len();
+    until(&mut [&mut listen.app, &mut guest], |apps| apps.iter().all(|app| seen(app) == 1));
+    say(&mut guest, "hi");
+    until(&mut [&mut listen.app, &mut guest], |apps| apps.iter().all(|app| seen(app) == 2));
+    let said = |by: &str, words: &str| Said { by: by.to_owned(), words: words.to_owned() };
+    for app in [&listen.app, &guest] {
+        assert_eq!(app.world().resource::<Screen>().0, [said("Ada", "hello"), said("Bob", "hi")]);
+    }
+    // Another joiner finds the session full, though one of its players is local.
+    let mut late = network.app();
+    game(&mut late);
+    late.world_mut().spawn(UhstClient::join("game"));
+    until(&mut [&mut listen.app, &mut late], |apps| events(apps[1], "ended: the session is full") == 1);
+}
+
+#[test_log::test]
+fn a_kick_ends_the_local_session_after_what_was_sent_before() {
+    let mut listen = listen(&TestNetwork::memory(), UhstHost::new("game"));
+    listen.clear();
+    let player = listen.player();
+    listen.host().broadcast("last words").unwrap();
+    listen.host().kick(player, "idle").unwrap();
+    assert_eq!(listen.client().send("too late"), Err(SendError::Disconnected));
+    listen.app.update();
+    let why = "removed by the host: idle";
+    let mut log = listen.log();
+    // The log reads messages after all events of the frame.
+    assert_eq!(log.pop().unwrap(), "last words");
+    assert_eq!(log, [format!("disconnected: {why}"), format!("disconnected: {why}"), format!("ended: {why}")]);
+    assert!(listen.app.world().get_entity(listen.client).is_err() && listen.host().is_ready());
+    assert_eq!(listen.host().peer_count(), 0);
+    listen.clear();
+    (0..5).for_each(|_| listen.app.update());
+    assert!(listen.log().is_empty(), "{:?}", listen.log());
+}
+
+#[test_log::test]
+fn leaving_either_way_is_told_once_to_both() {
+    let leave: [fn(&mut Listen); 4] = [
+        |listen| listen.client().leave(),
+        |listen| {
+            listen.app.world_mut().despawn(listen.client);
+        },
+        |listen| {
+            let host = listen.client().host().unwrap();
+            listen.app.world().get::<UhstPeer>(host).unwrap().kick("a client cannot");
+        },
+        |listen| {
+            let player = listen.player();
+            listen.app.world_mut().despawn(player);
+        },
+    ];
+    for leave in leave {
+        let mut listen = listen(&TestNetwork::memory(), UhstHost::new("game"));
+        listen.clear();
+        leave(&mut listen);
+        (0..5).for_each(|_| listen.app.update());
+        let mut log = listen.log();
+        log.sort();
+        assert_eq!(log, ["disconnected: left", "disconnected: left", "ended: left"]);
+        assert!(listen.app.world().get_entity(listen.client).is_err() && listen.host().is_ready());
+        // And may come back.
+        listen.clear();
+        listen.app.world_mut().spawn(UhstClient::local(listen.host));
+        (0..3).for_each(|_| listen.app.update());
+        assert_eq!(listen.log(), ["ready", "connected", "connected"]);
+    }
+}
+
+#[test_log::test]
+fn a_host_that_leaves_takes_its_local_player_along() {
+    let leave: [fn(&mut Listen); 2] = [
+        |listen| listen.host().leave(),
+        |listen| {
+            listen.app.world_mut().despawn(listen.host);
+        },
+    ];
+    for leave in leave {
+        let mut listen = listen(&TestNetwork::memory(), UhstHost::new("game"));
+        listen.clear();
+        leave(&mut listen);
+        until(&mut [&mut listen.app], |apps| events(apps[0], "ended: left") == 2);
+        (0..5).for_each(|_| listen.app.update());
+        assert_eq!(events(&listen.app, "disconnected: left"), 2);
+        assert_eq!(listen.log().len(), 4, "{:?}", listen.log());
+        let left = listen.app.world_mut().query_filtered::<Entity, With<UhstPeer>>().iter(listen.app.world()).count();
+        assert_eq!(left, 0);
+    }
+}
+
+#[test_log::test]
+fn where_nobody_hosts_it_ends_with_the_reason() {
+    let network = TestNetwork::memory();
+    let mut app = network.app();
+    let nobody = app.world_mut().spawn_empty().id();
+    app.world_mut().spawn(UhstClient::local(nobody));
+    app.update();
+    assert!(
+        matches!(&TestLog::of(&app).0[..], [TestEvent::Ended(end)] if matches!(end.reason, EndReason::NotStarted(_)))
+    );
+
+    // A host that never becomes one: its id is taken.
+    let _host = network.host("game");
+    let mut app = network.app();
+    let host = app.world_mut().spawn(UhstHost::new("game")).id();
+    app.world_mut().spawn(UhstClient::local(host));
+    until(&mut [&mut app], |apps| TestLog::of(apps[0]).0.len() == 2);
+    let log: Vec<_> = TestLog::of(&app).0.iter().map(in_short).collect();
+    assert_eq!(log, ["ended: another host is using this id"; 2]);
+}
+
+#[test_log::test]
+fn a_player_that_an_observer_of_the_ready_host_spawns_connects_once() {
+    let mut app = TestNetwork::memory().app();
+    app.add_observer(|ready: On<UhstReady>, hosts: Query<(), With<UhstHost>>, mut commands: Commands| {
+        if hosts.contains(ready.entity) {
+            commands.spawn(UhstClient::local(ready.entity));
+        }
+    });
+    app.world_mut().spawn(UhstHost::new("game"));
+    until(&mut [&mut app], |apps| events(apps[0], "connected") == 2);
+    (0..5).for_each(|_| app.update());
+    assert_eq!(TestLog::of(&app).0.len(), 4, "{:?}", TestLog::of(&app));
+}
+
+#[test_log::test]
+fn what_nobody_reads_is_bounded_and_flows_again() {
+    let config = ConnectionConfig { max_message: 2000, send_buffer: 10_000, ..ConnectionConfig::default() };
+    let mut listen = listen(&TestNetwork::memory(), UhstHost::new("game").connection(config));
+    let client = listen.client();
+    assert_eq!(client.send(vec![0; 2001]), Err(SendError::TooLarge { size: 2001, limit: 2000 }));
+    let sent = (0..100).take_while(|_| client.send(vec![0; 1000]).is_ok()).count();
+    assert_eq!(sent, 9);
+    assert!(matches!(client.send(vec![0; 1000]), Err(SendError::QueueFull { .. })));
+    listen.app.update();
+    assert_eq!(events(&listen.app, "bytes"), sent);
+    let host = listen.app.world().get::<UhstPeer>(listen.client().host().unwrap()).unwrap();
+    assert_eq!(host.queued(), 0);
+    listen.client().send(vec![0; 1000]).unwrap();
+}
+
+#[test_log::test]
+fn an_app_that_exits_does_not_wait_for_its_local_player() {
+    let mut listen = listen(&TestNetwork::memory(), UhstHost::new("game"));
+    listen.clear();
+    listen.app.world_mut().write_message(AppExit::Success);
+    let before = Instant::now();
+    listen.app.update();
+    assert!(before.elapsed() < Duration::from_millis(450), "it waited in vain: {:?}", before.elapsed());
+    let mut log = listen.log();
+    log.sort();
+    assert_eq!(log, ["disconnected: left", "disconnected: left", "ended: left", "ended: left"]);
+}

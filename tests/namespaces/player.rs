@@ -1,0 +1,211 @@
+//! What runs in a namespace: a relay, or a host or client that sends numbered messages at a game's pace, and tells what
+//! becomes of those of the other side.
+
+use std::{
+    io::BufRead,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use bevy::prelude::*;
+use bevy_uhst::{
+    prelude::*,
+    relay::{Relay as RelayServer, RelayConfig},
+    test_app::{TestEvent, TestLog, TestNetwork, update_until},
+};
+
+use crate::status::{Delays, Status};
+
+/// How many messages a second, on each channel.
+const RATE: f64 = 60.0;
+const MESSAGE: usize = 64;
+const TELL: Duration = Duration::from_millis(50);
+
+/// Not a test of its own.
+#[test]
+#[ignore = "what the tests start in a namespace"]
+fn player() {
+    let setting = |name: &str| std::env::var(format!("BEVY_UHST_TEST_{name}")).ok();
+    match setting("ROLE").as_deref() {
+        Some("relay") => relay(),
+        Some(role) => {
+            let paths = if setting("PATHS").is_some() { PathPolicy::DirectOnly } else { PathPolicy::Automatic };
+            let relay = Relay::Url(setting("RELAY").unwrap());
+            let network = TestNetwork::loopback().paths(paths);
+            Talker::new(network.app(), role == "host", relay, setting("PATIENT").is_some()).run();
+        }
+        None => {}
+    }
+}
+
+fn tell(status: &Status) {
+    println!("@status {}", serde_json::to_string(status).unwrap());
+}
+
+fn relay() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let bind = ([0, 0, 0, 0], 8080).into();
+    let _relay = runtime.block_on(RelayServer::start(RelayConfig { bind, ..RelayConfig::default() })).unwrap();
+    tell(&Status { ready: true, ..Status::default() });
+    // To the end of this process, or of the test.
+    for _ in std::io::stdin().lines() {}
+}
+
+/// One message: its number, and when it was sent.
+fn message(number: u32) -> Vec<u8> {
+    let sent: u64 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros().try_into().unwrap();
+    let mut message = vec![0; MESSAGE];
+    message[..4].copy_from_slice(&number.to_be_bytes());
+    message[4..12].copy_from_slice(&sent.to_be_bytes());
+    message
+}
+
+fn read(message: &[u8]) -> (u32, Duration) {
+    let number = u32::from_be_bytes(message[..4].try_into().unwrap());
+    let sent = UNIX_EPOCH + Duration::from_micros(u64::from_be_bytes(message[4..12].try_into().unwrap()));
+    (number, SystemTime::now().duration_since(sent).unwrap_or_default())
+}
+
+fn delays(of: &[Duration]) -> Delays {
+    let mut sorted = of.to_vec();
+    sorted.sort();
+    let at = |part: usize| sorted.get(sorted.len() * part / 100).copied().unwrap_or_default();
+    Delays { median: at(50), worst: at(99) }
+}
+
+struct Talker {
+    app: App,
+    is_host: bool,
+    relay: Relay,
+    /// Whether to join again until it works.
+    patient: bool,
+    status: Status,
+    /// On the reliable and on the unreliable channel.
+    talks: [bool; 2],
+    delays: [Vec<Duration>; 2],
+    heard: Instant,
+    pace: Duration,
+}
+
+impl Talker {
+    fn new(app: App, is_host: bool, relay: Relay, patient: bool) -> Self {
+        let status = Status { silent: true, ..Status::default() };
+        let (talks, delays, heard) = ([false; 2], Default::default(), Instant::now());
+        let pace = Duration::from_secs_f64(1.0 / RATE);
+        let mut talker = Talker { app, is_host, relay, patient, status, talks, delays, heard, pace };
+        talker.begin();
+        talker
+    }
+
+    fn begin(&mut self) {
+        let relay = self.relay.clone();
+        if self.is_host {
+            self.app.world_mut().spawn(UhstHost::new("namespaces").relay(relay));
+        } else {
+            self.app.world_mut().spawn(UhstClient::join("namespaces").relay(relay));
+        }
+    }
+
+    fn run(mut self) {
+        let (sender, commands) = mpsc::channel();
+        thread::spawn(move || {
+            std::io::stdin().lock().lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        let (mut send_at, mut tell_at) = (Instant::now(), Instant::now());
+        loop {
+            update_until(&mut [&mut self.app], send_at.saturating_duration_since(Instant::now()), |apps| {
+                !TestLog::of(apps[0]).0.is_empty()
+            });
+            let events = std::mem::take(&mut self.app.world_mut().resource_mut::<TestLog>().0);
+            for event in events {
+                self.event(event);
+            }
+            self.status.gap = self.status.gap.max(self.heard.elapsed());
+            if Instant::now() >= send_at {
+                send_at += self.pace;
+                self.send();
+            }
+            if Instant::now() >= tell_at {
+                tell_at += TELL;
+                [self.status.reliable, self.status.unreliable] =
+                    self.delays.each_ref().map(|delays| self::delays(delays));
+                tell(&self.status);
+            }
+            loop {
+                match commands.try_recv() {
+                    Ok(command) => self.command(&command),
+                    Err(mpsc::TryRecvError::Empty) => break,
+                    Err(mpsc::TryRecvError::Disconnected) => return,
+                }
+            }
+        }
+    }
+
+    fn command(&mut self, command: &str) {
+        match command {
+            "talk" => self.talks = [true; 2],
+            "talk reliable" => self.talks = [true, false],
+            "talk unreliable" => self.talks = [false, true],
+            "silent" => self.talks = [false; 2],
+            "reset" => {
+                self.delays = Default::default();
+                self.heard = Instant::now();
+                self.status.gap = Duration::ZERO;
+            }
+            other => match other.strip_prefix("rate ") {
+                Some(rate) => self.pace = Duration::from_secs_f64(1.0 / rate.parse::<f64>().unwrap()),
+                None => panic!("{other}?"),
+            },
+        }
+        self.status.silent = self.talks == [false; 2];
+    }
+
+    fn send(&mut self) {
+        let world = self.app.world_mut();
+        let Ok(peer) = world.query::<&UhstPeer>().single(world) else { return };
+        self.status.rtt = peer.rtt().unwrap_or_default();
+        let Status { sent, .. } = &mut self.status;
+        for (channel, talks, count) in [
+            (Channel::Reliable, self.talks[0], &mut sent.reliable),
+            (Channel::Unreliable, self.talks[1], &mut sent.unreliable),
+        ] {
+            if talks && peer.send_on(channel, message(*count)).is_ok() {
+                *count += 1;
+            }
+        }
+    }
+
+    fn event(&mut self, event: TestEvent) {
+        match event {
+            TestEvent::Message(message) => {
+                let (number, delay) = read(message.payload.as_bytes());
+                let received = &mut self.status.received;
+                if message.channel == Channel::Reliable {
+                    self.status.broken |= number != received.reliable;
+                    received.reliable += 1;
+                    self.delays[0].push(delay);
+                    self.heard = Instant::now();
+                } else {
+                    received.unreliable += 1;
+                    self.delays[1].push(delay);
+                }
+                return;
+            }
+            TestEvent::Ready(_) => self.status.ready = true,
+            TestEvent::Connected(_) => self.status.connected += 1,
+            TestEvent::Disconnected(_) => self.status.disconnected += 1,
+            TestEvent::PathChanged(ref event) => self.status.direct = event.path == Path::Direct,
+            TestEvent::Ended(_) if self.patient => {
+                thread::sleep(Duration::from_millis(200));
+                self.begin();
+            }
+            TestEvent::Ended(ref event) => {
+                self.status.ended += 1;
+                self.status.no_direct_path = matches!(event.reason, EndReason::NoDirectPath(_));
+            }
+            _ => {}
+        }
+        println!("@event {event:?}");
+    }
+}

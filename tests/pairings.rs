@@ -1,0 +1,475 @@
+//! Every pairing of npm's `uhst` 3.3.0 with us and with itself: in node and in Chromium, over the relay and over
+//! WebRTC, through our relay and through npm's. The result is the table in the README.
+
+#![cfg(feature = "relay")]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod support;
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    fmt,
+    io::{BufRead, BufReader, Write},
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use bevy::prelude::*;
+use bevy_uhst::{
+    prelude::*,
+    test_app::{TestEvent, TestLog, TestNetwork, update_until},
+};
+use serde_json::{Value, json};
+use support::{NpmRelay, StandaloneRelay, connected, disconnected, npm_packages, the_peer};
+
+const PATIENCE: Duration = Duration::from_secs(40);
+const CHROMIUM: &str = "/usr/bin/chromium";
+/// How many pairings are tried at once.
+const WORKERS: usize = 6;
+/// How many texts go each way.
+const TEXTS: usize = 20;
+/// How long two originals have to break up. They do within 0.1 s on an idle machine.
+const BREAK_UP: Duration = Duration::from_secs(2);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Chromium,
+    /// With its addresses hidden behind mDNS names, as it does unless told otherwise.
+    ChromiumMdns,
+    Node,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Transport {
+    Relay,
+    WebRtc,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Original(Place, Transport);
+
+const ORIGINALS: [Original; 5] = [
+    Original(Place::Chromium, Transport::Relay),
+    Original(Place::Chromium, Transport::WebRtc),
+    Original(Place::ChromiumMdns, Transport::WebRtc),
+    Original(Place::Node, Transport::Relay),
+    Original(Place::Node, Transport::WebRtc),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Pairing {
+    JoinsOurHost,
+    HostsOurClient,
+    JoinsOriginalIn(Place),
+}
+
+const PAIRINGS: [Pairing; 4] = [
+    Pairing::JoinsOurHost,
+    Pairing::HostsOurClient,
+    Pairing::JoinsOriginalIn(Place::Chromium),
+    Pairing::JoinsOriginalIn(Place::Node),
+];
+
+/// What two peers can tell each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Text,
+    TextAndBytes,
+    /// The connection ends as soon as it has begun.
+    Breaks,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Outcome::Text => "text",
+            Outcome::TextAndBytes => "text, bytes",
+            Outcome::Breaks => "breaks",
+        })
+    }
+}
+
+/// The process in which the originals run.
+struct Driver {
+    process: Child,
+    input: Mutex<Option<ChildStdin>>,
+    peers: Arc<Mutex<HashMap<String, Sender<Value>>>>,
+    mistakes: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Driver {
+    fn start() -> Self {
+        let packages = npm_packages(
+            "originals",
+            &["uhst@3.3.0", "@roamhq/wrtc@0.10.0", "eventsource@4.1.0", "playwright-core@1.56"],
+        );
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser/originals.mjs");
+        let mut process = Command::new("node")
+            .args([script, CHROMIUM])
+            .env("NODE_PATH", packages)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("node is installed");
+        let (peers, mistakes) =
+            (Arc::<Mutex<HashMap<String, Sender<Value>>>>::default(), Arc::<Mutex<Vec<_>>>::default());
+        let output = BufReader::new(process.stdout.take().unwrap());
+        let (to, missed) = (peers.clone(), mistakes.clone());
+        thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                let event: Value = serde_json::from_str(&line).unwrap();
+                if event["event"] == "mistake" {
+                    // Where two originals break up, candidates still come for the connection that the host has closed.
+                    if event["text"].as_str().is_some_and(|text| text.ends_with("RTCPeerConnection is closed.")) {
+                        continue;
+                    }
+                    missed.lock().unwrap().push(event);
+                } else if let Some(peer) = to.lock().unwrap().get(event["peer"].as_str().unwrap()) {
+                    // Its pairing may be over.
+                    let _ = peer.send(event);
+                }
+            }
+        });
+        Driver { input: Mutex::new(process.stdin.take()), process, peers, mistakes }
+    }
+
+    fn command(&self, command: &Value) {
+        writeln!(self.input.lock().unwrap().as_ref().unwrap(), "{command}").unwrap();
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // It closes its browsers and ends with its input.
+        self.input.lock().unwrap().take();
+        let _ = self.process.wait();
+    }
+}
+
+/// An original peer.
+struct Peer<'a> {
+    driver: &'a Driver,
+    name: String,
+    heard: Receiver<Value>,
+}
+
+impl<'a> Peer<'a> {
+    /// `role`: `host` or `join`.
+    fn start(driver: &'a Driver, Original(place, transport): Original, role: &str, relay: &str, id: &str) -> Self {
+        Self::start_slow(driver, Original(place, transport), role, relay, id, 0)
+    }
+
+    /// One whose words come this many milliseconds late over the relay.
+    fn start_slow(
+        driver: &'a Driver,
+        Original(place, transport): Original,
+        role: &str,
+        relay: &str,
+        id: &str,
+        slow: u32,
+    ) -> Self {
+        let name = format!("{role} {id}");
+        let (sender, heard) = channel();
+        driver.peers.lock().unwrap().insert(name.clone(), sender);
+        let place = match place {
+            Place::Chromium => "chromium",
+            Place::ChromiumMdns => "chromium-mdns",
+            Place::Node => "node",
+        };
+        let transport = if transport == Transport::Relay { "relay" } else { "webrtc" };
+        driver.command(&json!({
+            "peer": name, "start": role, "in": place, "transport": transport,
+            "relay": format!("http://{relay}/"), "id": id, "slow": slow,
+        }));
+        Peer { driver, name, heard }
+    }
+
+    fn send(&self, what: Value) {
+        self.driver.command(&json!({ "peer": self.name, "send": what }));
+    }
+
+    fn close(&self) {
+        self.driver.command(&json!({ "peer": self.name, "close": true }));
+    }
+
+    /// Waits for this event. Errors are passed over: through npm's relay every send of an original is one.
+    fn wait(&self, event: &str) -> Value {
+        let mut errors = Vec::new();
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let Ok(heard) = self.heard.recv_timeout(until.saturating_duration_since(Instant::now())) else {
+                panic!("{}: no {event}, but {errors:?}", self.name);
+            };
+            if heard["event"] == event {
+                return heard;
+            }
+            match heard["event"].as_str() {
+                Some("error") => errors.push(heard),
+                // A host on the relay has its first messages before.
+                Some("open") => {}
+                _ => panic!("{}: {heard} instead of {event}", self.name),
+            }
+        }
+    }
+
+    fn hears(&self, what: &Value) {
+        let message = self.wait("message");
+        for (key, value) in what.as_object().unwrap() {
+            assert!(message[key] == *value, "{}: an unexpected message", self.name);
+        }
+    }
+
+    /// Whether it was told of the end meanwhile.
+    fn has_closed(&self) -> bool {
+        self.heard.try_iter().any(|heard| heard["event"] == "close")
+    }
+}
+
+/// What goes each way, as the driver takes it.
+fn messages(transport: Transport, from: &str) -> Vec<Value> {
+    let mut messages: Vec<_> = (0..TEXTS).map(|i| json!({ "text": format!("{from} {i} ✓") })).collect();
+    if transport == Transport::WebRtc {
+        let largest: Vec<u8> = (0..65_536_u32).map(|i| (i * 31 % 251) as u8).collect();
+        messages.extend([json!({ "text": "" }), json!({ "bytes": [0, 255] }), json!({ "bytes": largest })]);
+    }
+    messages
+}
+
+fn payload(message: &Value) -> Payload {
+    match message["text"].as_str() {
+        Some(text) => Payload::from(text),
+        None => Payload::from(serde_json::from_value::<Vec<u8>>(message["bytes"].clone()).unwrap()),
+    }
+}
+
+/// Messages both ways, in order, between an app and an original.
+fn talk(app: &mut App, original: &Peer, transport: Transport) -> Outcome {
+    for message in messages(transport, "original") {
+        original.send(message);
+    }
+    let expected: Vec<_> = messages(transport, "original").iter().map(payload).collect();
+    let received = |app: &App| -> Vec<Payload> {
+        let payload = |event: &TestEvent| match event {
+            TestEvent::Message(message) => Some(message.payload.clone()),
+            _ => None,
+        };
+        TestLog::of(app).0.iter().filter_map(payload).collect()
+    };
+    update_until(&mut [app], PATIENCE, |apps| received(apps[0]).len() >= expected.len());
+    assert!(received(app) == expected, "{} of {} messages", received(app).len(), expected.len());
+    let peer = the_peer(app);
+    let handle = app.world().get::<UhstPeer>(peer).unwrap();
+    assert!(!handle.is_native());
+    for message in messages(transport, "ours") {
+        handle.send(payload(&message)).unwrap();
+    }
+    for message in messages(transport, "ours") {
+        original.hears(&message);
+    }
+    match transport {
+        Transport::Relay => {
+            assert_eq!(handle.send(vec![1]), Err(SendError::TextOnly));
+            Outcome::Text
+        }
+        Transport::WebRtc => {
+            assert_eq!(handle.path(), Path::Direct);
+            Outcome::TextAndBytes
+        }
+    }
+}
+
+/// A relay: whether it is ours, and where.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    ours: bool,
+    address: &'a str,
+}
+
+impl At<'_> {
+    fn relay(&self) -> Relay {
+        Relay::Url(format!("http://{}/", self.address))
+    }
+
+    /// npm's relay tells nobody that somebody left.
+    fn tells_of_leaving(&self, transport: Transport) -> bool {
+        self.ours || transport == Transport::WebRtc
+    }
+}
+
+fn joins_our_host(driver: &Driver, at: At, original: Original, id: &str) -> Outcome {
+    let transport = original.1;
+    let mut host = TestNetwork::loopback().host_with(UhstHost::new(id).relay(at.relay()));
+    let client = Peer::start(driver, original, "join", at.address, id);
+    client.wait("open");
+    let outcome = talk(&mut host, &client, transport);
+    client.close();
+    let peer = the_peer(&mut host);
+    assert!(update_until(&mut [&mut host], PATIENCE, |apps| {
+        if !at.tells_of_leaving(transport)
+            && let Some(peer) = apps[0].world().get::<UhstPeer>(peer)
+        {
+            // Then it shows in that nothing gets through any more.
+            let _ = peer.send("anybody there?");
+        }
+        disconnected(apps[0]).len() == 1
+    }));
+    let reason = if at.tells_of_leaving(transport) { EndReason::Left } else { EndReason::TimedOut };
+    assert_eq!(disconnected(&host), [reason]);
+    outcome
+}
+
+fn hosts_our_client(driver: &Driver, at: At, original: Original, id: &str) -> Outcome {
+    let transport = original.1;
+    let host = Peer::start(driver, original, "host", at.address, id);
+    host.wait("ready");
+    let mut client = TestNetwork::loopback().join_with(UhstClient::join(id).relay(at.relay()));
+    assert!(update_until(&mut [&mut client], PATIENCE, |apps| connected(apps[0]) == 1), "{:?}", TestLog::of(&client));
+    // To a host on the relay our introduction is an empty text, which makes the connection; to one on WebRTC an offer.
+    if transport == Transport::Relay {
+        host.hears(&json!({ "text": "" }));
+    }
+    host.wait("open");
+    let peer = the_peer(&mut client);
+    let path = if transport == Transport::Relay { Path::Relay } else { Path::Direct };
+    // At once, unless the machine is so busy that the host has answered late.
+    assert!(update_until(&mut [&mut client], PATIENCE, |apps| {
+        apps[0].world().get::<UhstPeer>(peer).is_some_and(|peer| peer.path() == path)
+    }));
+    let outcome = talk(&mut client, &host, transport);
+    client.world_mut().write_message(AppExit::Success);
+    client.update();
+    if at.tells_of_leaving(transport) {
+        host.wait("close");
+    }
+    outcome
+}
+
+fn originals_meet(driver: &Driver, at: At, client: Original, place: Place, id: &str) -> Outcome {
+    let Original(_, transport) = client;
+    let host = Peer::start(driver, Original(place, transport), "host", at.address, id);
+    host.wait("ready");
+    let client = Peer::start(driver, client, "join", at.address, id);
+    client.wait("open");
+    // A relay that says who left makes the host close the channel.
+    let until = Instant::now() + BREAK_UP;
+    while transport == Transport::WebRtc && Instant::now() < until {
+        if host.has_closed() || client.has_closed() {
+            return Outcome::Breaks;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    for message in messages(transport, "client") {
+        client.send(message);
+    }
+    messages(transport, "client").iter().for_each(|message| host.hears(message));
+    for message in messages(transport, "host") {
+        host.send(message);
+    }
+    messages(transport, "host").iter().for_each(|message| client.hears(message));
+    if transport == Transport::Relay { Outcome::Text } else { Outcome::TextAndBytes }
+}
+
+type Job = (Original, Pairing, bool);
+
+fn table(outcomes: &BTreeMap<Job, Outcome>) -> String {
+    let mut table = String::from(
+        "| npm's `uhst` 3.3.0 | joins our host | hosts our client | joins it in Chromium | joins it in node |\n|---|---|---|---|---|\n",
+    );
+    for original in ORIGINALS {
+        let place = match original.0 {
+            Place::Chromium | Place::ChromiumMdns => "Chromium",
+            Place::Node => "node",
+        };
+        let transport = match original {
+            Original(_, Transport::Relay) => "relay",
+            Original(Place::ChromiumMdns, _) => "WebRTC, mDNS",
+            Original(..) => "WebRTC",
+        };
+        table += &format!("| {place}, {transport} |");
+        for pairing in PAIRINGS {
+            let (ours, theirs) = (outcomes[&(original, pairing, true)], outcomes[&(original, pairing, false)]);
+            table += &if ours == theirs { format!(" {ours} |") } else { format!(" {ours} / {theirs} |") };
+        }
+        table.push('\n');
+    }
+    table
+}
+
+#[test]
+#[ignore = "needs node, npm and Chromium"]
+fn every_pairing_does_what_the_readme_says() {
+    let driver = Driver::start();
+    let (ours, theirs) = (StandaloneRelay::start(), NpmRelay::start());
+    // Those at npm's relay first: it is seconds late with everything.
+    let jobs = [false, true].into_iter().flat_map(|ours| {
+        ORIGINALS
+            .into_iter()
+            .flat_map(move |original| PAIRINGS.into_iter().map(move |pairing| (original, pairing, ours)))
+    });
+    let jobs = Mutex::new(jobs.collect::<VecDeque<Job>>());
+    let (outcomes, failures) = (Mutex::new(BTreeMap::new()), Mutex::new(Vec::new()));
+    let work = || loop {
+        let Some(job) = jobs.lock().unwrap().pop_front() else { return };
+        let (original, pairing, is_ours) = job;
+        let at = At { ours: is_ours, address: if is_ours { ours.address() } else { theirs.address() } };
+        let id = format!("{}-{:?}-{pairing:?}", if is_ours { "ours" } else { "npm" }, original)
+            .replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        let since = Instant::now();
+        let outcome = catch_unwind(AssertUnwindSafe(|| match pairing {
+            Pairing::JoinsOurHost => joins_our_host(&driver, at, original, &id),
+            Pairing::HostsOurClient => hosts_our_client(&driver, at, original, &id),
+            Pairing::JoinsOriginalIn(place) => originals_meet(&driver, at, original, place, &id),
+        }));
+        println!(
+            "{:5.1} s  {id}: {}",
+            since.elapsed().as_secs_f32(),
+            outcome.as_ref().map_or("FAILED".to_owned(), |o| o.to_string())
+        );
+        match outcome {
+            Ok(outcome) => drop(outcomes.lock().unwrap().insert(job, outcome)),
+            Err(_) => failures.lock().unwrap().push(id),
+        }
+    };
+    thread::scope(|scope| (0..WORKERS).for_each(|_| drop(scope.spawn(work))));
+    let failures = failures.into_inner().unwrap();
+    assert!(failures.is_empty(), "failed: {failures:?}");
+    let mistakes = driver.mistakes.lock().unwrap();
+    assert!(mistakes.is_empty(), "originals were made to stumble: {mistakes:?}");
+    let table = table(&outcomes.into_inner().unwrap());
+    println!("{table}");
+    let readme = include_str!("../README.md");
+    assert!(readme.contains(&table), "the README has another table:\n{table}");
+}
+
+#[test]
+#[ignore = "needs node and npm"]
+fn a_host_that_answers_late_hears_everything() {
+    let (driver, relay) = (Driver::start(), StandaloneRelay::start());
+    let original = Original(Place::Node, Transport::WebRtc);
+    let host = Peer::start_slow(&driver, original, "host", relay.address(), "slow", 3000);
+    host.wait("ready");
+    let mut client = TestNetwork::loopback().join_with(UhstClient::join("slow").relay(relay.relay()));
+    // Its silence is that of a host on the relay.
+    assert!(update_until(&mut [&mut client], PATIENCE, |apps| connected(apps[0]) == 1));
+    let peer = the_peer(&mut client);
+    let send = |app: &App, text: String| app.world().get::<UhstPeer>(peer).unwrap().send(text).unwrap();
+    (0..20).for_each(|i| send(&client, format!("early {i}")));
+    host.wait("open");
+    assert!(update_until(&mut [&mut client], PATIENCE, |apps| {
+        apps[0].world().get::<UhstPeer>(peer).is_some_and(|peer| peer.path() == Path::Direct)
+    }));
+    send(&client, "late".to_owned());
+    client.world().get::<UhstPeer>(peer).unwrap().send(vec![1, 2]).unwrap();
+    (0..20).for_each(|i| host.hears(&json!({ "text": format!("early {i}") })));
+    host.hears(&json!({ "text": "late" }));
+    host.hears(&json!({ "bytes": [1, 2] }));
+    host.send(json!({ "text": "an answer" }));
+    assert!(update_until(&mut [&mut client], PATIENCE, |apps| TestLog::of(apps[0]).texts() == ["an answer"]));
+    assert_eq!((connected(&client), disconnected(&client).len()), (1, 0));
+}
