@@ -38,20 +38,31 @@ fn messages_in() {
     const MESSAGES: usize = 1000;
     let (mut host, mut clients) = session(1);
     let idle = median(500, || time(|| host.update()));
+    let mut sent = 0;
     let per_message = median(50, || {
+        sent += MESSAGES as u64;
         let world = clients.world_mut();
         let client = world.query::<&UhstClient>().single(world).expect("one client");
         for _ in 0..MESSAGES {
             client.send(&b"0123456789abcdef0123456789abcdef"[..]).expect("room for it");
         }
-        // All of them are to be there when the frame begins.
-        std::thread::sleep(Duration::from_millis(50));
+        all_are_there(&mut host, sent);
         let frame = time(|| host.update());
-        let arrived = host.world().resource::<Messages<UhstMessage>>().iter_current_update_messages().count();
+        let arrived = host.world_mut().resource_mut::<Messages<UhstMessage>>().drain().count();
         assert_eq!(arrived, MESSAGES, "they did not arrive in time");
         frame.saturating_sub(idle) / MESSAGES as u32
     });
     println!("a message in                      {:>9} ns", per_message.as_nanos());
+}
+
+/// Waits until so many messages of its peer have come, before the frame begins that is to read them.
+fn all_are_there(host: &mut App, messages: u64) {
+    let begun = Instant::now();
+    let peer = host.world_mut().query::<&UhstPeer>().single(host.world()).expect("one peer");
+    while peer.traffic().received_messages < messages {
+        assert!(begun.elapsed() < Duration::from_secs(20), "they never arrived");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// What a system spends in `send` and `broadcast`.
@@ -107,12 +118,11 @@ fn typed_in() {
             let client = world.query::<&UhstClient>().single(world).expect("one client");
             (0..MESSAGES).for_each(|_| client.send(&bytes[..]).expect("room for it"));
         }
-        // All of them are to be there when the frame begins.
-        std::thread::sleep(Duration::from_millis(50));
+        all_are_there(&mut host, MESSAGES as u64 * (round as u64 + 1));
         frames[is_typed].push(time(|| host.update()));
         let arrived = [
-            host.world().resource::<Messages<UhstMessage>>().iter_current_update_messages().count(),
-            host.world().resource::<Messages<FromPeer<Figure>>>().iter_current_update_messages().count(),
+            host.world_mut().resource_mut::<Messages<UhstMessage>>().drain().count(),
+            host.world_mut().resource_mut::<Messages<FromPeer<Figure>>>().drain().count(),
         ];
         assert_eq!(arrived[is_typed], MESSAGES, "they did not arrive in time");
     }

@@ -163,6 +163,58 @@
 //! since a slow peer must not end the game, unless the app has set an error handler of its own. Everything that fails
 //! later is the reason of an end, or a [`UhstDiagnostic`].
 //!
+//! # Replication
+//!
+//! With the feature `replicon`, [bevy_replicon](https://docs.rs/bevy_replicon) runs over these sessions: the host is its
+//! server and plays too, clients are its clients. Add its plugins and ours; everything else is as replicon's own guide
+//! says. Connected clients are the entities with [`UhstPeer`].
+//!
+#![cfg_attr(feature = "replicon", doc = "```")]
+#![cfg_attr(not(feature = "replicon"), doc = "```ignore")]
+//! # use bevy::{prelude::*, state::app::StatesPlugin};
+//! use bevy_replicon::prelude::*;
+//! use bevy_uhst::prelude::*;
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Component, Serialize, Deserialize)]
+//! struct Health(u32);
+//!
+//! # let mut app = App::new();
+//! # app.add_plugins((MinimalPlugins, StatesPlugin));
+//! app.add_plugins((UhstPlugin::default(), RepliconPlugins, RepliconUhstPlugins))
+//!     .replicate::<Health>()
+//!     .add_systems(OnEnter(ServerState::Running), |mut commands: Commands| {
+//!         commands.spawn((Replicated, Health(100))); // every player sees it
+//!     });
+//! ```
+//!
+//! The module `replicon` says who is who, what clients carry, and what to know.
+//!
+//! # Sessions nearby
+//!
+//! A host with a [`UhstAnnounce`] tells the local network of its session, by mDNS. A [`UhstBrowser`] lists what is
+//! around: each session is an entity with a [`DiscoveredSession`], which comes and goes with it.
+//!
+//! ```
+//! # #[cfg(feature = "discovery")] {
+//! # use bevy::prelude::*;
+//! # use bevy_uhst::prelude::*;
+//! # let mut app = App::new();
+//! # let mut commands = app.world_mut().commands();
+//! commands.spawn((UhstHost::any_id(), UhstAnnounce::new("my-game", "Ada's round")));
+//! // On the other machines:
+//! commands.spawn(UhstBrowser::new("my-game"));
+//! app.add_systems(Update, |found: Query<&DiscoveredSession, Added<DiscoveredSession>>| {
+//!     for session in &found {
+//!         println!("{}: {} of {} players", session.name, session.players, session.limit);
+//!         // To join it: commands.spawn(UhstClient::from(session.link.clone()))
+//!     }
+//! });
+//! # }
+//! ```
+//!
+//! Only networks that carry multicast are searched: most homes do, many offices and hotels do not.
+//!
 //! # Testing your game
 //!
 //! [`test_app`] connects apps within one process, without a socket or over real ones, and waits for what you expect.
@@ -180,8 +232,10 @@
 //! # Features
 //!
 //! * `relay` (default): the embedded relay.
+//! * `discovery` (default): sessions on the local network, [announced](UhstAnnounce) and [found](UhstBrowser).
 //! * `overlay`: `UhstOverlayPlugin`, which shows the developer what the network does, over the game.
 //! * `relay-cli`: the program `uhst-relay`.
+//! * `replicon`: the backend for bevy_replicon.
 
 pub mod connection;
 mod ecs;
@@ -189,8 +243,12 @@ mod net;
 pub mod protocol;
 #[cfg(all(feature = "relay", not(target_family = "wasm")))]
 pub mod relay;
+#[cfg(feature = "replicon")]
+pub mod replicon;
 
 pub use ecs::*;
+#[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+pub use net::Discovery;
 pub use net::{
     Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, NetworkConditions, PathPolicy, Relay, SendError,
     Traffic,
@@ -204,6 +262,8 @@ struct Readme;
 pub mod prelude {
     #[cfg(feature = "overlay")]
     pub use crate::ecs::{UhstOverlay, UhstOverlayPlugin};
+    #[cfg(feature = "replicon")]
+    pub use crate::replicon::{RepliconUhstPlugins, WithoutReplication};
     pub use crate::{
         connection::{ConnectionConfig, Path},
         ecs::{
@@ -216,5 +276,10 @@ pub mod prelude {
             SendError, Traffic,
         },
         protocol::{Channel, EndReason, JoinLink, JoinLinkError, Payload, WebFile},
+    };
+    #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+    pub use crate::{
+        ecs::{Discovered, DiscoveredBy, DiscoveredSession, UhstAnnounce, UhstBrowser},
+        net::Discovery,
     };
 }

@@ -32,7 +32,13 @@ fn an_idle_frame_allocates_nothing() {
     const PEERS: usize = 16;
     let network = TestNetwork::memory();
     let mut host = App::new();
-    host.add_plugins((MinimalPlugins, UhstPlugin::host("game").relay(network.relay())));
+    let plugin = UhstPlugin::host("game").relay(network.relay());
+    #[cfg(feature = "discovery")]
+    let plugin = plugin.discovery(Discovery::ThisMachine);
+    host.add_plugins((MinimalPlugins, plugin));
+    // One that finds nothing has nothing to say.
+    #[cfg(feature = "discovery")]
+    host.world_mut().spawn(UhstBrowser::new("idle frame"));
     on_one_thread(&mut host);
     let ready = |apps: &mut [&mut App]| {
         let world = apps[0].world_mut();

@@ -204,6 +204,7 @@ fn the_order_of_registration_does_not_matter_nor_does_the_plugin() {
         .add_uhst_message::<Chat>(Channel::Reliable);
     bevy_uhst::test_app::record(&mut client);
     host.world_mut().spawn(UhstHost::new("game"));
+    until(&mut [&mut host], |apps| TestLog::of(apps[0]).has(|event| matches!(event, TestEvent::Ready(_))));
     client.world_mut().spawn(UhstClient::join("game"));
     until(&mut [&mut host, &mut client], |apps| connected(apps[1]) == 1);
     send::<Chat, _>(&mut client, |sender| sender.to_host(&chat("hello"))).unwrap();
@@ -256,6 +257,7 @@ fn a_version_that_differs_is_named() {
     };
     let mut host = app("7");
     host.world_mut().spawn(UhstHost::new("game"));
+    until(&mut [&mut host], |apps| TestLog::of(apps[0]).has(|event| matches!(event, TestEvent::Ready(_))));
     let mut old = app("6");
     old.world_mut().spawn(UhstClient::join("game"));
     let mut same = app("7");

@@ -27,6 +27,12 @@ pub struct View {
     /// Save a picture of the window here when the lobby is full; with --autoplay, in the round
     #[arg(long, global = true, value_name = "FILE")]
     pub screenshot: Option<PathBuf>,
+    /// Save a picture of the start page here when it lists two games, and leave
+    #[arg(long, global = true, value_name = "FILE")]
+    pub screenshot_games: Option<PathBuf>,
+    /// Announce and find games on this machine alone
+    #[arg(long, global = true)]
+    pub this_machine: bool,
     /// Leave a few seconds after the lobby became full; with --autoplay, in the middle of the round
     #[arg(long, global = true)]
     pub exit_when_full: bool,

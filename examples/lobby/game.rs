@@ -1,5 +1,5 @@
 //! The lobby as a Bevy plugin without a window: joins intents, rules, table and network.
-//! This is the only file of the example that uses `bevy_uhst` for more than its words.
+//! This file and `nearby.rs` alone use `bevy_uhst` for more than its words.
 
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ const ROSTER_SECONDS: f32 = 1.0;
 
 #[derive(Default)]
 pub struct LobbyPlugin {
+    /// Where games are announced and found.
+    pub discovery: Discovery,
     /// How much worse than the real one the network is.
     pub network: NetworkConditions,
 }
@@ -30,24 +32,26 @@ impl Plugin for LobbyPlugin {
     fn build(&self, app: &mut App) {
         // A game that is worth waiting for would keep the default of 30 seconds.
         let connection = ConnectionConfig { resume_timeout: Duration::from_secs(10), ..default() };
-        app.add_plugins(UhstPlugin::default().connection(connection).conditions(self.network))
-            .init_state::<Page>()
-            .init_resource::<Table>()
-            .init_resource::<Session>()
-            .init_resource::<Heading>()
-            .add_message::<Intent>()
-            .add_message::<News>()
-            .add_observer(on_ready)
-            .add_observer(on_connected)
-            .add_observer(on_disconnected)
-            .add_observer(on_trouble)
-            .add_observer(on_ended)
-            .add_systems(
-                Update,
-                (listen, obey, walk.run_if(in_state(Page::Arena)), measure, tick.run_if(resource_exists::<Rules>))
-                    .chain()
-                    .in_set(LobbySystems),
-            );
+        app.add_plugins(
+            UhstPlugin::default().connection(connection).conditions(self.network).discovery(self.discovery),
+        )
+        .init_state::<Page>()
+        .init_resource::<Table>()
+        .init_resource::<Session>()
+        .init_resource::<Heading>()
+        .add_message::<Intent>()
+        .add_message::<News>()
+        .add_observer(on_ready)
+        .add_observer(on_connected)
+        .add_observer(on_disconnected)
+        .add_observer(on_trouble)
+        .add_observer(on_ended)
+        .add_systems(
+            Update,
+            (listen, obey, walk.run_if(in_state(Page::Arena)), measure, tick.run_if(resource_exists::<Rules>))
+                .chain()
+                .in_set(LobbySystems),
+        );
     }
 }
 

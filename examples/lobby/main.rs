@@ -10,13 +10,15 @@
 //! ```
 //!
 //! Where to read on: `words.rs` is what players and host say to each other, `rules.rs` what the host makes of it,
-//! `table.rs` what everyone sees, `game.rs` brings them together over the network. The rest is for the eye.
+//! `table.rs` what everyone sees, `game.rs` brings them together over the network, `nearby.rs` finds the games next door.
+//! The rest is for the eye.
 
 mod args;
 mod autopilot;
 mod demo;
 mod game;
 mod intent;
+mod nearby;
 mod phone;
 mod qr;
 mod rules;
@@ -27,6 +29,7 @@ mod words;
 
 use args::{Cli, Command, View};
 use bevy::prelude::*;
+use bevy_uhst::prelude::Discovery;
 use clap::Parser;
 use intent::Intent;
 use table::News;
@@ -56,7 +59,9 @@ fn has_screen() -> bool {
 
 /// Adds what every view has: the lobby, and what the command line asks for.
 fn add_lobby(app: &mut App, cli: &Cli) {
-    app.add_plugins(game::LobbyPlugin { network: cli.view.network.into() });
+    let discovery = if cli.view.this_machine { Discovery::ThisMachine } else { Discovery::LocalNetwork };
+    let network = cli.view.network.into();
+    app.add_plugins((game::LobbyPlugin { network, discovery }, nearby::plugin));
     let first = match cli.command.clone() {
         Some(Command::Host(args)) => Some(Intent::Host(args)),
         Some(Command::Join(args)) => Some(Intent::Join(args)),

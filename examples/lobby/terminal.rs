@@ -20,6 +20,7 @@ use crate::{
     autopilot,
     game::LobbySystems,
     intent::Intent,
+    nearby::Nearby,
     qr::QrCode,
     table::{News, Page, Table},
     words::Way,
@@ -28,6 +29,7 @@ use crate::{
 const HELP: &str = "\
 /host [CODE]     open a lobby             /ready, /unready   say that you are ready, or not
 /join CODE       join one                 /start, /end       a round (the host)
+/games           those on this network    /enter N [PASSWORD]  join the one with this number
 /players         who is here              /kick NAME         remove a player (the host)
 /link            the link as a QR code    /quit              end the program
 /leave           back to the start        /network HOW       real, home-wifi, mobile, or terrible
@@ -47,7 +49,14 @@ pub fn run(cli: Cli) -> AppExit {
     super::add_lobby(&mut app, &cli);
     println!("{HELP}");
     app.insert_resource(Lines::new())
-        .add_systems(Update, (read_lines.before(LobbySystems), print_news.after(LobbySystems)))
+        .add_systems(
+            Update,
+            (
+                read_lines.before(LobbySystems),
+                print_news.after(LobbySystems),
+                print_new_games.run_if(in_state(Page::Start)),
+            ),
+        )
         .run()
 }
 
@@ -72,6 +81,7 @@ impl Lines {
 fn read_lines(
     lines: Res<Lines>,
     table: Res<Table>,
+    nearby: Res<Nearby>,
     page: Res<State<Page>>,
     mut intents: MessageWriter<Intent>,
     mut exit: MessageWriter<AppExit>,
@@ -79,7 +89,7 @@ fn read_lines(
     let lines = lines.0.lock().map_err(|_| "the thread that reads stdin is gone")?;
     loop {
         match lines.try_recv() {
-            Ok(line) => obey(line.trim(), &table, &mut intents, &mut exit),
+            Ok(line) => obey(line.trim(), &table, &nearby, &mut intents, &mut exit),
             Err(mpsc::TryRecvError::Empty) => return Ok(()),
             // Nobody can type any more. Without a terminal nobody ever could: the lobby goes on until it ends.
             Err(mpsc::TryRecvError::Disconnected) => {
@@ -94,12 +104,26 @@ fn read_lines(
     }
 }
 
-fn obey(line: &str, table: &Table, intents: &mut MessageWriter<Intent>, exit: &mut MessageWriter<AppExit>) {
+fn obey(
+    line: &str,
+    table: &Table,
+    nearby: &Nearby,
+    intents: &mut MessageWriter<Intent>,
+    exit: &mut MessageWriter<AppExit>,
+) {
     let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
     let intent = match (command, rest.trim()) {
         ("", _) => return,
         ("/host", id) => Intent::Host(HostArgs { id: (!id.is_empty()).then(|| id.to_owned()), ..HostArgs::ordinary() }),
         ("/join", code) => Intent::Join(JoinArgs::ordinary(code)),
+        ("/games", _) => return print_games(nearby),
+        ("/enter", which) => {
+            let (number, password) = which.split_once(' ').unwrap_or((which, ""));
+            let game = number.parse::<usize>().ok().and_then(|number| nearby.0.get(number.checked_sub(1)?));
+            let Some(game) = game else { return println!("There is no game {number} here: /games lists them.") };
+            let password = (!password.is_empty()).then(|| password.trim().to_owned());
+            Intent::Join(JoinArgs { password, ..JoinArgs::ordinary(&game.link) })
+        }
         ("/ready", _) => Intent::Ready(true),
         ("/unready", _) => Intent::Ready(false),
         ("/start", _) => Intent::StartRound,
@@ -143,6 +167,29 @@ fn print_players(table: &Table) {
         println!("{:16} {way}{ping}{rate}{lost}, {ready}", player.name);
     }
     println!("{} of {}", table.players.len(), table.max);
+}
+
+fn print_games(nearby: &Nearby) {
+    if nearby.0.is_empty() {
+        println!("No games on this network yet.");
+    }
+    for (index, game) in nearby.0.iter().enumerate() {
+        let locked = if game.locked { ", with a password" } else { "" };
+        println!("{}  {}: {} of {} players{locked}", index + 1, game.name, game.players, game.max);
+    }
+}
+
+/// Says which games there are whenever one is new, but not each time a player joins one.
+fn print_new_games(nearby: Res<Nearby>, mut known: Local<Vec<String>>) {
+    if !nearby.is_changed() {
+        return;
+    }
+    let links = nearby.0.iter().map(|game| game.link.clone()).collect();
+    let before = std::mem::replace(&mut *known, links);
+    if known.iter().any(|link| !before.contains(link)) {
+        println!("On this network (/enter N joins):");
+        print_games(&nearby);
+    }
 }
 
 fn print_link(table: &Table) {

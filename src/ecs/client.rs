@@ -200,6 +200,13 @@ impl UhstClient {
         self.state.is_running()
     }
 
+    /// The number of the session it runs or has run. One that began later has a larger one. A local client has none: its
+    /// app hosts.
+    #[cfg(feature = "replicon")]
+    pub(crate) fn session_key(&self) -> Option<crate::net::contract::SessionKey> {
+        self.state.key.filter(|_| self.local.is_none())
+    }
+
     /// The entity of the host, while connected.
     pub fn host(&self) -> Option<Entity> {
         self.state.peers.first().map(|(entity, _)| *entity)

@@ -205,6 +205,16 @@ impl UhstHost {
         self.max_peers
     }
 
+    /// The relay it was given, or this one.
+    pub(super) fn relay_or<'a>(&'a self, default: &'a Relay) -> &'a Relay {
+        self.relay.as_ref().unwrap_or(default)
+    }
+
+    /// Whether joiners need a password.
+    pub fn has_password(&self) -> bool {
+        self.password.is_some()
+    }
+
     /// Sends to every peer on [`Channel::Reliable`].
     ///
     /// # Errors
@@ -257,6 +267,12 @@ impl UhstHost {
         Ok(())
     }
 
+    /// The number of the session it runs or has run. One that began later has a larger one.
+    #[cfg(feature = "replicon")]
+    pub(crate) fn session_key(&self) -> Option<crate::net::contract::SessionKey> {
+        self.state.key
+    }
+
     /// What a client in this app must know of it; none unless it runs.
     pub(super) fn as_local(&self, connection: &ConnectionConfig) -> Option<LocalHost> {
         let key = self.state.key.filter(|_| self.is_running())?;
@@ -298,7 +314,7 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
     let Some(host) = world.get::<UhstHost>(entity) else { return };
     let options = HostOptions {
         id: host.wanted_id.clone(),
-        relay: host.relay.as_ref().unwrap_or(&network.relay).clone(),
+        relay: host.relay_or(&network.relay).clone(),
         max_peers: host.max_peers,
         password: host.password.clone().map(|password| password.0),
         game,

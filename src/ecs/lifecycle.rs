@@ -69,7 +69,7 @@ pub struct UhstEnded {
 /// It is logged as a warning, too.
 #[derive(EntityEvent, Clone, Debug)]
 pub struct UhstDiagnostic {
-    /// The session.
+    /// The session, or the browser.
     pub entity: Entity,
     /// About which peer, if about one that is connected.
     pub peer: Option<Entity>,

@@ -1,6 +1,10 @@
 //! The face: plugin, components, messages and events.
 
 mod admission;
+#[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+mod announce;
+#[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+mod browser;
 mod client;
 mod conditions;
 mod diagnostics;
@@ -15,11 +19,17 @@ mod peer;
 mod plugin;
 mod rates;
 mod receive;
+#[cfg(feature = "replicon")]
+mod replication;
 mod session;
 pub mod test_app;
 mod typed;
 
 pub use admission::{JoinResponder, UhstJoinRequest};
+#[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+pub use announce::UhstAnnounce;
+#[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+pub use browser::{Discovered, DiscoveredBy, DiscoveredSession, UhstBrowser};
 pub use client::UhstClient;
 pub use conditions::{connected, hosting, joining, offline};
 pub use diagnostics::UhstDiagnostics;
@@ -32,4 +42,6 @@ pub use overlay::{UhstOverlay, UhstOverlayPlugin};
 pub use peer::{PeerOf, Peers, UhstPeer};
 pub use plugin::{UhstPlugin, UhstSystems};
 pub use rates::Rates;
+#[cfg(feature = "replicon")]
+pub(crate) use replication::{ReplicationInbox, ReplicationMessage, report_stray};
 pub use typed::{Encoding, FromPeer, TypedMessage, UhstAppExt, UhstSender};

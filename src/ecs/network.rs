@@ -8,6 +8,8 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::rates::{add, difference};
+#[cfg(all(test, feature = "discovery"))]
+use crate::net::discovery::BrowseEvent;
 use crate::{
     connection::ConnectionConfig,
     net::{
@@ -18,6 +20,11 @@ use crate::{
         local::LocalLink,
     },
     protocol::{EndReason, JoinLink},
+};
+#[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+use crate::{
+    net::discovery::{AnnounceHandle, BrowseHandle, Discovery, Place},
+    protocol::Announcement,
 };
 
 /// The sessions of this app, and the queue their events come up.
@@ -31,6 +38,9 @@ pub(super) struct Network {
     pub paths: PathPolicy,
     /// How direct paths are found.
     pub direct: DirectConfig,
+    /// Who is told of sessions.
+    #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+    pub discovery: Discovery,
     /// The network of sessions that choose none.
     pub conditions: NetworkConditions,
     app_runtime: Option<tokio::runtime::Handle>,
@@ -45,6 +55,10 @@ pub(super) struct Network {
     pub departed: Traffic,
     #[cfg(test)]
     pub fake: Option<std::sync::Arc<std::sync::Mutex<Vec<fake::Started>>>>,
+    #[cfg(all(test, feature = "discovery"))]
+    pub announced: Vec<tokio::sync::watch::Receiver<Announcement>>,
+    #[cfg(all(test, feature = "discovery"))]
+    pub browsed: Vec<Sender<BrowseEvent>>,
 }
 
 /// A session the network runs, or is about to have left.
@@ -113,6 +127,8 @@ impl Network {
             connection,
             paths: PathPolicy::default(),
             direct: DirectConfig::default(),
+            #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+            discovery: Discovery::default(),
             conditions: NetworkConditions::default(),
             app_runtime,
             runtime: None,
@@ -124,6 +140,10 @@ impl Network {
             departed: Traffic::default(),
             #[cfg(test)]
             fake: None,
+            #[cfg(all(test, feature = "discovery"))]
+            announced: Vec::new(),
+            #[cfg(all(test, feature = "discovery"))]
+            browsed: Vec::new(),
         }
     }
 
@@ -208,6 +228,32 @@ impl Network {
             Ok(handle) => (key, Some(handle)),
             Err(reason) => self.not_started(key, reason),
         }
+    }
+
+    /// Announces a session until the handle is dropped.
+    #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+    pub fn announce(&mut self, place: Place, announcement: Announcement) -> Result<AnnounceHandle, EndReason> {
+        #[cfg(test)]
+        if self.fake.is_some() {
+            let (handle, told, _) = AnnounceHandle::new(announcement);
+            self.announced.push(told);
+            return Ok(handle);
+        }
+        let scope = self.discovery;
+        Ok(self.runtime()?.announce(scope, place, announcement))
+    }
+
+    /// Lists the sessions of a game until the handle is dropped.
+    #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+    pub fn browse(&mut self, game: &str) -> Result<BrowseHandle, EndReason> {
+        #[cfg(test)]
+        if self.fake.is_some() {
+            let (handle, events, _) = BrowseHandle::new();
+            self.browsed.push(events);
+            return Ok(handle);
+        }
+        let scope = self.discovery;
+        Ok(self.runtime()?.browse(scope, Announcement::game(game)))
     }
 
     /// Started by the first session: an app that stays offline has no threads for it.

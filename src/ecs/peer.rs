@@ -151,6 +151,18 @@ impl UhstPeer {
         &self.metadata
     }
 
+    /// How to reach it, for what is no message of the game's own.
+    #[cfg(feature = "replicon")]
+    pub(crate) fn handle(&self) -> &PeerHandle {
+        &self.handle
+    }
+
+    /// Its number in the session of this number.
+    #[cfg(feature = "replicon")]
+    pub(crate) fn key(&self) -> (SessionKey, PeerKey) {
+        self.key
+    }
+
     pub(super) fn set_rates(&mut self, rates: Rates) {
         self.rates = rates;
     }

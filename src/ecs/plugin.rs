@@ -8,6 +8,10 @@ use super::{
     receive::{despawn_leftovers, has_events, has_leftovers, leave_on_exit, receive},
     typed::{Inboxes, Types},
 };
+#[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+use super::{announce, browser};
+#[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+use crate::net::Discovery;
 use crate::{
     connection::ConnectionConfig,
     net::{DirectConfig, IceServer, NetworkConditions, PathPolicy, Relay},
@@ -26,6 +30,8 @@ pub struct UhstPlugin {
     conditions: NetworkConditions,
     runtime: Option<tokio::runtime::Handle>,
     start: Option<Start>,
+    #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+    discovery: Discovery,
 }
 
 /// The session to start with.
@@ -81,6 +87,14 @@ impl UhstPlugin {
         self
     }
 
+    /// Which networks are told of sessions with a [`UhstAnnounce`](super::UhstAnnounce), and asked by a
+    /// [`UhstBrowser`](super::UhstBrowser): the local one, if not said.
+    #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+    pub fn discovery(mut self, discovery: Discovery) -> Self {
+        self.discovery = discovery;
+        self
+    }
+
     /// What the game calls this version of its messages, such as `"3"`: a joiner with another one is refused with
     /// [`EndReason::GameMismatch`](crate::protocol::EndReason::GameMismatch), which names both. Peers of the original
     /// protocol are let in. About 48 bytes of it are shown.
@@ -112,6 +126,11 @@ impl Plugin for UhstPlugin {
         network.conditions = self.conditions;
         if let Some(servers) = &self.ice_servers {
             network.direct = DirectConfig { ice_servers: servers.clone(), ..DirectConfig::default() };
+        }
+        #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+        {
+            network.discovery = self.discovery;
+            app.add_plugins((announce::plugin, browser::plugin));
         }
         app.world_mut().get_resource_or_init::<Types>().version = self.version.clone();
         app.insert_resource(network)

@@ -2,6 +2,8 @@
 
 use bevy::{ecs::world::DeferredWorld, prelude::*};
 
+#[cfg(feature = "replicon")]
+use super::replication::{self, ReplicationMessage};
 use super::{
     PeerOf, UhstClient, UhstConnected, UhstDiagnostic, UhstHost, UhstJoinRequest, UhstMessage, UhstPathChanged,
     UhstPeer, UhstReady,
@@ -136,6 +138,8 @@ fn write_messages(
     let Some(remote) = world.resource::<Network>().peer(key, from) else { return };
     remote.handle.taken(messages.iter().map(|message| inbox_cost(&message.payload)).sum());
     let peer = remote.entity;
+    #[cfg(feature = "replicon")]
+    let (replicating, mut replicated) = (replication::listens_to(world, key), Vec::new());
     let mut unread: Vec<(Unread, String)> = Vec::new();
     let mut report = |kind, text: &dyn Fn() -> String| {
         if !unread.iter().any(|(known, _)| *known == kind) {
@@ -149,8 +153,13 @@ fn write_messages(
                 None => return Some(UhstMessage { session, peer, channel, payload }),
             },
             Tag::Typed(index) if inboxes.name(index).is_some() => index,
+            #[cfg(feature = "replicon")]
+            Tag::Replication(channel) if replicating => {
+                replicated.push(ReplicationMessage { peer, channel, bytes: payload.into_bytes() });
+                return None;
+            }
             Tag::Typed(_) | Tag::Replication(_) => {
-                report(Unread::Stray, &|| format!("a message for {tag:?}, which this app does not know, was dropped"));
+                report(Unread::Stray, &|| stray(tag));
                 return None;
             }
         };
@@ -165,11 +174,28 @@ fn write_messages(
         (tag == Tag::Untyped).then_some(UhstMessage { session, peer, channel, payload })
     });
     world.resource_mut::<Messages<UhstMessage>>().write_batch(untyped);
+    #[cfg(feature = "replicon")]
+    replication::deliver(world, replicated);
     for (kind, text) in unread {
         if world.resource_mut::<Network>().is_news(key, from, kind) {
             inboxes.deliver(world);
             diagnose(world, session, Some(peer), text);
         }
+    }
+}
+
+fn stray(tag: Tag) -> String {
+    format!("a message for {tag:?}, which this app does not know, was dropped")
+}
+
+/// Says once for each peer that nobody here takes such a message.
+#[cfg(feature = "replicon")]
+pub(super) fn report_stray(world: &mut World, (key, from): (SessionKey, PeerKey), tag: Tag) {
+    let mut network = world.resource_mut::<Network>();
+    let Some((_, session)) = network.owner(key) else { return };
+    let Some(peer) = network.peer(key, from).map(|remote| remote.entity) else { return };
+    if network.is_news(key, from, Unread::Stray) {
+        diagnose(world, session, Some(peer), stray(tag));
     }
 }
 

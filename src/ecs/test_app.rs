@@ -48,7 +48,7 @@ impl TestNetwork {
     }
 
     /// Over real sockets on this machine: each host starts an embedded relay on a free port, and connections become
-    /// direct ones. No other machine is asked for anything.
+    /// direct ones. No other machine is asked for anything, or told of a session.
     #[cfg(feature = "relay")]
     pub fn loopback() -> Self {
         let bind = ([127, 0, 0, 1], 0).into();
@@ -73,6 +73,8 @@ impl TestNetwork {
     pub fn app(&self) -> App {
         let mut app = App::new();
         let plugin = UhstPlugin::default().relay(self.relay()).paths(self.paths).ice_servers([]);
+        #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+        let plugin = plugin.discovery(crate::Discovery::ThisMachine);
         app.add_plugins((MinimalPlugins, plugin));
         record(&mut app);
         app

@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -16,12 +16,12 @@ use tokio::sync::mpsc;
 
 use super::{conditions::NetworkConditions, local::LocalWay, relay_choice::Relay, webrtc::DirectConfig};
 use crate::{
-    connection::{ConnectionConfig, MESSAGE_OVERHEAD, Path, message_cost},
+    connection::{ConnectionConfig, ConnectionId, MESSAGE_OVERHEAD, Path, message_cost},
     protocol::{Channel, EndReason, GameId, JoinLink, PathPolicy, Payload, Tag},
 };
 
 /// Names a session across the contract; the ECS chooses it (an entity's bits) and the network hands it back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionKey(pub u64);
 
 /// Names a peer within its session; the network chooses it, and never twice in a session.
@@ -262,6 +262,8 @@ enum Way {
 #[derive(Debug)]
 pub(crate) struct PeerShared {
     limits: PeerLimits,
+    /// Set before anyone is told of the peer; never, if it speaks the original protocol.
+    connection: OnceLock<ConnectionId>,
     /// Bytes handed down and not yet acknowledged, or sent for good.
     queued: AtomicUsize,
     /// Bytes handed up and not yet taken.
@@ -402,6 +404,7 @@ impl PeerShared {
     pub(super) fn new(limits: PeerLimits) -> Self {
         PeerShared {
             limits,
+            connection: OnceLock::new(),
             queued: AtomicUsize::new(0),
             inbox: AtomicUsize::new(0),
             open: AtomicBool::new(true),
@@ -418,6 +421,12 @@ impl PeerShared {
     /// What this peer can take.
     pub fn limits(&self) -> PeerLimits {
         self.limits
+    }
+
+    /// What both sides call the connection. Peers of the original protocol have no name for it.
+    #[cfg(feature = "replicon")]
+    pub fn connection(&self) -> Option<ConnectionId> {
+        self.connection.get().copied()
     }
 
     /// The smoothed round-trip time, once measured.
@@ -455,6 +464,11 @@ impl PeerShared {
             received_bytes: self.received_bytes.load(Ordering::Relaxed),
             lost: self.lost.load(Ordering::Relaxed),
         }
+    }
+
+    pub(super) fn set_connection(&self, id: ConnectionId) {
+        // It has one name for its whole life.
+        let _ = self.connection.set(id);
     }
 
     pub(super) fn close(&self) {

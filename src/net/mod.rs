@@ -7,6 +7,8 @@ mod conditions;
 pub(crate) mod contract;
 mod direct;
 mod directory;
+#[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+pub(crate) mod discovery;
 mod embedded;
 mod events;
 mod host;
@@ -25,6 +27,8 @@ mod webrtc;
 
 pub use conditions::NetworkConditions;
 pub use contract::{Admission, SendError, Traffic};
+#[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+pub use discovery::Discovery;
 pub use memory::MemoryRelay;
 pub use relay_choice::{EmbeddedRelay, Relay};
 pub(crate) use runtime::Runtime;

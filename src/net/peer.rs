@@ -460,6 +460,9 @@ impl NativePeer {
                 // Both sides have told their limits by now, and nobody has sent anything yet.
                 let limits = native_limits(&self.cx.config, self.connection.max_message());
                 (self.handle, self.commands) = PeerHandle::new(limits);
+                if let Some(id) = self.connection.id() {
+                    self.handle.shared().set_connection(id);
+                }
                 let (peer, handle) = (self.cx.key, self.handle.clone());
                 let metadata = if matches!(self.role, Role::Host { .. }) { self.metadata.clone() } else { metadata };
                 self.cx.emit(EventKind::Connected { peer, handle, metadata });

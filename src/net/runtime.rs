@@ -1,10 +1,14 @@
 //! Where the background tasks run: a runtime of our own, or the app's.
 
+#[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+use super::discovery::{self, AnnounceHandle, BrowseHandle, Discovery, Place};
 use super::{
     client,
     contract::{ClientOptions, Event, HostOptions, SessionHandle, SessionKey},
     host,
 };
+#[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+use crate::protocol::Announcement;
 
 /// Runs sessions.
 #[derive(Debug)]
@@ -51,6 +55,22 @@ impl Runtime {
     ) -> SessionHandle {
         let (handle, commands) = SessionHandle::new();
         self.handle.spawn(client::run(session, options, events, commands));
+        handle
+    }
+
+    /// Announces a session until the handle is dropped.
+    #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+    pub fn announce(&self, scope: Discovery, place: Place, first: Announcement) -> AnnounceHandle {
+        let (handle, latest, done) = AnnounceHandle::new(first);
+        self.handle.spawn(discovery::run_announcement(scope, place, latest, done));
+        handle
+    }
+
+    /// Lists the sessions of a game until the handle is dropped.
+    #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+    pub fn browse(&self, scope: Discovery, game: String) -> BrowseHandle {
+        let (handle, events, dropped) = BrowseHandle::new();
+        self.handle.spawn(discovery::run_browser(scope, game, events, dropped));
         handle
     }
 }

@@ -3,6 +3,7 @@
 //! Everything here is pure: text or bytes in, values out. The original protocol is described, as observed on the
 //! wire, by the UHST JavaScript client 3.3.0 and relay 2.7.0; each item names what it mirrors.
 
+mod announcement;
 mod body;
 pub mod frame;
 mod game;
@@ -16,6 +17,7 @@ mod tag;
 mod token;
 mod web_file;
 
+pub use announcement::{Announcement, AnnouncementError, SERVICE_TYPE};
 pub use body::{Body, BodyError, NATIVE_VERSION, introduction};
 pub use game::GameId;
 pub use link::{JoinLink, JoinLinkError};

@@ -3,6 +3,7 @@
 mod arena;
 mod chat;
 mod fields;
+mod games;
 mod invite;
 mod lobby_page;
 mod players;
@@ -57,6 +58,7 @@ pub fn run(cli: Cli) -> AppExit {
         widgets::plugin,
         fields::plugin,
         start_page::plugin,
+        games::plugin,
         lobby_page::plugin,
         invite::plugin,
         players::plugin,
@@ -70,6 +72,9 @@ pub fn run(cli: Cli) -> AppExit {
     }
     if let Some(file) = cli.view.screenshot {
         app.add_plugins(screenshot::plugin(file));
+    }
+    if let Some(file) = cli.view.screenshot_games {
+        app.add_plugins(games::picture(file));
     }
     app.run()
 }

@@ -1,15 +1,22 @@
 //! The start page: host or join.
 
-use bevy::{input_focus::AutoFocus, prelude::*, text::EditableText, ui_widgets::Activate};
+use bevy::{
+    input_focus::{AutoFocus, FocusCause, InputFocus},
+    prelude::*,
+    text::EditableText,
+    ui_widgets::Activate,
+};
 
 use super::{
     fields::{Submit, field, value},
+    games,
     theme::{self, GRID, Theme, Type},
     widgets::{Look, button, card, column, figure, row},
 };
 use crate::{
     args::{HostArgs, JoinArgs},
     intent::Intent,
+    nearby::Game,
     table::{Page, Table},
 };
 
@@ -29,7 +36,7 @@ pub struct Typed {
 struct Notice;
 
 #[derive(Component, Clone, Copy, PartialEq)]
-enum Input {
+pub enum Input {
     Name,
     Code,
     Password,
@@ -67,6 +74,7 @@ fn pitch(parent: &mut ChildSpawnerCommands, theme: &Theme) {
             theme::DIM,
             "One of you opens a lobby and shares its code or link. Everyone else joins, chats, gets ready and chases sparks.",
         ));
+        games::spawn(pitch, theme);
     });
 }
 
@@ -148,6 +156,27 @@ fn join(typed: Res<Typed>, mut table: ResMut<Table>, mut intents: MessageWriter<
         password: filled(&typed.password),
         relay: typed.relay.clone(),
     }));
+}
+
+/// Joins a game of this network. One with a password waits until that is typed.
+pub fn join_nearby(
+    In(game): In<Game>,
+    typed: Res<Typed>,
+    inputs: Query<(Entity, &Input)>,
+    mut table: ResMut<Table>,
+    mut intents: MessageWriter<Intent>,
+    mut focus: ResMut<InputFocus>,
+) {
+    if game.locked && typed.password.is_empty() {
+        table.notice = Some(format!("{} has a password: enter it, then choose the game again.", game.name));
+        if let Some((entity, _)) = inputs.iter().find(|(_, input)| **input == Input::Password) {
+            focus.set(entity, FocusCause::Navigated);
+        }
+        return;
+    }
+    let name = filled(&typed.name).unwrap_or_else(|| "Player".to_owned());
+    let password = filled(&typed.password).filter(|_| game.locked);
+    intents.write(Intent::Join(JoinArgs { name, password, ..JoinArgs::ordinary(&game.link) }));
 }
 
 fn filled(text: &str) -> Option<String> {

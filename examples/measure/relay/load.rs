@@ -43,6 +43,8 @@ impl Room {
         let answer = lane.ask(&post(&format!("action=host&hostId={id}"), "")).await?;
         let host_token = field(answer, "hostToken")?.to_owned();
         let host = Events::open(relay, &host_token).await?;
+        // The original may have taken 5 s for that, after which it closes an idle connection.
+        let mut lane = Lane::open(relay).await?;
         let mut tokens = Vec::with_capacity(clients);
         for _ in 0..clients {
             let answer = lane.ask(&post(&format!("action=join&hostId={id}"), "")).await?;

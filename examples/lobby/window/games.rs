@@ -1,0 +1,186 @@
+//! The games on this network, on the start page: a click joins. The list has its place whatever is in it, so that
+//! nothing moves when a game comes or goes.
+
+use std::path::PathBuf;
+
+use bevy::{
+    input_focus::tab_navigation::TabIndex,
+    picking::hover::Hovered,
+    prelude::*,
+    render::view::screenshot::{Screenshot, ScreenshotCaptured, save_to_disk},
+    ui::InteractionDisabled,
+    ui_widgets::{Activate, Button},
+};
+
+use super::{
+    start_page,
+    theme::{self, GRID, Theme, Type},
+    widgets::{Look, column, row},
+};
+use crate::{
+    nearby::{Game, Nearby},
+    table::Page,
+};
+
+/// Of more games, the first are shown.
+const ROWS: usize = 3;
+const ROW: f32 = 6.0 * GRID;
+const GAP: f32 = GRID;
+
+/// What is shown in place of games, or the games.
+#[derive(Component)]
+struct List;
+
+#[derive(Component)]
+struct Caption;
+
+/// Breathes while we look.
+#[derive(Component)]
+struct Looking;
+
+pub fn spawn(parent: &mut ChildSpawnerCommands, theme: &Theme) {
+    parent.spawn(column(1.5)).with_children(|group| {
+        group.spawn((Caption, theme.text(Type::Caps, theme::DIM, "")));
+        let height = px(ROWS as f32 * (ROW + GAP) - GAP);
+        group.spawn((List, Node { height, row_gap: px(GAP), ..column(0.0) }));
+    });
+}
+
+fn fill(
+    list: Single<(Entity, Ref<List>)>,
+    mut caption: Single<&mut Text, With<Caption>>,
+    nearby: Res<Nearby>,
+    theme: Res<Theme>,
+    mut commands: Commands,
+) {
+    let (list, marker) = list.into_inner();
+    if !nearby.is_changed() && !marker.is_added() {
+        return;
+    }
+    let games = &nearby.0;
+    caption.set_if_neq(Text::new(match games.len() {
+        count if count > ROWS => format!("GAMES ON THIS NETWORK  ·  {ROWS} OF {count}"),
+        _ => "GAMES ON THIS NETWORK".to_owned(),
+    }));
+    commands.entity(list).despawn_children().with_children(|list| {
+        if games.is_empty() {
+            looking(list, &theme);
+        }
+        for game in games.iter().take(ROWS) {
+            entry(list, &theme, game);
+        }
+    });
+}
+
+fn looking(list: &mut ChildSpawnerCommands, theme: &Theme) {
+    list.spawn(Node { height: px(ROW), ..row(1.5) }).with_children(|line| {
+        line.spawn((
+            Looking,
+            Node { width: px(GRID), height: px(GRID), border_radius: BorderRadius::MAX, ..default() },
+            BackgroundColor(theme::ACCENT),
+        ));
+        line.spawn(theme.text(Type::Small, theme::FAINT, "Looking for games on this network …"));
+    });
+}
+
+fn entry(list: &mut ChildSpawnerCommands, theme: &Theme, game: &Game) {
+    let mut button = list.spawn((
+        Button,
+        Look::Secondary,
+        Hovered::default(),
+        TabIndex(0),
+        Node {
+            height: px(ROW),
+            padding: UiRect::horizontal(px(2.0 * GRID)),
+            border_radius: BorderRadius::all(px(12)),
+            flex_shrink: 0.0,
+            ..row(2.0)
+        },
+        BackgroundColor(theme::RAISED),
+    ));
+    let colour = if game.full { theme::FAINT } else { theme::TEXT };
+    button.with_children(|line| {
+        // A long name ends where the numbers begin.
+        let room =
+            Node { flex_grow: 1.0, flex_basis: px(0), min_width: px(0), overflow: Overflow::clip(), ..default() };
+        line.spawn((room, Pickable::IGNORE)).with_children(|room| {
+            room.spawn((theme.text(Type::Strong, colour, &game.name), TextLayout::no_wrap()));
+        });
+        if game.locked {
+            lock(line);
+        }
+        line.spawn((Node::default(), Pickable::IGNORE)).with_children(|number| {
+            let players = if game.full { "full".to_owned() } else { format!("{}/{}", game.players, game.max) };
+            number.spawn(theme.text(Type::Small, theme::DIM, players));
+        });
+    });
+    if game.full {
+        button.insert(InteractionDisabled);
+    } else {
+        let game = game.clone();
+        button.observe(move |_: On<Activate>, mut commands: Commands| {
+            commands.run_system_cached_with(start_page::join_nearby, game.clone());
+        });
+    }
+}
+
+/// A padlock: a password is needed.
+fn lock(parent: &mut ChildSpawnerCommands) {
+    parent
+        .spawn((
+            Node { width: px(14), height: px(18), align_items: AlignItems::Center, ..column(0.0) },
+            Pickable::IGNORE,
+        ))
+        .with_children(|lock| {
+            lock.spawn((
+                Node {
+                    width: px(10),
+                    height: px(8),
+                    border: UiRect { bottom: px(0), ..UiRect::all(px(2)) },
+                    border_radius: BorderRadius::top(px(5)),
+                    ..default()
+                },
+                BorderColor::all(theme::DIM),
+                Pickable::IGNORE,
+            ));
+            lock.spawn((
+                Node { width: px(14), height: px(10), border_radius: BorderRadius::all(px(2.5)), ..default() },
+                BackgroundColor(theme::DIM),
+                Pickable::IGNORE,
+            ));
+        });
+}
+
+fn breathe(mut dots: Query<&mut BackgroundColor, With<Looking>>, time: Res<Time>) {
+    for mut colour in &mut dots {
+        colour.0 = theme::ACCENT.with_alpha(0.55 + 0.35 * (time.elapsed_secs() * 2.0).sin());
+    }
+}
+
+/// Long enough for the rows to be drawn, and for a third game to come.
+const DELAY_SECONDS: f32 = 2.0;
+
+/// Saves a picture of the start page once it lists two games, and leaves.
+pub fn picture(file: PathBuf) -> impl Plugin {
+    move |app: &mut App| {
+        let file = file.clone();
+        app.add_systems(
+            Update,
+            move |nearby: Res<Nearby>, mut since: Local<f32>, time: Res<Time>, mut commands: Commands| {
+                let before = *since;
+                *since = if nearby.0.len() >= 2 { before + time.delta_secs() } else { 0.0 };
+                if before < DELAY_SECONDS && *since >= DELAY_SECONDS {
+                    commands.spawn(Screenshot::primary_window()).observe(save_to_disk(file.clone())).observe(
+                        |_: On<ScreenshotCaptured>, mut exit: MessageWriter<AppExit>| {
+                            exit.write(AppExit::Success);
+                        },
+                    );
+                }
+            },
+        );
+    }
+}
+
+pub fn plugin(app: &mut App) {
+    app.add_systems(Update, ((fill, breathe).chain()).run_if(in_state(Page::Start)));
+}

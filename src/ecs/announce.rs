@@ -1,0 +1,222 @@
+//! Telling the local network of a session.
+
+use std::time::{Duration, Instant};
+
+use bevy::prelude::*;
+
+use super::{UhstEnded, UhstHost, UhstSystems, network::Network};
+use crate::{
+    net::discovery::{AnnounceHandle, Place},
+    protocol::Announcement,
+};
+
+/// How long an app that exits waits until its goodbyes are said.
+const EXIT_PATIENCE: Duration = Duration::from_millis(500);
+
+/// On a [`UhstHost`]: announces the session on the local network, where each [`UhstBrowser`](super::UhstBrowser) of the
+/// same game lists it.
+///
+/// The announcement begins when the session is [ready](super::UhstReady), says how many players there are as they come
+/// and go, follows what is assigned to this component, and ends with the session or with the component. A game that is
+/// killed disappears from the lists within half a minute.
+///
+/// It tells everyone on the network the name, how many play and may play, whether there is a password (not which), and
+/// how to join: with the [embedded relay](crate::Relay::Embedded) the address and port where it listens, otherwise the URL of
+/// the relay. A session of a [`MemoryRelay`](crate::MemoryRelay) is not announced.
+///
+/// ```
+/// # use bevy::prelude::*;
+/// # use bevy_uhst::prelude::*;
+/// fn host(mut commands: Commands) {
+///     commands.spawn((UhstHost::any_id().max_peers(3), UhstAnnounce::new("my-game", "Ada's round")));
+/// }
+/// ```
+#[derive(Component, Reflect, Debug, Default)]
+#[component(clone_behavior = Ignore)]
+#[reflect(Component, Debug, Default)]
+pub struct UhstAnnounce {
+    /// Which game it is, so that each lists its own: at most 64 bytes, the rest is cut. Put its version in, if others
+    /// cannot join.
+    pub game: String,
+    /// What players read: at most 96 bytes, the rest is cut.
+    pub name: String,
+    /// How many players are no peers: one, the host, if not said. They count as players, and on top of
+    /// [`max_peers`](UhstHost::max_peers).
+    pub local_players: u16,
+    #[reflect(ignore)]
+    handle: Option<AnnounceHandle>,
+}
+
+impl UhstAnnounce {
+    /// Announces a session of this game under this name.
+    pub fn new(game: impl Into<String>, name: impl Into<String>) -> Self {
+        UhstAnnounce { game: game.into(), name: name.into(), local_players: 1, handle: None }
+    }
+
+    /// How many players are no peers: none on a host without a player.
+    pub fn local_players(mut self, players: u16) -> Self {
+        self.local_players = players;
+        self
+    }
+
+    /// Whether the network is being told.
+    pub fn is_running(&self) -> bool {
+        self.handle.is_some()
+    }
+}
+
+pub(super) fn plugin(app: &mut App) {
+    app.register_type::<UhstAnnounce>()
+        .add_observer(stop)
+        .add_systems(PostUpdate, announce)
+        // Before the sessions end, since what ends with them is not waited for.
+        .add_systems(Last, say_goodbye.run_if(on_message::<AppExit>).before(UhstSystems::Cleanup));
+}
+
+type News = Or<(Changed<UhstHost>, Changed<UhstAnnounce>)>;
+
+/// Keeps each announcement up to date.
+fn announce(mut hosts: Query<(&UhstHost, &mut UhstAnnounce), News>, mut network: ResMut<Network>) {
+    for (host, mut announce) in &mut hosts {
+        let place = host.is_ready().then(|| Place::of(host.relay_or(&network.relay), host.links())).flatten();
+        // The handle is none of a game's business, so that this is no change.
+        let UhstAnnounce { game, name, local_players, handle } = announce.bypass_change_detection();
+        let Some((place, relay)) = place else {
+            *handle = None;
+            continue;
+        };
+        let count = |peers: usize| u16::try_from(peers).unwrap_or(u16::MAX).saturating_add(*local_players);
+        let announcement = Announcement {
+            game: game.clone(),
+            name: name.clone(),
+            id: host.id().unwrap_or_default().to_owned(),
+            players: count(host.peer_count()),
+            limit: count(host.peer_limit()),
+            password: host.has_password(),
+            relay,
+        };
+        match handle {
+            Some(handle) => handle.update(announcement),
+            None => match network.announce(place, announcement) {
+                Ok(started) => *handle = Some(started),
+                Err(reason) => tracing::error!("{reason}"),
+            },
+        }
+    }
+}
+
+/// A session that has ended is not there to join, though its entity may stay.
+fn stop(ended: On<UhstEnded>, mut announces: Query<&mut UhstAnnounce>) {
+    if let Ok(mut announce) = announces.get_mut(ended.entity) {
+        announce.bypass_change_detection().handle = None;
+    }
+}
+
+/// An app that exits takes back what it announces.
+fn say_goodbye(mut announces: Query<&mut UhstAnnounce>) {
+    let deadline = Instant::now() + EXIT_PATIENCE;
+    let saying: Vec<_> = announces
+        .iter_mut()
+        .filter_map(|mut announce| Some(announce.bypass_change_detection().handle.take()?.withdraw()))
+        .collect();
+    for done in saying {
+        // Disconnected when it is said.
+        let _ = done.recv_deadline(deadline);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ecs::network::fake::{app, connect, started},
+        net::contract::{EventKind, PeerKey, SessionKey},
+        protocol::{EndReason, JoinLink},
+    };
+
+    fn ready(app: &mut App, session: SessionKey) {
+        let link = JoinLink { relay: "http://192.168.1.5:3000/".parse().ok(), id: "483920".to_owned() };
+        let kind = EventKind::Ready { id: "483920".to_owned(), links: vec![link] };
+        crate::ecs::network::fake::push(app, session, kind);
+        app.update();
+    }
+
+    type Told = tokio::sync::watch::Receiver<Announcement>;
+
+    /// What the network would be told from now on.
+    fn told(app: &mut App) -> Told {
+        app.world_mut().resource_mut::<Network>().announced.pop().expect("something is announced")
+    }
+
+    fn hosted() -> (App, Entity, SessionKey, Told) {
+        let mut app = app();
+        let host = UhstHost::any_id().max_peers(3).password("swordfish");
+        let session = app.world_mut().spawn((host, UhstAnnounce::new("game", "Ada"))).id();
+        let key = started(&app).key;
+        app.update();
+        assert!(app.world().resource::<Network>().announced.is_empty(), "announced before it was ready");
+        ready(&mut app, key);
+        let told = told(&mut app);
+        (app, session, key, told)
+    }
+
+    #[test]
+    fn an_announcement_follows_the_session() {
+        let (mut app, session, key, mut told) = hosted();
+        let first = told.borrow_and_update().clone();
+        assert_eq!((first.players, first.limit, first.password), (1, 4, true));
+        assert_eq!((first.id.as_str(), &first.relay), ("483920", &None));
+
+        connect(&mut app, key, 1);
+        assert_eq!(told.borrow_and_update().players, 2);
+        let kind = EventKind::Disconnected { peer: PeerKey(1), reason: EndReason::Left };
+        crate::ecs::network::fake::push(&app, key, kind);
+        app.update();
+        assert_eq!(told.borrow_and_update().players, 1);
+
+        app.world_mut().get_mut::<UhstAnnounce>(session).unwrap().name = "Ada’s round".to_owned();
+        app.update();
+        assert_eq!(told.borrow_and_update().name, "Ada’s round");
+
+        app.update();
+        assert!(!told.has_changed().unwrap(), "an idle frame is no news");
+        assert!(app.world().resource::<Network>().announced.is_empty(), "one announcement is enough");
+    }
+
+    #[test]
+    fn it_ends_with_the_session_or_with_the_component() {
+        let (mut app, session, ..) = hosted();
+        app.world_mut().entity_mut(session).remove::<UhstHost>();
+        assert!(!app.world().get::<UhstAnnounce>(session).unwrap().is_running());
+
+        let (mut app, session, _, told) = hosted();
+        app.world_mut().despawn(session);
+        assert!(told.has_changed().is_err(), "goodbye");
+
+        let (mut app, session, key, told) = hosted();
+        app.world_mut().entity_mut(session).remove::<UhstAnnounce>();
+        assert!(told.has_changed().is_err(), "goodbye");
+        // Put on a session that is running.
+        app.world_mut().entity_mut(session).insert(UhstAnnounce::new("game", "again").local_players(0));
+        connect(&mut app, key, 1);
+        assert_eq!(self::told(&mut app).borrow().players, 1);
+    }
+
+    #[test]
+    fn a_session_in_memory_is_not_announced() {
+        let mut app = app();
+        let relay = crate::Relay::Memory(crate::MemoryRelay::default());
+        let session = app.world_mut().spawn((UhstHost::any_id().relay(relay), UhstAnnounce::new("game", "Ada"))).id();
+        let key = started(&app).key;
+        ready(&mut app, key);
+        assert!(!app.world().get::<UhstAnnounce>(session).unwrap().is_running());
+    }
+
+    #[test]
+    fn an_app_that_exits_takes_it_back() {
+        let (mut app, _, _, told) = hosted();
+        app.world_mut().write_message(AppExit::Success);
+        app.update();
+        assert!(told.has_changed().is_err(), "goodbye");
+    }
+}

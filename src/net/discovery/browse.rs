@@ -1,0 +1,205 @@
+//! The task of a browser.
+
+use std::time::Duration;
+
+use if_addrs::Interface;
+use mdns_sd::{Receiver, ResolvedService, ScopedIp, ServiceEvent};
+use n0_future::time::{Instant, interval};
+use tokio::sync::mpsc;
+use url::{Host, Url};
+
+use super::{
+    BrowseEvent, Discovery, FoundSession,
+    daemon::Daemon,
+    listing::{Listing, Trouble},
+    reach::{Heard, best, heard_here},
+};
+use crate::protocol::{Announcement, AnnouncementError, JoinLink, SERVICE_TYPE};
+
+/// How often to look who has fallen silent, and whether the daemon is well.
+const TICK: Duration = Duration::from_secs(1);
+/// How long to wait after a daemon was flooded, or could not start.
+const PAUSE: Duration = Duration::from_secs(10);
+/// How many addresses of one host are looked at.
+const MAX_ADDRESSES: usize = 64;
+
+/// Lists the sessions of this game until the handle is dropped.
+pub(in crate::net) async fn run(
+    scope: Discovery,
+    game: String,
+    events: crossbeam_channel::Sender<BrowseEvent>,
+    mut dropped: mpsc::Receiver<()>,
+) {
+    let mut listing = Listing::new(events);
+    let mut browsing: Option<(Daemon, Receiver<ServiceEvent>)> = None;
+    let mut ours = Vec::new();
+    let mut start = Instant::now();
+    let mut ticks = interval(TICK);
+    loop {
+        let event = async {
+            match &browsing {
+                Some((_, events)) => events.recv_async().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            event = event => match event {
+                Ok(event) => hear(&mut listing, &game, event, &ours),
+                // It closes the queue of whoever falls a thousand events behind.
+                Err(_) => {
+                    browsing = None;
+                    start = flooded(&mut listing);
+                }
+            },
+            _ = ticks.tick() => {
+                ours = if_addrs::get_if_addrs().unwrap_or_default();
+                listing.expire(Instant::now());
+                match &browsing {
+                    Some((daemon, _)) if daemon.is_flooded().await => {
+                        browsing = None;
+                        start = flooded(&mut listing);
+                    }
+                    Some(_) => {}
+                    None if Instant::now() < start => {}
+                    None => match browse(scope) {
+                        Ok(started) => browsing = Some(started),
+                        Err(error) => {
+                            start = Instant::now() + PAUSE;
+                            listing.once(Trouble::NotStarted, || format!("cannot look for sessions here: {error}"));
+                        }
+                    },
+                }
+            }
+            _ = dropped.recv() => break,
+        }
+        listing.flush();
+    }
+    if let Some((daemon, _)) = browsing {
+        daemon.end().await;
+    }
+}
+
+fn browse(scope: Discovery) -> mdns_sd::Result<(Daemon, Receiver<ServiceEvent>)> {
+    let daemon = Daemon::start(scope)?;
+    let events = daemon.0.browse(SERVICE_TYPE)?;
+    Ok((daemon, events))
+}
+
+/// When to go on. What is listed stays so for a while, and what beats then is heard again.
+fn flooded(listing: &mut Listing) -> Instant {
+    listing.once(Trouble::Flooded, || "somebody floods this network with announcements".to_owned());
+    Instant::now() + PAUSE
+}
+
+fn hear(listing: &mut Listing, game: &str, event: ServiceEvent, ours: &[Interface]) {
+    match event {
+        // Not all of its records have come.
+        ServiceEvent::ServiceResolved(service) if service.txt_properties.is_empty() => {}
+        ServiceEvent::ServiceResolved(service) => match read(&service) {
+            Ok(announcement) if announcement.game == game => {
+                if let Some(link) = link(&announcement, &service, ours) {
+                    listing.heard(&service.fullname, FoundSession { announcement, link }, Instant::now());
+                }
+            }
+            Ok(_) | Err(AnnouncementError::OtherVersion(_)) => {}
+            Err(error) => listing
+                .once(Trouble::Malformed, || format!("somebody announces on this network what is no session: {error}")),
+        },
+        ServiceEvent::ServiceRemoved(_, name) => listing.gone(&name),
+        _ => {}
+    }
+}
+
+fn read(service: &ResolvedService) -> Result<Announcement, AnnouncementError> {
+    Announcement::from_txt(|key| service.txt_properties.get_property_val(key).flatten())
+}
+
+/// How to join from here, if at all. Some addresses may yet be on their way.
+fn link(announcement: &Announcement, service: &ResolvedService, ours: &[Interface]) -> Option<JoinLink> {
+    let heard: Vec<Heard> = service.addresses.iter().take(MAX_ADDRESSES).filter_map(heard).collect();
+    let relay = match &announcement.relay {
+        Some(relay) => {
+            let here = heard.iter().any(|heard| heard_here(&heard.on, ours));
+            (!is_this_machine(relay) || here).then(|| relay.clone())?
+        }
+        None => {
+            // Zero would be taken for the port of the web.
+            let port = Some(service.port).filter(|port| *port != 0)?;
+            let mut relay = Url::parse("http://localhost/").ok()?;
+            relay.set_ip_host(best(&heard, ours)?).ok()?;
+            relay.set_port(Some(port)).ok()?;
+            relay
+        }
+    };
+    Some(JoinLink { relay: Some(relay), id: announcement.id.clone() })
+}
+
+fn heard(address: &ScopedIp) -> Option<Heard> {
+    let on = match address {
+        ScopedIp::V4(address) => address.interface_ids().iter().map(|id| id.index).collect(),
+        ScopedIp::V6(address) => vec![address.scope_id().index],
+        _ => return None,
+    };
+    Some(Heard { address: address.to_ip_addr(), on })
+}
+
+/// Whether a URL leads to whoever follows it.
+fn is_this_machine(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => {
+            address.is_loopback() || address.to_ipv4_mapped().is_some_and(|address| address.is_loopback())
+        }
+        None => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mdns_sd::ServiceInfo;
+
+    use super::*;
+
+    fn announced(port: u16, relay: Option<&str>, address: &str) -> Option<String> {
+        let mut pairs = vec![
+            ("uhst", "1"),
+            ("game", "game"),
+            ("name", "name"),
+            ("id", "my id"),
+            ("players", "1"),
+            ("limit", "2"),
+            ("password", "0"),
+        ];
+        pairs.extend(relay.map(|relay| ("relay", relay)));
+        let service = ServiceInfo::new(SERVICE_TYPE, "x", "x.local.", address, port, &pairs[..]).unwrap();
+        let service = service.as_resolved_service();
+        let ours = if_addrs::get_if_addrs().unwrap();
+        Some(link(&read(&service).unwrap(), &service, &ours)?.to_string())
+    }
+
+    #[test]
+    fn a_relay_elsewhere_is_joined_by_its_url_and_not_on_this_machine() {
+        let relay = "https://relay.example.com/";
+        assert_eq!(announced(443, Some(relay), "127.0.0.1").as_deref(), Some("https://relay.example.com/#my%20id"));
+        for relay in ["http://127.0.0.1:80/", "http://localhost/", "http://[::1]/", "http://[::ffff:127.0.0.1]/"] {
+            assert_eq!(announced(80, Some(relay), "127.0.0.1"), None, "{relay}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_was_not_heard_on_a_network_of_ours_is_no_link() {
+        for address in ["127.0.0.1", "203.0.113.9", "255.255.255.255"] {
+            assert_eq!(announced(3000, None, address), None, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_host_on_this_machine_is_joined_by_its_port() {
+        // Heard on the loopback interface, which only a daemon can say.
+        let ours = if_addrs::get_if_addrs().unwrap();
+        let index = ours.iter().find(|our| our.is_loopback()).and_then(|our| our.index).unwrap();
+        let address = best(&[Heard { address: [127, 0, 0, 1].into(), on: vec![index] }], &ours);
+        assert_eq!(address, Some([127, 0, 0, 1].into()));
+    }
+}
