@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use bevy::prelude::*;
+use bevy::{app::SubApp, prelude::*};
 use bevy_uhst::{
     prelude::*,
-    test_app::{TestNetwork, link, update_until},
+    test_app::{link, update_until},
 };
 
 use crate::report::Outcome;
@@ -41,6 +41,18 @@ fn app(paths: PathPolicy) -> App {
     let relay = Relay::Embedded(EmbeddedRelay { bind, port_attempts: 1, web_files: Vec::new() });
     let mut app = App::new();
     app.add_plugins((MinimalPlugins, UhstPlugin::default().relay(relay).paths(paths).ice_servers([])));
+    app
+}
+
+/// What of an app can go to another thread: all but its runner.
+pub fn pack(mut app: App) -> SubApp {
+    std::mem::take(app.main_mut())
+}
+
+/// The app again.
+pub fn unpack(packed: SubApp) -> App {
+    let mut app = App::empty();
+    *app.main_mut() = packed;
     app
 }
 

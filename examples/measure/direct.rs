@@ -175,14 +175,15 @@ fn our_one_way(load: &Load) -> Outcome<Cost> {
     let arrived = Arc::new(AtomicUsize::new(0));
     let stop = Arc::new(AtomicBool::new(false));
     let reading = thread::spawn({
-        let (arrived, stop) = (arrived.clone(), stop.clone());
+        let (arrived, stop, host) = (arrived.clone(), stop.clone(), apps::pack(host));
         move || {
+            let mut host = apps::unpack(host);
             while !stop.load(Ordering::Relaxed) {
                 wait_for_arrival(&host, Duration::from_millis(1));
                 host.update();
                 arrived.store(host.world().resource::<Arrived>().messages, Ordering::Relaxed);
             }
-            host
+            apps::pack(host)
         }
     });
     let peer = apps::peers(&mut client)[0];
@@ -194,7 +195,7 @@ fn our_one_way(load: &Load) -> Outcome<Cost> {
     let (seconds, cpu) = (start.elapsed().as_secs_f64(), procstat::cpu(process::id())? - cpu);
     stop.store(true, Ordering::Relaxed);
     apps::leave(&mut client);
-    let mut host = reading.join().map_err(|_| "the reading thread panicked")?;
+    let mut host = apps::unpack(reading.join().map_err(|_| "the reading thread panicked")?);
     let bytes = host.world().resource::<Arrived>().bytes;
     apps::leave(&mut host);
     if bytes != all * load.size {
@@ -243,8 +244,9 @@ fn our_echoes(count: usize) -> Outcome<Vec<f64>> {
     );
     let stop = Arc::new(AtomicBool::new(false));
     let echoing = thread::spawn({
-        let stop = stop.clone();
+        let (stop, host) = (stop.clone(), apps::pack(host));
         move || {
+            let mut host = apps::unpack(host);
             while !stop.load(Ordering::Relaxed) {
                 if wait_for_arrival(&host, Duration::from_millis(5)) {
                     host.update();

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bevy::prelude::*;
+use bevy::{app::SubApp, prelude::*};
 use bevy_uhst::{prelude::*, test_app::update_until};
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -64,12 +64,14 @@ fn frame(app: &mut App) {
 }
 
 /// Runs an app frame by frame on a thread of its own, until told to stop.
-fn run(mut app: App, stop: Arc<AtomicBool>) -> thread::JoinHandle<App> {
+fn run(app: App, stop: Arc<AtomicBool>) -> thread::JoinHandle<SubApp> {
+    let app = apps::pack(app);
     thread::spawn(move || {
+        let mut app = apps::unpack(app);
         while !stop.load(Ordering::Relaxed) {
             frame(&mut app);
         }
-        app
+        apps::pack(app)
     })
 }
 
@@ -107,7 +109,7 @@ pub fn flood(settings: &Settings) -> Outcome {
         });
         let after = procstat::memory(process::id())?;
         stop.store(true, Ordering::Relaxed);
-        let mut host = host.join().map_err(|_| "the host's thread panicked")?;
+        let mut host = apps::unpack(host.join().map_err(|_| "the host's thread panicked")?);
         let complete = update_until(&mut [&mut host, &mut client], PATIENCE, |apps| {
             apps[0].world().resource::<Arrived>().messages == sent
         });
@@ -153,7 +155,7 @@ pub fn echo(settings: &Settings) -> Outcome {
             }
             stop.store(true, Ordering::Relaxed);
             apps::leave(&mut client);
-            apps::leave(&mut host.join().map_err(|_| "the host's thread panicked")?);
+            apps::leave(&mut apps::unpack(host.join().map_err(|_| "the host's thread panicked")?));
             let late = &mut client.world_mut().resource_mut::<Arrived>().late;
             figures.insert(names[0], percentile(late, 50) * 1e3);
             figures.insert(names[1], percentile(late, 99) * 1e3);
@@ -181,13 +183,13 @@ pub fn fan_out(settings: &Settings) -> Outcome {
         }
         // All clients in one thread and frame, as sixteen machines would have one each: what a thread costs is not ours.
         let frames = (settings.duration().as_secs_f64() / FRAME.as_secs_f64()) as usize;
-        let mut cpu = |host: &mut App, clients: &mut [App], talk: bool| -> Outcome<f64> {
+        let cpu = |host: &mut App, clients: &mut [SubApp], talk: bool| -> Outcome<f64> {
             let before = procstat::cpu(process::id())?;
             thread::scope(|scope| {
                 let reading = scope.spawn(|| {
                     for _ in 0..frames {
                         let start = Instant::now();
-                        clients.iter_mut().for_each(App::update);
+                        clients.iter_mut().for_each(SubApp::update);
                         thread::sleep(FRAME.saturating_sub(start.elapsed()));
                     }
                 });
@@ -204,8 +206,10 @@ pub fn fan_out(settings: &Settings) -> Outcome {
             })?;
             Ok((procstat::cpu(process::id())? - before).as_secs_f64())
         };
-        let idle = cpu(&mut host, &mut clients, false)?;
-        let busy = cpu(&mut host, &mut clients, true)?;
+        let mut packed: Vec<SubApp> = clients.into_iter().map(apps::pack).collect();
+        let idle = cpu(&mut host, &mut packed, false)?;
+        let busy = cpu(&mut host, &mut packed, true)?;
+        let mut clients: Vec<App> = packed.into_iter().map(apps::unpack).collect();
         let arrived =
             |clients: &[App]| clients.iter().map(|client| client.world().resource::<Arrived>().messages).sum::<usize>();
         let mut rest: Vec<&mut App> = clients.iter_mut().collect();

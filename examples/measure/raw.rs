@@ -1,6 +1,7 @@
 //! The floor of the direct path: the `webrtc` crate alone, with the settings this crate gives it, in one process.
 
 use std::{
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -58,7 +59,7 @@ async fn peer() -> Outcome<(Arc<dyn PeerConnection>, Candidates, Channels)> {
     let connection = PeerConnectionBuilder::new()
         .with_setting_engine(settings)
         .with_handler(Arc::new(Handler { candidates, channels }))
-        .with_udp_addrs(vec![([127, 0, 0, 1], 0).into()])
+        .with_udp_addrs(vec![SocketAddr::from(([127, 0, 0, 1], 0))])
         .with_data_channel_send_buffer_limit(SEND_BUFFER)
         .build()
         .await?;

@@ -102,7 +102,7 @@ fn await_direct(host: &mut App, clients: &mut [App]) -> Outcome<()> {
 pub fn churn(settings: &Settings) -> Outcome {
     let count = 50 * settings.rounds();
     let mut host = apps::host(PathPolicy::Automatic)?;
-    let mut once = |host: &mut App| -> Outcome<()> {
+    let once = |host: &mut App| -> Outcome<()> {
         let mut client = apps::join(host, PathPolicy::Automatic);
         await_direct(host, std::slice::from_mut(&mut client))?;
         apps::leave(&mut client);
