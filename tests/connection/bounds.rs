@@ -42,6 +42,32 @@ fn bytes(size: usize) -> Payload {
 }
 
 #[test]
+fn unreliable_messages_share_a_datagram_and_no_more() {
+    let (mut client, mut host) = pair(ConnectionConfig::default());
+    for connection in [&mut client, &mut host] {
+        connection.path_up(Path::Direct, START);
+    }
+    talk(&mut client, &mut host, START);
+    for size in [100, 500, 400, 300, 5000, 200] {
+        client.send(Channel::Unreliable, bytes(size)).unwrap();
+    }
+    let packets: Vec<_> =
+        std::iter::from_fn(|| client.poll_transmit(Lane::DirectUnreliable, 16 << 10, START)).collect();
+    let payloads = |packet: &Bytes| -> Vec<usize> {
+        let payload = |frame| match frame {
+            Ok(Frame::Data(data)) => Some(data.payload.len()),
+            _ => None,
+        };
+        Frames::new(packet).unwrap().filter_map(payload).collect()
+    };
+    assert_eq!(
+        packets.iter().map(payloads).collect::<Vec<_>>(),
+        [vec![100, 500, 400], vec![300], vec![5000], vec![200]]
+    );
+    assert!(packets.iter().all(|packet| packet.len() <= 1100 || payloads(packet).len() == 1));
+}
+
+#[test]
 fn too_large_and_too_much_are_errors_that_name_both_sizes() {
     let (mut client, _) = pair(small());
     let limit = small().max_message;
