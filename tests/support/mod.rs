@@ -3,20 +3,22 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod relay;
+
 use std::{
     io::{BufRead, BufReader},
-    net::{SocketAddr, TcpListener},
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
 };
 
 use bevy::prelude::*;
 use bevy_uhst::{
     prelude::*,
-    relay::{Relay as RelayServer, RelayConfig},
     test_app::{TestEvent, TestLog, link},
 };
+
+pub use relay::StandaloneRelay;
 
 /// How many peers have connected to this app so far.
 pub fn connected(app: &App) -> usize {
@@ -59,61 +61,6 @@ pub fn the_peer(app: &mut App) -> Entity {
 pub fn address(host: &App) -> String {
     let relay = link(host).relay.unwrap();
     format!("{}:{}", relay.host_str().unwrap(), relay.port().unwrap())
-}
-
-/// Our relay, apart from any host, so that it can die and come back.
-pub struct StandaloneRelay {
-    runtime: tokio::runtime::Runtime,
-    relay: Option<RelayServer>,
-    address: String,
-}
-
-impl StandaloneRelay {
-    /// On a free port, with a secret of its own.
-    pub fn start() -> Self {
-        Self::start_with(RelayConfig::default())
-    }
-
-    /// On a free port, by these settings.
-    pub fn start_with(config: RelayConfig) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let mut relay =
-            StandaloneRelay { runtime, relay: None, address: SocketAddr::from(([127, 0, 0, 1], 0)).to_string() };
-        relay.restart(config);
-        relay
-    }
-
-    /// `host:port`.
-    pub fn address(&self) -> &str {
-        &self.address
-    }
-
-    /// For sessions.
-    pub fn relay(&self) -> Relay {
-        Relay::Url(format!("http://{}/", self.address))
-    }
-
-    /// Dies, as a process does.
-    pub fn kill(&mut self) {
-        self.relay = None;
-    }
-
-    /// Comes back on the same port.
-    pub fn restart(&mut self, config: RelayConfig) {
-        self.kill();
-        let config = RelayConfig { bind: self.address.parse().unwrap(), port_attempts: 1, ..config };
-        let since = Instant::now();
-        let relay = loop {
-            match self.runtime.block_on(RelayServer::start(config.clone())) {
-                Ok(relay) => break relay,
-                // What the one before it held is closed in the background, and tells nobody when it is.
-                Err(error) if since.elapsed() > Duration::from_secs(5) => panic!("{error}"),
-                Err(_) => std::thread::sleep(Duration::from_millis(5)),
-            }
-        };
-        self.address = relay.local_addr().to_string();
-        self.relay = Some(relay);
-    }
 }
 
 /// The `node_modules` with these packages, installed if need be into a folder of this name.

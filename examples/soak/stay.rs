@@ -1,0 +1,244 @@
+//! One client's session with the host, seen from both sides.
+
+use std::time::Instant;
+
+use bevy::prelude::*;
+use bevy_uhst::{prelude::*, test_app::TestEvent};
+
+use crate::ledger::Flow;
+
+/// What one side was told of a connection.
+#[derive(Default)]
+pub struct Told {
+    pub peer: Option<Entity>,
+    pub disconnected: Option<EndReason>,
+}
+
+/// From the spawn of a `UhstClient` until both sides have told its end.
+pub struct Stay {
+    pub id: u32,
+    pub session: Entity,
+    pub begun: Instant,
+    pub to_host: Flow,
+    pub to_client: Flow,
+    pub host: Told,
+    pub client: Told,
+    /// Peers of the host that never were: the word that it lets the client in was lost with the relay, and the client
+    /// began anew.
+    pub ghosts: Vec<Entity>,
+    pub ended: Option<EndReason>,
+    pub phase: Phase,
+    /// When the phase began.
+    pub since: Instant,
+    /// When a side first heard of an end.
+    pub over: Option<Instant>,
+    /// Its own network was cut, so that it may time out.
+    pub blackout: bool,
+    /// Its own network is worse than perfect.
+    pub worse: bool,
+    /// Everything sent before the end must arrive.
+    pub strict: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Playing,
+    /// Nothing more is sent; once all has arrived, it ends like this.
+    Draining(Ending),
+    Over(Ending),
+    /// The client is gone without a word.
+    Killed,
+}
+
+/// Ways to end a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    Leave,
+    Despawn,
+    DespawnPeer,
+    Disconnect,
+    Exit,
+    Kick,
+    HostDisconnects,
+    HostDespawnsPeer,
+}
+
+impl Ending {
+    pub const ALL: [Ending; 8] = [
+        Ending::Leave,
+        Ending::Despawn,
+        Ending::DespawnPeer,
+        Ending::Disconnect,
+        Ending::Exit,
+        Ending::Kick,
+        Ending::HostDisconnects,
+        Ending::HostDespawnsPeer,
+    ];
+
+    pub fn is_by_host(self) -> bool {
+        matches!(self, Ending::Kick | Ending::HostDisconnects | Ending::HostDespawnsPeer)
+    }
+
+    /// Whether a side may be given this reason.
+    fn allows(self, reason: &EndReason) -> bool {
+        match reason {
+            EndReason::Left => true,
+            EndReason::Kicked(_) => self == Ending::Kick,
+            _ => false,
+        }
+    }
+}
+
+impl Stay {
+    pub fn new(id: u32, session: Entity) -> Self {
+        Stay {
+            id,
+            session,
+            begun: Instant::now(),
+            to_host: Flow::new(2 * id),
+            to_client: Flow::new(2 * id + 1),
+            host: Told::default(),
+            client: Told::default(),
+            ghosts: Vec::new(),
+            ended: None,
+            phase: Phase::Playing,
+            since: Instant::now(),
+            over: None,
+            blackout: false,
+            worse: false,
+            strict: false,
+        }
+    }
+
+    pub fn enter(&mut self, phase: Phase) {
+        (self.phase, self.since) = (phase, Instant::now());
+    }
+
+    /// Whether both sides are connected, and neither has heard of an end.
+    pub fn is_open(&self) -> bool {
+        let open = |told: &Told| told.peer.is_some() && told.disconnected.is_none();
+        self.phase != Phase::Killed && self.ended.is_none() && open(&self.host) && open(&self.client)
+    }
+
+    /// Since when its end is on its way to both sides.
+    pub fn over_since(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Over(_) | Phase::Killed => Some(self.since),
+            Phase::Playing | Phase::Draining(_) => self.over,
+        }
+    }
+
+    fn note_end(&mut self, event: &TestEvent) {
+        if matches!(event, TestEvent::Disconnected(_) | TestEvent::Ended(_)) {
+            self.over.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Takes what the client's app was told of this session.
+    pub fn tell_client(&mut self, event: &TestEvent) -> Result<(), String> {
+        if self.ended.is_some() {
+            return Err(format!("told after the end of the session: {event:?}"));
+        }
+        self.note_end(event);
+        match event {
+            TestEvent::Ended(event) => {
+                if self.client.peer.is_some() && self.client.disconnected.is_none() {
+                    return Err("the session ended before its peer".to_owned());
+                }
+                self.ended = Some(event.reason.clone());
+            }
+            TestEvent::Message(message) => {
+                self.client.check(message.peer)?;
+                self.to_client.arrived(message.channel, message.payload.as_bytes())?;
+            }
+            event => self.client.tell(event)?,
+        }
+        Ok(())
+    }
+
+    /// Takes what the host's app was told of this peer. `outage`: the network was down since it began.
+    pub fn tell_host(&mut self, event: &TestEvent, outage: bool) -> Result<(), String> {
+        match event {
+            TestEvent::Disconnected(event) if self.ghosts.contains(&event.entity) => {
+                self.ghosts.retain(|ghost| *ghost != event.entity);
+                if event.reason == EndReason::TimedOut {
+                    Ok(())
+                } else {
+                    Err(format!("a ghost ended: {}", event.reason))
+                }
+            }
+            TestEvent::PathChanged(event) if self.ghosts.contains(&event.entity) => Ok(()),
+            TestEvent::Connected(_) if outage && self.host.peer.is_some() && !self.to_host.has_delivered() => {
+                let ghost = std::mem::take(&mut self.host);
+                self.ghosts.extend(ghost.peer.filter(|_| ghost.disconnected.is_none()));
+                self.to_client = Flow::new(2 * self.id + 1);
+                self.over = None;
+                self.host.tell(event)
+            }
+            TestEvent::Message(message) => {
+                self.host.check(message.peer)?;
+                self.to_host.arrived(message.channel, message.payload.as_bytes())
+            }
+            event => {
+                self.note_end(event);
+                self.host.tell(event)
+            }
+        }
+    }
+
+    /// Whether the reasons of its end fit what was done to it. `outage`: the network was down on its way in. `starved`:
+    /// this process hardly ran before the end, and silence proves nothing.
+    pub fn check_end(&self, outage: bool, starved: bool) -> Result<(), String> {
+        let timed_out = |reason: &EndReason| matches!(reason, EndReason::TimedOut);
+        let fits = |reason: &EndReason| match self.phase {
+            _ if (self.blackout || starved) && (timed_out(reason) || *reason == EndReason::Left) => true,
+            Phase::Killed => timed_out(reason),
+            Phase::Over(ending) => ending.allows(reason) || (!self.strict && timed_out(reason)),
+            Phase::Playing | Phase::Draining(_) => false,
+        };
+        let never = self.client.peer.is_none();
+        // Nobody got in, or the client was not told before it gave up.
+        let joining = never && outage;
+        for (side, reason) in
+            [("host", &self.host.disconnected), ("client", &self.client.disconnected), ("session", &self.ended)]
+        {
+            if let Some(reason) = reason
+                && !fits(reason)
+                && !joining
+            {
+                return Err(format!("the {side} ended though {:?}: {reason}", self.phase));
+            }
+        }
+        if self.strict && self.to_host.missing() + self.to_client.missing() > 0 {
+            let (up, down) = (self.to_host.missing(), self.to_client.missing());
+            return Err(format!("{:?}: {up} messages to the host and {down} to the client were lost", self.phase));
+        }
+        Ok(())
+    }
+}
+
+impl Told {
+    fn check(&self, peer: Entity) -> Result<(), String> {
+        if self.peer != Some(peer) || self.disconnected.is_some() {
+            return Err(format!("told of {peer}, which is not connected"));
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, event: &TestEvent) -> Result<(), String> {
+        match event {
+            TestEvent::Connected(event) => {
+                if self.peer.replace(event.entity).is_some() {
+                    return Err("connected twice".to_owned());
+                }
+            }
+            TestEvent::Disconnected(event) => {
+                self.check(event.entity)?;
+                self.disconnected = Some(event.reason.clone());
+            }
+            TestEvent::PathChanged(event) => self.check(event.entity)?,
+            _ => {}
+        }
+        Ok(())
+    }
+}
