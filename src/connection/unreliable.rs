@@ -10,15 +10,15 @@ use super::{
 };
 use crate::protocol::{
     Channel, Tag,
-    frame::{Data, PacketWriter, Stream},
+    frame::{Data, FRAGMENT, PacketWriter, Stream},
 };
 
 /// What waits for a slow path: about what a relay carries in a second. More would only arrive late.
 const QUEUE: usize = 256 << 10;
 /// Numbers behind the newest which are still told apart. What is older is too late.
 const WINDOW: u64 = 2048;
-/// Fragments that wait for the rest of their message: enough for the largest message that is allowed by default.
-const MAX_HELD: usize = 16 << 10;
+/// Fragments that wait for the rest of their message.
+const MAX_HELD: usize = 4096;
 
 #[derive(Debug)]
 struct Waiting {
@@ -64,13 +64,13 @@ impl UnreliableQueue {
         self.cost = 0;
     }
 
-    /// Writes what fits while more than `reserve` bytes of the packet are left, in fragments of at most this size.
-    pub(super) fn write(&mut self, writer: &mut PacketWriter, fragment: usize, reserve: usize) {
+    /// Writes what fits while more than `reserve` bytes of the packet are left.
+    pub(super) fn write(&mut self, writer: &mut PacketWriter, reserve: usize) {
         while let Some(message) = self.messages.front_mut() {
             if writer.remaining() <= reserve {
                 return;
             }
-            let end = message.payload.len().min(message.offset + fragment);
+            let end = message.payload.len().min(message.offset + FRAGMENT);
             let number = &mut self.numbers[usize::from(message.channel == Channel::UnreliableSequenced)];
             let data = Data {
                 stream: Stream::Channel(message.channel),

@@ -429,35 +429,3 @@ proptest! {
         prop_assert_eq!(ends, 1);
     }
 }
-
-#[test]
-fn what_is_unreliable_goes_in_single_datagrams_on_the_direct_path() {
-    let (mut client, mut host) = pair(ConnectionConfig::default());
-    let now = START;
-    for side in [&mut client, &mut host] {
-        side.path_up(Path::Direct, now);
-    }
-    talk(&mut client, &mut host, now);
-    events(&mut host);
-
-    let sizes: Vec<usize> = std::iter::repeat_n(100, 50).chain([0, 1000, 1159, 1160, 1161, 5000, 100_000]).collect();
-    for size in &sizes {
-        client.send(Channel::Unreliable, bytes(*size)).unwrap();
-    }
-    let mut packets = 0;
-    while let Some(packet) = client.poll_transmit(Lane::DirectUnreliable, 16 << 10, now) {
-        assert!(packet.len() <= 1160, "{} bytes in a packet", packet.len());
-        host.receive(Lane::DirectUnreliable, packet, now);
-        packets += 1;
-    }
-    // Small ones still share a packet.
-    assert!(packets < 120, "{packets} packets");
-    let arrived: Vec<usize> = events(&mut host)
-        .into_iter()
-        .filter_map(|event| match event {
-            ConnectionEvent::Message { payload, .. } => Some(payload.len()),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(arrived, sizes);
-}
