@@ -1,5 +1,4 @@
-//! Stars on a meadow, replicated: players say where they want to go, the host moves every figure and says who caught the
-//! star.
+//! Stars on a meadow, replicated: players say where they go, the host moves everyone and says who caught the star.
 //!
 //! ```text
 //! cargo run --features replicon --example replicon               hosts, in a window or in the terminal
@@ -179,11 +178,12 @@ fn tell(caught: On<Caught>, mut told: ResMut<Told>) {
     info!("{who} caught the star");
 }
 
+type OfHost = (With<UhstPeer>, Without<ConnectedClient>);
 fn chase(
     mut last: Local<Vec2>,
     star: Option<Single<&Star>>,
     figures: Query<&Figure>,
-    me: Option<Single<&NetworkId, (With<UhstPeer>, Without<ConnectedClient>)>>,
+    me: Option<Single<&NetworkId, OfHost>>,
     mut commands: Commands,
 ) {
     // On a client, the number of the connection is on the host's entity, and says which figure is ours.

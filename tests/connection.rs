@@ -57,6 +57,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::DirectSilent),
         1 => (any::<bool>(), 0_u16..1500).prop_map(|(client, time)| Step::Stall { client, time }),
         1 => (any::<bool>(), 0_u16..3000).prop_map(|(client, time)| Step::Lazy { client, time }),
+        1 => (any::<bool>(), prop::collection::vec(any::<u8>(), 0..60)).prop_map(|(client, bytes)| Step::Stranger {
+            client,
+            packet: [&[0], &bytes[..]].concat().into(),
+        }),
     ]
 }
 

@@ -3,9 +3,14 @@
 //! `cargo run --release --example measure -- SCENARIO`; without a scenario it lists them. What the figures mean and
 //! what they were is in `docs/performance.md`.
 
+mod apps;
+mod direct;
+mod frames;
 mod procstat;
+mod raw;
 mod relay;
 mod report;
+mod sessions;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -21,6 +26,23 @@ struct Scenario {
 }
 
 const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "one-way",
+        about: "direct, Reliable, a tight loop, beside the raw webrtc crate",
+        run: direct::one_way,
+    },
+    Scenario {
+        name: "megabyte",
+        about: "one message of 1 MiB beside its bytes in raw pieces of 16 KiB",
+        run: direct::megabyte,
+    },
+    Scenario { name: "echo", about: "direct there and back, beside the raw webrtc crate", run: direct::echo },
+    Scenario { name: "frames-flood", about: "floods of 64 B at 60 frames a second", run: frames::flood },
+    Scenario { name: "frames-echo", about: "there and back at 60 frames a second, each path", run: frames::echo },
+    Scenario { name: "fan-out", about: "256 B to 16 direct clients at 60 frames a second", run: frames::fan_out },
+    Scenario { name: "join", about: "time to connected, and from there to direct", run: sessions::join },
+    Scenario { name: "idle", about: "memory and CPU of 32 idle direct peers", run: sessions::idle },
+    Scenario { name: "churn", about: "joins and leaves, and what they leave behind", run: sessions::churn },
     Scenario { name: "relay", about: "our relay against npm's uhst-server 2.1.1, same load", run: relay::compare },
     Scenario { name: "relay-ours", about: "the same load on our relay alone", run: relay::ours },
     Scenario { name: "relay-crowd", about: "our relay alone, 10,000 clients on 1,000 hosts", run: relay::crowd },

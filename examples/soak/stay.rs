@@ -231,7 +231,8 @@ impl Told {
     fn tell(&mut self, event: &TestEvent) -> Result<(), String> {
         match event {
             TestEvent::Connected(event) => {
-                if self.peer.replace(event.entity).is_some() {
+                let before = self.peer.replace(event.entity);
+                if before.is_some() {
                     return Err("connected twice".to_owned());
                 }
             }

@@ -205,7 +205,7 @@ impl Connection {
         match message {
             // A copy of it asks for nothing new.
             Message::Again { nonce, .. } if resuming.nonce != *nonce => {
-                (resuming.nonce, resuming.retry) = (*nonce, Retry::new());
+                (resuming.nonce, resuming.retry, resuming.tries) = (*nonce, Retry::new(), 0);
             }
             Message::Resumed { ack, .. } => {
                 self.resuming = None;

@@ -57,6 +57,8 @@ pub(super) struct Liveness {
     resume_timeout: Duration,
     /// Since when no path can be used.
     down_since: Option<Time>,
+    /// When the peer was heard last, on whatever path, which may be down by now.
+    peer_heard: Time,
     token: u64,
 }
 
@@ -67,7 +69,7 @@ const PATHS: [Path; 2] = [Path::Relay, Path::Direct];
 
 impl Liveness {
     pub(super) fn new(timeout: Duration, resume_timeout: Duration, now: Time) -> Self {
-        Self { paths: Default::default(), timeout, resume_timeout, down_since: Some(now), token: 0 }
+        Self { paths: Default::default(), timeout, resume_timeout, down_since: Some(now), peer_heard: now, token: 0 }
     }
 
     /// The time between heartbeats on the path in use, at most.
@@ -147,6 +149,7 @@ impl Liveness {
 
     /// A packet came over this path.
     pub(super) fn heard(&mut self, path: Path, now: Time) {
+        self.peer_heard = self.peer_heard.max(now);
         let state = &mut self.paths[path as usize];
         state.heard = state.heard.max(now);
         if state.silenced {
@@ -158,6 +161,7 @@ impl Liveness {
 
     /// The peer is there, though nothing came over this path itself.
     pub(super) fn alive(&mut self, path: Path, now: Time) {
+        self.peer_heard = self.peer_heard.max(now);
         let state = &mut self.paths[path as usize];
         state.heard = state.heard.max(now);
     }
@@ -281,8 +285,7 @@ impl Liveness {
             .iter()
             .filter(|path| self.usable(**path))
             .map(|path| self.paths[*path as usize].heard)
-            .max()
-            .unwrap_or_default()
+            .fold(self.peer_heard, Time::max)
     }
 
     /// The other path has been asked whether the peer is alive there.

@@ -18,6 +18,9 @@ use core::time::Duration;
 
 /// So much may be received without an acknowledgement.
 const ACK_BYTES: usize = 64 << 10;
+/// What fits one datagram of WebRTC. Unreliable messages that share one are lost together, so only a fragment that is
+/// larger by itself takes more.
+const DATAGRAM: usize = 1100;
 /// How often the end is said until it is confirmed.
 const CLOSE_RETRY: Duration = Duration::from_millis(250);
 /// So long we wait for what the peer sent before its end.
@@ -196,6 +199,7 @@ impl Connection {
         let is_main = self.live.active() == Some(path);
         let cargo = self.cargo(path);
         if lane == Lane::DirectUnreliable {
+            let limit = limit.min(self.out.unreliable.next_len().max(DATAGRAM));
             let waiting = if cargo.messages { self.out.unreliable.cost() } else { 0 };
             let mut writer = PacketWriter::new(self.next_packet, limit, waiting + 64);
             if open && self.write_heartbeats(&mut writer, path, now) {

@@ -20,6 +20,9 @@ const WINDOW: u64 = 2048;
 /// Fragments that wait for the rest of their message.
 const MAX_HELD: usize = 4096;
 
+/// The headers of a packet and of one fragment, at most.
+const HEADERS: usize = 32;
+
 #[derive(Debug)]
 struct Waiting {
     channel: Channel,
@@ -41,6 +44,11 @@ pub(super) struct UnreliableQueue {
 impl UnreliableQueue {
     pub(super) fn cost(&self) -> usize {
         self.cost
+    }
+
+    /// About the bytes that the next fragment takes in a packet.
+    pub(super) fn next_len(&self) -> usize {
+        self.messages.front().map_or(0, |next| (next.payload.len() - next.offset).min(FRAGMENT) + HEADERS)
     }
 
     pub(super) fn push(&mut self, channel: Channel, tag: Tag, payload: Bytes, text: bool) {

@@ -12,6 +12,8 @@ pub(crate) mod discovery;
 mod embedded;
 mod events;
 mod host;
+#[cfg(not(target_family = "wasm"))]
+pub(crate) mod internals;
 mod listening;
 pub(crate) mod local;
 mod memory;

@@ -29,6 +29,10 @@ pub(super) enum Message {
 }
 
 impl Message {
+    pub(super) fn new(bytes: Bytes) -> Self {
+        if bytes.is_empty() { Message::Empty } else { Message::Json(bytes) }
+    }
+
     /// Appends the message to a frame as the original writes it, or refuses it with a status.
     pub(super) fn write(&self, out: &mut Vec<u8>) -> Result<(), StatusCode> {
         let Message::Json(bytes) = self else {
@@ -45,11 +49,18 @@ impl Message {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Encoding {
+pub(super) enum Encoding {
     Identity,
     Gzip,
     Deflate,
     Brotli,
+}
+
+impl Encoding {
+    /// How long `limit` bytes may get by it: what does not compress becomes a little longer.
+    pub(super) fn longest(self, limit: usize) -> usize {
+        if self == Encoding::Identity { limit } else { limit + limit / 8 + 1024 }
+    }
 }
 
 /// Reads the body of a request, at most `limit` bytes of it after decompression.
@@ -59,21 +70,19 @@ pub(super) async fn read(headers: &HeaderMap, mut body: Incoming, limit: usize) 
         return Ok(Message::Empty);
     }
     let read = match encoding_of_json(headers) {
-        Ok(Some(Encoding::Identity)) => collect(&mut body, limit).await,
-        // What does not compress gets a little longer.
-        Ok(Some(encoding)) => match collect(&mut body, limit + limit / 8 + 1024).await {
-            Ok(bytes) => decompress(&bytes, encoding, limit),
+        Ok(Some(encoding)) => match collect(&mut body, encoding.longest(limit)).await {
+            Ok(bytes) => decompress(bytes, encoding, limit),
             Err(status) => Err(status),
         },
         Ok(None) => Ok(Bytes::new()),
         Err(status) => Err(status),
     };
     drain(&mut body).await;
-    read.map(|bytes| if bytes.is_empty() { Message::Empty } else { Message::Json(bytes) })
+    read.map(Message::new)
 }
 
 /// How a JSON body is compressed; `None` if the body is not JSON.
-fn encoding_of_json(headers: &HeaderMap) -> Result<Option<Encoding>, StatusCode> {
+pub(super) fn encoding_of_json(headers: &HeaderMap) -> Result<Option<Encoding>, StatusCode> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut parts = text(&CONTENT_TYPE).split(';').map(str::trim);
     if !parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/json")) {
@@ -140,15 +149,15 @@ async fn drain(body: &mut Incoming) {
     }
 }
 
-fn decompress(bytes: &[u8], encoding: Encoding, limit: usize) -> Result<Bytes, StatusCode> {
+pub(super) fn decompress(bytes: Bytes, encoding: Encoding, limit: usize) -> Result<Bytes, StatusCode> {
     let mut out = Vec::new();
     let most = limit as u64 + 1;
     let read = |reader: &mut dyn Read, out: &mut Vec<u8>| -> io::Result<usize> { reader.take(most).read_to_end(out) };
     match encoding {
-        Encoding::Identity => return Ok(Bytes::copy_from_slice(bytes)),
-        Encoding::Gzip => read(&mut flate2::read::MultiGzDecoder::new(bytes), &mut out),
-        Encoding::Deflate => read(&mut flate2::read::ZlibDecoder::new(bytes), &mut out),
-        Encoding::Brotli => read(&mut brotli_decompressor::Decompressor::new(bytes, 4096), &mut out),
+        Encoding::Identity => return Ok(bytes),
+        Encoding::Gzip => read(&mut flate2::read::MultiGzDecoder::new(&*bytes), &mut out),
+        Encoding::Deflate => read(&mut flate2::read::ZlibDecoder::new(&*bytes), &mut out),
+        Encoding::Brotli => read(&mut brotli_decompressor::Decompressor::new(&*bytes, 4096), &mut out),
     }
     .map_err(|_| StatusCode::BAD_REQUEST)?;
     if out.len() > limit { Err(StatusCode::PAYLOAD_TOO_LARGE) } else { Ok(out.into()) }
@@ -194,17 +203,17 @@ mod tests {
     fn a_bomb_is_cut_off() {
         let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
         gzip.write_all(&[b' '; 1000]).expect("memory");
-        let gzip = gzip.finish().expect("memory");
-        assert_eq!(decompress(&gzip, Encoding::Gzip, 1000).map(|bytes| bytes.len()), Ok(1000));
-        assert_eq!(decompress(&gzip, Encoding::Gzip, 999), Err(StatusCode::PAYLOAD_TOO_LARGE));
-        assert_eq!(decompress(&gzip, Encoding::Deflate, 1000), Err(StatusCode::BAD_REQUEST));
+        let gzip = Bytes::from(gzip.finish().expect("memory"));
+        assert_eq!(decompress(gzip.clone(), Encoding::Gzip, 1000).map(|bytes| bytes.len()), Ok(1000));
+        assert_eq!(decompress(gzip.clone(), Encoding::Gzip, 999), Err(StatusCode::PAYLOAD_TOO_LARGE));
+        assert_eq!(decompress(gzip, Encoding::Deflate, 1000), Err(StatusCode::BAD_REQUEST));
         let mut zlib = ZlibEncoder::new(Vec::new(), Compression::best());
         zlib.write_all(b"{}").expect("memory");
-        let zlib = zlib.finish().expect("memory");
-        assert_eq!(decompress(&zlib, Encoding::Deflate, 10).as_deref(), Ok(&b"{}"[..]));
+        let zlib = zlib.finish().expect("memory").into();
+        assert_eq!(decompress(zlib, Encoding::Deflate, 10).as_deref(), Ok(&b"{}"[..]));
         // `{}` in brotli, stored.
-        let brotli = [0x8b, 0x00, 0x80, b'{', b'}', 0x03];
-        assert_eq!(decompress(&brotli, Encoding::Brotli, 10).as_deref(), Ok(&b"{}"[..]));
+        let brotli = Bytes::from_static(&[0x8b, 0x00, 0x80, b'{', b'}', 0x03]);
+        assert_eq!(decompress(brotli, Encoding::Brotli, 10).as_deref(), Ok(&b"{}"[..]));
     }
 
     #[test]

@@ -36,6 +36,7 @@ mod config;
 mod connection;
 mod directory;
 mod frame;
+pub(crate) mod internals;
 mod json;
 mod listener;
 mod metrics;

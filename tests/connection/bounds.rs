@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bevy_uhst::connection::{
-    Connection, ConnectionConfig, ConnectionEvent, Lane, MESSAGE_OVERHEAD, Path, SendError, Time,
+    Connection, ConnectionConfig, ConnectionEvent, Lane, MESSAGE_OVERHEAD, Path, ResumeError, SendError, Time,
 };
 use bevy_uhst::protocol::{
     Channel, EndReason, Payload, Tag,
@@ -39,6 +39,32 @@ fn events(of: &mut Connection) -> Vec<ConnectionEvent> {
 
 fn bytes(size: usize) -> Payload {
     Payload::Binary(Bytes::from(vec![7; size]))
+}
+
+#[test]
+fn unreliable_messages_share_a_datagram_and_no_more() {
+    let (mut client, mut host) = pair(ConnectionConfig::default());
+    for connection in [&mut client, &mut host] {
+        connection.path_up(Path::Direct, START);
+    }
+    talk(&mut client, &mut host, START);
+    for size in [100, 500, 400, 300, 5000, 200] {
+        client.send(Channel::Unreliable, bytes(size)).unwrap();
+    }
+    let packets: Vec<_> =
+        std::iter::from_fn(|| client.poll_transmit(Lane::DirectUnreliable, 16 << 10, START)).collect();
+    let payloads = |packet: &Bytes| -> Vec<usize> {
+        let payload = |frame| match frame {
+            Ok(Frame::Data(data)) => Some(data.payload.len()),
+            _ => None,
+        };
+        Frames::new(packet).unwrap().filter_map(payload).collect()
+    };
+    assert_eq!(
+        packets.iter().map(payloads).collect::<Vec<_>>(),
+        [vec![100, 500, 400], vec![300], vec![5000], vec![200]]
+    );
+    assert!(packets.iter().all(|packet| packet.len() <= 1100 || payloads(packet).len() == 1));
 }
 
 #[test]
@@ -359,6 +385,46 @@ fn a_dead_direct_path_falls_back_to_the_relay() {
     let payload = "on its way".into();
     let message = ConnectionEvent::Message { channel: Channel::Reliable, tag: Tag::Untyped, payload };
     assert!(events(&mut host).contains(&message));
+}
+
+#[test]
+fn a_stream_that_breaks_while_the_direct_path_is_dead_is_waited_for() {
+    let (mut client, mut host) = pair(ConnectionConfig::default());
+    client.path_up(Path::Direct, START);
+    host.path_up(Path::Direct, START);
+    let mut now = START;
+    while now < START + Duration::from_secs(40) {
+        now += Duration::from_millis(10);
+        // The direct path is silent from the 10th second on. The relay's stream breaks in the 14th, after the peer was
+        // heard there, and comes back in the 20th.
+        let passed = now - START;
+        if passed == Duration::from_millis(13_500) {
+            client.path_down(Path::Relay, now);
+            host.path_down(Path::Relay, now);
+        }
+        if passed == Duration::from_secs(20) {
+            client.path_up(Path::Relay, now);
+        }
+        for (from, to) in [(0, 1), (1, 0)] {
+            let sides = [&mut client, &mut host];
+            sides[from].handle_timeout(now);
+            for lane in Lane::ALL {
+                while let Some(packet) = sides[from].poll_transmit(lane, 16 << 10, now) {
+                    if lane != Lane::Relay && passed >= Duration::from_secs(10) {
+                        continue;
+                    }
+                    match sides[to].resume(packet.clone(), now) {
+                        Ok(()) => {}
+                        Err(ResumeError::Challenge(again)) => sides[from].receive(lane, again, now),
+                        Err(_) => sides[to].receive(lane, packet, now),
+                    }
+                }
+            }
+        }
+    }
+    for side in [&mut client, &mut host] {
+        assert_eq!(side.stats().path, Some(Path::Relay), "{:?}", events(side));
+    }
 }
 
 /// Packets which are almost right.

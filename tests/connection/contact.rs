@@ -241,6 +241,30 @@ fn resuming_brings_what_was_lost_in_both_directions() {
 }
 
 #[test]
+fn a_challenge_is_answered_however_many_requests_were_lost_before_it() {
+    for lost in 0..10 {
+        let (mut client, mut host) = connected();
+        client.path_down(Path::Relay, START);
+        client.path_up(Path::Relay, START);
+        let mut now = START;
+        let mut ask = || {
+            while now < START + Duration::from_secs(30) {
+                if let Some(packet) = packets(&mut client, now).pop() {
+                    return packet;
+                }
+                now = client.next_timeout().unwrap();
+                client.handle_timeout(now);
+            }
+            panic!("no request");
+        };
+        (0..lost).for_each(|_| drop(ask()));
+        let Err(ResumeError::Challenge(again)) = host.resume(ask(), START) else { panic!() };
+        client.receive(Lane::Relay, again, now);
+        assert_eq!(host.resume(packets(&mut client, now).remove(0), now), Ok(()), "after {lost} lost requests");
+    }
+}
+
+#[test]
 fn a_copy_of_a_resumption_is_answered_until_it_is_settled_and_refused_after() {
     let (mut client, mut host) = connected();
     let resume = ask_back(&mut client, &mut host, START);

@@ -65,6 +65,11 @@ pub enum Step {
         client: bool,
         time: u16,
     },
+    /// A packet of first contact or resumption, from somebody else.
+    Stranger {
+        client: bool,
+        packet: Bytes,
+    },
 }
 
 const CLIENT: usize = 0;
@@ -153,6 +158,8 @@ pub struct Network {
     pub sides: [Side; 2],
     weather: Weather,
     random: u64,
+    /// Decides before chance does, byte by byte.
+    pub fate: VecDeque<u8>,
     order: BinaryHeap<Reverse<(Time, u64)>>,
     parcels: HashMap<u64, Parcel>,
     posted: u64,
@@ -178,6 +185,7 @@ impl Network {
             sides: [Side::new(client), Side::new(host)],
             weather: Weather { delay: 20, ..Default::default() },
             random: seed | 1,
+            fate: VecDeque::new(),
             order: BinaryHeap::new(),
             parcels: HashMap::new(),
             posted: 0,
@@ -200,6 +208,9 @@ impl Network {
     }
 
     fn random(&mut self, below: u64) -> u64 {
+        if let Some(byte) = self.fate.pop_front() {
+            return u64::from(byte) * below / 256;
+        }
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
@@ -232,7 +243,7 @@ impl Network {
                 self.relay_down();
                 self.relay_back = Some(self.now + Duration::from_millis(outage.into()));
             }
-            Step::Reroute if self.relay_back.is_none() => {
+            Step::Reroute if self.relay_back.is_none() && !self.direct_dead => {
                 self.route += 1;
                 let now = self.now;
                 self.sides[CLIENT].connection.path_down(Path::Relay, now);
@@ -248,16 +259,32 @@ impl Network {
             }
             Step::DirectDown => self.direct_down(),
             // If nothing told of it and the relay were gone too, the connection would rightly end.
-            Step::DirectSilent if self.relay_back.is_none() && self.direct_skew.is_none() => self.direct_dead = true,
+            Step::DirectSilent
+                if self.relay_back.is_none() && self.direct_skew.is_none() && self.route == self.sides[HOST].route =>
+            {
+                self.direct_dead = true;
+            }
             Step::Stall { client, time } => {
                 self.sides[Self::side(client)].asleep_until = self.now + Duration::from_millis(time.into());
             }
             Step::Lazy { client, time } => {
                 self.sides[Self::side(client)].lazy_until = self.now + Duration::from_millis(time.into());
             }
+            Step::Stranger { client, ref packet } => self.stranger(client, packet.clone()),
             _ => {}
         }
         self.pump();
+    }
+
+    /// The host hands what comes on a foreign route only to a connection that it resumes.
+    fn stranger(&mut self, client: bool, packet: Bytes) {
+        let now = self.now;
+        if client {
+            self.sides[CLIENT].connection.receive(Lane::Relay, packet, now);
+        } else {
+            let resumed = self.sides[HOST].connection.resume(packet, now);
+            assert!(!matches!(resumed, Ok(()) | Err(ResumeError::Challenge(_))), "a stranger resumed it");
+        }
     }
 
     fn has_paths(&self) -> bool {

@@ -1,6 +1,6 @@
 //! What several of the tests need: relays to start and kill, and short questions to a test app.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod relay;

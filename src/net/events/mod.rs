@@ -45,6 +45,12 @@ impl EventStream {
         Self::new(native::open(http, url))
     }
 
+    /// Reads chunks of a stream that are here already, with another bound for its events.
+    #[cfg(not(target_family = "wasm"))]
+    pub fn of_chunks(chunks: Vec<bytes::Bytes>, max_event: usize) -> Self {
+        Self::new(native::of_chunks(chunks, max_event))
+    }
+
     /// From anything that yields items.
     pub fn new(items: BoxStream<Result<StreamItem, RelayError>>) -> Self {
         EventStream { items, keeps_alive: false }

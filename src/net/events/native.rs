@@ -24,12 +24,18 @@ pub(super) fn open(http: &reqwest::Client, url: Url) -> BoxStream<Result<StreamI
     Box::pin(
         once_future(async move {
             match request.send().await.map_err(RelayError::of_transport).and_then(checked) {
-                Ok(response) => read(response),
+                Ok(response) => read(response, MAX_EVENT),
                 Err(error) => Box::pin(stream::once(Err(error))) as BoxStream<_>,
             }
         })
         .flatten(),
     )
+}
+
+/// The stream of a relay that has answered, and written these chunks, with another bound for its events.
+pub(super) fn of_chunks(chunks: Vec<Bytes>, max_event: usize) -> BoxStream<Result<StreamItem, RelayError>> {
+    let chunks = stream::iter(chunks).map(Ok::<_, std::io::Error>);
+    read(http::Response::new(reqwest::Body::wrap_stream(chunks)).into(), max_event)
 }
 
 /// Errors of the request are told here rather than by the event source, which would log each of them, token and all.
@@ -42,12 +48,12 @@ fn checked(response: reqwest::Response) -> Result<reqwest::Response, RelayError>
     Ok(response)
 }
 
-fn read(response: reqwest::Response) -> BoxStream<Result<StreamItem, RelayError>> {
+fn read(response: reqwest::Response, max_event: usize) -> BoxStream<Result<StreamItem, RelayError>> {
     // The response is here already: whatever URL the event source asks its transport for, it gets this one.
     let events = ClientBuilder::for_url("http://relay/").map(|builder| {
         builder
             .reconnect(ReconnectOptions::reconnect(false).retry_initial(false).build())
-            .build_with_transport(OneResponse(Arc::new(Mutex::new(Some(response)))))
+            .build_with_transport(OneResponse { response: Arc::new(Mutex::new(Some(response))), max_event })
             .stream()
     });
     match events {
@@ -65,7 +71,9 @@ fn item(event: Result<SSE, Error>) -> Result<StreamItem, RelayError> {
             Ok(None) => StreamItem::Alive,
             Err(error) => StreamItem::Bad(error),
         }),
-        Err(Error::Transport(error)) if error.inner().is::<TooLarge>() => Err(RelayError::TooLarge(MAX_EVENT)),
+        Err(Error::Transport(ref error)) if let Some(TooLarge(max)) = error.inner().downcast_ref() => {
+            Err(RelayError::TooLarge(*max))
+        }
         Err(error @ (Error::InvalidLine(_) | Error::InvalidEvent)) => {
             tracing::debug!("unreadable event stream: {error}");
             Err(RelayError::Nonsense("the event stream"))
@@ -76,14 +84,17 @@ fn item(event: Result<SSE, Error>) -> Result<StreamItem, RelayError> {
 
 /// A transport that has its only response already.
 #[derive(Clone)]
-struct OneResponse(Arc<Mutex<Option<reqwest::Response>>>);
+struct OneResponse {
+    response: Arc<Mutex<Option<reqwest::Response>>>,
+    max_event: usize,
+}
 
 impl HttpTransport for OneResponse {
     fn request(&self, _: Request<Option<Bytes>>) -> ResponseFuture {
-        let response = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let response = self.response.lock().unwrap_or_else(PoisonError::into_inner).take();
         Box::pin(std::future::ready(match response {
             Some(response) => {
-                let mut bound = EventBound::default();
+                let mut bound = EventBound::new(self.max_event);
                 let chunks = response.bytes_stream().map(move |chunk| {
                     let chunk = chunk.map_err(|error| TransportError::new(error.without_url()))?;
                     bound.admit(&chunk).map_err(TransportError::new)?;
@@ -98,12 +109,12 @@ impl HttpTransport for OneResponse {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("an event is larger than {MAX_EVENT} bytes")]
-struct TooLarge;
+#[error("an event is larger than {0} bytes")]
+struct TooLarge(usize);
 
 /// Counts the bytes of the event under way, since the parser keeps all of them until the blank line at its end.
-#[derive(Default)]
 struct EventBound {
+    max: usize,
     /// Bytes of the complete lines of this event.
     event: usize,
     /// Bytes of the line under way.
@@ -114,6 +125,10 @@ struct EventBound {
 }
 
 impl EventBound {
+    fn new(max: usize) -> Self {
+        Self { max, event: 0, line: 0, comment: false, after_cr: false }
+    }
+
     fn admit(&mut self, chunk: &[u8]) -> Result<(), TooLarge> {
         for &byte in chunk {
             let after_cr = std::mem::replace(&mut self.after_cr, byte == b'\r');
@@ -135,8 +150,8 @@ impl EventBound {
                     self.line += 1;
                 }
             }
-            if self.event + self.line > MAX_EVENT {
-                return Err(TooLarge);
+            if self.event + self.line > self.max {
+                return Err(TooLarge(self.max));
             }
         }
         Ok(())
@@ -149,7 +164,7 @@ mod tests {
 
     #[test]
     fn an_endless_line_or_event_is_refused_and_comments_are_free() {
-        let mut bound = EventBound::default();
+        let mut bound = EventBound::new(MAX_EVENT);
         for _ in 0..1_000_000 {
             assert!(bound.admit(b": sse-keep-alive\n").is_ok());
         }
@@ -157,7 +172,7 @@ mod tests {
         assert!(bound.admit(b"x").is_err());
 
         for end in ["\n", "\r\n", "\r"] {
-            let mut bound = EventBound::default();
+            let mut bound = EventBound::new(MAX_EVENT);
             let line = [b"data: ".as_slice(), &[b'x'; 1000], end.as_bytes()].concat();
             let lines = (0..2000).take_while(|_| bound.admit(&line).is_ok()).count();
             assert!(lines < MAX_EVENT / 1000, "{lines} {end:?}");
@@ -167,7 +182,7 @@ mod tests {
     #[test]
     fn a_blank_line_ends_an_event_with_any_line_end() {
         for end in ["\n\n", "\r\n\r\n", "\r\r"] {
-            let mut bound = EventBound::default();
+            let mut bound = EventBound::new(MAX_EVENT);
             let event = [&[b'x'; 100_000], end.as_bytes()].concat();
             for _ in 0..100 {
                 assert!(bound.admit(&event).is_ok(), "{end:?}");

@@ -14,7 +14,7 @@ const MAX_NAME: usize = 64;
 ///
 /// Left out are the end-of-candidates mark (empty), and TCP: nobody listens for it here, and a passive one would have
 /// us connect to wherever the peer says.
-pub(super) fn usable(candidate: &Candidate) -> Option<&str> {
+pub(in crate::net) fn usable(candidate: &Candidate) -> Option<&str> {
     let line = candidate.candidate.trim();
     let line = line.strip_prefix("a=").unwrap_or(line);
     let attribute = line.strip_prefix("candidate:").unwrap_or(line);

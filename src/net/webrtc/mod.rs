@@ -14,6 +14,7 @@ mod native;
 
 use std::time::Duration;
 
+pub(super) use candidate::usable as usable_candidate;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use native::{AddressChange, AddressWatch, DirectLink};
 

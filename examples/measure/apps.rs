@@ -1,0 +1,84 @@
+//! Real apps over loopback: a host with an embedded relay, and clients.
+
+use std::time::Duration;
+
+use bevy::{app::SubApp, prelude::*};
+use bevy_uhst::{
+    prelude::*,
+    test_app::{link, update_until},
+};
+
+use crate::report::Outcome;
+
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A host that listens, without a log: it would hold every message.
+pub fn host(paths: PathPolicy) -> Outcome<App> {
+    let mut app = app(paths);
+    app.world_mut().spawn(UhstHost::new("measure"));
+    let ready = |app: &mut App| app.world_mut().query::<&UhstHost>().iter(app.world()).any(UhstHost::is_ready);
+    update_until(&mut [&mut app], PATIENCE, |apps| ready(apps[0]))
+        .then_some(app)
+        .ok_or("the host does not listen".into())
+}
+
+/// A client of this host, on its way.
+pub fn join(host: &App, paths: PathPolicy) -> App {
+    let mut app = app(paths);
+    app.world_mut().spawn(UhstClient::from(link(host)));
+    app
+}
+
+/// An app with no session.
+pub fn lonely() -> App {
+    let mut app = app(PathPolicy::RelayOnly);
+    app.update();
+    app
+}
+
+fn app(paths: PathPolicy) -> App {
+    let bind = ([127, 0, 0, 1], 0).into();
+    let relay = Relay::Embedded(EmbeddedRelay { bind, port_attempts: 1, web_files: Vec::new() });
+    let mut app = App::new();
+    app.add_plugins((MinimalPlugins, UhstPlugin::default().relay(relay).paths(paths).ice_servers([])));
+    app
+}
+
+/// What of an app can go to another thread: all but its runner.
+pub fn pack(mut app: App) -> SubApp {
+    std::mem::take(app.main_mut())
+}
+
+/// The app again.
+pub fn unpack(packed: SubApp) -> App {
+    let mut app = App::empty();
+    *app.main_mut() = packed;
+    app
+}
+
+/// The peers of an app.
+pub fn peers(app: &mut App) -> Vec<Entity> {
+    app.world_mut().query_filtered::<Entity, With<UhstPeer>>().iter(app.world()).collect()
+}
+
+/// Whether so many peers are connected this way.
+pub fn has_peers(app: &mut App, count: usize, path: Path) -> bool {
+    app.world_mut().query::<&UhstPeer>().iter(app.world()).filter(|peer| peer.path() == path).count() == count
+}
+
+/// A host and a client that are connected this way.
+pub fn pair(path: Path) -> Outcome<(App, App)> {
+    let paths = if path == Path::Direct { PathPolicy::Automatic } else { PathPolicy::RelayOnly };
+    let mut host = host(paths)?;
+    let mut client = join(&host, paths);
+    let connected = update_until(&mut [&mut host, &mut client], PATIENCE, |apps| {
+        apps.iter_mut().all(|app| has_peers(app, 1, path))
+    });
+    if connected { Ok((host, client)) } else { Err("the apps did not connect".into()) }
+}
+
+/// Tells everyone goodbye.
+pub fn leave(app: &mut App) {
+    app.world_mut().write_message(AppExit::Success);
+    app.update();
+}

@@ -1,0 +1,234 @@
+//! Apps at sixty frames a second: floods, echoes, and a host that tells sixteen clients everything.
+
+use std::{
+    process,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use bevy::{app::SubApp, prelude::*};
+use bevy_uhst::{prelude::*, test_app::update_until};
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+use crate::{
+    Settings,
+    apps::{self, PATIENCE},
+    procstat,
+    report::{self, Figures, Outcome, medians, percentile},
+};
+
+const FRAME: Duration = Duration::from_micros(16_667);
+const CLIENTS: usize = 16;
+const STATE: usize = 256;
+
+/// Counts what arrives, and how long it was on its way: messages begin with the microseconds at which they were sent.
+#[derive(Resource)]
+struct Arrived {
+    origin: Instant,
+    messages: usize,
+    late: Vec<f64>,
+}
+
+impl Arrived {
+    fn since(origin: Instant) -> Self {
+        Arrived { origin, messages: 0, late: Vec::new() }
+    }
+}
+
+fn read(mut messages: MessageReader<UhstMessage>, mut arrived: ResMut<Arrived>) {
+    for message in messages.read() {
+        arrived.messages += 1;
+        if let Some(Ok(sent)) = message.payload.as_bytes().get(..8).map(<[u8; 8]>::try_from) {
+            let sent = Duration::from_micros(u64::from_le_bytes(sent));
+            let late = arrived.origin.elapsed().saturating_sub(sent);
+            arrived.late.push(late.as_secs_f64());
+        }
+    }
+}
+
+fn stamped(origin: Instant, size: usize) -> Bytes {
+    let mut bytes = vec![0; size];
+    bytes[..8].copy_from_slice(&(origin.elapsed().as_micros() as u64).to_le_bytes());
+    bytes.into()
+}
+
+fn frame(app: &mut App) {
+    let start = Instant::now();
+    app.update();
+    thread::sleep(FRAME.saturating_sub(start.elapsed()));
+}
+
+/// Runs an app frame by frame on a thread of its own, until told to stop.
+fn run(app: App, stop: Arc<AtomicBool>) -> thread::JoinHandle<SubApp> {
+    let app = apps::pack(app);
+    thread::spawn(move || {
+        let mut app = apps::unpack(app);
+        while !stop.load(Ordering::Relaxed) {
+            frame(&mut app);
+        }
+        apps::pack(app)
+    })
+}
+
+fn finish(rounds: &[Figures]) -> Outcome {
+    let mut figures = Map::new();
+    figures.insert("medians".to_owned(), report::json(medians(rounds)));
+    figures.insert("rounds".to_owned(), Value::from(rounds.len()));
+    Ok(figures)
+}
+
+/// As many messages of 64 B a frame as the queue takes, at sixty frames a second on both sides.
+pub fn flood(settings: &Settings) -> Outcome {
+    let mut rounds = Vec::new();
+    for _ in 0..settings.rounds() {
+        let (mut host, mut client) = apps::pair(Path::Direct)?;
+        host.insert_resource(Arrived::since(Instant::now())).add_systems(Update, read);
+        let before = procstat::memory(process::id())?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let host = run(host, stop.clone());
+        let peer = apps::peers(&mut client)[0];
+        let payload = Bytes::from(vec![0; 64]);
+        let start = Instant::now();
+        let mut sent = 0_usize;
+        while start.elapsed() < settings.duration() {
+            let handle = client.world().get::<UhstPeer>(peer).ok_or("the peer was dropped")?;
+            while handle.send(payload.clone()).is_ok() {
+                sent += 1;
+            }
+            frame(&mut client);
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        // The rest of the queue arrives while nobody sends.
+        let drained = update_until(&mut [&mut client], PATIENCE, |apps| {
+            apps[0].world().get::<UhstPeer>(peer).is_some_and(|peer| peer.queued() == 0)
+        });
+        let after = procstat::memory(process::id())?;
+        stop.store(true, Ordering::Relaxed);
+        let mut host = apps::unpack(host.join().map_err(|_| "the host's thread panicked")?);
+        let complete = update_until(&mut [&mut host, &mut client], PATIENCE, |apps| {
+            apps[0].world().resource::<Arrived>().messages == sent
+        });
+        if !drained || !complete {
+            return Err(format!("{} of {sent} arrived", host.world().resource::<Arrived>().messages).into());
+        }
+        rounds.push(Figures::from([
+            ("per_s", sent as f64 / seconds),
+            ("memory_growth_mb", (after.peak - before.resident) / 1e6),
+        ]));
+        apps::leave(&mut client);
+        apps::leave(&mut host);
+    }
+    finish(&rounds)
+}
+
+/// One message there and back at sixty frames a second, on each path.
+pub fn echo(settings: &Settings) -> Outcome {
+    const ECHOES: usize = 200;
+    let mut rounds = Vec::new();
+    for _ in 0..settings.rounds() {
+        let mut figures = Figures::new();
+        for (path, names) in
+            [(Path::Relay, ["relay_p50_ms", "relay_p99_ms"]), (Path::Direct, ["direct_p50_ms", "direct_p99_ms"])]
+        {
+            let (mut host, mut client) = apps::pair(path)?;
+            host.add_systems(Update, |mut messages: MessageReader<UhstMessage>, peers: Query<&UhstPeer>| -> Result {
+                for message in messages.read() {
+                    peers.get(message.peer)?.send(message.payload.clone())?;
+                }
+                Ok(())
+            });
+            let origin = Instant::now();
+            client.insert_resource(Arrived::since(origin)).add_systems(Update, read);
+            let stop = Arc::new(AtomicBool::new(false));
+            let host = run(host, stop.clone());
+            let peer = apps::peers(&mut client)[0];
+            for number in 1..=ECHOES {
+                client.world().get::<UhstPeer>(peer).ok_or("the peer was dropped")?.send(stamped(origin, 64))?;
+                while client.world().resource::<Arrived>().messages < number {
+                    frame(&mut client);
+                }
+            }
+            stop.store(true, Ordering::Relaxed);
+            apps::leave(&mut client);
+            apps::leave(&mut apps::unpack(host.join().map_err(|_| "the host's thread panicked")?));
+            let late = &mut client.world_mut().resource_mut::<Arrived>().late;
+            figures.insert(names[0], percentile(late, 50) * 1e3);
+            figures.insert(names[1], percentile(late, 99) * 1e3);
+        }
+        rounds.push(figures);
+    }
+    finish(&rounds)
+}
+
+/// A host that sends 256 B to each of sixteen clients in every frame, and what all of them use beyond the same apps
+/// when they say nothing.
+pub fn fan_out(settings: &Settings) -> Outcome {
+    let mut rounds = Vec::new();
+    for _ in 0..settings.rounds() {
+        let mut host = apps::host(PathPolicy::Automatic)?;
+        let mut clients: Vec<App> = (0..CLIENTS).map(|_| apps::join(&host, PathPolicy::Automatic)).collect();
+        let mut all: Vec<&mut App> = std::iter::once(&mut host).chain(&mut clients).collect();
+        let direct = update_until(&mut all, PATIENCE, |apps| apps::has_peers(apps[0], CLIENTS, Path::Direct));
+        if !direct {
+            return Err("not every client became direct".into());
+        }
+        let origin = Instant::now();
+        for client in &mut clients {
+            client.insert_resource(Arrived::since(origin)).add_systems(Update, read);
+        }
+        // All clients in one thread and frame, as sixteen machines would have one each: what a thread costs is not ours.
+        let frames = (settings.duration().as_secs_f64() / FRAME.as_secs_f64()) as usize;
+        let cpu = |host: &mut App, clients: &mut [SubApp], talk: bool| -> Outcome<f64> {
+            let before = procstat::cpu(process::id())?;
+            thread::scope(|scope| {
+                let reading = scope.spawn(|| {
+                    for _ in 0..frames {
+                        let start = Instant::now();
+                        clients.iter_mut().for_each(SubApp::update);
+                        thread::sleep(FRAME.saturating_sub(start.elapsed()));
+                    }
+                });
+                for _ in 0..frames {
+                    if talk {
+                        let state = stamped(origin, STATE);
+                        let hosts = host.world_mut().query::<&UhstHost>().single(host.world())?;
+                        hosts.broadcast(state)?;
+                    }
+                    frame(host);
+                }
+                reading.join().map_err(|_| "the clients' thread panicked")?;
+                Outcome::Ok(())
+            })?;
+            Ok((procstat::cpu(process::id())? - before).as_secs_f64())
+        };
+        let mut packed: Vec<SubApp> = clients.into_iter().map(apps::pack).collect();
+        let idle = cpu(&mut host, &mut packed, false)?;
+        let busy = cpu(&mut host, &mut packed, true)?;
+        let mut clients: Vec<App> = packed.into_iter().map(apps::unpack).collect();
+        let arrived =
+            |clients: &[App]| clients.iter().map(|client| client.world().resource::<Arrived>().messages).sum::<usize>();
+        let mut rest: Vec<&mut App> = clients.iter_mut().collect();
+        update_until(&mut rest, Duration::from_secs(2), |apps| {
+            apps.iter().all(|app| app.world().resource::<Arrived>().messages == frames)
+        });
+        let delivered = arrived(&clients) as f64 / (frames * CLIENTS) as f64;
+        let mut late: Vec<f64> =
+            clients.iter_mut().flat_map(|app| app.world_mut().resource_mut::<Arrived>().late.split_off(0)).collect();
+        let scale = 10.0 / (frames as f64 * FRAME.as_secs_f64());
+        rounds.push(Figures::from([
+            ("delivered_share", delivered),
+            ("p50_ms", percentile(&mut late, 50) * 1e3),
+            ("p99_ms", percentile(&mut late, 99) * 1e3),
+            ("idle_cpu_s_in_10_s", idle * scale),
+            ("added_cpu_s_in_10_s", (busy - idle) * scale),
+        ]));
+        clients.iter_mut().for_each(apps::leave);
+        apps::leave(&mut host);
+    }
+    finish(&rounds)
+}

@@ -1,0 +1,39 @@
+//! Bodies, replies and links: what is read survives being written and read again.
+
+use bevy_uhst::{
+    internals::rewrite_json,
+    protocol::{Body, HostReply, JoinLink, JoinReply, PingReply, RelayRequest},
+};
+
+pub fn run(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(body) = Body::parse(text) {
+        let json = body.to_json();
+        assert_eq!(Body::parse(&json), Ok(body.clone()), "{json}");
+        // Every body of ours goes through a relay, which writes it anew.
+        let passed_on = rewrite_json(&json).expect("a body is JSON");
+        let passed_on = String::from_utf8(passed_on).expect("JSON is text");
+        assert_eq!(Body::parse(&passed_on), Ok(body), "{passed_on}");
+    }
+    replies(text);
+    if let Ok(link) = text.parse::<JoinLink>() {
+        assert_eq!(link.to_string().parse(), Ok(link.clone()), "{link}");
+        if let Some(relay) = &link.relay {
+            let url = RelayRequest::Join { id: &link.id }.url(relay);
+            let id = url.query_pairs().filter(|(name, _)| name == "hostId").last().map(|(_, id)| id.into_owned());
+            assert_eq!(id, Some(link.id), "{url}");
+        }
+    }
+}
+
+fn replies(text: &str) {
+    if let Ok(reply) = serde_json::from_str::<HostReply>(text) {
+        let json = serde_json::to_string(&reply).expect("strings");
+        assert_eq!(serde_json::from_str::<HostReply>(&json).expect("own words"), reply);
+    }
+    if let Ok(reply) = serde_json::from_str::<JoinReply>(text) {
+        let json = serde_json::to_string(&reply).expect("strings");
+        assert_eq!(serde_json::from_str::<JoinReply>(&json).expect("own words"), reply);
+    }
+    let _ = serde_json::from_str::<PingReply>(text);
+}
