@@ -186,10 +186,13 @@ impl Stay {
         }
     }
 
-    /// Whether the reasons of its end fit what was done to it. `outage`: the network was down on its way in. `starved`:
+    /// Whether the reasons of its end fit what was done to it. `outage`: the network was down since it began. `starved`:
     /// this process hardly ran before the end, and silence proves nothing.
     pub fn check_end(&self, outage: bool, starved: bool) -> Result<(), String> {
-        let timed_out = |reason: &EndReason| matches!(reason, EndReason::TimedOut);
+        // A client that times out while the relay is down is told of the relay instead.
+        let timed_out = |reason: &EndReason| {
+            matches!(reason, EndReason::TimedOut) || (outage && matches!(reason, EndReason::RelayUnreachable(_)))
+        };
         let fits = |reason: &EndReason| match self.phase {
             _ if (self.blackout || starved) && (timed_out(reason) || *reason == EndReason::Left) => true,
             Phase::Killed => timed_out(reason),
