@@ -108,13 +108,17 @@ fn replication_survives_the_loss_of_udp() {
     traffic.run(&mut host, &mut client, both_are(Path::Direct));
 
     // Rules before the one that delivers to this very machine.
-    ip("rule add pref 10 lookup local");
-    ip("rule del pref 0");
-    ip("rule add pref 5 ipproto udp blackhole");
+    for family in ["-4", "-6"] {
+        ip(&format!("{family} rule add pref 10 lookup local"));
+        ip(&format!("{family} rule del pref 0"));
+        ip(&format!("{family} rule add pref 5 ipproto udp blackhole"));
+    }
     traffic.run(&mut host, &mut client, both_are(Path::Relay));
     traffic.arrives(&mut host, &mut client);
 
-    ip("rule del pref 5");
+    for family in ["-4", "-6"] {
+        ip(&format!("{family} rule del pref 5"));
+    }
     traffic.run(&mut host, &mut client, both_are(Path::Direct));
     traffic.arrives(&mut host, &mut client);
 }
