@@ -96,10 +96,23 @@ pub fn is_alone() -> bool {
     devices.lines().skip(2).all(|line| line.trim_start().starts_with("lo:"))
 }
 
-/// Loses all UDP, or lets it through again.
+/// Loses all UDP, or lets it through again: by a rule before the one that delivers to this very machine, which has to
+/// move for that.
 pub fn cut_udp(cut: bool) {
-    let verb = if cut { "add" } else { "del" };
-    let arguments = ["rule", verb, "pref", "5", "ipproto", "udp", "blackhole"];
+    for family in ["-4", "-6"] {
+        if cut {
+            ip(&[family, "rule", "add", "pref", "10", "lookup", "local"]);
+            ip(&[family, "rule", "add", "pref", "5", "ipproto", "udp", "blackhole"]);
+            ip(&[family, "rule", "del", "pref", "0"]);
+        } else {
+            ip(&[family, "rule", "add", "pref", "0", "lookup", "local"]);
+            ip(&[family, "rule", "del", "pref", "5"]);
+            ip(&[family, "rule", "del", "pref", "10"]);
+        }
+    }
+}
+
+fn ip(arguments: &[&str]) {
     let status = Command::new("ip").args(arguments).status().expect("ip is installed");
     assert!(status.success(), "ip {arguments:?}");
 }
