@@ -14,7 +14,7 @@ pub enum PathPolicy {
     RelayOnly,
     /// Directly only: the relay introduces the two and carries their signals, but never a message. They are connected
     /// once a direct path is open, and messages wait for the next one when it breaks. Without one for
-    /// 15 s at the beginning, or for [`resume_timeout`](crate::ConnectionConfig::resume_timeout) later on, the
+    /// 15 s at the beginning, or for [`resume_timeout`](crate::connection::ConnectionConfig::resume_timeout) later on, the
     /// connection ends with [`NoDirectPath`](super::EndReason::NoDirectPath).
     DirectOnly,
 }
