@@ -13,7 +13,8 @@ use crate::protocol::{
 /// Limits of one connection. Both sides may have different ones; each respects the other's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionConfig {
-    /// A peer that is silent for longer is gone. Heartbeats go out about four times as often. At least 50 ms.
+    /// A peer that is silent for longer while the relay is there is gone. Heartbeats go out about four times as often. At
+    /// least 50 ms.
     pub timeout: Duration,
     /// How long a connection without any path waits for one before it ends.
     pub resume_timeout: Duration,

@@ -256,14 +256,15 @@ impl Liveness {
     pub(super) fn next_timeout(&self, in_flight: [bool; 2]) -> Option<Time> {
         let mut next = match (self.down_since, self.active()) {
             (Some(since), _) => Some(since + self.resume_timeout),
-            (None, Some(active)) => {
+            (None, Some(active)) if self.usable(Path::Relay) => {
                 let deadline = self.last_heard() + self.timeout;
                 let heard = self.paths[active as usize].heard;
                 let standby = PATHS.iter().any(|path| *path != active && self.usable(*path));
                 let doubt = heard + self.timeout / 2;
                 Some(if standby && self.in_doubt().is_none() { deadline.min(doubt) } else { deadline })
             }
-            (None, None) => None,
+            // Without the relay, silence is the end of the direct path alone.
+            _ => None,
         };
         for path in PATHS {
             let state = &self.paths[path as usize];
@@ -308,7 +309,9 @@ impl Liveness {
             if now >= since + self.resume_timeout {
                 return Some(Verdict::Dead);
             }
-        } else if now >= self.last_heard() + self.timeout {
+        } else if self.usable(Path::Relay) && now >= self.last_heard() + self.timeout {
+            // The relay is there, and the peer answers on no path. Without it, nobody can tell a dead peer from dead
+            // paths, and the connection waits.
             return Some(Verdict::Dead);
         }
         if let Some(active) = self.active()

@@ -427,6 +427,36 @@ fn a_stream_that_breaks_while_the_direct_path_is_dead_is_waited_for() {
     }
 }
 
+#[test]
+fn a_direct_path_that_falls_silent_while_the_relay_is_gone_is_waited_for() {
+    let (mut client, mut host) = pair(ConnectionConfig::default());
+    client.path_up(Path::Direct, START);
+    host.path_up(Path::Direct, START);
+    idle(&mut client, &mut host, START, Duration::from_secs(10));
+    let silent = START + Duration::from_secs(10);
+    for side in [&mut client, &mut host] {
+        side.path_down(Path::Relay, silent);
+        events(side);
+    }
+    for side in [&mut client, &mut host] {
+        while let Some(next) = side.next_timeout() {
+            side.handle_timeout(next);
+            for lane in Lane::ALL {
+                while side.poll_transmit(lane, 16 << 10, next).is_some() {}
+            }
+            let told = events(side);
+            if told.contains(&ConnectionEvent::PathSilent(Path::Direct)) {
+                assert!(next - silent <= Duration::from_secs(5), "{:?}", next - silent);
+            } else if let [ConnectionEvent::Closed(reason)] = &told[..] {
+                assert_eq!(*reason, EndReason::TimedOut);
+                assert!(next - silent >= Duration::from_secs(30), "{:?}", next - silent);
+            } else {
+                assert_eq!(told, []);
+            }
+        }
+    }
+}
+
 /// Packets which are almost right.
 fn packet() -> impl Strategy<Value = Bytes> {
     let data = (0_u8..5, prop_oneof![0_u64..40, any::<u32>().prop_map(u64::from)], any::<[bool; 3]>(), 0_usize..3000);

@@ -239,11 +239,11 @@ impl Network {
             Step::Wait(time) => self.run(Duration::from_millis(time.into())),
             Step::Weather(weather) => self.weather = weather,
             // Outages in a row would be longer than the limit of one.
-            Step::RestartRelay { outage } if !self.direct_dead && self.has_paths() => {
+            Step::RestartRelay { outage } if self.has_paths() => {
                 self.relay_down();
                 self.relay_back = Some(self.now + Duration::from_millis(outage.into()));
             }
-            Step::Reroute if self.relay_back.is_none() && !self.direct_dead => {
+            Step::Reroute if self.relay_back.is_none() => {
                 self.route += 1;
                 let now = self.now;
                 self.sides[CLIENT].connection.path_down(Path::Relay, now);
@@ -258,12 +258,7 @@ impl Network {
                 self.direct_skew = Some((now + Duration::from_millis(skew.into()), 1 - first));
             }
             Step::DirectDown => self.direct_down(),
-            // If nothing told of it and the relay were gone too, the connection would rightly end.
-            Step::DirectSilent
-                if self.relay_back.is_none() && self.direct_skew.is_none() && self.route == self.sides[HOST].route =>
-            {
-                self.direct_dead = true;
-            }
+            Step::DirectSilent => self.direct_dead = true,
             Step::Stall { client, time } => {
                 self.sides[Self::side(client)].asleep_until = self.now + Duration::from_millis(time.into());
             }
