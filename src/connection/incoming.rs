@@ -18,7 +18,7 @@ use crate::protocol::{
 };
 
 /// Only the last fragment of a message may be smaller, so that a message has few of them.
-const MIN_FRAGMENT: usize = 1 << 10;
+pub(super) const MIN_FRAGMENT: usize = 1 << 10;
 
 #[derive(Debug)]
 pub(super) struct Incoming {

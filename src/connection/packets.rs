@@ -11,16 +11,19 @@ use super::{
 };
 use crate::protocol::{
     PathPolicy,
-    frame::{Close, Frame, Frames, PacketWriter, Stream},
+    frame::{Close, FRAGMENT, Frame, Frames, PacketWriter, Stream},
 };
 
 use core::time::Duration;
 
 /// So much may be received without an acknowledgement.
 const ACK_BYTES: usize = 64 << 10;
-/// What fits one datagram of WebRTC. Unreliable messages that share one are lost together, so only a fragment that is
-/// larger by itself takes more.
-const DATAGRAM: usize = 1100;
+/// A packet of the unreliable lane, at most: what WebRTC sends in one datagram. It cuts what is larger into several, and
+/// all are lost with one. What did arrive then stays in the receiver's buffer for good, until that is full and the path
+/// stands still.
+const DATAGRAM: usize = 1160;
+/// The payload of a fragment in such a packet. Receivers take no fragments of less than 1 KiB.
+const DATAGRAM_FRAGMENT: usize = DATAGRAM - 56;
 /// How often the end is said until it is confirmed.
 const CLOSE_RETRY: Duration = Duration::from_millis(250);
 /// So long we wait for what the peer sent before its end.
@@ -199,15 +202,14 @@ impl Connection {
         let is_main = self.live.active() == Some(path);
         let cargo = self.cargo(path);
         if lane == Lane::DirectUnreliable {
-            let limit = limit.min(self.out.unreliable.next_len().max(DATAGRAM));
             let waiting = if cargo.messages { self.out.unreliable.cost() } else { 0 };
-            let mut writer = PacketWriter::new(self.next_packet, limit, waiting + 64);
+            let mut writer = PacketWriter::new(self.next_packet, limit.min(DATAGRAM), waiting + 64);
             if open && self.write_heartbeats(&mut writer, path, now) {
                 // It may be lost: the reliable lane says it again when it is due.
                 self.write_ack(&mut writer);
             }
             if cargo.messages {
-                self.out.unreliable.write(&mut writer, 0);
+                self.out.unreliable.write(&mut writer, DATAGRAM_FRAGMENT, 0);
             }
             return self.finish_packet(writer);
         }
@@ -232,13 +234,13 @@ impl Connection {
         }
         if cargo.messages && lane == Lane::Relay {
             // Half of a packet at most, while reliable messages wait too.
-            self.out.unreliable.write(&mut writer, limit / 2);
+            self.out.unreliable.write(&mut writer, FRAGMENT, limit / 2);
         }
         if self.out.write_reliable(&mut writer, path as usize, cargo) {
             self.live.flew(path, now);
         }
         if cargo.messages && lane == Lane::Relay {
-            self.out.unreliable.write(&mut writer, 0);
+            self.out.unreliable.write(&mut writer, FRAGMENT, 0);
         }
         if is_main {
             self.write_close(&mut writer, now);

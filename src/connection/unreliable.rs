@@ -6,22 +6,20 @@ use bytes::Bytes;
 
 use super::{
     cost::fragment_cost,
+    incoming::MIN_FRAGMENT,
     receive::{Parts, Whole},
 };
 use crate::protocol::{
     Channel, Tag,
-    frame::{Data, FRAGMENT, PacketWriter, Stream},
+    frame::{Data, PacketWriter, Stream},
 };
 
 /// What waits for a slow path: about what a relay carries in a second. More would only arrive late.
 const QUEUE: usize = 256 << 10;
 /// Numbers behind the newest which are still told apart. What is older is too late.
 const WINDOW: u64 = 2048;
-/// Fragments that wait for the rest of their message.
+/// Fragments that wait for the rest of their message, where the limit of messages is small.
 const MAX_HELD: usize = 4096;
-
-/// The headers of a packet and of one fragment, at most.
-const HEADERS: usize = 32;
 
 #[derive(Debug)]
 struct Waiting {
@@ -46,11 +44,6 @@ impl UnreliableQueue {
         self.cost
     }
 
-    /// About the bytes that the next fragment takes in a packet.
-    pub(super) fn next_len(&self) -> usize {
-        self.messages.front().map_or(0, |next| (next.payload.len() - next.offset).min(FRAGMENT) + HEADERS)
-    }
-
     pub(super) fn push(&mut self, channel: Channel, tag: Tag, payload: Bytes, text: bool) {
         self.cost += fragment_cost(payload.len());
         self.messages.push_back(Waiting { channel, tag, payload, text, offset: 0 });
@@ -72,13 +65,13 @@ impl UnreliableQueue {
         self.cost = 0;
     }
 
-    /// Writes what fits while more than `reserve` bytes of the packet are left.
-    pub(super) fn write(&mut self, writer: &mut PacketWriter, reserve: usize) {
+    /// Writes what fits while more than `reserve` bytes of the packet are left, in fragments of at most this size.
+    pub(super) fn write(&mut self, writer: &mut PacketWriter, fragment: usize, reserve: usize) {
         while let Some(message) = self.messages.front_mut() {
             if writer.remaining() <= reserve {
                 return;
             }
-            let end = message.payload.len().min(message.offset + FRAGMENT);
+            let end = message.payload.len().min(message.offset + fragment);
             let number = &mut self.numbers[usize::from(message.channel == Channel::UnreliableSequenced)];
             let data = Data {
                 stream: Stream::Channel(message.channel),
@@ -113,11 +106,13 @@ pub(super) struct UnreliableReceiver {
     held: BTreeMap<u64, Data>,
     held_cost: usize,
     limit: usize,
+    max_held: usize,
     pub(super) dropped: u64,
 }
 
 impl UnreliableReceiver {
     pub(super) fn new(sequenced: bool, max_message: usize) -> Self {
+        let fragments = max_message / MIN_FRAGMENT + 1;
         Self {
             sequenced,
             end: 0,
@@ -125,7 +120,8 @@ impl UnreliableReceiver {
             delivered: 0,
             held: BTreeMap::new(),
             held_cost: 0,
-            limit: super::cost::message_cost(max_message).max(QUEUE),
+            limit: (max_message + fragment_cost(0) * fragments).max(QUEUE),
+            max_held: fragments.max(MAX_HELD),
             dropped: 0,
         }
     }
@@ -166,7 +162,7 @@ impl UnreliableReceiver {
         self.held_cost += fragment_cost(data.payload.len());
         self.held.insert(number, Data { payload: compact(data.payload), ..data });
         let whole = self.complete(number);
-        while self.held_cost > self.limit || self.held.len() > MAX_HELD {
+        while self.held_cost > self.limit || self.held.len() > self.max_held {
             let Some((_, oldest)) = self.held.pop_first() else { break };
             self.held_cost -= fragment_cost(oldest.payload.len());
             self.dropped += u64::from(oldest.last);
@@ -269,7 +265,7 @@ mod tests {
         assert_eq!(take(&mut receiver, data(1, false, false, b"b")), Some(Bytes::from_static(b"abc")));
         for half in 0..100_000 {
             assert!(take(&mut receiver, data(10 + 2 * half, true, false, &[0; 1000])).is_none());
-            assert!(receiver.held_cost <= receiver.limit && receiver.held.len() <= MAX_HELD);
+            assert!(receiver.held_cost <= receiver.limit && receiver.held.len() <= receiver.max_held);
         }
     }
 

@@ -62,7 +62,7 @@ fn unreliable_messages_share_a_datagram_and_no_more() {
     };
     assert_eq!(
         packets.iter().map(payloads).collect::<Vec<_>>(),
-        [vec![100, 500, 400], vec![300], vec![5000], vec![200]]
+        [vec![100, 500, 400], vec![300], vec![1104], vec![1104], vec![1104], vec![1104], vec![584, 200]]
     );
     assert!(packets.iter().all(|packet| packet.len() <= 1100 || payloads(packet).len() == 1));
 }
@@ -523,5 +523,25 @@ proptest! {
         victim.abort(EndReason::Left);
         ends += events(&mut victim).iter().filter(|event| matches!(event, ConnectionEvent::Closed(_))).count();
         prop_assert_eq!(ends, 1);
+    }
+}
+
+#[test]
+fn unreliable_messages_of_any_size_go_in_single_datagrams_on_the_direct_path() {
+    let (mut client, mut host) = pair(ConnectionConfig::default());
+    for side in [&mut client, &mut host] {
+        side.path_up(Path::Direct, START);
+    }
+    talk(&mut client, &mut host, START);
+    events(&mut host);
+    for size in [0, 1000, 1159, 1160, 1161, 100_000, 16 << 20] {
+        client.send(Channel::Unreliable, bytes(size)).unwrap();
+        while let Some(packet) = client.poll_transmit(Lane::DirectUnreliable, 16 << 10, START) {
+            assert!(packet.len() <= 1160, "{} bytes in a packet", packet.len());
+            host.receive(Lane::DirectUnreliable, packet, START);
+        }
+        let payload = bytes(size);
+        let message = ConnectionEvent::Message { channel: Channel::Unreliable, tag: Tag::Untyped, payload };
+        assert!(events(&mut host) == [message], "{size} bytes");
     }
 }
