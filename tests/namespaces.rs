@@ -171,15 +171,47 @@ fn a_long_and_lossy_wire_keeps_every_promise() {
 
 #[test]
 #[ignore = "needs root and network namespaces"]
-fn a_player_who_moves_to_another_network_goes_on() {
+fn a_game_outlives_all_of_its_paths() {
     let net = Net::with_direct();
     let mut game = Game::direct(&net);
     game.say("talk");
     game.goes_on(PATIENCE);
     game.say("reset");
-    for (device, old, new) in [("direct", "10.77.1.2", "10.77.1.22"), ("relay", "10.77.3.2", "10.77.3.22")] {
-        net.ip(Machine::Client, &format!("addr del {old}/24 dev {device}"));
-        net.ip(Machine::Client, &format!("addr add {new}/24 dev {device}"));
+    net.cut("direct");
+    net.cut("relay");
+    // Longer than a peer may be silent while the relay is there.
+    sleep(Duration::from_secs(10));
+    net.mend("relay");
+    let since = game.goes_on(PATIENCE);
+    eprintln!("messages again {since:?} after the relay was mended");
+    net.mend("direct");
+    let back = game.both("not direct again", PATIENCE, |status| status.direct);
+    eprintln!("direct again {back:?} after it was mended");
+    game.nothing_is_lost();
+}
+
+#[test]
+#[ignore = "needs root and network namespaces"]
+fn a_player_who_moves_to_another_network_goes_on() {
+    moves(Machine::Client, &[("direct", "10.77.1.2", "10.77.1.22"), ("relay", "10.77.3.2", "10.77.3.22")]);
+}
+
+#[test]
+#[ignore = "needs root and network namespaces"]
+fn a_host_that_moves_to_another_network_goes_on() {
+    moves(Machine::Host, &[("direct", "10.77.1.1", "10.77.1.11"), ("relay", "10.77.2.1", "10.77.2.11")]);
+}
+
+/// A machine has other addresses from one moment to the next.
+fn moves(machine: Machine, addresses: &[(&str, &str, &str)]) {
+    let net = Net::with_direct();
+    let mut game = Game::direct(&net);
+    game.say("talk");
+    game.goes_on(PATIENCE);
+    game.say("reset");
+    for (device, old, new) in addresses {
+        net.ip(machine, &format!("addr del {old}/24 dev {device}"));
+        net.ip(machine, &format!("addr add {new}/24 dev {device}"));
     }
     let since = game.goes_on(NOTICED);
     eprintln!("messages again after {since:?}");

@@ -123,6 +123,7 @@ impl Client {
                 }
                 Some((_, output)) = heard.recv() => match output {
                     PeerOutput::BadToken => broken = Some(RelayError::BadToken),
+                    PeerOutput::RelayGone(error) => broken = Some(error),
                     PeerOutput::RelaySilent => {
                         broken = Some(RelayError::Unreachable("nothing comes over it".to_owned()));
                     }

@@ -189,7 +189,13 @@ impl Host {
                         Err(reason) => return self.end(reason).await,
                     }
                 }
-                Some((key, output)) = self.heard.recv() => self.output(key, output),
+                Some((key, output)) = self.heard.recv() => match output {
+                    // Its stream would stay silent for long before it broke.
+                    PeerOutput::RelayGone(error) if self.stream.is_some() => {
+                        reconnect = Some(self.relay_lost(&error).await);
+                    }
+                    output => self.output(key, output),
+                },
                 command = self.commands.recv() => match command {
                     Some(SessionCommand::Decide { peer, decision }) => self.tell(peer, PeerInput::Decide(decision)).await,
                     Some(SessionCommand::Conditions(conditions)) => {
@@ -447,7 +453,7 @@ impl Host {
                 }
             }
             // The route is stale; its peer brings a new one when it resumes.
-            PeerOutput::BadToken | PeerOutput::RelaySilent => {}
+            PeerOutput::BadToken | PeerOutput::RelaySilent | PeerOutput::RelayGone(_) => {}
             PeerOutput::Ended { reason, tombstone } => {
                 tracing::debug!(peer = key.0, "a peer's task ended: {reason}");
                 // To originals, a message of somebody who was sent away would be a new beginning.

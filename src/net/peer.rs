@@ -365,6 +365,11 @@ impl NativePeer {
     fn posted(&mut self, result: Result<(), RelayError>) {
         let now = self.now();
         let suspect = self.post.take().is_some_and(|post| post.suspect);
+        if let Err(error @ RelayError::Unreachable(_)) = result {
+            // Nothing else goes over it until the session has found it again.
+            self.input(PeerInput::RelayDown);
+            return self.cx.tell(PeerOutput::RelayGone(error));
+        }
         if suspect && self.relay_up {
             self.connection.path_up(Path::Relay, now);
         }

@@ -10,6 +10,7 @@ use super::{
     contract::{Event, EventKind, PeerKey, SessionKey},
     plain::Offer,
     relay_client::RelayClient,
+    relay_error::RelayError,
     webrtc::{AddressChange, DirectConfig},
 };
 use crate::{
@@ -62,6 +63,8 @@ pub(super) enum PeerOutput {
     BadToken,
     /// Nothing comes over the relay, though the peer is alive on another path.
     RelaySilent,
+    /// The relay does not answer.
+    RelayGone(RelayError),
     /// The last word.
     Ended { reason: EndReason, tombstone: Option<Tombstone> },
 }

@@ -151,7 +151,8 @@ impl Rooms {
         Some(room.audience.get_or_init(|| Audience::of(&room.clients)).clone())
     }
 
-    /// Seats a host, and makes it the host of the clients that stayed.
+    /// Seats a host, and makes it the host of the clients that stayed. A native host may do so while its former stream
+    /// has yet to break: it has moved to another network, and we would be the last to know.
     pub(super) fn listen_as_host(
         &self,
         listener: &Arc<Listener>,
@@ -159,6 +160,13 @@ impl Rooms {
         native: Option<u32>,
     ) -> Result<(), NotListening> {
         let table = &mut *self.write();
+        let moved = |host: &mut Host| native.is_some() && *host.signature == *signature;
+        if let Some(room) = table.rooms.get_mut(&listener.host)
+            && let Some(former) = room.host.take_if(moved)
+        {
+            former.listener.kill();
+            table.listeners -= 1;
+        }
         match table.rooms.get(&listener.host) {
             Some(room) if room.is_taken(Some(signature)) => return Err(NotListening::Refused),
             None if table.rooms.len() >= self.limits.hosts => return Err(NotListening::Full),

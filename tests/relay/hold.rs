@@ -113,3 +113,22 @@ async fn a_host_that_said_so_before_it_left_is_not_held_for() {
     client.line().await;
     let _other = Events::open(&relay, &other_host()).await;
 }
+
+#[tokio::test]
+async fn a_native_host_that_moved_listens_again_while_its_former_stream_is_there() {
+    let relay = start().await;
+    let (mut former, token) = host(&relay, "demo").await;
+    let (mut client, client_token, _) = client(&relay, "demo").await;
+    // An original is told what the original relay tells it, and so is everybody else.
+    assert_eq!(listen_status(&relay, &token).await, 400);
+    assert_eq!(listen_status(&relay, &format!("{}&uhst=1", other_host())).await, 400);
+
+    let wire = Wire::open(relay.local_addr()).await;
+    let mut moved = Events::open_on(wire, &format!("/?token={token}&uhst=1")).await;
+    former.expect_end().await;
+    assert!(is(&send(&relay, &client_token, "[1]").await, (200, "{}")));
+    let (response, _) = moved.message().await;
+    // The client was not told of any end.
+    assert!(is(&send(&relay, &response, "[2]").await, (200, "{}")));
+    client.expect("data: {\"body\":[2]}\n\n").await;
+}
