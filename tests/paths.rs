@@ -118,6 +118,11 @@ fn a_stranger_who_took_the_id_is_refused_and_the_true_host_comes_back() {
     relay.kill();
     let lost = |app: &App| diagnostics(app).iter().any(|text| text.contains("lost"));
     assert!(update_until(&mut [&mut host, &mut client], PATIENCE, |apps| apps.iter().all(|app| lost(app))));
+    let reachable = |app: &mut App| {
+        let world = app.world_mut();
+        world.query::<&UhstPeer>().single(world).unwrap().is_reachable()
+    };
+    assert!(update_until(&mut [&mut host, &mut client], PATIENCE, |apps| !apps.iter_mut().any(|app| reachable(app))));
 
     // The relay comes back with no memory, and somebody else is there first.
     let network = TestNetwork::memory();
@@ -157,6 +162,7 @@ fn a_stranger_who_took_the_id_is_refused_and_the_true_host_comes_back() {
         diagnostics(&client),
         diagnostics(&host)
     );
+    assert!(reachable(&mut host) && reachable(&mut client));
 }
 
 #[test]

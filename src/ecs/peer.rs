@@ -103,6 +103,12 @@ impl UhstPeer {
         self.handle.shared().path()
     }
 
+    /// Whether a path leads to the peer now. Without one, reliable messages wait until it is back or the connection
+    /// [ends](crate::connection::ConnectionConfig::resume_timeout), and unreliable ones are dropped.
+    pub fn is_reachable(&self) -> bool {
+        self.handle.shared().is_reachable()
+    }
+
     /// Counts since the connection began.
     pub fn traffic(&self) -> Traffic {
         self.handle.shared().traffic()

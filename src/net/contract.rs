@@ -270,6 +270,7 @@ pub(crate) struct PeerShared {
     inbox: AtomicUsize,
     open: AtomicBool,
     path: AtomicU8,
+    reachable: AtomicBool,
     /// Microseconds; 0: not known.
     rtt: AtomicU32,
     sent_messages: AtomicU64,
@@ -409,6 +410,7 @@ impl PeerShared {
             inbox: AtomicUsize::new(0),
             open: AtomicBool::new(true),
             path: AtomicU8::new(0),
+            reachable: AtomicBool::new(true),
             rtt: AtomicU32::new(0),
             sent_messages: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
@@ -445,6 +447,11 @@ impl PeerShared {
         }
     }
 
+    /// Whether a path leads to the peer now.
+    pub fn is_reachable(&self) -> bool {
+        self.reachable.load(Ordering::Relaxed)
+    }
+
     /// Whether messages can still be sent.
     pub fn is_open(&self) -> bool {
         self.open.load(Ordering::Relaxed)
@@ -477,6 +484,10 @@ impl PeerShared {
 
     pub(crate) fn set_path(&self, path: Path) {
         self.path.store(u8::from(path == Path::Direct), Ordering::Relaxed);
+    }
+
+    pub(super) fn set_reachable(&self, reachable: bool) {
+        self.reachable.store(reachable, Ordering::Relaxed);
     }
 
     pub(super) fn set_rtt(&self, rtt: Duration) {

@@ -508,6 +508,7 @@ impl NativePeer {
         let held = self.held.min(stats.queued);
         shared.sent(self.held - held);
         self.held = held;
+        shared.set_reachable(stats.path.is_some());
         if let Some(rtt) = stats.rtt {
             shared.set_rtt(rtt);
         }

@@ -208,6 +208,7 @@ fn of_peer(kind: Kind, peer: &UhstPeer) -> (String, Color) {
     match kind {
         Kind::Session | Kind::State | Kind::Peer => (String::new(), style::TEXT),
         Kind::Path => match peer.path() {
+            _ if !peer.is_reachable() => ("no path".to_owned(), style::BAD),
             Path::Direct => ("direct".to_owned(), style::GOOD),
             _ => ("relay".to_owned(), style::WARN),
         },
