@@ -150,7 +150,7 @@ fn a_long_and_lossy_wire_keeps_every_promise() {
     game.say("reset");
     // Less than the one packet in flight to which losses narrow SCTP's window here. All channels share it: whoever
     // sends more waits for it, whatever the channel.
-    game.say("rate 60");
+    game.say("rate 10");
     game.say("talk");
     sleep(Duration::from_secs(20));
     game.nothing_is_lost();
