@@ -15,11 +15,14 @@ use std::{
 
 use bevy::prelude::*;
 use bevy_uhst::{
+    connection::{Connection, ConnectionEvent, Credentials, Lane, Path, Time},
     prelude::*,
+    protocol::{Body, GameId, NATIVE_VERSION, frame::Contact},
     relay::RelayConfig,
     test_app::{TestEvent, TestLog, TestNetwork, update_until},
 };
-use original::Original;
+use bytes::Bytes;
+use original::{Heard, Original};
 use support::{StandaloneRelay, address, connected, diagnostics, disconnected, ended, the_peer};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -163,6 +166,56 @@ fn a_stranger_who_took_the_id_is_refused_and_the_true_host_comes_back() {
         diagnostics(&host)
     );
     assert!(reachable(&mut host) && reachable(&mut client));
+}
+
+/// A client whose relay is lost between the host letting it in and its hearing of that, by hand: it joins again, with the
+/// hello it began with, and is the player it was.
+#[test]
+fn a_joiner_whose_welcome_is_lost_with_the_relay_is_no_second_player() {
+    let mut host = relay_only().host("paths");
+    let credentials = Credentials { host_id: "paths".to_owned(), password: None, game: GameId::default() };
+    let config = ConnectionConfig::default();
+    let mut connection = Connection::connect(config, &credentials, Bytes::new(), [7; 32], Time::ZERO).unwrap();
+    let began = Instant::now();
+    // Deaf: it hears nothing more once it has sent its proof.
+    let mut meet = |host: &mut App, wire: &Original, deaf: bool| {
+        connection.path_up(Path::Relay, began.elapsed());
+        let mut proven = false;
+        update_until(&mut [host], PATIENCE, |apps| {
+            let now = began.elapsed();
+            connection.handle_timeout(now);
+            while let Some(packet) = connection.poll_transmit(Lane::Relay, 64 << 10, now) {
+                proven |= Contact::peek(&packet) != Contact::Hello;
+                let body = Body::Native { version: NATIVE_VERSION, packet }.to_json();
+                assert_eq!(wire.send_json(&wire.token, &body), 200);
+            }
+            if deaf && proven {
+                return connected(apps[0]) == 1;
+            }
+            while let Some(Heard::Message { body, .. }) = wire.next_within(Duration::ZERO) {
+                if let Ok(Body::Native { packet, .. }) = Body::parse(&body.to_string()) {
+                    connection.receive(Lane::Relay, packet, now);
+                }
+            }
+            std::iter::from_fn(|| connection.poll_event())
+                .any(|event| matches!(event, ConnectionEvent::Connected { .. }))
+        })
+    };
+    let first = Original::join(&address(&host), "paths");
+    assert!(meet(&mut host, &first, true));
+    first.close();
+    let second = Original::join(&address(&host), "paths");
+    assert!(meet(&mut host, &second, false));
+    assert_eq!((connected(&host), disconnected(&host)), (1, vec![]));
+    send(&mut host, 0..1);
+    assert!(update_until(&mut [&mut host], PATIENCE, |_| {
+        while let Some(Heard::Message { body, .. }) = second.next_within(Duration::ZERO) {
+            if let Ok(Body::Native { packet, .. }) = Body::parse(&body.to_string()) {
+                connection.receive(Lane::Relay, packet, began.elapsed());
+            }
+        }
+        std::iter::from_fn(|| connection.poll_event()).any(|event| matches!(event, ConnectionEvent::Message { .. }))
+    }));
 }
 
 #[test]

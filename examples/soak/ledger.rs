@@ -19,7 +19,6 @@ pub const LARGEST: usize = 1 << 20;
 pub struct Flow {
     name: u32,
     channels: [Record; 4],
-    delivered: bool,
 }
 
 /// The messages of one channel.
@@ -35,7 +34,7 @@ struct Record {
 
 impl Flow {
     pub fn new(name: u32) -> Self {
-        Flow { name, channels: Default::default(), delivered: false }
+        Flow { name, channels: Default::default() }
     }
 
     /// The next message of a channel: [`accepted`](Self::accepted) says that it was sent.
@@ -56,7 +55,6 @@ impl Flow {
 
     /// Takes what has arrived off the list.
     pub fn arrived(&mut self, channel: Channel, payload: &[u8]) -> Result<(), String> {
-        self.delivered = true;
         let record = &mut self.channels[channel as usize];
         if payload.is_empty() && channel != Channel::Reliable {
             record.empty = record.empty.checked_sub(1).ok_or(format!("{channel:?}: an empty message too many"))?;
@@ -83,11 +81,6 @@ impl Flow {
             ));
         }
         Ok(())
-    }
-
-    /// Whether anything has arrived.
-    pub fn has_delivered(&self) -> bool {
-        self.delivered
     }
 
     /// How many reliable messages have not arrived.

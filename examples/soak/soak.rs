@@ -545,13 +545,8 @@ impl Soak {
             return Err(format!("the host was told of {peer}, which is not connected: {event:?}"));
         };
         self.note(id, "host", event);
-        let begun = self.stays.get(&id).map_or_else(Instant::now, |stay| stay.begun);
-        let outage = self.was_out_since(begun);
         let stay = self.stays.get_mut(&id).ok_or(format!("the host was told of {id} after its end: {event:?}"))?;
-        if matches!(event, TestEvent::Connected(_)) && stay.host.peer.is_some() {
-            *self.counts.entry("ghosts".to_owned()).or_default() += 1;
-        }
-        stay.tell_host(event, outage).map_err(|why| format!("host, of {id}: {why}"))
+        stay.tell_host(event).map_err(|why| format!("host, of {id}: {why}"))
     }
 
     fn update_player(&mut self, index: usize) -> Result<(), String> {
@@ -622,7 +617,7 @@ impl Soak {
             let host_is_over = match stay.host.peer {
                 // It may yet hear of somebody who had given up by then.
                 None => over.elapsed() > LATE,
-                Some(_) => stay.host.disconnected.is_some() && stay.ghosts.is_empty(),
+                Some(_) => stay.host.disconnected.is_some(),
             };
             if host_is_over && (stay.ended.is_some() || killed) {
                 self.forget(id)?;

@@ -23,9 +23,6 @@ pub struct Stay {
     pub to_client: Flow,
     pub host: Told,
     pub client: Told,
-    /// Peers of the host that never were: the word that it lets the client in was lost with the relay, and the client
-    /// began anew.
-    pub ghosts: Vec<Entity>,
     pub ended: Option<EndReason>,
     pub phase: Phase,
     /// When the phase began.
@@ -99,7 +96,6 @@ impl Stay {
             to_client: Flow::new(2 * id + 1),
             host: Told::default(),
             client: Told::default(),
-            ghosts: Vec::new(),
             ended: None,
             phase: Phase::Playing,
             since: Instant::now(),
@@ -156,25 +152,9 @@ impl Stay {
         Ok(())
     }
 
-    /// Takes what the host's app was told of this peer. `outage`: the network was down since it began.
-    pub fn tell_host(&mut self, event: &TestEvent, outage: bool) -> Result<(), String> {
+    /// Takes what the host's app was told of this peer.
+    pub fn tell_host(&mut self, event: &TestEvent) -> Result<(), String> {
         match event {
-            TestEvent::Disconnected(event) if self.ghosts.contains(&event.entity) => {
-                self.ghosts.retain(|ghost| *ghost != event.entity);
-                if event.reason == EndReason::TimedOut {
-                    Ok(())
-                } else {
-                    Err(format!("a ghost ended: {}", event.reason))
-                }
-            }
-            TestEvent::PathChanged(event) if self.ghosts.contains(&event.entity) => Ok(()),
-            TestEvent::Connected(_) if outage && self.host.peer.is_some() && !self.to_host.has_delivered() => {
-                let ghost = std::mem::take(&mut self.host);
-                self.ghosts.extend(ghost.peer.filter(|_| ghost.disconnected.is_none()));
-                self.to_client = Flow::new(2 * self.id + 1);
-                self.over = None;
-                self.host.tell(event)
-            }
             TestEvent::Message(message) => {
                 self.host.check(message.peer)?;
                 self.to_host.arrived(message.channel, message.payload.as_bytes())

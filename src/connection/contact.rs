@@ -66,6 +66,16 @@ impl Connection {
         }
     }
 
+    /// Host: whether the client has yet to show that it knows what was decided. Until then its
+    /// [`Hello`](crate::protocol::frame::Contact::Hello) may come again over another route, when the relay was lost in
+    /// the middle: the caller sends there from now on, and hands it to [`receive`](Self::receive).
+    pub fn is_beginning(&self) -> bool {
+        matches!(
+            self.state,
+            State::Answering(_) | State::Asking(_) | State::Refused { .. } | State::Open { handshake: Some(_) }
+        )
+    }
+
     /// Host: takes a [`Resume`](frame::Contact::Resume) packet of this connection, from whatever route it came. `Ok`:
     /// the relay path is up, and leads to the sender of this packet from now on. After an error nothing has changed;
     /// a [challenge](ResumeError::Challenge) is to be sent back.

@@ -84,6 +84,8 @@ pub(super) async fn run(
 struct Entry {
     inputs: mpsc::Sender<PeerInput>,
     client: String,
+    /// What a native one began with.
+    hello: Option<Bytes>,
     connection: Option<ConnectionId>,
     /// It has one of the places. Before, it has yet to prove that it knows the password.
     placed: bool,
@@ -307,6 +309,10 @@ impl Host {
     }
 
     async fn native_stranger(&mut self, client: String, packet: Bytes, route: Route, open: bool) {
+        let began_with = |entry: &Entry| entry.hello.as_ref() == Some(&packet);
+        if let Some((&key, _)) = self.peers.iter().find(|(_, entry)| began_with(entry)) {
+            return self.tell(key, PeerInput::HelloAgain { hello: packet, route, client }).await;
+        }
         match Contact::peek(&packet) {
             Contact::Hello if !open || !self.may_begin() => {}
             Contact::Hello if self.places.available_permits() == 0 && self.options.password.is_none() => {
@@ -324,7 +330,7 @@ impl Host {
                 let Ok(connection) = Connection::accept(config, &credentials, metadata, seed, Time::ZERO) else {
                     return;
                 };
-                let (cx, inputs, mut receiver) = self.admit(client, true);
+                let (cx, inputs, mut receiver) = self.admit(client, Some(packet.clone()));
                 let connection = connection.with_paths(cx.paths);
                 let peer = NativePeer::new(cx.clone(), role, Some(route.clone()), connection);
                 let hello = PeerInput::Body(Body::Native { version: NATIVE_VERSION, packet }, Some(route));
@@ -361,7 +367,7 @@ impl Host {
         };
         let ask = self.options.admission == Admission::Ask;
         let direct = matches!(first, Body::Signal(_));
-        let (cx, inputs, mut receiver) = self.admit(client, false);
+        let (cx, inputs, mut receiver) = self.admit(client, None);
         let _ = inputs.send(PeerInput::Body(first, Some(route.clone()))).await;
         task::spawn(async move {
             let asked = if ask { plain::ask(&cx, &mut receiver).await } else { Ok(Vec::new()) };
@@ -406,14 +412,15 @@ impl Host {
     fn admit(
         &mut self,
         client: String,
-        native: bool,
+        hello: Option<Bytes>,
     ) -> (PeerContext, mpsc::Sender<PeerInput>, mpsc::Receiver<PeerInput>) {
         let key = PeerKey(self.next_key);
         self.next_key += 1;
         let (inputs, receiver) = mpsc::channel(INPUTS);
         self.by_client.insert(client.clone(), key);
-        let placed = !native;
-        let entry = Entry { inputs: inputs.clone(), client, connection: None, placed, native, closed: false };
+        let native = hello.is_some();
+        let entry =
+            Entry { inputs: inputs.clone(), client, hello, connection: None, placed: !native, native, closed: false };
         self.peers.insert(key, entry);
         (self.context(key), inputs, receiver)
     }

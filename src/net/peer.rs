@@ -212,6 +212,13 @@ impl NativePeer {
                 // An original that took the host's id meanwhile: the true host may yet come back.
                 self.report_foreign();
             }
+            PeerInput::HelloAgain { hello, route, client } => {
+                if self.connection.is_beginning() {
+                    (self.route, self.retry_at) = (Some(route), None);
+                    self.cx.tell(PeerOutput::Rebound(client));
+                    self.receive(Lane::Relay, hello);
+                }
+            }
             PeerInput::Resume { packet, route, client } => match self.connection.resume(packet, now) {
                 Ok(()) => {
                     self.route = Some(route);

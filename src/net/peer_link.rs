@@ -32,6 +32,8 @@ pub(super) struct Route {
 pub(super) enum PeerInput {
     /// A message of this peer, and on a host the route that answers it.
     Body(Body, Option<Route>),
+    /// The hello that this peer began with, from another place.
+    HelloAgain { hello: Bytes, route: Route, client: String },
     /// A packet of a client that says it is this peer in another place.
     Resume { packet: Bytes, route: Route, client: String },
     /// The relay is back; on a client with the new route to the host.

@@ -171,6 +171,7 @@ impl DirectPeer {
             | PeerInput::RelayUp(_)
             | PeerInput::RelayDown
             | PeerInput::AddressesChanged(_)
+            | PeerInput::HelloAgain { .. }
             | PeerInput::Resume { .. }
             | PeerInput::Decide(_)
             | PeerInput::Conditions(_) => {}

@@ -138,6 +138,7 @@ impl RelayPeer {
             }
             PeerInput::RelayDown
             | PeerInput::AddressesChanged(_)
+            | PeerInput::HelloAgain { .. }
             | PeerInput::Resume { .. }
             | PeerInput::Decide(_)
             | PeerInput::Conditions(_) => {}
