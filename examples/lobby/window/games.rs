@@ -8,7 +8,7 @@ use bevy::{
     picking::hover::Hovered,
     prelude::*,
     render::view::screenshot::{Screenshot, ScreenshotCaptured, save_to_disk},
-    ui::InteractionDisabled,
+    ui::{InteractionDisabled, UiSystems},
     ui_widgets::{Activate, Button},
 };
 
@@ -33,6 +33,13 @@ struct List;
 
 #[derive(Component)]
 struct Caption;
+
+/// A game that can be joined, and where its middle was last said to be.
+#[derive(Component)]
+struct Row {
+    game: Game,
+    said: Option<Vec2>,
+}
 
 /// Breathes while we look.
 #[derive(Component)]
@@ -85,6 +92,7 @@ fn looking(list: &mut ChildSpawnerCommands, theme: &Theme) {
 
 fn entry(list: &mut ChildSpawnerCommands, theme: &Theme, game: &Game) {
     let mut button = list.spawn((
+        Row { game: game.clone(), said: None },
         Button,
         Look::Secondary,
         Hovered::default(),
@@ -157,6 +165,21 @@ fn breathe(mut dots: Query<&mut BackgroundColor, With<Looking>>, time: Res<Time>
     }
 }
 
+/// Says where a pointer finds each game, in pixels of the window, and when it is there: for `.ci/games`, which clicks.
+fn say_places(mut rows: Query<(&mut Row, &UiGlobalTransform, Ref<Hovered>)>) {
+    for (mut row, transform, hovered) in &mut rows {
+        let place = transform.translation.round();
+        let Game { name, players, max, .. } = &row.game;
+        if row.said != Some(place) {
+            debug!("{name}: {players} of {max} players, at {} {}", place.x, place.y);
+            row.said = Some(place);
+        }
+        if hovered.is_changed() && hovered.get() {
+            debug!("the pointer is on {}", row.game.name);
+        }
+    }
+}
+
 /// Long enough for the rows to be drawn, and for a third game to come.
 const DELAY_SECONDS: f32 = 2.0;
 
@@ -182,5 +205,6 @@ pub fn picture(file: PathBuf) -> impl Plugin {
 }
 
 pub fn plugin(app: &mut App) {
-    app.add_systems(Update, ((fill, breathe).chain()).run_if(in_state(Page::Start)));
+    app.add_systems(Update, ((fill, breathe).chain()).run_if(in_state(Page::Start)))
+        .add_systems(PostUpdate, say_places.after(UiSystems::PostLayout));
 }
