@@ -1,7 +1,7 @@
 //! Many come and go, all directly, and leave nothing behind. Counts what the whole process has open, so each test is
 //! alone in it: `cargo test --test churn -- --ignored --test-threads=1`.
 
-#![cfg(all(feature = "relay", target_os = "linux"))]
+#![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod support;

@@ -1,6 +1,5 @@
 //! The direct path: connections leave the relay as soon as they can, and come back when they must.
 
-#![cfg(feature = "relay")]
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod support;

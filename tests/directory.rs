@@ -1,6 +1,5 @@
 //! The directory of public relays: a host takes one that answers, and a code alone leads joiners to it.
 
-#![cfg(feature = "relay")]
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod support;

@@ -1,7 +1,6 @@
 //! Relays and peers that send nonsense, too much, or nothing at all. Nothing panics, memory stays bounded, and each is
 //! reported once.
 
-#![cfg(feature = "relay")]
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod original;

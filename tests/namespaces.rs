@@ -3,7 +3,7 @@
 //! Needs root, the programs `ip` and `python3`, and a kernel that allows namespaces; `.ci/namespaces` looks for these,
 //! and runs the tests one after the other.
 
-#![cfg(all(feature = "relay", target_os = "linux"))]
+#![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 #[path = "namespaces/net.rs"]

@@ -1,7 +1,6 @@
 //! Every pairing of npm's `uhst` 3.3.0 with us and with itself: in node and in Chromium, over the relay and over
 //! WebRTC, through our relay and through npm's. The result is the table in the README.
 
-#![cfg(feature = "relay")]
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod support;

@@ -1,7 +1,6 @@
 //! A connection outlives its paths: relays that die and come back, strangers who take a place meanwhile, processes
 //! that are killed. On the relay alone; with a direct path beside it, see `direct.rs`.
 
-#![cfg(feature = "relay")]
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod original;

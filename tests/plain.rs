@@ -1,7 +1,6 @@
 //! Peers of the original protocol, in the role of the host and of the client, through our relay and through the
 //! original one.
 
-#![cfg(feature = "relay")]
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod original;
