@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use bevy::{app::SubApp, prelude::*};
+use bevy::{
+    app::SubApp,
+    ecs::schedule::{Schedules, SingleThreadedExecutor},
+    prelude::*,
+};
 use bevy_uhst::{
     prelude::*,
     test_app::{link, update_until},
@@ -29,10 +33,12 @@ pub fn join(host: &App, paths: PathPolicy) -> App {
     app
 }
 
-/// An app with no session.
-pub fn lonely() -> App {
-    let mut app = app(PathPolicy::RelayOnly);
-    app.update();
+/// Clients of this host, on their way, in one app: what an app and its threads cost is not theirs.
+pub fn join_all(host: &App, paths: PathPolicy, count: usize) -> App {
+    let mut app = app(paths);
+    for _ in 0..count {
+        app.world_mut().spawn(UhstClient::from(link(host)));
+    }
     app
 }
 
@@ -41,6 +47,11 @@ fn app(paths: PathPolicy) -> App {
     let relay = Relay::Embedded(EmbeddedRelay { bind, port_attempts: 1, web_files: Vec::new() });
     let mut app = App::new();
     app.add_plugins((MinimalPlugins, UhstPlugin::default().relay(relay).paths(paths).ice_servers([])));
+    app.init_schedule(Update);
+    // Bevy's threads sleep and wake between frames as short as these, which costs more than what is measured.
+    for (_, schedule) in app.world_mut().resource_mut::<Schedules>().iter_mut() {
+        schedule.set_executor(SingleThreadedExecutor::new());
+    }
     app
 }
 

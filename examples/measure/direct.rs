@@ -42,7 +42,7 @@ struct Cost {
 
 /// Messages one way in a tight loop.
 pub fn one_way(settings: &Settings) -> Outcome {
-    let runtime = runtime()?;
+    let runtime = raw::runtime()?;
     let mut rounds = Vec::new();
     for _ in 0..settings.rounds() {
         let mut figures = Figures::new();
@@ -92,7 +92,7 @@ pub fn one_way(settings: &Settings) -> Outcome {
 
 /// One message of a mebibyte.
 pub fn megabyte(settings: &Settings) -> Outcome {
-    let runtime = runtime()?;
+    let runtime = raw::runtime()?;
     let mut rounds = Vec::new();
     for _ in 0..settings.rounds() {
         let pieces = Load { size: PIECE, count: MEGABYTE / PIECE };
@@ -106,7 +106,7 @@ pub fn megabyte(settings: &Settings) -> Outcome {
 /// A message there and back, nothing else going on.
 pub fn echo(settings: &Settings) -> Outcome {
     const COUNT: usize = 3000;
-    let runtime = runtime()?;
+    let runtime = raw::runtime()?;
     let mut rounds = Vec::new();
     for _ in 0..settings.rounds() {
         let mut raw = runtime.block_on(async {
@@ -135,11 +135,6 @@ fn finish(rounds: &[Figures]) -> Outcome {
     figures.insert("medians".to_owned(), report::json(medians(rounds)));
     figures.insert("rounds".to_owned(), Value::from(rounds.len()));
     Ok(figures)
-}
-
-/// As the plugin's own.
-fn runtime() -> Outcome<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
 }
 
 async fn raw_one_way(load: &Load) -> Outcome<Cost> {

@@ -18,11 +18,11 @@ use serde_json::{Map, Value};
 use crate::{
     Settings,
     apps::{self, PATIENCE},
-    procstat,
+    procstat, raw,
     report::{self, Figures, Outcome, medians, percentile},
 };
 
-const FRAME: Duration = Duration::from_micros(16_667);
+pub const FRAME: Duration = Duration::from_micros(16_667);
 const CLIENTS: usize = 16;
 const STATE: usize = 256;
 
@@ -49,6 +49,14 @@ fn read(mut messages: MessageReader<UhstMessage>, mut arrived: ResMut<Arrived>) 
             arrived.late.push(late.as_secs_f64());
         }
     }
+}
+
+/// How many have arrived, where how long they took would itself take memory.
+#[derive(Resource, Default)]
+struct Count(usize);
+
+fn count(mut messages: MessageReader<UhstMessage>, mut count: ResMut<Count>) {
+    count.0 += messages.read().count();
 }
 
 fn stamped(origin: Instant, size: usize) -> Bytes {
@@ -87,7 +95,7 @@ pub fn flood(settings: &Settings) -> Outcome {
     let mut rounds = Vec::new();
     for _ in 0..settings.rounds() {
         let (mut host, mut client) = apps::pair(Path::Direct)?;
-        host.insert_resource(Arrived::since(Instant::now())).add_systems(Update, read);
+        host.init_resource::<Count>().add_systems(Update, count);
         let before = procstat::memory(process::id())?;
         let stop = Arc::new(AtomicBool::new(false));
         let host = run(host, stop.clone());
@@ -110,11 +118,10 @@ pub fn flood(settings: &Settings) -> Outcome {
         let after = procstat::memory(process::id())?;
         stop.store(true, Ordering::Relaxed);
         let mut host = apps::unpack(host.join().map_err(|_| "the host's thread panicked")?);
-        let complete = update_until(&mut [&mut host, &mut client], PATIENCE, |apps| {
-            apps[0].world().resource::<Arrived>().messages == sent
-        });
+        let complete =
+            update_until(&mut [&mut host, &mut client], PATIENCE, |apps| apps[0].world().resource::<Count>().0 == sent);
         if !drained || !complete {
-            return Err(format!("{} of {sent} arrived", host.world().resource::<Arrived>().messages).into());
+            return Err(format!("{} of {sent} arrived", host.world().resource::<Count>().0).into());
         }
         rounds.push(Figures::from([
             ("per_s", sent as f64 / seconds),
@@ -169,27 +176,27 @@ pub fn echo(settings: &Settings) -> Outcome {
 /// when they say nothing.
 pub fn fan_out(settings: &Settings) -> Outcome {
     let mut rounds = Vec::new();
+    let runtime = raw::runtime()?;
     for _ in 0..settings.rounds() {
+        let frames = (settings.duration().as_secs_f64() / FRAME.as_secs_f64()) as usize;
+        let floor = runtime.block_on(raw_fan_out(frames))?;
         let mut host = apps::host(PathPolicy::Automatic)?;
-        let mut clients: Vec<App> = (0..CLIENTS).map(|_| apps::join(&host, PathPolicy::Automatic)).collect();
-        let mut all: Vec<&mut App> = std::iter::once(&mut host).chain(&mut clients).collect();
-        let direct = update_until(&mut all, PATIENCE, |apps| apps::has_peers(apps[0], CLIENTS, Path::Direct));
+        let mut clients = apps::join_all(&host, PathPolicy::Automatic, CLIENTS);
+        let direct = update_until(&mut [&mut host, &mut clients], PATIENCE, |apps| {
+            apps.iter_mut().all(|app| apps::has_peers(app, CLIENTS, Path::Direct))
+        });
         if !direct {
             return Err("not every client became direct".into());
         }
         let origin = Instant::now();
-        for client in &mut clients {
-            client.insert_resource(Arrived::since(origin)).add_systems(Update, read);
-        }
-        // All clients in one thread and frame, as sixteen machines would have one each: what a thread costs is not ours.
-        let frames = (settings.duration().as_secs_f64() / FRAME.as_secs_f64()) as usize;
-        let cpu = |host: &mut App, clients: &mut [SubApp], talk: bool| -> Outcome<f64> {
+        clients.insert_resource(Arrived::since(origin)).add_systems(Update, read);
+        let cpu = |host: &mut App, clients: &mut SubApp, talk: bool| -> Outcome<f64> {
             let before = procstat::cpu(process::id())?;
             thread::scope(|scope| {
                 let reading = scope.spawn(|| {
                     for _ in 0..frames {
                         let start = Instant::now();
-                        clients.iter_mut().for_each(SubApp::update);
+                        clients.update();
                         thread::sleep(FRAME.saturating_sub(start.elapsed()));
                     }
                 });
@@ -206,29 +213,48 @@ pub fn fan_out(settings: &Settings) -> Outcome {
             })?;
             Ok((procstat::cpu(process::id())? - before).as_secs_f64())
         };
-        let mut packed: Vec<SubApp> = clients.into_iter().map(apps::pack).collect();
+        let mut packed = apps::pack(clients);
         let idle = cpu(&mut host, &mut packed, false)?;
         let busy = cpu(&mut host, &mut packed, true)?;
-        let mut clients: Vec<App> = packed.into_iter().map(apps::unpack).collect();
-        let arrived =
-            |clients: &[App]| clients.iter().map(|client| client.world().resource::<Arrived>().messages).sum::<usize>();
-        let mut rest: Vec<&mut App> = clients.iter_mut().collect();
-        update_until(&mut rest, Duration::from_secs(2), |apps| {
-            apps.iter().all(|app| app.world().resource::<Arrived>().messages == frames)
-        });
-        let delivered = arrived(&clients) as f64 / (frames * CLIENTS) as f64;
-        let mut late: Vec<f64> =
-            clients.iter_mut().flat_map(|app| app.world_mut().resource_mut::<Arrived>().late.split_off(0)).collect();
+        let mut clients = apps::unpack(packed);
+        let arrived = |app: &App| app.world().resource::<Arrived>().messages;
+        let all = frames * CLIENTS;
+        update_until(&mut [&mut clients], Duration::from_secs(2), |apps| arrived(apps[0]) == all);
+        let delivered = arrived(&clients) as f64 / all as f64;
+        let late = &mut clients.world_mut().resource_mut::<Arrived>().late;
         let scale = 10.0 / (frames as f64 * FRAME.as_secs_f64());
         rounds.push(Figures::from([
             ("delivered_share", delivered),
-            ("p50_ms", percentile(&mut late, 50) * 1e3),
-            ("p99_ms", percentile(&mut late, 99) * 1e3),
+            ("p50_ms", percentile(late, 50) * 1e3),
+            ("p99_ms", percentile(late, 99) * 1e3),
             ("idle_cpu_s_in_10_s", idle * scale),
             ("added_cpu_s_in_10_s", (busy - idle) * scale),
+            ("raw_added_cpu_s_in_10_s", floor * scale),
+            ("added_cpu_ratio", (busy - idle) / floor),
         ]));
-        clients.iter_mut().for_each(apps::leave);
+        apps::leave(&mut clients);
         apps::leave(&mut host);
     }
     finish(&rounds)
+}
+
+/// CPU seconds of the same load on the `webrtc` crate alone, beyond what its connections take when they say nothing.
+async fn raw_fan_out(frames: usize) -> Outcome<f64> {
+    let mut pairs = Vec::new();
+    for _ in 0..CLIENTS {
+        pairs.push(raw::open().await?);
+    }
+    let mut took = [0.0; 2];
+    for (took, talk) in took.iter_mut().zip([false, true]) {
+        let before = procstat::cpu(process::id())?;
+        let all = pairs.iter().map(|pair| pair.paced(STATE, if talk { frames } else { 0 }));
+        let sleep = tokio::time::sleep(FRAME * frames as u32);
+        let (arrived, ()) = tokio::join!(futures_util::future::try_join_all(all), sleep);
+        arrived?;
+        *took = (procstat::cpu(process::id())? - before).as_secs_f64();
+    }
+    for pair in pairs {
+        pair.close().await;
+    }
+    Ok(took[1] - took[0])
 }

@@ -17,7 +17,7 @@ use webrtc::{
     },
 };
 
-use crate::report::Outcome;
+use crate::{frames::FRAME, report::Outcome};
 
 /// Bytes that may wait in a channel, as in this crate.
 const SEND_BUFFER: usize = 64 * 1024;
@@ -64,6 +64,11 @@ async fn peer() -> Outcome<(Arc<dyn PeerConnection>, Candidates, Channels)> {
         .build()
         .await?;
     Ok((Arc::new(connection), found, announced))
+}
+
+/// As the plugin's own.
+pub fn runtime() -> Outcome<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
 }
 
 /// Connects two peers on loopback.
@@ -135,6 +140,29 @@ impl Pair {
         let took = start.elapsed();
         sending.await??;
         Ok(took)
+    }
+
+    /// Sends one message in each frame, for so many, until the last one has arrived.
+    pub async fn paced(&self, size: usize, frames: usize) -> Outcome<()> {
+        let sending = async {
+            let mut ticks = tokio::time::interval(FRAME);
+            for _ in 0..frames {
+                ticks.tick().await;
+                self.offerer.send(BytesMut::zeroed(size)).await?;
+            }
+            Outcome::Ok(())
+        };
+        let receiving = async {
+            let mut left = frames;
+            while left > 0 {
+                if let Some(DataChannelEvent::OnMessage(_)) = self.answerer.poll().await {
+                    left -= 1;
+                }
+            }
+            Outcome::Ok(())
+        };
+        tokio::try_join!(sending, receiving)?;
+        Ok(())
     }
 
     /// One message there and back, so many times.

@@ -7,7 +7,10 @@ use std::{
 };
 
 use bevy::prelude::*;
-use bevy_uhst::{prelude::*, test_app::update_until};
+use bevy_uhst::{
+    prelude::*,
+    test_app::{link, update_until},
+};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -63,15 +66,15 @@ pub fn idle(settings: &Settings) -> Outcome {
     for _ in 0..settings.rounds() {
         let mut host = apps::host(PathPolicy::Automatic)?;
         // The first peer pays for what all share.
-        let mut clients = vec![apps::join(&host, PathPolicy::Automatic)];
-        await_direct(&mut host, &mut clients)?;
-        let apps_before = procstat::memory(process::id())?.resident;
-        let empty: Vec<App> = (0..PEERS).map(|_| apps::lonely()).collect();
-        let apps_cost = procstat::memory(process::id())?.resident - apps_before;
-        drop(empty);
+        let mut first = apps::join(&host, PathPolicy::Automatic);
+        await_direct(&mut host, &mut first, 1)?;
+        let mut clients = apps::join_all(&host, PathPolicy::Automatic, 0);
+        clients.update();
         let before = procstat::memory(process::id())?.resident;
-        clients.extend((0..PEERS).map(|_| apps::join(&host, PathPolicy::Automatic)));
-        await_direct(&mut host, &mut clients)?;
+        for _ in 0..PEERS {
+            clients.world_mut().spawn(UhstClient::from(link(&host)));
+        }
+        await_direct(&mut host, &mut clients, PEERS)?;
         thread::sleep(Duration::from_millis(500));
         let after = procstat::memory(process::id())?.resident;
         let cpu = procstat::cpu(process::id())?;
@@ -79,10 +82,10 @@ pub fn idle(settings: &Settings) -> Outcome {
         let cpu = (procstat::cpu(process::id())? - cpu).as_secs_f64() / settings.duration().as_secs_f64();
         rounds.push(Figures::from([
             ("kb_per_peer_both_ends", (after - before) / 1e3 / PEERS as f64),
-            ("kb_per_client_app", apps_cost / 1e3 / PEERS as f64),
             ("idle_cpu_percent", cpu * 100.0),
         ]));
-        clients.iter_mut().for_each(apps::leave);
+        apps::leave(&mut first);
+        apps::leave(&mut clients);
         apps::leave(&mut host);
     }
     let mut line = Map::new();
@@ -91,10 +94,8 @@ pub fn idle(settings: &Settings) -> Outcome {
     Ok(line)
 }
 
-fn await_direct(host: &mut App, clients: &mut [App]) -> Outcome<()> {
-    let count = clients.len();
-    let mut all: Vec<&mut App> = std::iter::once(host).chain(clients).collect();
-    let direct = update_until(&mut all, 2 * PATIENCE, |apps| apps::has_peers(apps[0], count, Path::Direct));
+fn await_direct(host: &mut App, clients: &mut App, count: usize) -> Outcome<()> {
+    let direct = update_until(&mut [host, clients], 2 * PATIENCE, |apps| apps::has_peers(apps[1], count, Path::Direct));
     if direct { Ok(()) } else { Err("not every client became direct".into()) }
 }
 
@@ -104,7 +105,7 @@ pub fn churn(settings: &Settings) -> Outcome {
     let mut host = apps::host(PathPolicy::Automatic)?;
     let once = |host: &mut App| -> Outcome<()> {
         let mut client = apps::join(host, PathPolicy::Automatic);
-        await_direct(host, std::slice::from_mut(&mut client))?;
+        await_direct(host, &mut client, 1)?;
         apps::leave(&mut client);
         let gone = update_until(&mut [host], PATIENCE, |apps| apps::peers(apps[0]).is_empty());
         if gone { Ok(()) } else { Err("a client that left is still there".into()) }
