@@ -74,6 +74,8 @@ pub(super) struct PeerClose {
 pub(super) struct AckTimer {
     pub(super) now: bool,
     pub(super) due: Option<Time>,
+    /// As long as more arrives, it may wait until then.
+    pub(super) latest: Option<Time>,
     /// Bytes received since the last one.
     pub(super) bytes: usize,
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     Connection, Lane, Path, Time,
-    connection::{Closing, PeerClose, State},
+    connection::{AckTimer, Closing, PeerClose, State},
     incoming::compact_events,
     liveness::PROBE,
     receive::Violation,
@@ -18,6 +18,12 @@ use core::time::Duration;
 
 /// So much may be received without an acknowledgement.
 const ACK_BYTES: usize = 64 << 10;
+/// An acknowledgement of what comes over the reliable data channel waits for such a pause, and no longer than
+/// [`DIRECT_ACK`]. The channel loses nothing while it is there, so its sender only keeps what it sent for the path that
+/// may follow, and an acknowledgement alone costs as much as a message. The pause is shorter than the sender's patience,
+/// which is four times [`ACK_DELAY`](super::ACK_DELAY).
+const DIRECT_PAUSE: Duration = Duration::from_millis(150);
+const DIRECT_ACK: Duration = Duration::from_secs(1);
 /// A packet of the unreliable lane, at most: what WebRTC sends in one datagram. It cuts what is larger into several, and
 /// all are lost with one. What did arrive then stays in the receiver's buffer for good, until that is full and the path
 /// stands still.
@@ -108,7 +114,12 @@ impl Connection {
         if must_ack {
             self.ack.bytes += packet.len();
             self.ack.now |= self.ack.bytes >= ACK_BYTES;
-            self.ack.due = self.ack.due.or(Some(now + super::ACK_DELAY));
+            let (pause, patience) = match lane {
+                Lane::DirectReliable => (DIRECT_PAUSE, DIRECT_ACK),
+                _ => (super::ACK_DELAY, super::ACK_DELAY),
+            };
+            let latest = self.ack.latest.unwrap_or(Time::MAX).min(now + patience);
+            (self.ack.latest, self.ack.due) = (Some(latest), Some(latest.min(now + pause)));
         }
         self.check_peer_close();
     }
@@ -230,7 +241,7 @@ impl Connection {
             self.live.probe_sent();
         }
         if self.ack_belongs(path, pong, now) && self.write_ack(&mut writer) {
-            (self.ack.now, self.ack.due, self.ack.bytes) = (false, None, 0);
+            self.ack = AckTimer::default();
         }
         if cargo.messages && lane == Lane::Relay {
             // Half of a packet at most, while reliable messages wait too.
