@@ -20,8 +20,9 @@ pub struct ConnectionConfig {
     pub resume_timeout: Duration,
     /// The size of one message in bytes, sent or received. At least 1 KiB, at most 1 GiB.
     pub max_message: usize,
-    /// Bytes of reliable messages that wait to be sent or acknowledged, with an overhead of 64 bytes for each message
-    /// and for each 15 KiB of a larger one. Raised to hold one message of the maximum size.
+    /// Bytes of reliable messages that wait to be sent or acknowledged, with an overhead of 160 bytes for each message
+    /// and for each 15 KiB of a larger one: about what it takes in memory. Raised to hold one message of the maximum
+    /// size.
     pub send_buffer: usize,
     /// Bytes of received messages that wait to be consumed, with the same overhead. Raised to hold one message of the
     /// maximum size and a quarter more.

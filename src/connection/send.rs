@@ -1,6 +1,6 @@
 //! What is on its way out on one reliable stream: queued, in flight, lost.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, mem};
 
 use bytes::Bytes;
 
@@ -105,7 +105,7 @@ impl SendStream {
         !self.flights[lane].is_empty()
     }
 
-    pub(super) fn push(&mut self, tag: Tag, payload: Bytes, text: bool) {
+    pub(super) fn push(&mut self, tag: Tag, mut payload: Bytes, text: bool) {
         let size = payload.len();
         let mut start = 0;
         loop {
@@ -113,7 +113,8 @@ impl SendStream {
             let fragments = (size - end).div_ceil(FRAGMENT);
             let rest = fragment_cost(end - start) + (size - end) + fragments * OVERHEAD;
             self.slots.push_back(Slot {
-                payload: payload.slice(start..end),
+                // Sharing has a price in memory, too.
+                payload: if start == 0 && end == size { mem::take(&mut payload) } else { payload.slice(start..end) },
                 state: State::Unsent,
                 rest: u32::try_from(rest).unwrap_or(u32::MAX),
                 first: start == 0,
@@ -154,8 +155,11 @@ impl SendStream {
         let (stream, packet) = (self.stream, writer.number());
         let Some(slot) = self.slot(number) else { return true };
         let Slot { first, last, text, tag, .. } = *slot;
-        let data = Data { stream, number, first, last, text, tag, payload: slot.payload.clone() };
-        if !writer.data(&data) {
+        // Lent, since a clone would be counted.
+        let data = Data { stream, number, first, last, text, tag, payload: mem::take(&mut slot.payload) };
+        let written = writer.data(&data);
+        slot.payload = data.payload;
+        if !written {
             return false;
         }
         slot.state = State::Flying(packet);
