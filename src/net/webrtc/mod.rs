@@ -18,9 +18,13 @@ pub(super) use candidate::usable as usable_candidate;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use native::{AddressChange, AddressWatch, DirectLink};
 
-use crate::protocol::{Payload, Signal};
+use crate::{
+    connection::MIN_PACKET_LIMIT,
+    protocol::{Payload, Signal},
+};
 
-/// The largest message every WebRTC stack takes from us, and we from every stack, in bytes.
+/// The largest message every WebRTC stack takes from us, and we from every stack, in bytes. See
+/// [`DirectDialect::max_message`].
 pub(crate) const MAX_MESSAGE: usize = 65_536;
 
 /// How many bytes may wait in front of a data channel, and as many again inside it.
@@ -101,6 +105,14 @@ impl DirectDialect {
         match self {
             DirectDialect::Native => 3,
             DirectDialect::Plain => 1,
+        }
+    }
+
+    /// The largest message, in bytes. Packets of ours are no larger, and the library has a buffer of this size.
+    fn max_message(self) -> usize {
+        match self {
+            DirectDialect::Native => MIN_PACKET_LIMIT,
+            DirectDialect::Plain => MAX_MESSAGE,
         }
     }
 

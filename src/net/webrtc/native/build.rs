@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use rtc::ice::mdns::MulticastDnsMode;
+use rtc::{ice::mdns::MulticastDnsMode, peer_connection::configuration::setting_engine::SctpMaxMessageSize};
 use tokio::sync::mpsc;
 use webrtc::{
     data_channel::DataChannel,
@@ -21,7 +21,11 @@ use webrtc::{
     },
 };
 
-use super::{addresses::local_addresses, resolve, runtime::EagerRuntime};
+use super::{
+    addresses::local_addresses,
+    resolve,
+    runtime::{EagerRuntime, Progress},
+};
 use crate::net::webrtc::{DirectConfig, DirectDialect, DirectError, DirectRole, SEND_BUFFER};
 
 /// How often unanswered pairs of addresses are checked, as RFC 8445 has it. The library waits for the next check
@@ -52,6 +56,7 @@ pub(super) enum Internal {
 }
 
 struct Handler {
+    progress: Arc<Progress>,
     internal: mpsc::UnboundedSender<Internal>,
     /// How many channels announced by the peer are still welcome.
     expected_channels: AtomicUsize,
@@ -75,6 +80,9 @@ impl PeerConnectionEventHandler for Handler {
     }
 
     async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
+        if state == RTCPeerConnectionState::Connected {
+            self.progress.connected();
+        }
         let _ = self.internal.send(Internal::State(state));
     }
 
@@ -95,26 +103,29 @@ pub(super) async fn connect(
 ) -> Result<Arc<dyn PeerConnection>, DirectError> {
     config.ice_servers.iter().flat_map(|server| &server.urls).for_each(|url| resolve::prefetch(url));
     let expected_channels = dialect.channels() - dialect.announced(role);
-    let handler = Arc::new(Handler { internal, expected_channels: expected_channels.into() });
+    let expected_channels = expected_channels.into();
+    let handler = Arc::new(Handler { progress: Arc::default(), internal, expected_channels });
     // Browsers hide their addresses behind mDNS names. Asking for them needs multicast, which not every network has.
-    match build(config, handler.clone(), MulticastDnsMode::QueryOnly).await {
+    match build(config, dialect, handler.clone(), MulticastDnsMode::QueryOnly).await {
         Ok(connection) => Ok(connection),
         Err(error) => {
             tracing::debug!("no multicast here: {error}");
             let unavailable = |error: Error| DirectError::Unavailable(error.to_string());
-            build(config, handler, MulticastDnsMode::Disabled).await.map_err(unavailable)
+            build(config, dialect, handler, MulticastDnsMode::Disabled).await.map_err(unavailable)
         }
     }
 }
 
 async fn build(
     config: &DirectConfig,
+    dialect: DirectDialect,
     handler: Arc<Handler>,
     multicast_dns: MulticastDnsMode,
 ) -> Result<Arc<dyn PeerConnection>, Error> {
     let settings = SettingEngineBuilder::new()
         .with_multicast_dns_mode(multicast_dns)
         .with_include_loopback_candidate(true)
+        .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(dialect.max_message() as u32))
         .with_ice_timeouts(Some(DISCONNECTED), Some(FAILED), Some(CONSENT_INTERVAL))
         .with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(MAX_CHECKS))
         .with_prflx_acceptance_min_wait(Some(UNTOLD_WAIT))
@@ -130,8 +141,8 @@ async fn build(
     let connection = PeerConnectionBuilder::new()
         .with_configuration(configuration)
         .with_setting_engine(settings)
+        .with_runtime(Arc::new(EagerRuntime::new(handler.progress.clone())))
         .with_handler(handler)
-        .with_runtime(Arc::new(EagerRuntime::default()))
         .with_udp_addrs(local_addresses())
         .with_data_channel_send_buffer_limit(SEND_BUFFER)
         .build()

@@ -9,6 +9,7 @@ mod link;
 mod pump;
 mod resolve;
 mod runtime;
+mod socket;
 
 use tokio::{
     sync::{mpsc, oneshot},

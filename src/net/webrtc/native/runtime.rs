@@ -1,5 +1,5 @@
-//! What `webrtc` runs on: tokio, with two of its habits mended. `docs/webrtc-driver-wakeup.md` says how to mend them
-//! at their source; once that is released, [`TokioRuntime`] does instead of this file.
+//! What `webrtc` runs on: tokio, with three of its habits mended. `docs/webrtc-driver-wakeup.md` says how to mend two
+//! of them at their source; the third is in `socket`.
 
 use std::{
     future::{self, Future},
@@ -17,7 +17,7 @@ use webrtc::runtime::{
     AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, Runtime, TokioRuntime,
 };
 
-use super::resolve::resolve;
+use super::{resolve::resolve, socket::OneByOne};
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -26,13 +26,47 @@ type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// Its driver writes what is ready, then handles events, then sleeps until its next timer. What the events made ready
 /// (the ClientHello once ICE has a pair, the SCTP INIT once DTLS is up, …) stays behind, up to 200 ms each time. So
 /// every first sleep ends at once and gives the driver another round, and only the second is slept: nothing polls, and
-/// nothing is left behind.
-#[derive(Debug, Default)]
+/// nothing is left behind. Once connected, it needs no second round when it was woken only to write.
+#[derive(Debug)]
 pub(super) struct EagerRuntime {
     /// The task whose sleeps these are; others sleep as they say.
     driver: Arc<OnceLock<tokio::task::Id>>,
-    /// Whether the driver has been around once since it last had something to do.
-    settled: Arc<AtomicBool>,
+    progress: Arc<Progress>,
+}
+
+/// What the driver of one peer connection does.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// Whether it has been around once since it last had something to do.
+    settled: AtomicBool,
+    connected: AtomicBool,
+    /// Whether something has come since it last slept: a datagram, or the time it slept for.
+    moved: AtomicBool,
+}
+
+impl Progress {
+    /// The peer is reached: what is to be done from here on begins with a datagram or a timer.
+    pub fn connected(&self) {
+        self.connected.store(true, Ordering::Relaxed);
+    }
+
+    /// A datagram has come, or a timer is due.
+    pub fn moved(&self) {
+        self.moved.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether another round is due before the next sleep.
+    fn is_behind(&self) -> bool {
+        let moved = self.moved.swap(false, Ordering::Relaxed);
+        let settled = self.settled.swap(false, Ordering::Relaxed);
+        moved || !settled && !self.connected.load(Ordering::Relaxed)
+    }
+}
+
+impl EagerRuntime {
+    pub fn new(progress: Arc<Progress>) -> Self {
+        EagerRuntime { driver: Arc::default(), progress }
+    }
 }
 
 impl Runtime for EagerRuntime {
@@ -46,15 +80,21 @@ impl Runtime for EagerRuntime {
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        if self.driver.get().copied() != tokio::task::try_id() || self.settled.swap(false, Ordering::Relaxed) {
+        if self.driver.get().copied() != tokio::task::try_id() {
             return TokioRuntime.sleep(duration);
         }
-        let settled = self.settled.clone();
-        // Only when it is polled: the driver may find a packet first, and then starts over.
-        Box::pin(future::poll_fn(move |_| {
-            settled.store(true, Ordering::Relaxed);
-            std::task::Poll::Ready(())
-        }))
+        let progress = self.progress.clone();
+        if self.progress.is_behind() {
+            // Only when it is polled: the driver may find a packet first, and then starts over.
+            return Box::pin(future::poll_fn(move |_| {
+                progress.settled.store(true, Ordering::Relaxed);
+                std::task::Poll::Ready(())
+            }));
+        }
+        Box::pin(async move {
+            tokio::time::sleep(duration).await;
+            progress.moved();
+        })
     }
 
     /// The driver resolves its servers one after the other and does nothing else meanwhile, not even for addresses
@@ -64,7 +104,7 @@ impl Runtime for EagerRuntime {
     }
 
     fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-        TokioRuntime.wrap_udp_socket(socket)
+        Ok(Arc::new(OneByOne::new(TokioRuntime.wrap_udp_socket(socket)?, self.progress.clone())))
     }
 
     fn wrap_tcp_listener(&self, listener: std::net::TcpListener) -> io::Result<Arc<dyn AsyncTcpListener>> {
