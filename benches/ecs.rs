@@ -4,12 +4,11 @@
 
 use std::time::{Duration, Instant};
 
-use bevy::{ecs::system::SystemState, prelude::*};
+use bevy::prelude::*;
 use bevy_uhst::{
     prelude::*,
     test_app::{TestNetwork, link, update_until},
 };
-use serde::{Deserialize, Serialize};
 
 const FRAME: Duration = Duration::from_micros(16_667);
 
@@ -28,8 +27,6 @@ fn main() {
     }
     messages_in();
     messages_out();
-    typed_in();
-    typed_out();
     game();
 }
 
@@ -92,79 +89,6 @@ fn messages_out() {
     });
 }
 
-/// As many bytes in `postcard` as in memory: 32.
-#[derive(Serialize, Deserialize, Clone, Copy)]
-struct Figure {
-    position: [f32; 3],
-    velocity: [f32; 3],
-    facing: [f32; 2],
-}
-
-const FIGURE: Figure = Figure { position: [1.0, 2.0, 3.0], velocity: [0.1, 0.2, 0.3], facing: [0.6, 0.8] };
-
-fn typed_in() {
-    const MESSAGES: usize = 1000;
-    let (mut host, mut clients) = session(1);
-    let bytes = postcard::to_stdvec(&FIGURE).expect("a figure");
-    let mut frames = [Vec::new(), Vec::new()];
-    let mut typed: SystemState<UhstSender<Figure>> = SystemState::new(clients.world_mut());
-    for round in 0..100 {
-        let is_typed = round % 2;
-        let world = clients.world_mut();
-        if is_typed == 1 {
-            let sender = typed.get(world).expect("valid");
-            (0..MESSAGES).for_each(|_| sender.to_host(&FIGURE).expect("room for it"));
-        } else {
-            let client = world.query::<&UhstClient>().single(world).expect("one client");
-            (0..MESSAGES).for_each(|_| client.send(&bytes[..]).expect("room for it"));
-        }
-        all_are_there(&mut host, MESSAGES as u64 * (round as u64 + 1));
-        frames[is_typed].push(time(|| host.update()));
-        let arrived = [
-            host.world_mut().resource_mut::<Messages<UhstMessage>>().drain().count(),
-            host.world_mut().resource_mut::<Messages<FromPeer<Figure>>>().drain().count(),
-        ];
-        assert_eq!(arrived[is_typed], MESSAGES, "they did not arrive in time");
-    }
-    show("in ", frames, MESSAGES as u32);
-}
-
-fn typed_out() {
-    const MESSAGES: u32 = 1000;
-    let (mut host, mut clients) = session(1);
-    let bytes = postcard::to_stdvec(&FIGURE).expect("a figure");
-    let peer = host.world_mut().query_filtered::<Entity, With<UhstPeer>>().single(host.world()).expect("one peer");
-    let mut typed: SystemState<UhstSender<Figure>> = SystemState::new(host.world_mut());
-    let mut untyped: SystemState<Query<&UhstPeer>> = SystemState::new(host.world_mut());
-    let mut frames = [Vec::new(), Vec::new()];
-    for round in 0..200 {
-        let is_typed = round % 2;
-        frames[is_typed].push(if is_typed == 1 {
-            let sender = typed.get(host.world()).expect("valid");
-            time(|| (0..MESSAGES).for_each(|_| sender.to(peer, &FIGURE).expect("room for it")))
-        } else {
-            let peers = untyped.get(host.world()).expect("valid");
-            let send = || peers.get(peer).expect("there").send(&bytes[..]).expect("room for it");
-            time(|| (0..MESSAGES).for_each(|_| send()))
-        });
-        std::thread::sleep(Duration::from_millis(20));
-        host.update();
-        clients.update();
-    }
-    show("out", frames, MESSAGES);
-}
-
-/// What a typed message costs beside an untyped one of the same bytes.
-fn show(way: &str, [untyped, typed]: [Vec<Duration>; 2], messages: u32) {
-    let [untyped, typed] = [untyped, typed].map(|frames| middle(frames) / messages);
-    let ratio = typed.as_secs_f64() / untyped.as_secs_f64();
-    println!(
-        "32 bytes {way}, untyped and typed     {:>9} ns, {} ns: {ratio:.2} times",
-        untyped.as_nanos(),
-        typed.as_nanos()
-    );
-}
-
 /// 64 peers send 60 messages a second each, and the host answers all of them in every frame.
 ///
 /// At the pace of a game: a frame after a pause costs more than one of many in a row, whatever it does.
@@ -217,10 +141,8 @@ fn session(peers: usize) -> (App, App) {
     let network = TestNetwork::memory();
     let mut host = App::new();
     host.add_plugins((MinimalPlugins, UhstPlugin::host("bench").relay(network.relay())));
-    host.add_uhst_message::<Figure>(Channel::Reliable);
     let mut clients = App::new();
     clients.add_plugins((MinimalPlugins, UhstPlugin::default().relay(network.relay())));
-    clients.add_uhst_message::<Figure>(Channel::Reliable);
     let patience = Duration::from_secs(60);
     assert!(update_until(&mut [&mut host], patience, |apps| {
         let world = apps[0].world_mut();

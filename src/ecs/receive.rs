@@ -10,7 +10,7 @@ use super::{
     admission::JoinResponder,
     network::{Kind, Network, Unread},
     session::{Phase, end_peer, end_session, state_mut},
-    typed::Inboxes,
+    typed::{DecodeError, Inboxes},
 };
 use crate::{
     net::contract::{Event, EventKind, PeerKey, Received, SessionKey, inbox_cost},
@@ -31,7 +31,7 @@ pub(super) fn has_events(network: Res<Network>) -> bool {
 
 /// Tells the app what has come up until now. What comes up meanwhile waits for the next frame: a flood cannot hold it.
 pub(super) fn receive(world: &mut World) {
-    world.resource_scope(|world, mut inboxes: Mut<Inboxes>| {
+    world.resource_scope(|world, inboxes: Mut<Inboxes>| {
         let events = world.resource::<Network>().events().clone();
         for _ in 0..events.len() {
             let Ok(Event { session: key, kind }) = events.try_recv() else { break };
@@ -42,18 +42,13 @@ pub(super) fn receive(world: &mut World) {
                 }
                 continue;
             };
-            tell(world, &mut inboxes, key, owner, kind);
+            tell(world, &inboxes, key, owner, kind);
         }
-        inboxes.deliver(world);
     });
 }
 
-fn tell(world: &mut World, inboxes: &mut Inboxes, key: SessionKey, owner: (Kind, Entity), event: EventKind) {
+fn tell(world: &mut World, inboxes: &Inboxes, key: SessionKey, owner: (Kind, Entity), event: EventKind) {
     let (kind, session) = owner;
-    if !matches!(event, EventKind::Messages { .. }) {
-        // What a peer sent before its end is written before that is told.
-        inboxes.deliver(world);
-    }
     match event {
         EventKind::Messages { peer, messages } => {
             return write_messages(world, inboxes, (key, session), peer, messages);
@@ -129,7 +124,7 @@ fn tell(world: &mut World, inboxes: &mut Inboxes, key: SessionKey, owner: (Kind,
 
 fn write_messages(
     world: &mut World,
-    inboxes: &mut Inboxes,
+    inboxes: &Inboxes,
     (key, session): (SessionKey, Entity),
     from: PeerKey,
     messages: Vec<Received>,
@@ -146,39 +141,55 @@ fn write_messages(
             unread.push((kind, text()));
         }
     };
-    let untyped = messages.into_iter().filter_map(|Received { channel, tag, payload }| {
-        let index = match tag {
-            Tag::Untyped => match inboxes.of_text(&payload) {
-                Some(index) => index,
-                None => return Some(UhstMessage { session, peer, channel, payload }),
-            },
-            Tag::Typed(index) if inboxes.name(index).is_some() => index,
+    let whose = |message: &Received| match message.tag {
+        // A text may say itself what it is.
+        Tag::Untyped => inboxes.of_text(&message.payload).map_or(Tag::Untyped, Tag::Typed),
+        tag => tag,
+    };
+    let told = |Received { channel, payload, .. }| UhstMessage { session, peer, channel, payload };
+    let mut messages = messages.into_iter();
+    while let Some(tag) = messages.as_slice().first().map(whose) {
+        let run = messages.as_slice().iter().take_while(|message| whose(message) == tag).count();
+        match tag {
+            Tag::Untyped => {
+                world.resource_mut::<Messages<UhstMessage>>().write_batch(messages.by_ref().take(run).map(told));
+                continue;
+            }
             #[cfg(feature = "replicon")]
             Tag::Replication(channel) if replicating => {
-                replicated.push(ReplicationMessage { peer, channel, bytes: payload.into_bytes() });
-                return None;
+                let of_run = messages.by_ref().take(run).map(|message| message.payload.into_bytes());
+                replicated.extend(of_run.map(|bytes| ReplicationMessage { peer, channel, bytes }));
+                continue;
             }
-            Tag::Typed(_) | Tag::Replication(_) => {
-                report(Unread::Stray, &|| stray(tag));
-                return None;
+            Tag::Replication(_) => report(Unread::Stray, &|| stray(tag)),
+            Tag::Typed(index) => {
+                let mut texts = Vec::new();
+                let mut refuse = |message: &Received, error: DecodeError| {
+                    report(Unread::Undecoded(index), &|| {
+                        let name = inboxes.name(index).unwrap_or_default();
+                        // It may quote the peer, at any length.
+                        let why = error.to_string();
+                        format!("a message is no `{name}`: {}", &why[..why.floor_char_boundary(MAX_ERROR)])
+                    });
+                    // A text that only looks like one may mean something else.
+                    if message.tag == Tag::Untyped {
+                        texts.push(told(message.clone()));
+                    }
+                };
+                if !inboxes.write(index, world, (session, peer), &messages.as_slice()[..run], &mut refuse) {
+                    report(Unread::Stray, &|| stray(tag));
+                }
+                if !texts.is_empty() {
+                    world.resource_mut::<Messages<UhstMessage>>().write_batch(texts);
+                }
             }
-        };
-        let error = inboxes.take(index, session, peer, &payload).err()?;
-        let name = inboxes.name(index).unwrap_or_default();
-        report(Unread::Undecoded(index), &|| {
-            // It may quote the peer, at any length.
-            let why = error.to_string();
-            format!("a message is no `{name}`: {}", &why[..why.floor_char_boundary(MAX_ERROR)])
-        });
-        // A text that only looks like one may mean something else.
-        (tag == Tag::Untyped).then_some(UhstMessage { session, peer, channel, payload })
-    });
-    world.resource_mut::<Messages<UhstMessage>>().write_batch(untyped);
+        }
+        messages.by_ref().take(run).for_each(drop);
+    }
     #[cfg(feature = "replicon")]
     replication::deliver(world, replicated);
     for (kind, text) in unread {
         if world.resource_mut::<Network>().is_news(key, from, kind) {
-            inboxes.deliver(world);
             diagnose(world, session, Some(peer), text);
         }
     }

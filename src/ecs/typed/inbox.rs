@@ -1,22 +1,18 @@
 //! Typed messages on their way in: from payloads to the [`Messages`] of their type.
 
+use std::marker::PhantomData;
+
 use bevy::{platform::collections::HashMap, prelude::*};
 
 use super::{Encoding, FromPeer, TypedMessage, json};
-use crate::protocol::Payload;
+use crate::{net::contract::Received, protocol::Payload};
 
-/// How much room for decoded messages of one type is kept from frame to frame.
-const KEPT: usize = 1024;
-
-/// Where the messages of each type wait until they are written, all at once. Indices are those of
-/// [`Types`](super::Types).
+/// Who reads the messages of each type. Indices are those of [`Types`](super::Types).
 #[derive(Resource, Default)]
 pub(in crate::ecs) struct Inboxes {
     boxes: Vec<Box<dyn Inbox>>,
     /// The types that may come as text, by name.
     json: HashMap<String, u16>,
-    /// Those in which something waits.
-    full: Vec<u16>,
 }
 
 /// A payload that is none of its type.
@@ -34,9 +30,14 @@ pub(in crate::ecs) enum DecodeError {
 
 pub(super) trait Inbox: Send + Sync {
     fn name(&self) -> &str;
-    fn take(&mut self, session: Entity, peer: Entity, payload: &Payload) -> Result<(), DecodeError>;
-    fn deliver(&mut self, world: &mut World);
+    fn write(&self, world: &mut World, from: Sender, messages: &[Received], refuse: &mut Refuse);
 }
+
+/// The session and the peer that a message comes from.
+pub(in crate::ecs) type Sender = (Entity, Entity);
+
+/// Hears of what is none of its type.
+type Refuse<'a> = dyn FnMut(&Received, DecodeError) + 'a;
 
 impl Inboxes {
     /// With the names of those that travel as text.
@@ -62,35 +63,45 @@ impl Inboxes {
         Some(self.boxes.get(usize::from(index))?.name())
     }
 
-    /// Takes a message of a type that this app [has](Self::name).
-    pub fn take(&mut self, index: u16, session: Entity, peer: Entity, payload: &Payload) -> Result<(), DecodeError> {
-        let Some(inbox) = self.boxes.get_mut(usize::from(index)) else { return Ok(()) };
-        inbox.take(session, peer, payload)?;
-        if self.full.last() != Some(&index) && !self.full.contains(&index) {
-            self.full.push(index);
-        }
-        Ok(())
-    }
-
-    /// Writes what has been taken.
-    pub fn deliver(&mut self, world: &mut World) {
-        for index in self.full.drain(..) {
-            if let Some(inbox) = self.boxes.get_mut(usize::from(index)) {
-                inbox.deliver(world);
-            }
-        }
+    /// Writes messages of a type, all from one peer; false if this app has no such type.
+    ///
+    /// Many at once: to find where they go takes as long as to read a small one.
+    pub fn write(
+        &self,
+        index: u16,
+        world: &mut World,
+        from: Sender,
+        messages: &[Received],
+        refuse: &mut Refuse,
+    ) -> bool {
+        let Some(inbox) = self.boxes.get(usize::from(index)) else { return false };
+        inbox.write(world, from, messages, refuse);
+        true
     }
 }
 
-pub(super) struct TypedInbox<T: TypedMessage> {
+pub(super) struct TypedInbox<T> {
     name: String,
     encoding: Encoding,
-    waiting: Vec<FromPeer<T>>,
+    of: PhantomData<fn(T)>,
 }
 
 impl<T: TypedMessage> TypedInbox<T> {
     pub(super) fn boxed(name: &str, encoding: Encoding) -> Box<dyn Inbox> {
-        Box::new(TypedInbox::<T> { name: name.to_owned(), encoding, waiting: Vec::new() })
+        Box::new(TypedInbox::<T> { name: name.to_owned(), encoding, of: PhantomData })
+    }
+
+    fn read(&self, payload: &Payload) -> Result<T, DecodeError> {
+        match (self.encoding, payload) {
+            (Encoding::Binary, Payload::Binary(bytes)) => {
+                let (message, rest) = postcard::take_from_bytes(bytes).map_err(DecodeError::Binary)?;
+                if rest.is_empty() { Ok(message) } else { Err(DecodeError::TooLong(rest.len())) }
+            }
+            (Encoding::Json, Payload::Text(text)) => json::read(text.as_bytes(), &self.name).map_err(DecodeError::Json),
+            (Encoding::Binary, Payload::Text(_)) | (Encoding::Json, Payload::Binary(_)) => {
+                Err(DecodeError::OtherEncoding)
+            }
+        }
     }
 }
 
@@ -99,31 +110,13 @@ impl<T: TypedMessage> Inbox for TypedInbox<T> {
         &self.name
     }
 
-    fn take(&mut self, session: Entity, peer: Entity, payload: &Payload) -> Result<(), DecodeError> {
-        let message = match (self.encoding, payload) {
-            (Encoding::Binary, Payload::Binary(bytes)) => {
-                let (message, rest) = postcard::take_from_bytes(bytes).map_err(DecodeError::Binary)?;
-                if !rest.is_empty() {
-                    return Err(DecodeError::TooLong(rest.len()));
-                }
-                message
+    fn write(&self, world: &mut World, (session, peer): Sender, messages: &[Received], refuse: &mut Refuse) {
+        let Some(mut written) = world.get_resource_mut::<Messages<FromPeer<T>>>() else { return };
+        for message in messages {
+            match self.read(&message.payload) {
+                Ok(message) => _ = written.write(FromPeer { session, peer, message }),
+                Err(error) => refuse(message, error),
             }
-            (Encoding::Json, Payload::Text(text)) => {
-                json::read(text.as_bytes(), &self.name).map_err(DecodeError::Json)?
-            }
-            (Encoding::Binary, Payload::Text(_)) | (Encoding::Json, Payload::Binary(_)) => {
-                return Err(DecodeError::OtherEncoding);
-            }
-        };
-        self.waiting.push(FromPeer { session, peer, message });
-        Ok(())
-    }
-
-    fn deliver(&mut self, world: &mut World) {
-        let Some(mut messages) = world.get_resource_mut::<Messages<FromPeer<T>>>() else {
-            return self.waiting.clear();
-        };
-        messages.write_batch(self.waiting.drain(..));
-        self.waiting.shrink_to(KEPT);
+        }
     }
 }

@@ -8,7 +8,7 @@ use super::{
     Encoding, TypedMessage,
     inbox::{Inbox, Inboxes, TypedInbox},
 };
-use crate::protocol::{Channel, GameId};
+use crate::protocol::{Channel, GameId, Tag};
 
 /// The registered types, in the order of their names: the index of one is its number on the wire.
 #[derive(Resource, Default)]
@@ -32,11 +32,20 @@ struct Registered {
 
 /// What a sender must know of its type.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sending<'a> {
+pub(super) struct Sending {
     pub index: u16,
-    pub name: &'a str,
     pub channel: Channel,
     pub encoding: Encoding,
+}
+
+impl Sending {
+    /// None on a text, which says itself what it is, to peers that know no tags, too.
+    pub fn tag(&self) -> Tag {
+        match self.encoding {
+            Encoding::Binary => Tag::Typed(self.index),
+            Encoding::Json => Tag::Untyped,
+        }
+    }
 }
 
 /// Why a type cannot be registered: a mistake in the game, for its author.
@@ -85,10 +94,19 @@ impl Types {
         Ok(())
     }
 
-    pub(super) fn sending<T: TypedMessage>(&self) -> Option<Sending<'_>> {
+    pub(super) fn sending<T: TypedMessage>(&self) -> Option<Sending> {
         let index = *self.by_type.get(&TypeId::of::<T>())?;
-        let Registered { name, channel, encoding, .. } = self.list.get(usize::from(index))?;
-        Some(Sending { index, name, channel: *channel, encoding: *encoding })
+        let Registered { channel, encoding, .. } = self.list.get(usize::from(index))?;
+        Some(Sending { index, channel: *channel, encoding: *encoding })
+    }
+
+    pub(super) fn name(&self, index: u16) -> &str {
+        self.list.get(usize::from(index)).map_or("", |known| &known.name)
+    }
+
+    /// Whether a session has started: indices stay what they are.
+    pub(super) fn are_fixed(&self) -> bool {
+        self.game.is_some()
     }
 
     /// A session starts: what is registered counts from now on, for all sessions of the app.

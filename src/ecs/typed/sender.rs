@@ -1,24 +1,25 @@
 //! Sending typed messages.
 
-use std::{any::type_name, cell::Cell, marker::PhantomData};
+use std::{any::type_name, fmt::Display, marker::PhantomData, sync::OnceLock};
 
 use bevy::{ecs::system::SystemParam, prelude::*};
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use super::{Encoding, TypedMessage, json, registry::Types};
+use super::{
+    Encoding, TypedMessage, json,
+    registry::{Sending, Types},
+};
 use crate::{
     ecs::{BroadcastError, UhstClient, UhstHost, UhstPeer, error::Tally},
     net::SendError,
-    protocol::{Channel, Payload, Tag},
+    protocol::Payload,
 };
 
-/// Larger messages keep the buffer they were written into; smaller ones leave it for the next.
+/// Up to this size, a message is written on the stack first, and allocated once.
+const SMALL: usize = 256;
+/// Larger ones keep the buffer they were written into, with room to spare.
 const COPIED: usize = 16 << 10;
-
-thread_local! {
-    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
 
 /// Sends messages of one [registered](super::UhstAppExt::add_uhst_message) type, on its channel: a parameter of
 /// systems and observers.
@@ -46,6 +47,8 @@ thread_local! {
 #[derive(SystemParam)]
 pub struct UhstSender<'w, 's, T: TypedMessage> {
     types: Option<Res<'w, Types>>,
+    /// What was found in them, once they are fixed: to look it up takes as long as to write a small message.
+    found: Local<'s, OnceLock<Sending>>,
     hosts: Query<'w, 's, (Entity, &'static UhstHost)>,
     clients: Query<'w, 's, &'static UhstClient>,
     peers: Query<'w, 's, &'static UhstPeer>,
@@ -60,8 +63,8 @@ impl<T: TypedMessage> UhstSender<'_, '_, T> {
     /// [`SendError::Disconnected`] if the entity is no peer, or not any more.
     pub fn to(&self, peer: Entity, message: &T) -> Result<(), SendError> {
         let peer = self.peers.get(peer).map_err(|_| SendError::Disconnected)?;
-        let Encoded { channel, tag, payload } = self.encode(message)?;
-        peer.send_tagged(channel, tag, payload)
+        let sending = self.sending()?;
+        peer.send_tagged(sending.channel, sending.tag(), self.payload(message, sending)?)
     }
 
     /// To the host that this app has joined; with several clients in one app, to the host of each.
@@ -72,8 +75,9 @@ impl<T: TypedMessage> UhstSender<'_, '_, T> {
     pub fn to_host(&self, message: &T) -> Result<(), SendError> {
         let mut clients = self.clients.iter().filter(|client| client.is_running()).peekable();
         clients.peek().ok_or(SendError::NotConnected)?;
-        let Encoded { channel, tag, payload } = self.encode(message)?;
-        clients.try_for_each(|client| client.send_tagged(channel, tag, payload.clone()))
+        let sending = self.sending()?;
+        let payload = self.payload(message, sending)?;
+        clients.try_for_each(|client| client.send_tagged(sending.channel, sending.tag(), payload.clone()))
     }
 
     /// To every peer of this app's host; with several hosts in one app, of each.
@@ -110,53 +114,76 @@ impl<T: TypedMessage> UhstSender<'_, '_, T> {
         message: &T,
     ) -> Result<(), BroadcastError> {
         let hosts = || self.hosts.iter().filter(|(entity, _)| is_meant(*entity)).map(|(_, host)| host);
-        let Encoded { channel, tag, payload } = self.encode(message).map_err(|cause| {
+        let encoded = self.sending().and_then(|sending| Ok((sending, self.payload(message, sending)?)));
+        let (sending, payload) = encoded.map_err(|cause| {
             let peers = hosts().map(UhstHost::peer_count).sum();
             BroadcastError { missed: peers, peers, cause }
         })?;
         let mut tally = Tally::default();
-        hosts().for_each(|host| host.fan_out_tagged(except, channel, tag, &payload, &mut tally));
+        hosts().for_each(|host| host.fan_out_tagged(except, sending.channel, sending.tag(), &payload, &mut tally));
         tally.result()
     }
 
-    fn encode(&self, message: &T) -> Result<Encoded, SendError> {
-        let sending = self.types.as_ref().and_then(|types| types.sending::<T>());
-        let sending = sending.ok_or(SendError::NotRegistered(type_name::<T>()))?;
-        let mut buffer = BUFFER.take();
-        buffer.clear();
-        let written = match sending.encoding {
-            Encoding::Binary => postcard::to_extend(message, buffer).map_err(|error| error.to_string()),
+    fn sending(&self) -> Result<Sending, SendError> {
+        if let Some(found) = self.found.get() {
+            return Ok(*found);
+        }
+        let found = self.types.as_ref().and_then(|types| Some((types, types.sending::<T>()?)));
+        let (types, sending) = found.ok_or(SendError::NotRegistered(type_name::<T>()))?;
+        if types.are_fixed() {
+            // Another thread that was faster has found the same.
+            let _ = self.found.set(sending);
+        }
+        Ok(sending)
+    }
+
+    // Inlined, so that the payload is made where it is sent from: moving it costs as much as writing a small message.
+    #[inline(always)]
+    fn payload(&self, message: &T, sending: Sending) -> Result<Payload, SendError> {
+        match sending.encoding {
+            Encoding::Binary => Ok(Payload::Binary(binary(message)?)),
             Encoding::Json => {
-                let written = json::write(&mut buffer, sending.name, message);
-                written.map(|()| buffer).map_err(|error| error.to_string())
+                let name = self.types.as_ref().map_or("", |types| types.name(sending.index));
+                Ok(Payload::Text(text(message, name)?))
             }
-        };
-        let buffer = written.map_err(|error| {
-            tracing::debug!("{} cannot be written: {error}", type_name::<T>());
-            SendError::NotSerializable(type_name::<T>())
-        })?;
-        let bytes = if buffer.len() > COPIED {
-            Bytes::from(buffer)
-        } else {
-            let bytes = Bytes::copy_from_slice(&buffer);
-            BUFFER.set(buffer);
-            bytes
-        };
-        let channel = sending.channel;
-        Ok(match sending.encoding {
-            Encoding::Binary => Encoded { channel, tag: Tag::Typed(sending.index), payload: Payload::Binary(bytes) },
-            // Untagged: a text says itself what it is, to peers that know no tags, too.
-            Encoding::Json => {
-                let text = ByteString::try_from(bytes).map_err(|_| SendError::NotSerializable(type_name::<T>()))?;
-                Encoded { channel, tag: Tag::Untyped, payload: Payload::Text(text) }
-            }
-        })
+        }
     }
 }
 
-/// A message, ready for any number of peers.
-struct Encoded {
-    channel: Channel,
-    tag: Tag,
-    payload: Payload,
+#[inline(always)]
+fn binary<T: TypedMessage>(message: &T) -> Result<Bytes, SendError> {
+    // What is large in memory most likely is on the wire, too.
+    if size_of::<T>() > SMALL {
+        return large(message);
+    }
+    let mut small = [0; SMALL];
+    match postcard::to_slice(message, &mut small) {
+        Ok(written) => Ok(Bytes::copy_from_slice(written)),
+        Err(postcard::Error::SerializeBufferFull) => large(message),
+        Err(error) => Err(unwritable::<T>(&error)),
+    }
+}
+
+#[inline(never)]
+fn large<T: TypedMessage>(message: &T) -> Result<Bytes, SendError> {
+    let buffer = Vec::with_capacity((4 * SMALL).max(size_of::<T>()));
+    postcard::to_extend(message, buffer).map(shrink).map_err(|error| unwritable::<T>(&error))
+}
+
+#[inline(never)]
+fn text<T: TypedMessage>(message: &T, name: &str) -> Result<ByteString, SendError> {
+    let mut buffer = Vec::with_capacity(SMALL);
+    json::write(&mut buffer, name, message).map_err(|error| unwritable::<T>(&error))?;
+    ByteString::try_from(shrink(buffer)).map_err(|error| unwritable::<T>(&error))
+}
+
+/// Without the room to spare, where a copy costs little.
+fn shrink(written: Vec<u8>) -> Bytes {
+    if written.len() > COPIED { Bytes::from(written) } else { Bytes::copy_from_slice(&written) }
+}
+
+#[cold]
+fn unwritable<T>(error: &dyn Display) -> SendError {
+    tracing::debug!("{} cannot be written: {error}", type_name::<T>());
+    SendError::NotSerializable(type_name::<T>())
 }
