@@ -1,10 +1,15 @@
 //! What the plugin costs a frame. `cargo bench --bench ecs`
 //!
-//! A frame is timed as a whole: `App::update` on the host, with its peers in another app of this process. Medians.
+//! A frame is timed as a whole: `App::update` on the host, with its peers in another app of this process. Medians. All
+//! systems run on one thread: between frames as short as these Bevy's threads sleep, and to wake them takes longer than
+//! what is measured.
 
 use std::time::{Duration, Instant};
 
-use bevy::prelude::*;
+use bevy::{
+    ecs::schedule::{Schedules, SingleThreadedExecutor},
+    prelude::*,
+};
 use bevy_uhst::{
     prelude::*,
     test_app::{TestNetwork, link, update_until},
@@ -13,17 +18,15 @@ use bevy_uhst::{
 const FRAME: Duration = Duration::from_micros(16_667);
 
 fn main() {
-    let plain = {
-        let mut app = App::new();
-        app.add_plugins(MinimalPlugins);
-        median(2000, || time(|| app.update()))
-    };
-    println!("a frame without the plugin        {:>9.2} µs", micros(plain));
+    let mut plain = without_the_plugin();
     for peers in [0, 16, 64] {
         let (mut host, _clients) = session(peers);
-        let idle = median(2000, || time(|| host.update()));
-        let cost = micros(idle) - micros(plain);
-        println!("an idle frame, {peers:>2} peers           {:>9.2} µs, {cost:+.2} µs", micros(idle));
+        // In turn, so that what the machine does meanwhile meets both.
+        let (without, with): (Vec<_>, Vec<_>) =
+            (0..20_000).map(|_| (time(|| plain.update()), time(|| host.update()))).unzip();
+        let (without, with) = (middle(without), middle(with));
+        let cost = micros(with) - micros(without);
+        println!("an idle frame, {peers:>2} peers           {:>9.2} µs, {cost:+.2} µs", micros(with));
     }
     messages_in();
     messages_out();
@@ -93,8 +96,7 @@ fn messages_out() {
 ///
 /// At the pace of a game: a frame after a pause costs more than one of many in a row, whatever it does.
 fn game() {
-    let mut plain = App::new();
-    plain.add_plugins(MinimalPlugins);
+    let mut plain = without_the_plugin();
     let plain = paced(|| {}, || plain.update());
     println!("at 60 Hz, without the plugin      {:>9.2} µs", micros(plain));
 
@@ -136,6 +138,20 @@ fn share(frame: Duration, plain: Duration) -> String {
     format!("{cost:+.2} µs, {:.2} % of the frame", cost / micros(FRAME) * 100.0)
 }
 
+fn without_the_plugin() -> App {
+    let mut app = App::new();
+    app.add_plugins(MinimalPlugins);
+    app.update();
+    on_one_thread(&mut app);
+    app
+}
+
+fn on_one_thread(app: &mut App) {
+    for (_, schedule) in app.world_mut().resource_mut::<Schedules>().iter_mut() {
+        schedule.set_executor(SingleThreadedExecutor::new());
+    }
+}
+
 /// A host, and its peers in another app.
 fn session(peers: usize) -> (App, App) {
     let network = TestNetwork::memory();
@@ -157,6 +173,8 @@ fn session(peers: usize) -> (App, App) {
             world.query::<&UhstPeer>().iter(world).count() == peers
         })
     }));
+    on_one_thread(&mut host);
+    on_one_thread(&mut clients);
     (host, clients)
 }
 
