@@ -49,6 +49,15 @@ impl Game {
         game
     }
 
+    /// Directly, with messages on their way; gaps are counted from now on.
+    fn talking(net: &Net) -> Self {
+        let mut game = Game::direct(net);
+        game.say("talk");
+        game.goes_on(PATIENCE);
+        game.say("reset");
+        game
+    }
+
     fn both(&self, what: &str, patience: Duration, such: impl Fn(&Status) -> bool) -> Duration {
         let first = self.host.wait_for(what, patience, &such);
         first + self.client.wait_for(what, patience.saturating_sub(first), &such)
@@ -90,10 +99,7 @@ impl Game {
 #[ignore = "needs root and network namespaces"]
 fn a_game_outlives_its_direct_path_and_becomes_direct_again() {
     let net = Net::with_direct();
-    let mut game = Game::direct(&net);
-    game.say("talk");
-    game.goes_on(PATIENCE);
-    game.say("reset");
+    let mut game = Game::talking(&net);
     net.cut("direct");
     sleep(Duration::from_millis(100));
     game.goes_on(NOTICED);
@@ -110,10 +116,7 @@ fn a_game_outlives_its_direct_path_and_becomes_direct_again() {
 #[ignore = "needs root and network namespaces"]
 fn nobody_notices_that_the_relay_is_gone_and_comes_back() {
     let net = Net::with_direct();
-    let mut game = Game::direct(&net);
-    game.say("talk");
-    game.goes_on(PATIENCE);
-    game.say("reset");
+    let mut game = Game::talking(&net);
     sleep(Duration::from_secs(5));
     let before = [game.host.status().gap, game.client.status().gap];
     // First it is silent, then it is gone, and later another one is there that knows nobody.
@@ -173,10 +176,7 @@ fn a_long_and_lossy_wire_keeps_every_promise() {
 #[ignore = "needs root and network namespaces"]
 fn a_game_outlives_all_of_its_paths() {
     let net = Net::with_direct();
-    let mut game = Game::direct(&net);
-    game.say("talk");
-    game.goes_on(PATIENCE);
-    game.say("reset");
+    let mut game = Game::talking(&net);
     net.cut("direct");
     net.cut("relay");
     // Longer than a peer may be silent while the relay is there.
@@ -205,10 +205,7 @@ fn a_host_that_moves_to_another_network_goes_on() {
 /// A machine has other addresses from one moment to the next.
 fn moves(machine: Machine, addresses: &[(&str, &str, &str)]) {
     let net = Net::with_direct();
-    let mut game = Game::direct(&net);
-    game.say("talk");
-    game.goes_on(PATIENCE);
-    game.say("reset");
+    let mut game = Game::talking(&net);
     for (device, old, new) in addresses {
         net.ip(machine, &format!("addr del {old}/24 dev {device}"));
         net.ip(machine, &format!("addr add {new}/24 dev {device}"));

@@ -28,7 +28,8 @@ const DIRECT_ACK: Duration = Duration::from_secs(1);
 /// all are lost with one. What did arrive then stays in the receiver's buffer for good, until that is full and the path
 /// stands still.
 const DATAGRAM: usize = 1160;
-/// The payload of a fragment in such a packet. Receivers take no fragments of less than 1 KiB.
+/// The payload of a fragment in such a packet: what its headers and a heartbeat leave. Receivers take no fragments of less
+/// than 1 KiB.
 const DATAGRAM_FRAGMENT: usize = DATAGRAM - 56;
 /// How often the end is said until it is confirmed.
 const CLOSE_RETRY: Duration = Duration::from_millis(250);
