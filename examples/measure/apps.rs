@@ -42,7 +42,8 @@ pub fn join_all(host: &App, paths: PathPolicy, count: usize) -> App {
     app
 }
 
-fn app(paths: PathPolicy) -> App {
+/// An app without a session.
+pub fn app(paths: PathPolicy) -> App {
     let bind = ([127, 0, 0, 1], 0).into();
     let relay = Relay::Embedded(EmbeddedRelay { bind, port_attempts: 1, web_files: Vec::new() });
     let mut app = App::new();

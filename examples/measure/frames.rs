@@ -13,13 +13,12 @@ use std::{
 use bevy::{app::SubApp, prelude::*};
 use bevy_uhst::{prelude::*, test_app::update_until};
 use bytes::Bytes;
-use serde_json::{Map, Value};
 
 use crate::{
     Settings,
     apps::{self, PATIENCE},
     procstat, raw,
-    report::{self, Figures, Outcome, medians, percentile},
+    report::{self, Figures, Outcome, percentile},
 };
 
 pub const FRAME: Duration = Duration::from_micros(16_667);
@@ -83,13 +82,6 @@ fn run(app: App, stop: Arc<AtomicBool>) -> thread::JoinHandle<SubApp> {
     })
 }
 
-fn finish(rounds: &[Figures]) -> Outcome {
-    let mut figures = Map::new();
-    figures.insert("medians".to_owned(), report::json(medians(rounds)));
-    figures.insert("rounds".to_owned(), Value::from(rounds.len()));
-    Ok(figures)
-}
-
 /// As many messages of 64 B a frame as the queue takes, at sixty frames a second on both sides.
 pub fn flood(settings: &Settings) -> Outcome {
     let mut rounds = Vec::new();
@@ -130,7 +122,7 @@ pub fn flood(settings: &Settings) -> Outcome {
         apps::leave(&mut client);
         apps::leave(&mut host);
     }
-    finish(&rounds)
+    Ok(report::rounds(&rounds))
 }
 
 /// One message there and back at sixty frames a second, on each path.
@@ -169,14 +161,14 @@ pub fn echo(settings: &Settings) -> Outcome {
         }
         rounds.push(figures);
     }
-    finish(&rounds)
+    Ok(report::rounds(&rounds))
 }
 
 /// A host that sends 256 B to each of sixteen clients in every frame, and what all of them use beyond the same apps
 /// when they say nothing.
 pub fn fan_out(settings: &Settings) -> Outcome {
     let mut rounds = Vec::new();
-    let runtime = raw::runtime()?;
+    let runtime = raw::runtime(settings)?;
     for _ in 0..settings.rounds() {
         let frames = (settings.duration().as_secs_f64() / FRAME.as_secs_f64()) as usize;
         let floor = runtime.block_on(raw_fan_out(frames))?;
@@ -235,7 +227,7 @@ pub fn fan_out(settings: &Settings) -> Outcome {
         apps::leave(&mut clients);
         apps::leave(&mut host);
     }
-    finish(&rounds)
+    Ok(report::rounds(&rounds))
 }
 
 /// CPU seconds of the same load on the `webrtc` crate alone, beyond what its connections take when they say nothing.

@@ -6,11 +6,14 @@
 mod apps;
 mod direct;
 mod frames;
+mod load;
 mod procstat;
 mod raw;
 mod relay;
+mod relayed;
 mod report;
 mod sessions;
+mod switches;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -37,11 +40,32 @@ const SCENARIOS: &[Scenario] = &[
         run: direct::megabyte,
     },
     Scenario { name: "echo", about: "direct there and back, beside the raw webrtc crate", run: direct::echo },
+    Scenario {
+        name: "one-way-relay",
+        about: "the same over the relay, beside raw HTTP and an event stream",
+        run: relayed::one_way,
+    },
+    Scenario {
+        name: "echo-relay",
+        about: "there and back over the relay, beside raw HTTP and event streams",
+        run: relayed::echo,
+    },
     Scenario { name: "frames-flood", about: "floods of 64 B at 60 frames a second", run: frames::flood },
     Scenario { name: "frames-echo", about: "there and back at 60 frames a second, each path", run: frames::echo },
     Scenario { name: "fan-out", about: "256 B to 16 direct clients at 60 frames a second", run: frames::fan_out },
     Scenario { name: "join", about: "time to connected, and from there to direct", run: sessions::join },
-    Scenario { name: "idle", about: "memory and CPU of 32 idle direct peers", run: sessions::idle },
+    Scenario {
+        name: "idle",
+        about: "memory and CPU of 32 idle direct peers, beside the raw webrtc crate",
+        run: sessions::idle,
+    },
+    Scenario { name: "idle-ours", about: "one round of idle, ours", run: sessions::idle_ours },
+    Scenario {
+        name: "idle-clients",
+        about: "the clients of idle-ours, which starts them",
+        run: sessions::idle_clients,
+    },
+    Scenario { name: "idle-raw", about: "one round of idle, the raw webrtc crate", run: sessions::idle_raw },
     Scenario { name: "churn", about: "joins and leaves, and what they leave behind", run: sessions::churn },
     Scenario { name: "relay", about: "our relay against npm's uhst-server 2.1.1, same load", run: relay::compare },
     Scenario { name: "relay-ours", about: "the same load on our relay alone", run: relay::ours },
@@ -59,6 +83,9 @@ struct Settings {
     /// How long one figure is taken for.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
+    /// How many threads the floor has, the raw crate or raw HTTP. Two apps have one each.
+    #[arg(long, default_value_t = 2, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=2))]
+    raw_threads: usize,
     /// A `uhst-relay` program built elsewhere; otherwise cargo builds it.
     #[arg(long, value_name = "FILE")]
     relay: Option<PathBuf>,

@@ -8,7 +8,10 @@ use std::{
 
 use bytes::BytesMut;
 use rtc::ice::mdns::MulticastDnsMode;
-use tokio::sync::mpsc;
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::mpsc,
+};
 use webrtc::{
     data_channel::{DataChannel, DataChannelEvent},
     peer_connection::{
@@ -17,7 +20,7 @@ use webrtc::{
     },
 };
 
-use crate::{frames::FRAME, report::Outcome};
+use crate::{Settings, frames::FRAME, report::Outcome};
 
 /// Bytes that may wait in a channel, as in this crate.
 const SEND_BUFFER: usize = 64 * 1024;
@@ -66,9 +69,13 @@ async fn peer() -> Outcome<(Arc<dyn PeerConnection>, Candidates, Channels)> {
     Ok((Arc::new(connection), found, announced))
 }
 
-/// As the plugin's own.
-pub fn runtime() -> Outcome<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+/// With as many threads as two apps have for their networks, or with one for both ends.
+pub fn runtime(settings: &Settings) -> Outcome<Runtime> {
+    let mut builder = match settings.raw_threads {
+        1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    Ok(builder.worker_threads(settings.raw_threads).enable_all().build()?)
 }
 
 /// Connects two peers on loopback.

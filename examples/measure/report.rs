@@ -28,11 +28,24 @@ pub fn percentile(values: &mut [f64], percent: usize) -> f64 {
 
 /// Figures as JSON, with four digits: more would only be noise.
 pub fn json(figures: Figures) -> Value {
+    flat(figures).into()
+}
+
+/// The same, to be a line of its own.
+pub fn flat(figures: Figures) -> Map<String, Value> {
     let rounded = |value: f64| {
         let short = format!("{value:.3e}").parse::<f64>().unwrap_or(value);
         if short == short.trunc() && short.abs() < 1e15 { Value::from(short as i64) } else { Value::from(short) }
     };
     figures.into_iter().map(|(name, value)| (name.to_owned(), rounded(value))).collect()
+}
+
+/// What a scenario reports that takes all its figures in each round.
+pub fn rounds(rounds: &[Figures]) -> Map<String, Value> {
+    let mut figures = Map::new();
+    figures.insert("medians".to_owned(), json(medians(rounds)));
+    figures.insert("rounds".to_owned(), Value::from(rounds.len()));
+    figures
 }
 
 /// The line of one scenario.

@@ -2,7 +2,9 @@
 //! who left.
 
 use std::{
-    fs, process, thread,
+    env, fs,
+    io::{self, Write},
+    process, thread,
     time::{Duration, Instant},
 };
 
@@ -11,16 +13,18 @@ use bevy_uhst::{
     prelude::*,
     test_app::{link, update_until},
 };
+use futures_util::future::try_join_all;
 use serde_json::{Map, Value};
 
 use crate::{
     Settings,
     apps::{self, PATIENCE},
-    procstat,
-    report::{self, Figures, Outcome, medians, percentile},
+    direct, procstat, raw, relayed,
+    report::{self, Figures, Outcome, percentile},
 };
 
-/// How soon a client is connected, and how soon after that directly.
+/// How soon a client is connected, and how soon after that directly. Beside it a join by raw HTTP and the opening of a
+/// pair of the raw `webrtc` crate, whose signals take no time.
 pub fn join(settings: &Settings) -> Outcome {
     const JOINS: usize = 20;
     let mut host = apps::host(PathPolicy::Automatic)?;
@@ -47,55 +51,125 @@ pub fn join(settings: &Settings) -> Outcome {
         update_until(&mut [&mut host], PATIENCE, |apps| apps::peers(apps[0]).is_empty());
     }
     apps::leave(&mut host);
+    let (mut raw_joins, mut raw_openings) =
+        (relayed::floor_of_joins(settings, JOINS)?, direct::floor_of_openings(settings, JOINS / 2)?);
     let figures = Figures::from([
+        ("raw_join_p50_ms", percentile(&mut raw_joins, 50) * 1e3),
+        ("raw_direct_p50_ms", percentile(&mut raw_openings, 50) * 1e3),
         ("connected_p50_ms", percentile(&mut connected, 50) * 1e3),
         ("connected_p99_ms", percentile(&mut connected, 99) * 1e3),
         ("then_direct_p50_ms", percentile(&mut direct, 50) * 1e3),
         ("then_direct_p99_ms", percentile(&mut direct, 99) * 1e3),
     ]);
-    let mut line = Map::new();
+    let mut line = report::flat(figures);
     line.insert("joins".to_owned(), Value::from(connected.len()));
-    line.insert("figures".to_owned(), report::json(figures));
     Ok(line)
 }
 
-/// Memory for each of 32 idle direct peers, both ends in this process, and the CPU that all of them use without frames.
+/// How many peers are idle.
+const PEERS: usize = 32;
+
+/// Memory for each of 32 idle direct peers, and the CPU that all of them use without frames, beside as many pairs of the
+/// raw `webrtc` crate. Host, clients and pairs are in processes of their own: what one has freed, the next would use.
 pub fn idle(settings: &Settings) -> Outcome {
-    const PEERS: usize = 32;
     let mut rounds = Vec::new();
     for _ in 0..settings.rounds() {
-        let mut host = apps::host(PathPolicy::Automatic)?;
-        // The first peer pays for what all share.
-        let mut first = apps::join(&host, PathPolicy::Automatic);
-        await_direct(&mut host, &mut first, 1)?;
-        let mut clients = apps::join_all(&host, PathPolicy::Automatic, 0);
-        clients.update();
-        let before = procstat::memory(process::id())?.resident;
-        for _ in 0..PEERS {
-            clients.world_mut().spawn(UhstClient::from(link(&host)));
+        let mut figures = Figures::new();
+        for (scenario, names) in [
+            ("idle-raw", &["raw_kb_per_end", "raw_idle_cpu_percent"][..]),
+            ("idle-ours", &["host_kb_per_peer", "client_kb_per_session", "idle_cpu_percent"]),
+        ] {
+            let child = process::Command::new(env::current_exe()?)
+                .args([scenario, "--seconds", &settings.seconds.to_string()])
+                .stderr(process::Stdio::inherit())
+                .output()?;
+            let line: Map<String, Value> = serde_json::from_slice(&child.stdout)?;
+            for name in names {
+                figures.insert(name, line.get(*name).and_then(Value::as_f64).ok_or("a figure is missing")?);
+            }
         }
-        await_direct(&mut host, &mut clients, PEERS)?;
-        thread::sleep(Duration::from_millis(500));
-        let after = procstat::memory(process::id())?.resident;
-        let cpu = procstat::cpu(process::id())?;
-        thread::sleep(settings.duration());
-        let cpu = (procstat::cpu(process::id())? - cpu).as_secs_f64() / settings.duration().as_secs_f64();
-        rounds.push(Figures::from([
-            ("kb_per_peer_both_ends", (after - before) / 1e3 / PEERS as f64),
-            ("idle_cpu_percent", cpu * 100.0),
-        ]));
-        apps::leave(&mut first);
-        apps::leave(&mut clients);
-        apps::leave(&mut host);
+        rounds.push(figures);
     }
-    let mut line = Map::new();
-    line.insert("peers".to_owned(), Value::from(PEERS));
-    line.insert("medians".to_owned(), report::json(medians(&rounds)));
-    Ok(line)
+    Ok(report::rounds(&rounds))
 }
 
-fn await_direct(host: &mut App, clients: &mut App, count: usize) -> Outcome<()> {
-    let direct = update_until(&mut [host, clients], 2 * PATIENCE, |apps| apps::has_peers(apps[1], count, Path::Direct));
+/// One round of ours.
+pub fn idle_ours(settings: &Settings) -> Outcome {
+    let mut host = apps::host(PathPolicy::Automatic)?;
+    let mut clients = process::Command::new(env::current_exe()?)
+        .arg("idle-clients")
+        .env(LINK, link(&host).to_string())
+        .stdin(process::Stdio::piped())
+        .stdout(process::Stdio::null())
+        .spawn()?;
+    let all = [process::id(), clients.id()];
+    let memory = || -> Outcome<_> { Ok([procstat::memory(all[0])?.resident, procstat::memory(all[1])?.resident]) };
+    let cpu = || -> Outcome<_> { Ok((procstat::cpu(all[0])? + procstat::cpu(all[1])?).as_secs_f64()) };
+    let mut go = clients.stdin.take().ok_or("no way to tell the clients")?;
+    // The first peer pays for what all share.
+    await_direct(&mut [&mut host], 1)?;
+    let before = memory()?;
+    writeln!(go)?;
+    await_direct(&mut [&mut host], 1 + PEERS)?;
+    // The relay has closed the connections that brought them together by then.
+    thread::sleep(Duration::from_secs(6));
+    let [host_kb, client_kb] = [0, 1].map(|end| memory().map(|now| (now[end] - before[end]) / 1e3 / PEERS as f64));
+    let used = cpu()?;
+    thread::sleep(settings.duration());
+    let percent = (cpu()? - used) / settings.duration().as_secs_f64() * 100.0;
+    drop(go);
+    clients.wait()?;
+    apps::leave(&mut host);
+    Ok(report::flat(Figures::from([
+        ("host_kb_per_peer", host_kb?),
+        ("client_kb_per_session", client_kb?),
+        ("idle_cpu_percent", percent),
+    ])))
+}
+
+/// How the clients learn where to join.
+const LINK: &str = "MEASURE_LINK";
+
+/// The clients of such a round: one at once, the others after a line of input, and all leave when that ends.
+pub fn idle_clients(_: &Settings) -> Outcome {
+    let link: JoinLink = env::var(LINK)?.parse()?;
+    let mut clients = apps::app(PathPolicy::Automatic);
+    clients.world_mut().spawn(UhstClient::from(link.clone()));
+    await_direct(&mut [&mut clients], 1)?;
+    let mut lines = io::stdin().lines();
+    lines.next().ok_or("nobody asks for more")??;
+    for _ in 0..PEERS {
+        clients.world_mut().spawn(UhstClient::from(link.clone()));
+    }
+    await_direct(&mut [&mut clients], 1 + PEERS)?;
+    lines.next();
+    apps::leave(&mut clients);
+    Ok(Map::new())
+}
+
+/// One round of the raw crate's.
+pub fn idle_raw(settings: &Settings) -> Outcome {
+    let figures = raw::runtime(settings)?.block_on(async {
+        let mut open = vec![raw::open().await?];
+        let before = procstat::memory(process::id())?.resident;
+        open.extend(try_join_all((0..PEERS).map(|_| raw::open())).await?);
+        let kb = (procstat::memory(process::id())?.resident - before) / 1e3 / PEERS as f64 / 2.0;
+        let cpu = procstat::cpu(process::id())?;
+        tokio::time::sleep(settings.duration()).await;
+        let cpu = (procstat::cpu(process::id())? - cpu).as_secs_f64() / settings.duration().as_secs_f64();
+        for pair in open {
+            pair.close().await;
+        }
+        Outcome::Ok(Figures::from([("raw_kb_per_end", kb), ("raw_idle_cpu_percent", cpu * 100.0)]))
+    })?;
+    Ok(report::flat(figures))
+}
+
+/// The last of these apps has so many direct peers.
+fn await_direct(apps: &mut [&mut App], count: usize) -> Outcome<()> {
+    let direct = update_until(apps, 2 * PATIENCE, |apps| {
+        apps.last_mut().is_some_and(|app| apps::has_peers(app, count, Path::Direct))
+    });
     if direct { Ok(()) } else { Err("not every client became direct".into()) }
 }
 
@@ -105,7 +179,7 @@ pub fn churn(settings: &Settings) -> Outcome {
     let mut host = apps::host(PathPolicy::Automatic)?;
     let once = |host: &mut App| -> Outcome<()> {
         let mut client = apps::join(host, PathPolicy::Automatic);
-        await_direct(host, &mut client, 1)?;
+        await_direct(&mut [host, &mut client], 1)?;
         apps::leave(&mut client);
         let gone = update_until(&mut [host], PATIENCE, |apps| apps::peers(apps[0]).is_empty());
         if gone { Ok(()) } else { Err("a client that left is still there".into()) }
@@ -125,8 +199,7 @@ pub fn churn(settings: &Settings) -> Outcome {
         ("files_left", sockets()? - files),
     ]);
     apps::leave(&mut host);
-    let mut line = Map::new();
+    let mut line = report::flat(figures);
     line.insert("joins".to_owned(), Value::from(count));
-    line.insert("figures".to_owned(), report::json(figures));
     Ok(line)
 }

@@ -28,13 +28,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Room {
     relay: SocketAddr,
     host_token: String,
-    host: Events,
-    clients: Vec<Client>,
+    pub host: Events,
+    pub clients: Vec<Client>,
 }
 
-struct Client {
-    token: String,
-    events: Events,
+pub struct Client {
+    pub token: String,
+    pub events: Events,
 }
 
 impl Room {
@@ -61,7 +61,7 @@ impl Room {
 }
 
 /// The relay transport's envelope, around this text.
-fn envelope(text: &str) -> String {
+pub fn envelope(text: &str) -> String {
     format!(r#"{{"type":"string","payload":"{text}"}}"#)
 }
 

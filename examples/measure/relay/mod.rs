@@ -1,5 +1,6 @@
 //! Relays under load: ours and the original, each in a process of its own, the same bytes to both.
 
+mod floor;
 mod load;
 mod process;
 mod wire;
@@ -15,6 +16,7 @@ use crate::{
     procstat::{self, Memory},
     report::{self, Figures, Outcome},
 };
+pub use floor::Floor;
 use process::{Programs, RelayProcess};
 
 /// Clients of the one host under load, and listeners of its broadcasts.
