@@ -1,5 +1,9 @@
 //! Where the background tasks run: a runtime of our own, or the app's.
 
+use std::thread;
+
+use tokio::sync::oneshot;
+
 #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
 use super::discovery::{self, AnnounceHandle, BrowseHandle, Discovery, Place};
 use super::{
@@ -14,22 +18,28 @@ use crate::protocol::Announcement;
 #[derive(Debug)]
 pub(crate) struct Runtime {
     handle: tokio::runtime::Handle,
-    /// Ends with this value; none when the app handed in its own.
-    own: Option<tokio::runtime::Runtime>,
+    /// The thread ends with this value; none when the app handed in its own runtime.
+    _own: Option<oneshot::Sender<()>>,
 }
 
 impl Runtime {
-    /// On the app's runtime if it hands one in, else on one of our own.
+    /// On the app's runtime if it hands one in, else on a thread of our own.
+    ///
+    /// A single one: a message passes several tasks on its way, and to wake another thread for each costs more than
+    /// what they do.
     pub fn new(handle: Option<tokio::runtime::Handle>) -> std::io::Result<Self> {
         if let Some(handle) = handle {
-            return Ok(Runtime { handle, own: None });
+            return Ok(Runtime { handle, _own: None });
         }
-        let own = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("bevy_uhst")
-            .enable_all()
-            .build()?;
-        Ok(Runtime { handle: own.handle().clone(), own: Some(own) })
+        let own = tokio::runtime::Builder::new_current_thread().thread_name("bevy_uhst").enable_all().build()?;
+        let handle = own.handle().clone();
+        let (end, ended) = oneshot::channel();
+        thread::Builder::new().name("bevy_uhst".to_owned()).spawn(move || {
+            let _: Result<(), _> = own.block_on(ended);
+            // A lookup of a name that is under way is not waited for.
+            own.shutdown_background();
+        })?;
+        Ok(Runtime { handle, _own: Some(end) })
     }
 
     /// Starts a host; everything it has to say comes up `events` under `session`, [`EventKind::Ended`] last.
@@ -72,14 +82,5 @@ impl Runtime {
         let (handle, events, dropped) = BrowseHandle::new();
         self.handle.spawn(discovery::run_browser(scope, game, events, dropped));
         handle
-    }
-}
-
-impl Drop for Runtime {
-    fn drop(&mut self) {
-        // The app may itself run inside a runtime, where waiting for another one to end would panic.
-        if let Some(own) = self.own.take() {
-            own.shutdown_background();
-        }
     }
 }
