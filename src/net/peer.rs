@@ -94,8 +94,8 @@ struct Post {
 }
 
 impl NativePeer {
-    /// With a connection that began at [`Time::ZERO`].
-    pub fn new(cx: PeerContext, role: Role, route: Option<Route>, mut connection: Connection) -> Self {
+    /// With a connection that began at [`Time::ZERO`]. Boxed: each future that it passes through would have room for it.
+    pub fn new(cx: PeerContext, role: Role, route: Option<Route>, mut connection: Connection) -> Box<Self> {
         if matches!(role, Role::Client { .. }) {
             connection.path_up(Path::Relay, Time::ZERO);
         }
@@ -103,7 +103,7 @@ impl NativePeer {
         let direct_role = if matches!(role, Role::Client { .. }) { DirectRole::Offer } else { DirectRole::Answer };
         let direct = DirectPath::new(direct_role, cx.paths, cx.direct.clone());
         let conditioner = || Conditioner::new(cx.conditions, fastrand::Rng::new());
-        NativePeer {
+        Box::new(NativePeer {
             outbound: conditioner(),
             inbound: conditioner(),
             cx,
@@ -131,7 +131,7 @@ impl NativePeer {
             reported_foreign: false,
             reported_stranger: false,
             ended: None,
-        }
+        })
     }
 
     fn now(&self) -> Time {
@@ -139,7 +139,7 @@ impl NativePeer {
     }
 
     /// Runs to the end.
-    pub async fn run(mut self, inputs: &mut mpsc::Receiver<PeerInput>) -> Outcome {
+    pub async fn run(mut self: Box<Self>, inputs: &mut mpsc::Receiver<PeerInput>) -> Outcome {
         loop {
             self.pump();
             if let Some(reason) = self.ended.take() {
@@ -529,7 +529,7 @@ impl NativePeer {
     }
 
     /// Posts what is left to say (a refusal, the answer to a goodbye), then reports the end.
-    async fn finish(mut self, reason: EndReason) -> Outcome {
+    async fn finish(mut self: Box<Self>, reason: EndReason) -> Outcome {
         self.handle.shared().close();
         if self.connected {
             self.cx.emit(EventKind::Disconnected { peer: self.cx.key, reason: reason.clone() });

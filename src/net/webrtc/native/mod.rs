@@ -6,6 +6,7 @@
 mod addresses;
 mod build;
 mod link;
+mod outbox;
 mod pump;
 mod resolve;
 mod runtime;
@@ -61,8 +62,8 @@ impl DirectLink {
         let (dropped, mut gone) = oneshot::channel();
         let task = tokio::spawn(async move {
             let (internal, internal_in) = mpsc::unbounded_channel();
-            // Never given up half-way: the library would leave its own task behind.
-            let connection = build::connect(&config, role, dialect, internal).await;
+            // Never given up half-way: the library would leave its own task behind. Boxed, for it is large and soon over.
+            let connection = Box::pin(build::connect(&config, role, dialect, internal)).await;
             let connection = match connection {
                 Ok(connection) => connection,
                 Err(error) => {

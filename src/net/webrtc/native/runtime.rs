@@ -1,5 +1,5 @@
-//! What `webrtc` runs on: tokio, with three of its habits mended. `docs/webrtc-driver-wakeup.md` says how to mend two
-//! of them at their source; the third is in `socket`.
+//! What `webrtc` runs on: tokio, with four of its habits mended. `docs/webrtc-driver-wakeup.md` says how to mend three
+//! of them at their source; the fourth is in `socket`.
 
 use std::{
     future::{self, Future},
@@ -10,6 +10,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -17,7 +18,7 @@ use webrtc::runtime::{
     AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, Runtime, TokioRuntime,
 };
 
-use super::{resolve::resolve, socket::OneByOne};
+use super::{outbox::Outbox, resolve::resolve, socket::OneByOne};
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -32,6 +33,7 @@ pub(super) struct EagerRuntime {
     /// The task whose sleeps these are; others sleep as they say.
     driver: Arc<OnceLock<tokio::task::Id>>,
     progress: Arc<Progress>,
+    outbox: Arc<Outbox>,
 }
 
 /// What the driver of one peer connection does.
@@ -50,6 +52,11 @@ impl Progress {
         self.connected.store(true, Ordering::Relaxed);
     }
 
+    /// Whether the peer is reached.
+    pub fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
     /// A datagram has come, or a timer is due.
     pub fn moved(&self) {
         self.moved.store(true, Ordering::Relaxed);
@@ -59,13 +66,13 @@ impl Progress {
     fn is_behind(&self) -> bool {
         let moved = self.moved.swap(false, Ordering::Relaxed);
         let settled = self.settled.swap(false, Ordering::Relaxed);
-        moved || !settled && !self.connected.load(Ordering::Relaxed)
+        moved || !settled && !self.is_connected()
     }
 }
 
 impl EagerRuntime {
     pub fn new(progress: Arc<Progress>) -> Self {
-        EagerRuntime { driver: Arc::default(), progress }
+        EagerRuntime { driver: Arc::default(), progress, outbox: Arc::default() }
     }
 }
 
@@ -83,15 +90,18 @@ impl Runtime for EagerRuntime {
         if self.driver.get().copied() != tokio::task::try_id() {
             return TokioRuntime.sleep(duration);
         }
-        let progress = self.progress.clone();
+        // The end of a round. What the socket does not take now goes with the next, or while this one sleeps.
+        let _ = self.outbox.poll_flush(&mut Context::from_waker(Waker::noop()));
+        let (progress, outbox) = (self.progress.clone(), self.outbox.clone());
         if self.progress.is_behind() {
             // Only when it is polled: the driver may find a packet first, and then starts over.
             return Box::pin(future::poll_fn(move |_| {
                 progress.settled.store(true, Ordering::Relaxed);
-                std::task::Poll::Ready(())
+                Poll::Ready(())
             }));
         }
         Box::pin(async move {
+            future::poll_fn(|cx| outbox.poll_flush(cx)).await;
             tokio::time::sleep(duration).await;
             progress.moved();
         })
@@ -104,7 +114,7 @@ impl Runtime for EagerRuntime {
     }
 
     fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-        Ok(Arc::new(OneByOne::new(TokioRuntime.wrap_udp_socket(socket)?, self.progress.clone())))
+        Ok(Arc::new(OneByOne::new(TokioRuntime.wrap_udp_socket(socket)?, self.progress.clone(), self.outbox.clone())))
     }
 
     fn wrap_tcp_listener(&self, listener: std::net::TcpListener) -> io::Result<Arc<dyn AsyncTcpListener>> {

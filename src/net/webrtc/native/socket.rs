@@ -1,4 +1,5 @@
-//! A socket of a peer connection. What the kernel has put together is received by way of one buffer for each thread.
+//! A socket of a peer connection. What the kernel has put together is received by way of one buffer for each thread,
+//! and what it can take apart is given to it together.
 
 use std::{
     cell::RefCell,
@@ -11,7 +12,7 @@ use std::{
 use bytes::{Buf, Bytes};
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
-use super::runtime::Progress;
+use super::{outbox::Outbox, runtime::Progress};
 
 /// What a socket may receive at once: 64 datagrams of one flow, each as large as Ethernet carries.
 const AT_ONCE: usize = 64 * 1500;
@@ -29,6 +30,7 @@ pub(super) struct OneByOne {
     socket: Arc<dyn AsyncUdpSocket>,
     /// Of the driver that receives from it.
     progress: Arc<Progress>,
+    outbox: Arc<Outbox>,
     rest: Mutex<Rest>,
 }
 
@@ -40,8 +42,8 @@ struct Rest {
 }
 
 impl OneByOne {
-    pub fn new(socket: Arc<dyn AsyncUdpSocket>, progress: Arc<Progress>) -> Self {
-        OneByOne { socket, progress, rest: Mutex::default() }
+    pub fn new(socket: Arc<dyn AsyncUdpSocket>, progress: Arc<Progress>, outbox: Arc<Outbox>) -> Self {
+        OneByOne { socket, progress, outbox, rest: Mutex::default() }
     }
 }
 
@@ -51,11 +53,12 @@ impl AsyncUdpSocket for OneByOne {
     }
 
     fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
-        self.socket.poll_send(cx, transmit)
-    }
-
-    fn max_gso_segments(&self) -> usize {
-        self.socket.max_gso_segments()
+        // Before it is connected, the driver does other things than rounds.
+        if self.progress.is_connected() {
+            self.outbox.poll_push(cx, &self.socket, transmit)
+        } else {
+            self.socket.poll_send(cx, transmit)
+        }
     }
 
     fn poll_recv(
