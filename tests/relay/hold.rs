@@ -125,7 +125,7 @@ async fn a_native_host_that_moved_listens_again_while_its_former_stream_is_there
 
     let wire = Wire::open(relay.local_addr()).await;
     let mut moved = Events::open_on(wire, &format!("/?token={token}&uhst=1")).await;
-    former.expect_end().await;
+    former.expect_cut().await;
     assert!(is(&send(&relay, &client_token, "[1]").await, (200, "{}")));
     let (response, _) = moved.message().await;
     // The client was not told of any end.

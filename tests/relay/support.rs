@@ -253,6 +253,13 @@ impl Events {
         (token.to_owned(), body.strip_suffix('}').unwrap().to_owned())
     }
 
+    /// The stream ends, in order or cut off, with nothing before it.
+    pub async fn expect_cut(&mut self) {
+        assert_eq!(self.text, "");
+        while self.wire.more().await {}
+        assert!(matches!(&self.wire.received[..], b"" | b"0\r\n\r\n"));
+    }
+
     /// The stream ends in order: a last chunk, nothing before it.
     pub async fn expect_end(&mut self) {
         assert_eq!(self.text, "");
