@@ -113,12 +113,15 @@ mod tests {
 
     use super::*;
 
-    /// Remembers what it sends: where to, the lengths of the datagrams. None when it takes nothing.
+    /// The port a run went to, and the lengths of its datagrams.
+    type Sent = (u16, Vec<usize>);
+
+    /// Remembers what it sends. None when it takes nothing.
     #[derive(Debug, Default)]
-    struct Socket(Mutex<Option<Vec<(u16, Vec<usize>)>>>);
+    struct Socket(Mutex<Option<Vec<Sent>>>);
 
     impl Socket {
-        fn sent(&self) -> Vec<(u16, Vec<usize>)> {
+        fn sent(&self) -> Vec<Sent> {
             self.0.lock().expect("no panic").replace(Vec::new()).unwrap_or_default()
         }
     }

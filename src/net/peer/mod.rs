@@ -3,35 +3,31 @@
 //! Hosts and clients run the same task. One POST is in flight at a time, so that order is kept, and everything queued
 //! meanwhile goes into the next one.
 
+mod posts;
+mod upward;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use n0_future::{
-    boxed::BoxFuture,
-    time::{Instant, sleep_until},
-};
+use n0_future::time::{Instant, sleep_until};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use self::posts::{POST_LIMIT, Post};
 use super::{
     backoff::Backoff,
     conditioner::Conditioner,
     conditions::NetworkConditions,
-    contract::{Admission, EventKind, PeerCommand, PeerHandle, PeerLimits, Received, Traffic, inbox_cost, queue_cost},
+    contract::{Admission, EventKind, PeerCommand, PeerHandle, PeerLimits, Received, queue_cost},
     direct::{AttemptEvent, DirectPath},
     peer_link::{Outcome, PeerContext, PeerInput, PeerOutput, Route},
     plain::Offer,
-    relay_error::RelayError,
     webrtc::{DirectEvent, DirectRole},
 };
 use crate::{
-    connection::{Connection, ConnectionConfig, ConnectionEvent, Lane, MIN_PACKET_LIMIT, Path, ResumeError, Time},
-    protocol::{Body, EndReason, NATIVE_VERSION, introduction},
+    connection::{Connection, ConnectionConfig, Lane, MIN_PACKET_LIMIT, Path, ResumeError, Time},
+    protocol::{Body, EndReason, NATIVE_VERSION},
 };
 
-/// Bytes of frames in one POST: base64 and the envelope around them stay under the 102,400 bytes that relays take.
-const POST_LIMIT: usize = 64 * 1024;
-/// A POST unanswered for this long shows that the relay, not the peer, is in trouble.
-const POST_SUSPECT: Duration = Duration::from_secs(2);
 /// How long a client waits for any native word of a host that may be an original.
 const INTRODUCTION: Duration = Duration::from_millis(1500);
 /// How often the game is looked at that has much to take, so that the peer learns soon that there is room again.
@@ -85,12 +81,6 @@ pub(super) struct NativePeer {
     reported_foreign: bool,
     reported_stranger: bool,
     ended: Option<EndReason>,
-}
-
-struct Post {
-    answer: BoxFuture<Result<(), RelayError>>,
-    since: Time,
-    suspect: bool,
 }
 
 impl NativePeer {
@@ -320,13 +310,7 @@ impl NativePeer {
     fn time_passed(&mut self) {
         let now = self.now();
         self.direct.time_passed(now);
-        if let Some(post) = &mut self.post
-            && !post.suspect
-            && now >= post.since + POST_SUSPECT
-        {
-            post.suspect = true;
-            self.connection.path_down(Path::Relay, now);
-        }
+        self.suspect_post(now);
         if self.connection.next_timeout().is_some_and(|at| at <= now) {
             self.connection.handle_timeout(now);
         }
@@ -351,58 +335,12 @@ impl NativePeer {
         direct.transmit(|lane| next_packet(connection, outbound, lane, MIN_PACKET_LIMIT, now));
     }
 
-    fn start_post(&mut self) {
-        let now = self.now();
-        let introduced = self.introduced.is_some() && self.may_be_original();
-        if self.post.is_some() || !self.relay_up || introduced || self.retry_at.is_some_and(|at| at > now) {
-            return;
-        }
-        self.retry_at = None;
-        let Some(route) = &self.route else { return };
-        if let Some(packet) = next_packet(&mut self.connection, &mut self.outbound, Lane::Relay, POST_LIMIT, now) {
-            let body = match &self.role {
-                Role::Client { offer: Some(offer), .. } => introduction(NATIVE_VERSION, &packet, offer.sdp()),
-                _ => Body::Native { version: NATIVE_VERSION, packet }.to_json(),
-            };
-            let answer = self.cx.relay.clone().send(route.send_to.clone(), route.token.clone(), body);
-            self.post = Some(Post { answer: Box::pin(answer), since: now, suspect: false });
-        }
-    }
-
-    fn posted(&mut self, result: Result<(), RelayError>) {
-        let now = self.now();
-        let suspect = self.post.take().is_some_and(|post| post.suspect);
-        if let Err(error @ RelayError::Unreachable(_)) = result {
-            // Nothing else goes over it until the session has found it again.
-            self.input(PeerInput::RelayDown);
-            return self.cx.tell(PeerOutput::RelayGone(error));
-        }
-        if suspect && self.relay_up {
-            self.connection.path_up(Path::Relay, now);
-        }
-        match result {
-            Ok(()) => {
-                self.backoff.reset();
-                self.introduced.get_or_insert(now);
-            }
-            Err(error) => {
-                tracing::debug!(peer = self.cx.key.0, "a message was not delivered: {error}");
-                self.connection.lost_in_flight(Lane::Relay);
-                self.retry_at = Some(now + self.backoff.next());
-                if error == RelayError::BadToken {
-                    self.route = None;
-                    self.cx.tell(PeerOutput::BadToken);
-                }
-            }
-        }
-    }
-
     /// When to wake up though nothing happens.
     fn deadline(&self) -> Time {
         let now = self.now();
         let crowded = self.delivered - self.consumed > self.cx.config.receive_buffer / 4;
         let inbox = crowded.then_some(now + INBOX_CHECK);
-        let suspect = self.post.as_ref().filter(|post| !post.suspect).map(|post| post.since + POST_SUSPECT);
+        let suspect = self.post.as_ref().and_then(Post::suspect_at);
         let introduction = self.introduced.filter(|_| self.may_be_original()).map(|at| at + INTRODUCTION);
         let arrivals = [self.outbound.next(now), self.inbound.next(now)];
         [self.connection.next_timeout(), self.direct.next_timeout(), self.retry_at, inbox, suspect, introduction]
@@ -411,121 +349,6 @@ impl NativePeer {
             .flatten()
             .min()
             .unwrap_or(now + Duration::from_secs(60))
-    }
-
-    /// Moves what the connection has to say up to the game.
-    fn pump(&mut self) {
-        let now = self.now();
-        for lane in Lane::ALL {
-            while let Some(packet) = self.inbound.pop(lane, now) {
-                self.connection.receive(lane, packet, now);
-            }
-        }
-        let shared = self.handle.shared();
-        let taken = self.delivered - shared.inbox();
-        if taken > self.consumed {
-            self.connection.consumed(taken - self.consumed);
-            self.consumed = taken;
-        }
-        while let Some(event) = self.connection.poll_event() {
-            match event {
-                ConnectionEvent::Message { channel, tag, payload } => {
-                    self.batch.push(Received { channel, tag, payload });
-                }
-                other => {
-                    self.flush();
-                    self.event(other);
-                }
-            }
-        }
-        self.flush();
-        if !self.identified
-            && let Some(id) = self.connection.id()
-        {
-            self.identified = true;
-            self.cx.tell(PeerOutput::Identified(id));
-        }
-        if self.connection.wants_direct() {
-            self.direct.want(self.now());
-        }
-        self.publish();
-    }
-
-    fn event(&mut self, event: ConnectionEvent) {
-        let now = self.now();
-        match event {
-            ConnectionEvent::JoinRequest { metadata } => {
-                let Role::Host { admission, places } = &self.role else { return };
-                let Ok(place) = places.clone().try_acquire_owned() else {
-                    return self.connection.refuse(EndReason::Full, now);
-                };
-                self.place = Some(place);
-                self.metadata = metadata.clone();
-                self.cx.tell(PeerOutput::Placed);
-                match admission {
-                    Admission::Open => self.connection.admit(now),
-                    Admission::Ask => self.cx.emit(EventKind::JoinRequest { peer: self.cx.key, metadata }),
-                }
-            }
-            ConnectionEvent::Connected { metadata } => {
-                self.connected = true;
-                // Both sides have told their limits by now, and nobody has sent anything yet.
-                let limits = native_limits(&self.cx.config, self.connection.max_message());
-                (self.handle, self.commands) = PeerHandle::new(limits);
-                if let Some(id) = self.connection.id() {
-                    self.handle.shared().set_connection(id);
-                }
-                let (peer, handle) = (self.cx.key, self.handle.clone());
-                let metadata = if matches!(self.role, Role::Host { .. }) { self.metadata.clone() } else { metadata };
-                self.cx.emit(EventKind::Connected { peer, handle, metadata });
-            }
-            ConnectionEvent::PathChanged(path) => {
-                self.handle.shared().set_path(path);
-                if self.connected {
-                    self.cx.emit(EventKind::PathChanged { peer: self.cx.key, path });
-                }
-            }
-            ConnectionEvent::PathSilent(Path::Relay) => self.cx.tell(PeerOutput::RelaySilent),
-            ConnectionEvent::PathSilent(Path::Direct) => self.direct.lost(&mut self.connection, now),
-            ConnectionEvent::Signal(signal) => {
-                if let Err(error) = self.direct.signalled(&signal, now) {
-                    self.connection.abort(EndReason::ProtocolError(error.to_string()));
-                }
-            }
-            ConnectionEvent::Closed(reason) => self.ended = Some(reason),
-            ConnectionEvent::Message { .. } => {}
-        }
-    }
-
-    fn flush(&mut self) {
-        if self.batch.is_empty() {
-            return;
-        }
-        let cost: usize = self.batch.iter().map(|message| inbox_cost(&message.payload)).sum();
-        self.delivered += cost;
-        self.handle.shared().delivered(cost);
-        let messages = std::mem::take(&mut self.batch);
-        self.cx.emit(EventKind::Messages { peer: self.cx.key, messages });
-    }
-
-    /// Updates the numbers that the game can read.
-    fn publish(&mut self) {
-        let shared = self.handle.shared();
-        let stats = self.connection.stats();
-        let held = self.held.min(stats.queued);
-        shared.sent(self.held - held);
-        self.held = held;
-        shared.set_reachable(stats.path.is_some());
-        if let Some(rtt) = stats.rtt {
-            shared.set_rtt(rtt);
-        }
-        shared.set_traffic(Traffic {
-            sent_messages: stats.messages_sent,
-            sent_bytes: stats.bytes_sent,
-            received_messages: stats.messages_received,
-            received_bytes: stats.bytes_received,
-            lost: stats.resent + stats.unreliable_dropped,
-        });
     }
 
     /// Posts what is left to say (a refusal, the answer to a goodbye), then reports the end.

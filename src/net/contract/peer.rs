@@ -1,0 +1,308 @@
+//! One peer, as the ECS reaches it, and the numbers both sides know of it.
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::mpsc;
+
+use super::{PeerCommand, Received, SendError};
+use crate::{
+    connection::{ConnectionId, MESSAGE_OVERHEAD, Path, message_cost},
+    net::{conditions::NetworkConditions, local::LocalWay},
+    protocol::{Channel, EndReason, Payload, Tag},
+};
+
+/// How the ECS reaches one peer. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct PeerHandle {
+    way: Way,
+    shared: Arc<PeerShared>,
+}
+
+#[derive(Clone, Debug)]
+enum Way {
+    /// The task of the peer.
+    Network(mpsc::UnboundedSender<PeerCommand>),
+    /// Another session of this app.
+    Local(LocalWay),
+}
+
+/// What both sides of the contract know of one peer: atomics only.
+#[derive(Debug)]
+pub(crate) struct PeerShared {
+    limits: PeerLimits,
+    /// Set before anyone is told of the peer; never, if it speaks the original protocol.
+    connection: OnceLock<ConnectionId>,
+    /// Bytes handed down and not yet acknowledged, or sent for good.
+    queued: AtomicUsize,
+    /// Bytes handed up and not yet taken.
+    inbox: AtomicUsize,
+    open: AtomicBool,
+    path: AtomicU8,
+    reachable: AtomicBool,
+    /// Microseconds; 0: not known.
+    rtt: AtomicU32,
+    sent_messages: AtomicU64,
+    sent_bytes: AtomicU64,
+    received_messages: AtomicU64,
+    received_bytes: AtomicU64,
+    lost: AtomicU64,
+}
+
+/// What one peer can take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PeerLimits {
+    /// Bytes of one message.
+    pub max_message: usize,
+    /// Bytes that may wait to be sent.
+    pub send_buffer: usize,
+    /// Whether binary cannot be carried over the relay.
+    pub text_only: bool,
+    /// Whether the peer speaks the native dialect.
+    pub native: bool,
+}
+
+/// How much of the send queue a message takes, in bytes: as its connection counts, so that both agree on what is full.
+pub(crate) fn queue_cost(payload: &Payload) -> usize {
+    message_cost(payload.len())
+}
+
+/// How much of the receive buffer a message takes until the game has it. Empty ones take something, too.
+pub(crate) fn inbox_cost(payload: &Payload) -> usize {
+    payload.len() + MESSAGE_OVERHEAD
+}
+
+impl PeerHandle {
+    /// A handle, and the end at which the network receives its commands.
+    pub fn new(limits: PeerLimits) -> (Self, mpsc::UnboundedReceiver<PeerCommand>) {
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let shared = Arc::new(PeerShared::new(limits));
+        (PeerHandle { way: Way::Network(commands), shared }, receiver)
+    }
+
+    /// A handle to another session of this app.
+    pub(in crate::net) fn local(way: LocalWay, shared: Arc<PeerShared>) -> Self {
+        PeerHandle { way: Way::Local(way), shared }
+    }
+
+    pub(in crate::net) fn local_way(&self) -> Option<&LocalWay> {
+        match &self.way {
+            Way::Network(_) => None,
+            Way::Local(way) => Some(way),
+        }
+    }
+
+    /// Whether it leads to another session of this app.
+    pub fn is_local(&self) -> bool {
+        self.local_way().is_some()
+    }
+
+    /// Queues one untyped message. Never waits.
+    pub fn send(&self, channel: Channel, payload: Payload) -> Result<(), SendError> {
+        self.send_tagged(channel, Tag::Untyped, payload)
+    }
+
+    /// Queues one message. Never waits.
+    pub fn send_tagged(&self, channel: Channel, tag: Tag, payload: Payload) -> Result<(), SendError> {
+        let PeerLimits { max_message, send_buffer, text_only, native } = self.shared.limits;
+        let size = payload.len();
+        if size > max_message {
+            return Err(SendError::TooLarge { size, limit: max_message });
+        }
+        if !native && tag != Tag::Untyped {
+            return Err(SendError::NativeOnly);
+        }
+        if text_only && self.shared.path() == Path::Relay && matches!(payload, Payload::Binary(_)) {
+            return Err(SendError::TextOnly);
+        }
+        if !self.shared.open.load(Ordering::Relaxed) {
+            return Err(SendError::Disconnected);
+        }
+        let cost = match self.way {
+            Way::Network(_) => queue_cost(&payload),
+            Way::Local(_) => inbox_cost(&payload),
+        };
+        let queued = self.shared.queued.fetch_add(cost, Ordering::Relaxed);
+        if queued + cost > send_buffer {
+            self.shared.queued.fetch_sub(cost, Ordering::Relaxed);
+            return Err(SendError::QueueFull { queued, limit: send_buffer });
+        }
+        match &self.way {
+            Way::Network(commands) => {
+                commands.send(PeerCommand::Send { channel, tag, payload }).map_err(|_| SendError::Disconnected)
+            }
+            Way::Local(way) => {
+                way.send(Received { channel, tag, payload }, cost);
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes the network of this peer worse or better.
+    pub fn set_conditions(&self, conditions: NetworkConditions) {
+        // Where there is no network, as where the peer is gone, there is nothing to change.
+        if let Way::Network(commands) = &self.way {
+            let _ = commands.send(PeerCommand::Conditions(conditions));
+        }
+    }
+
+    /// Ends the connection after what was sent before. Further sends fail.
+    pub fn disconnect(&self, reason: EndReason) {
+        self.shared.open.store(false, Ordering::Relaxed);
+        match &self.way {
+            // A peer that is already gone needs no goodbye.
+            Way::Network(commands) => drop(commands.send(PeerCommand::Disconnect(reason))),
+            Way::Local(way) => way.end(reason),
+        }
+    }
+
+    /// Says that messages of this many bytes, by [`inbox_cost`], were taken from the queue.
+    pub fn taken(&self, bytes: usize) {
+        self.shared.inbox.fetch_sub(bytes, Ordering::Relaxed);
+        if let Way::Local(way) = &self.way {
+            way.taken(bytes);
+        }
+    }
+
+    /// The numbers both sides share.
+    pub fn shared(&self) -> &Arc<PeerShared> {
+        &self.shared
+    }
+}
+
+impl PeerShared {
+    pub(in crate::net) fn new(limits: PeerLimits) -> Self {
+        PeerShared {
+            limits,
+            connection: OnceLock::new(),
+            queued: AtomicUsize::new(0),
+            inbox: AtomicUsize::new(0),
+            open: AtomicBool::new(true),
+            path: AtomicU8::new(0),
+            reachable: AtomicBool::new(true),
+            rtt: AtomicU32::new(0),
+            sent_messages: AtomicU64::new(0),
+            sent_bytes: AtomicU64::new(0),
+            received_messages: AtomicU64::new(0),
+            received_bytes: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+        }
+    }
+
+    /// What this peer can take.
+    pub fn limits(&self) -> PeerLimits {
+        self.limits
+    }
+
+    /// What both sides call the connection. Peers of the original protocol have no name for it.
+    #[cfg(feature = "replicon")]
+    pub fn connection(&self) -> Option<ConnectionId> {
+        self.connection.get().copied()
+    }
+
+    /// The smoothed round-trip time, once measured.
+    pub fn rtt(&self) -> Option<Duration> {
+        match self.rtt.load(Ordering::Relaxed) {
+            0 => None,
+            micros => Some(Duration::from_micros(micros.into())),
+        }
+    }
+
+    /// The way messages take now.
+    pub fn path(&self) -> Path {
+        match self.path.load(Ordering::Relaxed) {
+            0 => Path::Relay,
+            _ => Path::Direct,
+        }
+    }
+
+    /// Whether a path leads to the peer now.
+    pub fn is_reachable(&self) -> bool {
+        self.reachable.load(Ordering::Relaxed)
+    }
+
+    /// Whether messages can still be sent.
+    pub fn is_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that wait to be sent or acknowledged.
+    pub fn queued(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    /// Counts since the connection began.
+    pub fn traffic(&self) -> Traffic {
+        Traffic {
+            sent_messages: self.sent_messages.load(Ordering::Relaxed),
+            sent_bytes: self.sent_bytes.load(Ordering::Relaxed),
+            received_messages: self.received_messages.load(Ordering::Relaxed),
+            received_bytes: self.received_bytes.load(Ordering::Relaxed),
+            lost: self.lost.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(in crate::net) fn set_connection(&self, id: ConnectionId) {
+        // It has one name for its whole life.
+        let _ = self.connection.set(id);
+    }
+
+    pub(in crate::net) fn close(&self) {
+        self.open.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_path(&self, path: Path) {
+        self.path.store(u8::from(path == Path::Direct), Ordering::Relaxed);
+    }
+
+    pub(in crate::net) fn set_reachable(&self, reachable: bool) {
+        self.reachable.store(reachable, Ordering::Relaxed);
+    }
+
+    pub(in crate::net) fn set_rtt(&self, rtt: Duration) {
+        let micros = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX).max(1);
+        self.rtt.store(micros, Ordering::Relaxed);
+    }
+
+    /// Takes bytes off the send queue: acknowledged, dropped, or handed to a path that promises no more.
+    pub(in crate::net) fn sent(&self, cost: usize) {
+        self.queued.fetch_sub(cost, Ordering::Relaxed);
+    }
+
+    pub(crate) fn delivered(&self, cost: usize) {
+        self.inbox.fetch_add(cost, Ordering::Relaxed);
+    }
+
+    pub(crate) fn inbox(&self) -> usize {
+        self.inbox.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_traffic(&self, traffic: Traffic) {
+        self.sent_messages.store(traffic.sent_messages, Ordering::Relaxed);
+        self.sent_bytes.store(traffic.sent_bytes, Ordering::Relaxed);
+        self.received_messages.store(traffic.received_messages, Ordering::Relaxed);
+        self.received_bytes.store(traffic.received_bytes, Ordering::Relaxed);
+        self.lost.store(traffic.lost, Ordering::Relaxed);
+    }
+}
+
+/// Counts of one connection since it began. Bytes include the frames around messages, and acks; with a peer of the
+/// original protocol, those of messages alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Messages sent.
+    pub sent_messages: u64,
+    /// Bytes sent.
+    pub sent_bytes: u64,
+    /// Messages received.
+    pub received_messages: u64,
+    /// Bytes received.
+    pub received_bytes: u64,
+    /// Frames sent again, and unreliable messages dropped before they were sent.
+    pub lost: u64,
+}

@@ -1,0 +1,92 @@
+//! The peer's messages on their way to the relay: one POST at a time, and what its answer means.
+
+use std::time::Duration;
+
+use n0_future::boxed::BoxFuture;
+
+use super::{NativePeer, Role, next_packet};
+use crate::{
+    connection::{Lane, Path, Time},
+    net::{
+        peer_link::{PeerInput, PeerOutput},
+        relay_error::RelayError,
+    },
+    protocol::{Body, NATIVE_VERSION, introduction},
+};
+
+/// Bytes of frames in one POST: base64 and the envelope around them stay under the 102,400 bytes that relays take.
+pub(super) const POST_LIMIT: usize = 64 * 1024;
+/// A POST unanswered for this long shows that the relay, not the peer, is in trouble.
+const POST_SUSPECT: Duration = Duration::from_secs(2);
+
+/// One POST in flight.
+pub(super) struct Post {
+    pub answer: BoxFuture<Result<(), RelayError>>,
+    since: Time,
+    suspect: bool,
+}
+
+impl Post {
+    /// When it is unanswered for too long, if that is to come.
+    pub fn suspect_at(&self) -> Option<Time> {
+        (!self.suspect).then_some(self.since + POST_SUSPECT)
+    }
+}
+
+impl NativePeer {
+    /// A POST that is unanswered for too long takes the relay's path down.
+    pub(super) fn suspect_post(&mut self, now: Time) {
+        if let Some(post) = &mut self.post
+            && post.suspect_at().is_some_and(|at| now >= at)
+        {
+            post.suspect = true;
+            self.connection.path_down(Path::Relay, now);
+        }
+    }
+
+    pub(super) fn start_post(&mut self) {
+        let now = self.now();
+        let introduced = self.introduced.is_some() && self.may_be_original();
+        if self.post.is_some() || !self.relay_up || introduced || self.retry_at.is_some_and(|at| at > now) {
+            return;
+        }
+        self.retry_at = None;
+        let Some(route) = &self.route else { return };
+        if let Some(packet) = next_packet(&mut self.connection, &mut self.outbound, Lane::Relay, POST_LIMIT, now) {
+            let body = match &self.role {
+                Role::Client { offer: Some(offer), .. } => introduction(NATIVE_VERSION, &packet, offer.sdp()),
+                _ => Body::Native { version: NATIVE_VERSION, packet }.to_json(),
+            };
+            let answer = self.cx.relay.clone().send(route.send_to.clone(), route.token.clone(), body);
+            self.post = Some(Post { answer: Box::pin(answer), since: now, suspect: false });
+        }
+    }
+
+    pub(super) fn posted(&mut self, result: Result<(), RelayError>) {
+        let now = self.now();
+        let suspect = self.post.take().is_some_and(|post| post.suspect);
+        if let Err(error @ RelayError::Unreachable(_)) = result {
+            // Nothing else goes over it until the session has found it again.
+            self.input(PeerInput::RelayDown);
+            return self.cx.tell(PeerOutput::RelayGone(error));
+        }
+        if suspect && self.relay_up {
+            self.connection.path_up(Path::Relay, now);
+        }
+        match result {
+            Ok(()) => {
+                self.backoff.reset();
+                self.introduced.get_or_insert(now);
+            }
+            Err(error) => {
+                tracing::debug!(peer = self.cx.key.0, "a message was not delivered: {error}");
+                self.connection.lost_in_flight(Lane::Relay);
+                self.retry_at = Some(now + self.backoff.next());
+                if error == RelayError::BadToken {
+                    self.route = None;
+                    self.cx.tell(PeerOutput::BadToken);
+                }
+            }
+        }
+    }
+}

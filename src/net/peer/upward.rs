@@ -1,0 +1,128 @@
+//! What a peer's connection has to say, on its way up to the game.
+
+use super::{NativePeer, Role, native_limits};
+use crate::{
+    connection::{ConnectionEvent, Lane, Path},
+    net::{
+        contract::{Admission, EventKind, PeerHandle, Received, Traffic, inbox_cost},
+        peer_link::PeerOutput,
+    },
+    protocol::EndReason,
+};
+
+impl NativePeer {
+    /// Moves what the connection has to say up to the game.
+    pub(super) fn pump(&mut self) {
+        let now = self.now();
+        for lane in Lane::ALL {
+            while let Some(packet) = self.inbound.pop(lane, now) {
+                self.connection.receive(lane, packet, now);
+            }
+        }
+        let shared = self.handle.shared();
+        let taken = self.delivered - shared.inbox();
+        if taken > self.consumed {
+            self.connection.consumed(taken - self.consumed);
+            self.consumed = taken;
+        }
+        while let Some(event) = self.connection.poll_event() {
+            match event {
+                ConnectionEvent::Message { channel, tag, payload } => {
+                    self.batch.push(Received { channel, tag, payload });
+                }
+                other => {
+                    self.flush();
+                    self.event(other);
+                }
+            }
+        }
+        self.flush();
+        if !self.identified
+            && let Some(id) = self.connection.id()
+        {
+            self.identified = true;
+            self.cx.tell(PeerOutput::Identified(id));
+        }
+        if self.connection.wants_direct() {
+            self.direct.want(self.now());
+        }
+        self.publish();
+    }
+
+    fn event(&mut self, event: ConnectionEvent) {
+        let now = self.now();
+        match event {
+            ConnectionEvent::JoinRequest { metadata } => {
+                let Role::Host { admission, places } = &self.role else { return };
+                let Ok(place) = places.clone().try_acquire_owned() else {
+                    return self.connection.refuse(EndReason::Full, now);
+                };
+                self.place = Some(place);
+                self.metadata = metadata.clone();
+                self.cx.tell(PeerOutput::Placed);
+                match admission {
+                    Admission::Open => self.connection.admit(now),
+                    Admission::Ask => self.cx.emit(EventKind::JoinRequest { peer: self.cx.key, metadata }),
+                }
+            }
+            ConnectionEvent::Connected { metadata } => {
+                self.connected = true;
+                // Both sides have told their limits by now, and nobody has sent anything yet.
+                let limits = native_limits(&self.cx.config, self.connection.max_message());
+                (self.handle, self.commands) = PeerHandle::new(limits);
+                if let Some(id) = self.connection.id() {
+                    self.handle.shared().set_connection(id);
+                }
+                let (peer, handle) = (self.cx.key, self.handle.clone());
+                let metadata = if matches!(self.role, Role::Host { .. }) { self.metadata.clone() } else { metadata };
+                self.cx.emit(EventKind::Connected { peer, handle, metadata });
+            }
+            ConnectionEvent::PathChanged(path) => {
+                self.handle.shared().set_path(path);
+                if self.connected {
+                    self.cx.emit(EventKind::PathChanged { peer: self.cx.key, path });
+                }
+            }
+            ConnectionEvent::PathSilent(Path::Relay) => self.cx.tell(PeerOutput::RelaySilent),
+            ConnectionEvent::PathSilent(Path::Direct) => self.direct.lost(&mut self.connection, now),
+            ConnectionEvent::Signal(signal) => {
+                if let Err(error) = self.direct.signalled(&signal, now) {
+                    self.connection.abort(EndReason::ProtocolError(error.to_string()));
+                }
+            }
+            ConnectionEvent::Closed(reason) => self.ended = Some(reason),
+            ConnectionEvent::Message { .. } => {}
+        }
+    }
+
+    fn flush(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let cost: usize = self.batch.iter().map(|message| inbox_cost(&message.payload)).sum();
+        self.delivered += cost;
+        self.handle.shared().delivered(cost);
+        let messages = std::mem::take(&mut self.batch);
+        self.cx.emit(EventKind::Messages { peer: self.cx.key, messages });
+    }
+
+    /// Updates the numbers that the game can read.
+    fn publish(&mut self) {
+        let shared = self.handle.shared();
+        let stats = self.connection.stats();
+        let held = self.held.min(stats.queued);
+        shared.sent(self.held - held);
+        self.held = held;
+        shared.set_reachable(stats.path.is_some());
+        if let Some(rtt) = stats.rtt {
+            shared.set_rtt(rtt);
+        }
+        shared.set_traffic(Traffic {
+            sent_messages: stats.messages_sent,
+            sent_bytes: stats.bytes_sent,
+            received_messages: stats.messages_received,
+            received_bytes: stats.bytes_received,
+            lost: stats.resent + stats.unreliable_dropped,
+        });
+    }
+}
