@@ -69,5 +69,5 @@ async fn raw_one_way(load: &Load) -> Outcome<Cost> {
     let seconds = pair.one_way(load.size, load.count).await?.as_secs_f64();
     let cpu = (procstat::cpu(process::id())? - cpu).as_secs_f64();
     pair.close().await;
-    Ok(Cost { seconds, cpu })
+    Ok(Cost { seconds, cpu, memory: 0.0 })
 }

@@ -88,6 +88,7 @@ pub fn flood(settings: &Settings) -> Outcome {
     for _ in 0..settings.rounds() {
         let (mut host, mut client) = apps::pair(Path::Direct)?;
         host.init_resource::<Count>().add_systems(Update, count);
+        procstat::forget_peak()?;
         let before = procstat::memory(process::id())?;
         let stop = Arc::new(AtomicBool::new(false));
         let host = run(host, stop.clone());

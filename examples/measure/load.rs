@@ -40,6 +40,8 @@ impl Load {
 pub struct Cost {
     pub seconds: f64,
     pub cpu: f64,
+    /// Bytes by which memory grew at most.
+    pub memory: f64,
 }
 
 /// Messages of 64 B and of 1 kB, so many of each, and of the floor's, which is slower, the same share.
@@ -50,7 +52,7 @@ pub fn one_way_beside(
     floor_share: usize,
     floor: impl Fn(&Load) -> Outcome<Cost>,
 ) -> Outcome {
-    const SIZES: [(usize, [&str; 6]); 2] = [
+    const SIZES: [(usize, [&str; 7]); 2] = [
         (
             64,
             [
@@ -60,6 +62,7 @@ pub fn one_way_beside(
                 "raw_64B_cpu_s_per_million",
                 "ours_64B_cpu_s_per_million",
                 "cpu_64B_ratio",
+                "ours_64B_memory_growth_mb",
             ],
         ),
         (
@@ -71,6 +74,7 @@ pub fn one_way_beside(
                 "raw_1kB_cpu_s_per_million",
                 "ours_1kB_cpu_s_per_million",
                 "cpu_1kB_ratio",
+                "ours_1kB_memory_growth_mb",
             ],
         ),
     ];
@@ -89,6 +93,7 @@ pub fn one_way_beside(
                 cpu(&raw, &less),
                 cpu(&ours, &load),
                 cpu(&ours, &load) / cpu(&raw, &less),
+                ours.memory / 1e6,
             ];
             figures.extend(names.into_iter().zip(values));
         }
@@ -157,11 +162,14 @@ pub fn one_way((mut host, mut client): (App, App), load: &Load) -> Outcome<Cost>
     });
     let peer = apps::peers(&mut client)[0];
     let warm_up = load.warm_up();
+    procstat::forget_peak()?;
+    let before = procstat::memory(process::id())?.resident;
     flood(&mut client, peer, load.size, warm_up, || arrived.load(Ordering::Relaxed) == warm_up)?;
     let (start, cpu) = (Instant::now(), procstat::cpu(process::id())?);
     let all = warm_up + load.count;
     flood(&mut client, peer, load.size, load.count, || arrived.load(Ordering::Relaxed) == all)?;
     let (seconds, cpu) = (start.elapsed().as_secs_f64(), procstat::cpu(process::id())? - cpu);
+    let memory = procstat::memory(process::id())?.peak - before;
     stop.store(true, Ordering::Relaxed);
     apps::leave(&mut client);
     let mut host = apps::unpack(reading.join().map_err(|_| "the reading thread panicked")?);
@@ -170,7 +178,7 @@ pub fn one_way((mut host, mut client): (App, App), load: &Load) -> Outcome<Cost>
     if bytes != all * load.size {
         return Err(format!("{bytes} bytes arrived of {}", all * load.size).into());
     }
-    Ok(Cost { seconds, cpu: cpu.as_secs_f64() })
+    Ok(Cost { seconds, cpu: cpu.as_secs_f64(), memory })
 }
 
 fn flood(client: &mut App, peer: Entity, size: usize, count: usize, done: impl Fn() -> bool) -> Outcome<()> {

@@ -21,7 +21,7 @@ pub fn cpu(process: u32) -> Outcome<Duration> {
 pub struct Memory {
     /// Resident now.
     pub resident: f64,
-    /// The most that ever was.
+    /// The most that ever was, or that was since [`forget_peak`].
     pub peak: f64,
 }
 
@@ -34,4 +34,9 @@ pub fn memory(process: u32) -> Outcome<Memory> {
         Ok(number * 1024.0)
     };
     Ok(Memory { resident: kilobytes("VmRSS:")?, peak: kilobytes("VmHWM:")? })
+}
+
+/// Lets the peak of this process begin anew.
+pub fn forget_peak() -> Outcome<()> {
+    Ok(fs::write("/proc/self/clear_refs", "5")?)
 }
