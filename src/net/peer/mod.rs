@@ -240,7 +240,13 @@ impl NativePeer {
             PeerInput::Decide(Ok(())) => self.connection.admit(now),
             PeerInput::Decide(Err(words)) => self.connection.refuse(EndReason::Refused(words), now),
             PeerInput::Conditions(conditions) => self.set_conditions(conditions),
-            PeerInput::Disconnect(reason) => self.connection.close(reason, now),
+            PeerInput::Disconnect(reason) => {
+                // What the game sent before it left is in another queue, and may not have been looked at.
+                while let Ok(command) = self.commands.try_recv() {
+                    self.command(command);
+                }
+                self.connection.close(reason, now);
+            }
         }
         None
     }
@@ -397,4 +403,80 @@ fn next_packet(
         outbound.push(lane, packet, now);
     }
     outbound.pop(lane, now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        connection::{ConnectionEvent, Credentials},
+        net::{
+            contract::{Event, EventKind, PeerKey, SessionKey},
+            memory::MemoryRelay,
+            relay_client::RelayClient,
+        },
+        protocol::{Channel, GameId, PathPolicy, Payload},
+    };
+
+    /// Brings packets to and fro until there are none.
+    fn exchange(one: &mut Connection, two: &mut Connection, now: Time) {
+        let mut quiet = false;
+        while !std::mem::replace(&mut quiet, true) {
+            while let Some(packet) = one.poll_transmit(Lane::Relay, POST_LIMIT, now) {
+                two.receive(Lane::Relay, packet, now);
+                quiet = false;
+            }
+            while let Some(packet) = two.poll_transmit(Lane::Relay, POST_LIMIT, now) {
+                one.receive(Lane::Relay, packet, now);
+                quiet = false;
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_sent_before_leaving_goes_first_though_nobody_has_looked_at_it() {
+        let credentials = Credentials { host_id: "demo".to_owned(), password: None, game: GameId::default() };
+        let config = ConnectionConfig::default();
+        let client = Connection::connect(config.clone(), &credentials, Bytes::new(), [1; 32], Time::ZERO);
+        let host = Connection::accept(config.clone(), &credentials, Bytes::new(), [2; 32], Time::ZERO);
+        let (client, mut host) = (client.expect("no metadata"), host.expect("no metadata"));
+        let (events, told) = crossbeam_channel::unbounded();
+        let cx = PeerContext {
+            session: SessionKey(1),
+            key: PeerKey(0),
+            events,
+            outputs: mpsc::unbounded_channel().0,
+            relay: RelayClient::Memory(MemoryRelay::default()),
+            config,
+            paths: PathPolicy::RelayOnly,
+            direct: Default::default(),
+            conditions: NetworkConditions::PERFECT,
+        };
+        let mut peer = NativePeer::new(cx, Role::Client { certain: true, offer: None }, None, client);
+        let now = peer.now();
+        exchange(&mut peer.connection, &mut host, now);
+        host.admit(now);
+        exchange(&mut peer.connection, &mut host, now);
+        peer.pump();
+        let handle = told.try_iter().find_map(|Event { kind, .. }| match kind {
+            EventKind::Connected { handle, .. } => Some(handle),
+            _ => None,
+        });
+        let handle = handle.expect("connected");
+        for number in 0..10 {
+            handle.send(Channel::Reliable, Payload::Binary(vec![number].into())).expect("room");
+        }
+        assert!(peer.input(PeerInput::Disconnect(EndReason::Left)).is_none());
+        exchange(&mut peer.connection, &mut host, now);
+        let mut received = Vec::new();
+        while let Some(event) = host.poll_event() {
+            match event {
+                ConnectionEvent::Message { payload, .. } => received.extend_from_slice(payload.as_bytes()),
+                ConnectionEvent::Closed(reason) => assert_eq!(reason, EndReason::Left),
+                _ => {}
+            }
+        }
+        assert_eq!(received, (0..10).collect::<Vec<u8>>());
+        assert!(host.is_closed());
+    }
 }
