@@ -28,7 +28,7 @@ pub fn megabyte(settings: &Settings) -> Outcome {
     for _ in 0..settings.rounds() {
         let pieces = Load { size: PIECE, count: MEGABYTE / PIECE };
         let raw = runtime.block_on(raw_one_way(&pieces))?.seconds;
-        let ours = load::one_way(apps::pair(Path::Direct)?, &Load { size: MEGABYTE, count: 1 })?.seconds;
+        let ours = load::one_way(apps::pair(Path::Direct)?, &Load { size: MEGABYTE, count: 1 })?.0.seconds;
         rounds.push(Figures::from([("raw_ms", raw * 1e3), ("ours_ms", ours * 1e3), ("ratio", ours / raw)]));
     }
     Ok(report::rounds(&rounds))
@@ -69,5 +69,5 @@ async fn raw_one_way(load: &Load) -> Outcome<Cost> {
     let seconds = pair.one_way(load.size, load.count).await?.as_secs_f64();
     let cpu = (procstat::cpu(process::id())? - cpu).as_secs_f64();
     pair.close().await;
-    Ok(Cost { seconds, cpu, memory: 0.0 })
+    Ok(Cost { seconds, cpu })
 }

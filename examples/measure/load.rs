@@ -40,8 +40,6 @@ impl Load {
 pub struct Cost {
     pub seconds: f64,
     pub cpu: f64,
-    /// Bytes by which memory grew at most.
-    pub memory: f64,
 }
 
 /// Messages of 64 B and of 1 kB, so many of each, and of the floor's, which is slower, the same share.
@@ -83,7 +81,7 @@ pub fn one_way_beside(
         let mut figures = Figures::new();
         for ((size, names), count) in SIZES.into_iter().zip(counts) {
             let (load, less) = (Load { size, count }, Load { size, count: count / floor_share });
-            let (raw, ours) = (floor(&less)?, one_way(apps::pair(path)?, &load)?);
+            let (raw, (ours, memory)) = (floor(&less)?, one_way(apps::pair(path)?, &load)?);
             let rate = |cost: &Cost, load: &Load| load.count as f64 / cost.seconds;
             let cpu = |cost: &Cost, load: &Load| cost.cpu / load.count as f64 * 1e6;
             let values = [
@@ -93,7 +91,7 @@ pub fn one_way_beside(
                 cpu(&raw, &less),
                 cpu(&ours, &load),
                 cpu(&ours, &load) / cpu(&raw, &less),
-                ours.memory / 1e6,
+                memory / 1e6,
             ];
             figures.extend(names.into_iter().zip(values));
         }
@@ -135,8 +133,8 @@ struct Arrived {
 }
 
 /// The client's app floods as a game would that only looks at the error of a full queue; the host's app, on a thread
-/// of its own, reads. Each is updated again as soon as it was.
-pub fn one_way((mut host, mut client): (App, App), load: &Load) -> Outcome<Cost> {
+/// of its own, reads. Each is updated again as soon as it was. Also tells by how many bytes memory grew at most.
+pub fn one_way((mut host, mut client): (App, App), load: &Load) -> Outcome<(Cost, f64)> {
     host.init_resource::<Arrived>().add_systems(
         Update,
         |mut messages: MessageReader<UhstMessage>, mut arrived: ResMut<Arrived>| {
@@ -178,7 +176,7 @@ pub fn one_way((mut host, mut client): (App, App), load: &Load) -> Outcome<Cost>
     if bytes != all * load.size {
         return Err(format!("{bytes} bytes arrived of {}", all * load.size).into());
     }
-    Ok(Cost { seconds, cpu: cpu.as_secs_f64(), memory })
+    Ok((Cost { seconds, cpu: cpu.as_secs_f64() }, memory))
 }
 
 fn flood(client: &mut App, peer: Entity, size: usize, count: usize, done: impl Fn() -> bool) -> Outcome<()> {

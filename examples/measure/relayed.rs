@@ -23,7 +23,7 @@ pub fn one_way(settings: &Settings) -> Outcome {
                 floor.one_way(load.size, load.warm_up()).await?;
                 let cpu = procstat::cpu(process::id())?;
                 let seconds = floor.one_way(load.size, load.count).await?.as_secs_f64();
-                Ok(Cost { seconds, cpu: (procstat::cpu(process::id())? - cpu).as_secs_f64(), memory: 0.0 })
+                Ok(Cost { seconds, cpu: (procstat::cpu(process::id())? - cpu).as_secs_f64() })
             })
         })
     })
