@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::OptionFuture;
 use n0_future::{
     boxed::BoxFuture,
     task,
@@ -94,27 +95,15 @@ impl Client {
         let mut leaving = false;
         let mut addresses = AddressWatch::new();
         loop {
-            let item = async {
-                match &mut stream {
-                    Some(stream) => stream.next().await,
-                    None => std::future::pending().await,
-                }
-            };
-            let back = async {
-                match &mut reconnect {
-                    Some(reconnect) => reconnect.await,
-                    None => std::future::pending().await,
-                }
-            };
             let (mut broken, mut changed) = (None, None);
             tokio::select! {
-                item = item => match item {
+                Some(item) = OptionFuture::from(stream.as_mut().map(EventStream::next)) => match item {
                     Ok(StreamItem::Event(event)) => receive(event, &inputs, &mut reports).await,
                     Ok(StreamItem::Bad(error)) => reports.once(Nonsense::Event, || error.to_string()),
                     Ok(StreamItem::Open | StreamItem::Alive) => {}
                     Err(error) => broken = Some(error),
                 },
-                (access, opened) = back => {
+                Some((access, opened)) = OptionFuture::from(reconnect.as_mut()) => {
                     stream = Some(opened);
                     reconnect = None;
                     lost = None;

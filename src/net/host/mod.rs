@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::OptionFuture;
 use n0_future::{
     boxed::BoxFuture,
     time::{Instant, timeout},
@@ -142,20 +143,8 @@ impl Host {
         let mut reconnect: Option<BoxFuture<Relistened>> = None;
         let mut addresses = AddressWatch::new();
         loop {
-            let item = async {
-                match &mut self.stream {
-                    Some(stream) => stream.next().await,
-                    None => std::future::pending().await,
-                }
-            };
-            let back = async {
-                match &mut reconnect {
-                    Some(reconnect) => reconnect.await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
-                item = item => match item {
+                Some(item) = OptionFuture::from(self.stream.as_mut().map(EventStream::next)) => match item {
                     Ok(item) => self.item(item).await,
                     Err(error) => reconnect = Some(self.relay_lost(&error).await),
                 },
@@ -166,7 +155,7 @@ impl Host {
                     }
                     self.tell_all(|| PeerInput::AddressesChanged(change)).await;
                 }
-                back = back => {
+                Some(back) = OptionFuture::from(reconnect.as_mut()) => {
                     reconnect = None;
                     match back {
                         Ok((access, stream)) => {
@@ -216,15 +205,9 @@ impl Host {
         self.tell_all(|| PeerInput::Disconnect(reason.clone())).await;
         let goodbyes = async {
             while !self.peers.is_empty() {
-                let item = async {
-                    match &mut self.stream {
-                        Some(stream) => stream.next().await,
-                        None => std::future::pending().await,
-                    }
-                };
                 tokio::select! {
                     // Peers still have to be heard: they acknowledge what they are sent.
-                    item = item => match item {
+                    Some(item) = OptionFuture::from(self.stream.as_mut().map(EventStream::next)) => match item {
                         Ok(StreamItem::Event(event)) => self.event(event, false).await,
                         Ok(_) => {}
                         Err(_) => self.stream = None,
