@@ -447,10 +447,12 @@ fn every_pairing_does_what_the_readme_says() {
 }
 
 #[test]
-#[ignore = "needs node and npm"]
+#[ignore = "needs node, npm and Chromium"]
 fn a_host_that_answers_late_hears_everything() {
     let (driver, relay) = (Driver::start(), StandaloneRelay::start());
-    let original = Original(Place::Node, Transport::WebRtc);
+    // In Chromium, as node's `@roamhq/wrtc` hands a message that comes while it makes a channel over before the events
+    // that it has kept, its opening among them.
+    let original = Original(Place::Chromium, Transport::WebRtc);
     let host = Peer::start_slow(&driver, original, "host", relay.address(), "slow", 3000);
     host.wait("ready");
     let mut client = TestNetwork::loopback().join_with(UhstClient::join("slow").relay(relay.relay()));
