@@ -62,7 +62,7 @@ fn read(text: String, offering: bool) -> Option<Signal> {
     Some(match (text.starts_with("v="), offering) {
         (true, true) => Signal::Answer(text.into()),
         (true, false) => Signal::Offer(text.into()),
-        _ => Signal::Candidate(Candidate { candidate: text.into(), ..Candidate::default() }),
+        _ => Signal::Candidate(Candidate { candidate: text.into(), ..Candidate::default() }.into()),
     })
 }
 

@@ -132,7 +132,7 @@ impl MemoryRelay {
             let (listener, response_token) = match kind {
                 TokenKind::ClientToken => {
                     let access = access(TokenKind::ResponseToken, host_id, Some(client), rooms.life);
-                    (room.host.clone(), Some(access.token))
+                    (room.host.clone(), Some(access.token.as_ref().to_owned()))
                 }
                 TokenKind::ResponseToken => (room.clients.get(&client).cloned(), None),
                 TokenKind::HostToken => return Err(RelayError::Rejected),
@@ -211,8 +211,8 @@ fn access(kind: TokenKind, host_id: String, client_id: Option<String>, life: u64
     let claims = serde_json::to_vec(&claims).unwrap_or_default();
     let nowhere = Url::parse("memory:/").unwrap_or_else(|_| unreachable!("a constant"));
     Access {
-        token: format!(".{}.", BASE64_URL_SAFE_NO_PAD.encode(claims)),
-        send_to: nowhere.clone(),
+        token: format!(".{}.", BASE64_URL_SAFE_NO_PAD.encode(claims)).into(),
+        send_to: nowhere.clone().into(),
         listen_at: nowhere,
     }
 }

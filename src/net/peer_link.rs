@@ -1,5 +1,7 @@
 //! What a session and the tasks of its peers say to each other.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use n0_future::task;
 use tokio::sync::mpsc;
@@ -18,13 +20,13 @@ use crate::{
     protocol::{Body, EndReason, NATIVE_VERSION, PathPolicy},
 };
 
-/// Where a peer is reached through the relay.
+/// Where a peer is reached through the relay. Small and cheap to clone, as one comes with every message.
 #[derive(Clone, Debug)]
 pub(super) struct Route {
     /// The URL to post to.
-    pub send_to: Url,
+    pub send_to: Arc<Url>,
     /// A client token (to the host), or a response token (to a client).
-    pub token: String,
+    pub token: Arc<str>,
 }
 
 /// What a session tells the task of a peer.

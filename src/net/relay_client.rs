@@ -1,14 +1,16 @@
 //! The client of one relay: its requests as async calls, over HTTP or in memory.
 
 use std::{
+    pin::pin,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
-use n0_future::StreamExt;
+use n0_future::{StreamExt, time::timeout};
 use reqwest::header::CONTENT_TYPE;
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 use url::{Host, Url};
 
 use super::{events::EventStream, memory::MemoryRelay, relay_error::RelayError};
@@ -18,6 +20,12 @@ use crate::protocol::{HostReply, JoinReply, NativeHint, RelayRequest};
 const MAX_REPLY: usize = 64 * 1024;
 /// A relay that takes longer than this for one request is as good as gone.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// POSTs at a time to a relay on this machine: there is no way to it that more of them would fill, and each has a
+/// connection, which takes 40 kB of a host with the relay in it.
+const POSTS_HERE: usize = 4;
+/// How long a POST may have its turn. One that takes longer waits for its receiver, and the others shall not.
+const TURN: Duration = Duration::from_millis(20);
 
 /// The HTTP client that all sessions share. Relays close idle connections after 5 s, so ours are dropped before.
 pub(crate) fn http_client() -> Result<reqwest::Client, RelayError> {
@@ -35,9 +43,9 @@ pub(crate) fn http_client() -> Result<reqwest::Client, RelayError> {
 #[derive(Clone, Debug)]
 pub(crate) struct Access {
     /// What the relay gave.
-    pub token: String,
+    pub token: Arc<str>,
     /// Where messages are posted: the relay, or the `sendUrl` of its reply.
-    pub send_to: Url,
+    pub send_to: Arc<Url>,
     /// Where events are read: the relay, or the `receiveUrl` of its reply.
     pub listen_at: Url,
 }
@@ -64,7 +72,12 @@ impl SharedHttp {
 /// One relay. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) enum RelayClient {
-    Http { http: SharedHttp, url: Url },
+    Http {
+        http: SharedHttp,
+        url: Url,
+        /// A turn for each POST.
+        turns: Arc<Semaphore>,
+    },
     Memory(MemoryRelay),
 }
 
@@ -80,7 +93,8 @@ impl RelayClient {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(RelayError::Unreachable(format!("`{url}` is no URL of a relay: it starts with http or https")));
         }
-        Ok(RelayClient::Http { http: SharedHttp(Arc::new(RwLock::new(http_client()?))), url })
+        let turns = Arc::new(Semaphore::new(if is_here(&url) { POSTS_HERE } else { Semaphore::MAX_PERMITS }));
+        Ok(RelayClient::Http { http: SharedHttp(Arc::new(RwLock::new(http_client()?))), url, turns })
     }
 
     /// The URL that join links name.
@@ -94,13 +108,8 @@ impl RelayClient {
     /// An address of this machine is gone: connections that are kept for later may be dead and are not used again.
     /// `false`: the relay is on this machine, and cannot be affected.
     pub fn forget_connections(&self) -> bool {
-        let RelayClient::Http { http, url } = self else { return false };
-        let is_here = match url.host() {
-            Some(Host::Ipv4(ip)) => ip.is_loopback(),
-            Some(Host::Ipv6(ip)) => ip.is_loopback(),
-            Some(Host::Domain(name)) => name == "localhost",
-            None => false,
-        };
+        let RelayClient::Http { http, url, .. } = self else { return false };
+        let is_here = is_here(url);
         if !is_here && let Ok(fresh) = http_client() {
             *http.0.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         }
@@ -110,7 +119,7 @@ impl RelayClient {
     /// Asks for a token to host, and the id that it is for.
     pub async fn host(&self, id: Option<&str>) -> Result<(String, Access), RelayError> {
         match self {
-            RelayClient::Http { http, url } => {
+            RelayClient::Http { http, url, .. } => {
                 let HostReply { host_id, host_token, send_url, receive_url } =
                     ask(&http.get(), RelayRequest::Host { id }.url(url)).await?;
                 Ok((host_id, access(url, host_token, send_url, receive_url)?))
@@ -122,7 +131,7 @@ impl RelayClient {
     /// Asks for a token to join.
     pub async fn join(&self, id: &str) -> Result<Joined, RelayError> {
         match self {
-            RelayClient::Http { http, url } => {
+            RelayClient::Http { http, url, .. } => {
                 let JoinReply { client_token, send_url, receive_url, uhst } =
                     ask(&http.get(), RelayRequest::Join { id }.url(url)).await?;
                 Ok(Joined { access: access(url, client_token, send_url, receive_url)?, hint: uhst })
@@ -144,9 +153,10 @@ impl RelayClient {
     }
 
     /// Posts one message body. Once it returns `Ok` the relay has written it to the receiver's stream.
-    pub async fn send(self, send_to: Url, token: String, body: String) -> Result<(), RelayError> {
+    pub async fn send(self, send_to: Arc<Url>, token: Arc<str>, body: String) -> Result<(), RelayError> {
         match self {
-            RelayClient::Http { http, .. } => {
+            RelayClient::Http { http, turns, .. } => {
+                let turn = turns.acquire().await;
                 let url = RelayRequest::Send { token: &token }.url(&send_to);
                 let body = Bytes::from(body);
                 let http = http.get();
@@ -157,10 +167,19 @@ impl RelayClient {
                         .body(body.clone())
                         .send()
                 };
-                let response = match post().await {
-                    // The relay closed an idle connection just as we used it: nothing was processed.
-                    Err(error) if error.is_request() && !error.is_connect() && !error.is_timeout() => post().await,
-                    other => other,
+                let mut answer = pin!(async {
+                    match post().await {
+                        // The relay closed an idle connection just as we used it: nothing was processed.
+                        Err(error) if error.is_request() && !error.is_connect() && !error.is_timeout() => post().await,
+                        other => other,
+                    }
+                });
+                let response = match timeout(TURN, &mut answer).await {
+                    Ok(response) => response,
+                    Err(_) => {
+                        drop(turn);
+                        answer.await
+                    }
                 };
                 RelayError::of_status(response.map_err(RelayError::of_transport)?.status().as_u16())
             }
@@ -177,6 +196,16 @@ impl RelayClient {
     }
 }
 
+/// Whether this relay is on this machine.
+fn is_here(relay: &Url) -> bool {
+    match relay.host() {
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
 fn access(
     relay: &Url,
     token: String,
@@ -187,7 +216,7 @@ fn access(
         None => Ok(relay.clone()),
         Some(text) => relay.join(&text).map_err(|_| RelayError::Nonsense("the URL in the reply")),
     };
-    Ok(Access { token, send_to: at(send_url)?, listen_at: at(receive_url)? })
+    Ok(Access { token: token.into(), send_to: at(send_url)?.into(), listen_at: at(receive_url)? })
 }
 
 /// Posts a request without a body and reads its JSON answer, retrying once on a connection the relay had closed.
@@ -226,6 +255,8 @@ mod tests {
         thread,
     };
 
+    use futures_util::future::{Either, select, select_all};
+
     use super::*;
 
     /// A relay that answers the first request of each connection, keeps it alive, and hangs up at the second one:
@@ -261,11 +292,42 @@ mod tests {
         let relay = RelayClient::http(url.clone()).unwrap();
         for _ in 0..4 {
             let (id, access) = relay.host(Some("a b")).await.unwrap();
-            assert_eq!((id.as_str(), access.token.as_str()), ("a b", "t"));
-            relay.clone().send(url.clone(), "t".to_owned(), "{}".to_owned()).await.unwrap();
+            assert_eq!((id.as_str(), &*access.token), ("a b", "t"));
+            relay.clone().send(url.clone().into(), "t".into(), "{}".to_owned()).await.unwrap();
         }
         // Each request was answered once.
         assert_eq!(requests.try_iter().count(), 8);
+    }
+
+    #[tokio::test]
+    async fn a_receiver_that_takes_nothing_holds_up_nobody_else() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = Arc::new(Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap());
+        thread::spawn(move || {
+            let mut unanswered = Vec::new();
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut request = String::new();
+                BufReader::new(&stream).read_line(&mut request).unwrap();
+                if request.contains("token=asleep") {
+                    unanswered.push(stream);
+                } else {
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+                }
+            }
+        });
+        let relay = RelayClient::http((*url).clone()).unwrap();
+        let post = |token: &str| relay.clone().send(url.clone(), token.into(), "{}".to_owned());
+        let asleep = select_all((0..3 * POSTS_HERE).map(|_| Box::pin(post("asleep"))));
+        let awake = pin!(async {
+            // Behind all the others.
+            tokio::task::yield_now().await;
+            post("awake").await
+        });
+        match select(asleep, awake).await {
+            Either::Left(_) => panic!("a POST that is not answered was"),
+            Either::Right((answer, _)) => answer.unwrap(),
+        }
     }
 
     #[tokio::test]

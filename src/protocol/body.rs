@@ -205,8 +205,8 @@ mod tests {
             sdp_m_line_index: Some(0),
             username_fragment: Some("I0b2".into()),
         };
-        assert_eq!(Body::parse(json), Ok(Body::Signal(Signal::Candidate(candidate.clone()))));
-        assert_eq!(Body::Signal(Signal::Candidate(candidate)).to_json(), json);
+        assert_eq!(Body::parse(json), Ok(Body::Signal(Signal::Candidate(candidate.clone().into()))));
+        assert_eq!(Body::Signal(Signal::Candidate(candidate.into())).to_json(), json);
 
         // libdatachannel's polyfill.
         let json = concat!(
@@ -218,7 +218,7 @@ mod tests {
             sdp_mid: Some("0".into()),
             ..Candidate::default()
         };
-        assert_eq!(Body::parse(json), Ok(Body::Signal(Signal::Candidate(candidate))));
+        assert_eq!(Body::parse(json), Ok(Body::Signal(Signal::Candidate(candidate.into()))));
     }
 
     #[test]

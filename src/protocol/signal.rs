@@ -11,7 +11,7 @@ pub enum Signal {
     /// `{"sdp":"v=0…","type":"answer"}`, from the host.
     Answer(ByteString),
     /// `{"candidate":"candidate:…","sdpMid":"0",…}`, from either, possibly ahead of the description.
-    Candidate(Candidate),
+    Candidate(Box<Candidate>),
 }
 
 /// An ICE candidate, as `RTCIceCandidate.toJSON()` writes it. Stacks differ in which members are null or missing.

@@ -258,7 +258,7 @@ impl Host {
                 return self.reports.once(Nonsense::Body, || format!("a message cannot be read: {error}"));
             }
         };
-        let route = Route { send_to: self.access.send_to.clone(), token };
+        let route = Route { send_to: self.access.send_to.clone(), token: token.into() };
         match (self.by_client.get(&client), body) {
             (Some(&key), body) => self.tell(key, PeerInput::Body(body, Some(route))).await,
             (None, Body::Native { packet, .. }) => self.native_stranger(client, packet, route, open).await,

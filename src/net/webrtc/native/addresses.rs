@@ -13,13 +13,18 @@ const MAX_ADDRESSES: usize = 16;
 /// How often they are looked at, which takes some ten microseconds. No portable call tells of changes.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Every address of this machine that a peer may reach, and loopback. The library's own list leaves loopback out.
+/// Every address of this machine that a peer may reach.
 pub(super) fn local_addresses() -> Vec<SocketAddr> {
-    let mut addresses = reachable().unwrap_or_default();
-    addresses.truncate(MAX_ADDRESSES - 1);
-    addresses.push(Ipv4Addr::LOCALHOST.into());
-    addresses.sort();
-    addresses.dedup();
+    offered(reachable().unwrap_or_default())
+}
+
+/// Loopback, which the library's own list leaves out, where there is nothing else. Peers on one machine reach each other
+/// by any address of it, others by none of loopback's, and each address costs both a socket and checks.
+fn offered(mut addresses: Vec<IpAddr>) -> Vec<SocketAddr> {
+    addresses.truncate(MAX_ADDRESSES);
+    if addresses.is_empty() {
+        addresses.push(Ipv4Addr::LOCALHOST.into());
+    }
     addresses.into_iter().map(|ip| SocketAddr::new(ip, 0)).collect()
 }
 
@@ -29,10 +34,11 @@ fn reachable() -> Option<Vec<IpAddr>> {
         .ok()?
         .iter()
         .map(if_addrs::Interface::ip)
+        .filter(|ip| !ip.is_loopback() && !ip.is_unspecified())
         .filter(|ip| match ip {
-            IpAddr::V4(ip) => !ip.is_link_local() && !ip.is_unspecified(),
+            IpAddr::V4(ip) => !ip.is_link_local(),
             // A link-local address means nothing without its interface, which a candidate cannot name.
-            IpAddr::V6(ip) => !ip.is_unicast_link_local() && !ip.is_unspecified(),
+            IpAddr::V6(ip) => !ip.is_unicast_link_local(),
         })
         .collect();
     addresses.sort();
@@ -98,9 +104,10 @@ mod tests {
     }
 
     #[test]
-    fn loopback_is_among_the_addresses_and_they_are_few() {
-        let addresses = local_addresses();
-        assert!(addresses.contains(&(Ipv4Addr::LOCALHOST, 0).into()));
-        assert!(addresses.len() <= MAX_ADDRESSES);
+    fn loopback_is_offered_where_there_is_nothing_else() {
+        let lan = [Ipv4Addr::new(192, 168, 0, 2).into(), Ipv4Addr::new(192, 168, 0, 3).into()];
+        assert_eq!(offered(lan.to_vec()), lan.map(|ip| SocketAddr::new(ip, 0)));
+        assert_eq!(offered(Vec::new()), [SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)]);
+        assert_eq!(offered(vec![lan[0]; 2 * MAX_ADDRESSES]).len(), MAX_ADDRESSES);
     }
 }

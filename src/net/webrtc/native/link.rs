@@ -121,7 +121,8 @@ impl<'a> Link<'a> {
                 Some(internal) = internal.recv() => match internal {
                     Internal::Candidate(line) => {
                         self.without_turn &= !line.contains(" typ relay");
-                        self.tell(DirectEvent::Signal(Signal::Candidate(candidate::ours(line, self.section.clone())))).await;
+                        let candidate = candidate::ours(line, self.section.clone());
+                        self.tell(DirectEvent::Signal(Signal::Candidate(candidate.into()))).await;
                     }
                     // The library says so in its log, with its address and nothing of ours, and to nobody else.
                     Internal::Gathered if self.without_turn => {
@@ -206,7 +207,7 @@ impl<'a> Link<'a> {
     async fn signal(&mut self, signal: Signal) -> Result<(), DirectError> {
         let description = match (signal, self.role) {
             (Signal::Candidate(candidate), _) => {
-                self.candidate(candidate).await;
+                self.candidate(*candidate).await;
                 return Ok(());
             }
             (Signal::Offer(sdp), DirectRole::Answer) => {

@@ -217,7 +217,7 @@ async fn candidates_may_come_first_and_everything_twice() {
 async fn nonsense_is_told_once_and_ends_nothing() {
     let (mut client, mut host) = pair(Plain);
     let line = |line: &'static str| {
-        Signal::Candidate(Candidate { candidate: ByteString::from_static(line), ..Default::default() })
+        Signal::Candidate(Candidate { candidate: ByteString::from_static(line), ..Default::default() }.into())
     };
     let nonsense = [
         Signal::Offer(ByteString::from_static("")),
@@ -260,7 +260,7 @@ async fn a_flood_of_signals_is_bounded() {
     let (mut client, mut host) = pair(Plain);
     for port in 0..1_000 {
         let line = format!("candidate:1 1 udp 1 127.0.0.1 {} typ host", 1024 + port);
-        host.link.signal(Signal::Candidate(candidate::ours(line, None)));
+        host.link.signal(Signal::Candidate(candidate::ours(line, None).into()));
     }
     let DirectEvent::Diagnostic(text) = host.news().await else { panic!("no word of the flood") };
     assert!(text.contains("more candidates"), "{text}");
