@@ -66,6 +66,11 @@ const SCENARIOS: &[Scenario] = &[
         run: sessions::idle_clients,
     },
     Scenario { name: "idle-raw", about: "one round of idle, the raw webrtc crate", run: sessions::idle_raw },
+    Scenario {
+        name: "growth",
+        about: "what a direct message costs beside 33 idle direct peers, and alone",
+        run: sessions::growth,
+    },
     Scenario { name: "churn", about: "joins and leaves, and what they leave behind", run: sessions::churn },
     Scenario { name: "relay", about: "our relay against npm's uhst-server 2.1.1, same load", run: relay::compare },
     Scenario { name: "relay-ours", about: "the same load on our relay alone", run: relay::ours },

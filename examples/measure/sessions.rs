@@ -19,7 +19,9 @@ use serde_json::{Map, Value};
 use crate::{
     Settings,
     apps::{self, PATIENCE},
-    direct, procstat, raw, relayed,
+    direct,
+    load::{self, Load},
+    procstat, raw, relayed,
     report::{self, Figures, Outcome, percentile},
 };
 
@@ -96,16 +98,10 @@ pub fn idle(settings: &Settings) -> Outcome {
 /// One round of ours.
 pub fn idle_ours(settings: &Settings) -> Outcome {
     let mut host = apps::host(PathPolicy::Automatic)?;
-    let mut clients = process::Command::new(env::current_exe()?)
-        .arg("idle-clients")
-        .env(LINK, link(&host).to_string())
-        .stdin(process::Stdio::piped())
-        .stdout(process::Stdio::null())
-        .spawn()?;
+    let (mut clients, mut go) = clients_elsewhere(&host)?;
     let all = [process::id(), clients.id()];
     let memory = || -> Outcome<_> { Ok([procstat::memory(all[0])?.resident, procstat::memory(all[1])?.resident]) };
     let cpu = || -> Outcome<_> { Ok((procstat::cpu(all[0])? + procstat::cpu(all[1])?).as_secs_f64()) };
-    let mut go = clients.stdin.take().ok_or("no way to tell the clients")?;
     // The first peer pays for what all share.
     await_direct(&mut [&mut host], 1)?;
     let before = memory()?;
@@ -129,6 +125,18 @@ pub fn idle_ours(settings: &Settings) -> Outcome {
 
 /// How the clients learn where to join.
 const LINK: &str = "MEASURE_LINK";
+
+/// Starts the clients in a process of their own, and gives what they are told by.
+fn clients_elsewhere(host: &App) -> Outcome<(process::Child, process::ChildStdin)> {
+    let mut clients = process::Command::new(env::current_exe()?)
+        .arg("idle-clients")
+        .env(LINK, link(host).to_string())
+        .stdin(process::Stdio::piped())
+        .stdout(process::Stdio::null())
+        .spawn()?;
+    let go = clients.stdin.take().ok_or("no way to tell the clients")?;
+    Ok((clients, go))
+}
 
 /// The clients of such a round: one at once, the others after a line of input, and all leave when that ends.
 pub fn idle_clients(_: &Settings) -> Outcome {
@@ -163,6 +171,29 @@ pub fn idle_raw(settings: &Settings) -> Outcome {
         Outcome::Ok(Figures::from([("raw_kb_per_end", kb), ("raw_idle_cpu_percent", cpu * 100.0)]))
     })?;
     Ok(report::flat(figures))
+}
+
+/// What a message costs a host with 33 more peers, direct and silent, in a process of their own, beside one with none.
+pub fn growth(settings: &Settings) -> Outcome {
+    const LOAD: Load = Load { size: 64, count: 4_000_000 };
+    let mut rounds = Vec::new();
+    for _ in 0..settings.rounds() {
+        let (alone, _) = load::one_way(apps::pair(Path::Direct)?, &LOAD)?;
+        let (mut host, mut client) = apps::pair(Path::Direct)?;
+        let (mut clients, mut go) = clients_elsewhere(&host)?;
+        writeln!(go)?;
+        await_direct(&mut [&mut client, &mut host], 1 + 1 + PEERS)?;
+        let (crowded, _) = load::one_way((host, client), &LOAD)?;
+        drop(go);
+        clients.wait()?;
+        rounds.push(Figures::from([
+            ("cpu_ratio", crowded.cpu / alone.cpu),
+            ("rate_ratio", alone.seconds / crowded.seconds),
+            ("alone_cpu_s_per_million", alone.cpu / LOAD.count as f64 * 1e6),
+            ("crowded_cpu_s_per_million", crowded.cpu / LOAD.count as f64 * 1e6),
+        ]));
+    }
+    Ok(report::rounds(&rounds))
 }
 
 /// The last of these apps has so many direct peers.
