@@ -8,9 +8,9 @@ use bytes::Bytes;
 
 use super::{
     UhstHost,
-    host::Secret,
     network::Network,
     session::{self, SessionState},
+    settings::{Secret, Settings},
     typed::Types,
 };
 use crate::{
@@ -45,17 +45,7 @@ pub struct UhstClient {
     #[reflect(ignore)]
     local: Option<Entity>,
     #[reflect(ignore)]
-    relay: Option<Relay>,
-    #[reflect(ignore)]
-    password: Option<Secret>,
-    #[reflect(ignore)]
-    metadata: Bytes,
-    #[reflect(ignore)]
-    connection: Option<ConnectionConfig>,
-    #[reflect(ignore)]
-    paths: Option<PathPolicy>,
-    #[reflect(ignore)]
-    conditions: Option<NetworkConditions>,
+    settings: Settings,
     #[reflect(ignore)]
     pub(super) state: SessionState,
 }
@@ -82,12 +72,7 @@ impl UhstClient {
         UhstClient {
             target: code_or_link.into(),
             local: None,
-            relay: None,
-            password: None,
-            metadata: Bytes::new(),
-            connection: None,
-            paths: None,
-            conditions: None,
+            settings: Settings::default(),
             state: SessionState::default(),
         }
     }
@@ -119,13 +104,13 @@ impl UhstClient {
     /// Where to look for a bare code; otherwise, where the [plugin](super::UhstPlugin::relay) says. A link names its
     /// own.
     pub fn relay(mut self, relay: Relay) -> Self {
-        self.relay = Some(relay);
+        self.settings.relay = Some(relay);
         self
     }
 
     /// The password of the session. It never crosses the wire, not even as a hash.
     pub fn password(mut self, password: impl Into<String>) -> Self {
-        self.password = Some(Secret(password.into()));
+        self.settings.password = Some(Secret(password.into()));
         self
     }
 
@@ -133,27 +118,27 @@ impl UhstClient {
     /// [`UhstPeer::metadata`](super::UhstPeer::metadata) of us: a player's name, the version of the game. With more than
     /// 4096 bytes the session ends with [`EndReason::NotStarted`].
     pub fn metadata(mut self, metadata: impl Into<Bytes>) -> Self {
-        self.metadata = metadata.into();
+        self.settings.metadata = metadata.into();
         self
     }
 
     /// Timeouts and limits; otherwise, those of the [plugin](super::UhstPlugin::connection).
     pub fn connection(mut self, config: ConnectionConfig) -> Self {
-        self.connection = Some(config);
+        self.settings.connection = Some(config);
         self
     }
 
     /// Which ways the connection may take; otherwise, those of the [plugin](super::UhstPlugin::paths). A direct path
     /// needs both sides to allow it.
     pub fn paths(mut self, paths: PathPolicy) -> Self {
-        self.paths = Some(paths);
+        self.settings.paths = Some(paths);
         self
     }
 
     /// Makes its network worse on purpose; otherwise, as bad as the [plugin](super::UhstPlugin::conditions) says. See
     /// [`set_conditions`](Self::set_conditions) for later changes.
     pub fn conditions(mut self, conditions: NetworkConditions) -> Self {
-        self.conditions = Some(conditions);
+        self.settings.conditions = Some(conditions);
         self
     }
 
@@ -256,17 +241,9 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
         Ok(target) => Name::new(format!("client of {}", target.id)),
         Err(_) => Name::new("client"),
     };
-    let options = target.map_err(|error| EndReason::NotStarted(error.to_string())).map(|target| ClientOptions {
-        target,
-        relay: client.relay.as_ref().unwrap_or(&network.relay).clone(),
-        password: client.password.clone().map(|password| password.0),
-        game,
-        metadata: client.metadata.clone(),
-        connection: client.connection.as_ref().unwrap_or(&network.connection).clone(),
-        paths: client.paths.unwrap_or(network.paths),
-        direct: network.direct.clone(),
-        conditions: client.conditions.unwrap_or(network.conditions),
-    });
+    let options = target
+        .map_err(|error| EndReason::NotStarted(error.to_string()))
+        .map(|target| ClientOptions { target, session: client.settings.options(network, game) });
     let state = SessionState::started(world.resource_mut::<Network>().join(entity, options));
     if let Some(mut client) = world.get_mut::<UhstClient>(entity) {
         client.state = state;
@@ -276,7 +253,7 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
 
 fn join_local(mut world: DeferredWorld, entity: Entity, host: Entity) {
     let Some(network) = world.get_resource::<Network>() else { return };
-    let metadata = world.get::<UhstClient>(entity).map(|client| client.metadata.clone()).unwrap_or_default();
+    let metadata = world.get::<UhstClient>(entity).map(|client| client.settings.metadata.clone()).unwrap_or_default();
     let host = world.get::<UhstHost>(host).and_then(|host| host.as_local(&network.connection)).ok_or_else(|| {
         EndReason::NotStarted("no session is hosted by the entity that a local client was to join".into())
     });

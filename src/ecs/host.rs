@@ -11,6 +11,7 @@ use super::{
     error::Tally,
     network::{LocalHost, Network},
     session::{self, Phase, SessionState},
+    settings::{Secret, Settings},
     typed::Types,
 };
 use crate::{
@@ -44,19 +45,9 @@ pub struct UhstHost {
     wanted_id: Option<String>,
     max_peers: usize,
     #[reflect(ignore)]
-    relay: Option<Relay>,
-    #[reflect(ignore)]
-    password: Option<Secret>,
-    #[reflect(ignore)]
     admission: Admission,
     #[reflect(ignore)]
-    metadata: Bytes,
-    #[reflect(ignore)]
-    connection: Option<ConnectionConfig>,
-    #[reflect(ignore)]
-    paths: Option<PathPolicy>,
-    #[reflect(ignore)]
-    conditions: Option<NetworkConditions>,
+    settings: Settings,
     #[reflect(ignore)]
     pub(super) state: SessionState,
 }
@@ -64,29 +55,14 @@ pub struct UhstHost {
 /// How many peers a host admits if it sets no limit.
 pub(super) const DEFAULT_MAX_PEERS: usize = 64;
 
-/// A password, kept out of logs.
-#[derive(Clone)]
-pub(super) struct Secret(pub String);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("…")
-    }
-}
-
 impl Default for UhstHost {
     /// As [`UhstHost::any_id`].
     fn default() -> Self {
         UhstHost {
             wanted_id: None,
             max_peers: DEFAULT_MAX_PEERS,
-            relay: None,
-            password: None,
             admission: Admission::default(),
-            metadata: Bytes::new(),
-            connection: None,
-            paths: None,
-            conditions: None,
+            settings: Settings::default(),
             state: SessionState::default(),
         }
     }
@@ -107,7 +83,7 @@ impl UhstHost {
 
     /// Where to listen; otherwise, where the [plugin](super::UhstPlugin::relay) says.
     pub fn relay(mut self, relay: Relay) -> Self {
-        self.relay = Some(relay);
+        self.settings.relay = Some(relay);
         self
     }
 
@@ -119,7 +95,7 @@ impl UhstHost {
 
     /// Joiners must know it. It never crosses the wire, not even as a hash.
     pub fn password(mut self, password: impl Into<String>) -> Self {
-        self.password = Some(Secret(password.into()));
+        self.settings.password = Some(Secret(password.into()));
         self
     }
 
@@ -132,27 +108,27 @@ impl UhstHost {
     /// Handed to every peer that is admitted: its [`UhstPeer::metadata`](super::UhstPeer::metadata) of this host. With
     /// more than 4096 bytes the session ends with [`EndReason::NotStarted`].
     pub fn metadata(mut self, metadata: impl Into<Bytes>) -> Self {
-        self.metadata = metadata.into();
+        self.settings.metadata = metadata.into();
         self
     }
 
     /// Timeouts and limits; otherwise, those of the [plugin](super::UhstPlugin::connection).
     pub fn connection(mut self, config: ConnectionConfig) -> Self {
-        self.connection = Some(config);
+        self.settings.connection = Some(config);
         self
     }
 
     /// Which ways connections may take; otherwise, those of the [plugin](super::UhstPlugin::paths). A direct path
     /// needs both sides to allow it.
     pub fn paths(mut self, paths: PathPolicy) -> Self {
-        self.paths = Some(paths);
+        self.settings.paths = Some(paths);
         self
     }
 
     /// Makes its network worse on purpose; otherwise, as bad as the [plugin](super::UhstPlugin::conditions) says. See
     /// [`set_conditions`](Self::set_conditions) for later changes.
     pub fn conditions(mut self, conditions: NetworkConditions) -> Self {
-        self.conditions = Some(conditions);
+        self.settings.conditions = Some(conditions);
         self
     }
 
@@ -205,14 +181,15 @@ impl UhstHost {
         self.max_peers
     }
 
-    /// The relay it was given, or this one.
-    pub(super) fn relay_or<'a>(&'a self, default: &'a Relay) -> &'a Relay {
-        self.relay.as_ref().unwrap_or(default)
+    /// Where it listens or is about to.
+    #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+    pub(super) fn relay_in<'a>(&'a self, network: &'a Network) -> &'a Relay {
+        self.settings.relay(network)
     }
 
     /// Whether joiners need a password.
     pub fn has_password(&self) -> bool {
-        self.password.is_some()
+        self.settings.password.is_some()
     }
 
     /// Sends to every peer on [`Channel::Reliable`].
@@ -277,8 +254,8 @@ impl UhstHost {
     pub(super) fn as_local(&self, connection: &ConnectionConfig) -> Option<LocalHost> {
         let key = self.state.key.filter(|_| self.is_running())?;
         let ready = self.state.id.clone().filter(|_| self.is_ready()).map(|id| (id, self.state.links.clone()));
-        let connection = self.connection.as_ref().unwrap_or(connection).clone();
-        Some(LocalHost { key, metadata: self.metadata.clone(), connection, ready })
+        let connection = self.settings.connection.as_ref().unwrap_or(connection).clone();
+        Some(LocalHost { key, metadata: self.settings.metadata.clone(), connection, ready })
     }
 
     fn fan_out(&self, except: Option<Entity>, channel: Channel, payload: Payload) -> Result<(), BroadcastError> {
@@ -314,16 +291,9 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
     let Some(host) = world.get::<UhstHost>(entity) else { return };
     let options = HostOptions {
         id: host.wanted_id.clone(),
-        relay: host.relay_or(&network.relay).clone(),
         max_peers: host.max_peers,
-        password: host.password.clone().map(|password| password.0),
-        game,
         admission: host.admission,
-        metadata: host.metadata.clone(),
-        connection: host.connection.as_ref().unwrap_or(&network.connection).clone(),
-        paths: host.paths.unwrap_or(network.paths),
-        direct: network.direct.clone(),
-        conditions: host.conditions.unwrap_or(network.conditions),
+        session: host.settings.options(network, game),
     };
     let name = host.wanted_id.as_ref().map(|id| Name::new(format!("host {id}")));
     let state = SessionState::started(world.resource_mut::<Network>().host(entity, options));

@@ -22,6 +22,7 @@ mod receive;
 #[cfg(feature = "replicon")]
 mod replication;
 mod session;
+mod settings;
 pub mod test_app;
 mod typed;
 

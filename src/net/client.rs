@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::{
     backoff::Backoff,
-    contract::{ClientOptions, Event, EventKind, PeerKey, SessionCommand, SessionKey},
+    contract::{ClientOptions, Event, EventKind, PeerKey, SessionCommand, SessionKey, SessionOptions},
     directory,
     events::{EventStream, StreamItem},
     peer::{NativePeer, Role},
@@ -74,19 +74,10 @@ impl Client {
 
         let (outputs, mut heard) = mpsc::unbounded_channel();
         let (inputs, receiver) = mpsc::channel(INPUTS);
-        let cx = PeerContext {
-            session: self.session,
-            key: HOST,
-            events: self.events.clone(),
-            outputs,
-            relay: relay.clone(),
-            config: self.options.connection.clone(),
-            paths: self.options.paths,
-            direct: self.options.direct.clone(),
-            conditions: self.options.conditions,
-        };
+        let options = self.options.session.clone();
+        let cx = PeerContext::new((self.session, HOST), self.events.clone(), outputs, relay.clone(), &options);
         let certain = joined.hint.is_some();
-        task::spawn(peer(cx, self.options.clone(), id.clone(), certain, route(joined.access), receiver));
+        task::spawn(peer(cx, options, id.clone(), certain, route(joined.access), receiver));
 
         let mut reports = Reports::new(self.session, self.events.clone());
         let mut stream = Some(stream);
@@ -177,7 +168,7 @@ fn route(access: Access) -> Route {
 /// Finds the relay, asks to join, and listens.
 async fn find(options: &ClientOptions) -> Result<(RelayClient, String, Joined, EventStream), EndReason> {
     let id = options.target.id.clone();
-    let relay = match (&options.target.relay, &options.relay) {
+    let relay = match (&options.target.relay, &options.session.relay) {
         (Some(url), _) => RelayClient::http(url.clone()),
         (None, Relay::Memory(memory)) => Ok(RelayClient::Memory(memory.clone())),
         (None, Relay::Url(url)) => RelayClient::at(url),
@@ -245,7 +236,7 @@ async fn receive(event: StreamEvent, inputs: &mpsc::Sender<PeerInput>, reports: 
 /// The task of the host as a peer: native, unless it turns out to be an original.
 async fn peer(
     cx: PeerContext,
-    options: ClientOptions,
+    options: SessionOptions,
     id: String,
     certain: bool,
     route: Route,

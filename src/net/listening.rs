@@ -33,11 +33,11 @@ pub(super) struct Listening {
 
 /// Finds the relay, or starts one, and listens under the wanted id.
 pub(super) async fn start(options: &HostOptions, embedded: &mut Option<Embedded>) -> Result<Listening, EndReason> {
-    let size = options.metadata.len();
+    let size = options.session.metadata.len();
     if size > MAX_METADATA {
         return Err(EndReason::NotStarted(MetadataTooLarge { size }.to_string()));
     }
-    let relay = match &options.relay {
+    let relay = match &options.session.relay {
         Relay::Memory(memory) => Ok(RelayClient::Memory(memory.clone())),
         Relay::Url(url) => RelayClient::at(url),
         Relay::Embedded(options) => RelayClient::at(&embedded.insert(Embedded::start(options).await?).url()),

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::{
     conditions::NetworkConditions,
-    contract::{Event, EventKind, PeerKey, SessionKey},
+    contract::{Event, EventKind, PeerKey, SessionKey, SessionOptions},
     plain::Offer,
     relay_client::RelayClient,
     relay_error::RelayError,
@@ -88,6 +88,27 @@ pub(super) struct PeerContext {
 }
 
 impl PeerContext {
+    /// For one peer of a session.
+    pub fn new(
+        (session, key): (SessionKey, PeerKey),
+        events: crossbeam_channel::Sender<Event>,
+        outputs: mpsc::UnboundedSender<(PeerKey, PeerOutput)>,
+        relay: RelayClient,
+        options: &SessionOptions,
+    ) -> Self {
+        PeerContext {
+            session,
+            key,
+            events,
+            outputs,
+            relay,
+            config: options.connection.clone(),
+            paths: options.paths,
+            direct: options.direct.clone(),
+            conditions: options.conditions,
+        }
+    }
+
     pub fn emit(&self, kind: EventKind) {
         // The app is gone when nobody receives; the session will hear of it.
         let _ = self.events.send(Event { session: self.session, kind });

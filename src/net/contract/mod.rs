@@ -42,17 +42,33 @@ pub enum Admission {
 pub struct HostOptions {
     /// The wanted id; without one the relay picks six digits.
     pub id: Option<String>,
-    /// Where to listen.
-    pub relay: Relay,
     /// How many peers may be connected at once.
     pub max_peers: usize,
-    /// Joiners must prove to know it.
-    pub password: Option<String>,
-    /// Joiners must play the same.
-    pub game: GameId,
     /// Whether the game is asked.
     pub admission: Admission,
-    /// Handed to every joiner when it is admitted.
+    /// What every session is started with.
+    pub session: SessionOptions,
+}
+
+/// What a client is started with.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// Whom to join.
+    pub target: JoinLink,
+    /// What every session is started with.
+    pub session: SessionOptions,
+}
+
+/// What every session is started with.
+#[derive(Clone, Debug)]
+pub struct SessionOptions {
+    /// Where a host listens, and a client looks when its target names no relay.
+    pub relay: Relay,
+    /// Joiners prove to know it; it is never sent.
+    pub password: Option<String>,
+    /// What is played, the same on both sides.
+    pub game: GameId,
+    /// Shown to the peer: a client's with its request to join, a host's when it admits.
     pub metadata: Bytes,
     /// Timeouts and limits of every connection.
     pub connection: ConnectionConfig,
@@ -61,29 +77,6 @@ pub struct HostOptions {
     /// How direct ones are found.
     pub direct: DirectConfig,
     /// How much worse than the real network their network is.
-    pub conditions: NetworkConditions,
-}
-
-/// What a client is started with.
-#[derive(Clone, Debug)]
-pub struct ClientOptions {
-    /// Whom to join.
-    pub target: JoinLink,
-    /// Where, when the target names no relay.
-    pub relay: Relay,
-    /// Proved to the host, never sent.
-    pub password: Option<String>,
-    /// What we play.
-    pub game: GameId,
-    /// Shown to the host with the request to join.
-    pub metadata: Bytes,
-    /// Timeouts and limits of the connection.
-    pub connection: ConnectionConfig,
-    /// Which ways the connection may take.
-    pub paths: PathPolicy,
-    /// How a direct one is found.
-    pub direct: DirectConfig,
-    /// How much worse than the real network its network is.
     pub conditions: NetworkConditions,
 }
 

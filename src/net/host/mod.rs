@@ -179,7 +179,7 @@ impl Host {
                 command = self.commands.recv() => match command {
                     Some(SessionCommand::Decide { peer, decision }) => self.tell(peer, PeerInput::Decide(decision)).await,
                     Some(SessionCommand::Conditions(conditions)) => {
-                        self.options.conditions = conditions;
+                        self.options.session.conditions = conditions;
                         self.tell_all(|| PeerInput::Conditions(conditions)).await;
                     }
                     Some(SessionCommand::Leave) | None => return self.end(EndReason::Left).await,
@@ -196,7 +196,7 @@ impl Host {
     }
 
     fn relisten(&self) -> BoxFuture<Relistened> {
-        let window = self.options.connection.resume_timeout;
+        let window = self.options.session.connection.resume_timeout;
         Box::pin(relisten(self.relay.clone(), self.id.clone(), self.access.clone(), window))
     }
 
@@ -262,13 +262,15 @@ impl Host {
         match (self.by_client.get(&client), body) {
             (Some(&key), body) => self.tell(key, PeerInput::Body(body, Some(route))).await,
             (None, Body::Native { packet, .. }) => self.native_stranger(client, packet, route, open).await,
-            (None, Body::Signal(_)) if self.options.paths == PathPolicy::RelayOnly => {
+            (None, Body::Signal(_)) if self.options.session.paths == PathPolicy::RelayOnly => {
                 self.reports.once(Nonsense::Signal, || {
                     "a peer of the original protocol was ignored: it wants WebRTC, and this session stays on the relay"
                         .to_owned()
                 });
             }
-            (None, body) if self.options.paths == PathPolicy::DirectOnly && !matches!(body, Body::Signal(_)) => {
+            (None, body)
+                if self.options.session.paths == PathPolicy::DirectOnly && !matches!(body, Body::Signal(_)) =>
+            {
                 self.reports.once(Nonsense::Signal, || {
                     "a peer of the original protocol was ignored: it wants the relay, and this session allows direct \
                      paths only"
@@ -288,17 +290,8 @@ impl Host {
     }
 
     fn context(&self, key: PeerKey) -> PeerContext {
-        PeerContext {
-            session: self.session,
-            key,
-            events: self.events.clone(),
-            outputs: self.outputs.clone(),
-            relay: self.relay.clone(),
-            config: self.options.connection.clone(),
-            paths: self.options.paths,
-            direct: self.options.direct.clone(),
-            conditions: self.options.conditions,
-        }
+        let (events, outputs, relay) = (self.events.clone(), self.outputs.clone(), self.relay.clone());
+        PeerContext::new((self.session, key), events, outputs, relay, &self.options.session)
     }
 
     fn output(&mut self, key: PeerKey, output: PeerOutput) {

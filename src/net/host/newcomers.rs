@@ -9,7 +9,7 @@ use crate::{
     connection::{Connection, Credentials, Time},
     net::{
         client::{INPUTS, seed},
-        contract::{Admission, HostOptions, PeerKey},
+        contract::{Admission, PeerKey, SessionOptions},
         peer::{NativePeer, Role},
         peer_link::{Outcome, PeerContext, PeerInput, PeerOutput, Route},
         plain::{self, DirectPeer, RelayPeer},
@@ -35,16 +35,16 @@ impl Host {
         }
         match Contact::peek(&packet) {
             Contact::Hello if !open || !self.may_begin() => {}
-            Contact::Hello if self.places.available_permits() == 0 && self.options.password.is_none() => {
+            Contact::Hello if self.places.available_permits() == 0 && self.options.session.password.is_none() => {
                 self.context(PeerKey(u64::MAX)).post(route, frame::refusal(&EndReason::Full));
             }
             Contact::Hello => {
                 self.make_room();
-                let HostOptions { password, game, .. } = &self.options;
+                let SessionOptions { password, game, connection, metadata, .. } = &self.options.session;
                 let credentials =
                     Credentials { host_id: self.id.clone(), password: password.clone(), game: game.clone() };
                 let role = Role::Host { admission: self.options.admission, places: self.places.clone() };
-                let (config, metadata) = (self.options.connection.clone(), self.options.metadata.clone());
+                let (config, metadata) = (connection.clone(), metadata.clone());
                 let Ok(seed) = seed() else { return };
                 // Its metadata was checked at the start.
                 let Ok(connection) = Connection::accept(config, &credentials, metadata, seed, Time::ZERO) else {
@@ -75,7 +75,7 @@ impl Host {
 
     /// An original whose first word this is: a text means the relay transport, a signal WebRTC.
     pub(super) async fn plain_stranger(&mut self, client: String, first: Body, route: Route) {
-        if self.options.password.is_some() {
+        if self.options.session.password.is_some() {
             return self.reports.once(Nonsense::Plain, || {
                 "a peer of the original protocol was ignored: it cannot prove a password".to_owned()
             });

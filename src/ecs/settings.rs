@@ -1,0 +1,52 @@
+//! What a developer may set for a host as for a client.
+
+use bytes::Bytes;
+
+use super::network::Network;
+use crate::{
+    connection::ConnectionConfig,
+    net::{NetworkConditions, PathPolicy, Relay, contract::SessionOptions},
+    protocol::GameId,
+};
+
+/// A password, kept out of logs.
+#[derive(Clone)]
+pub(super) struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// The settings of one session. For what is not set, the plugin's count.
+#[derive(Debug, Default)]
+pub(super) struct Settings {
+    pub relay: Option<Relay>,
+    pub password: Option<Secret>,
+    pub metadata: Bytes,
+    pub connection: Option<ConnectionConfig>,
+    pub paths: Option<PathPolicy>,
+    pub conditions: Option<NetworkConditions>,
+}
+
+impl Settings {
+    /// Where to listen, or to look for a bare code.
+    pub fn relay<'a>(&'a self, network: &'a Network) -> &'a Relay {
+        self.relay.as_ref().unwrap_or(&network.relay)
+    }
+
+    /// All that a session of this game is started with.
+    pub fn options(&self, network: &Network, game: GameId) -> SessionOptions {
+        SessionOptions {
+            relay: self.relay(network).clone(),
+            password: self.password.clone().map(|password| password.0),
+            game,
+            metadata: self.metadata.clone(),
+            connection: self.connection.as_ref().unwrap_or(&network.connection).clone(),
+            paths: self.paths.unwrap_or(network.paths),
+            direct: network.direct.clone(),
+            conditions: self.conditions.unwrap_or(network.conditions),
+        }
+    }
+}
