@@ -250,7 +250,7 @@ pub(crate) async fn read_bounded(response: reqwest::Response, limit: usize) -> R
 mod tests {
     use std::{
         io::{BufRead, BufReader, Write},
-        net::TcpListener,
+        net::{TcpListener, TcpStream},
         sync::mpsc,
         thread,
     };
@@ -303,18 +303,16 @@ mod tests {
     async fn a_receiver_that_takes_nothing_holds_up_nobody_else() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = Arc::new(Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap());
-        thread::spawn(move || {
-            let mut unanswered = Vec::new();
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let mut request = String::new();
-                BufReader::new(&stream).read_line(&mut request).unwrap();
-                if request.contains("token=asleep") {
-                    unanswered.push(stream);
-                } else {
-                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
-                }
+        let answer = |mut stream: TcpStream| {
+            let mut request = String::new();
+            let _ = BufReader::new(&stream).read_line(&mut request);
+            if request.contains("token=asleep") {
+                thread::park();
             }
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        };
+        thread::spawn(move || {
+            listener.incoming().flatten().for_each(|stream| drop(thread::spawn(move || answer(stream))))
         });
         let relay = RelayClient::http((*url).clone()).unwrap();
         let post = |token: &str| relay.clone().send(url.clone(), token.into(), "{}".to_owned());
