@@ -110,3 +110,19 @@ proptest! {
         drive(&config, PathPolicy::DirectOnly, &steps, seed, client_closes);
     }
 }
+
+/// The host sleeps while the client's resumption comes in and the relay goes down.
+#[test]
+fn a_side_that_slept_hears_of_things_in_their_order() {
+    let weather = Weather { jitter: 148, delay: 15, ..Default::default() };
+    let steps = [
+        Step::Wait(0),
+        Step::Reroute,
+        Step::Weather(weather),
+        Step::Wait(230),
+        Step::Stall { client: false, time: 357 },
+        Step::Wait(207),
+        Step::RestartRelay { outage: 5131 },
+    ];
+    drive(&small(), PathPolicy::Automatic, &steps, 8775426710365174770, false);
+}

@@ -75,6 +75,13 @@ pub enum Step {
 const CLIENT: usize = 0;
 const HOST: usize = 1;
 
+/// What a side is told, in the order in which it came: one that sleeps hears of it later.
+enum Input {
+    Packet(Lane, u32, Bytes),
+    Up(Path),
+    Down(Path),
+}
+
 /// One side with its game.
 pub struct Side {
     pub connection: Connection,
@@ -87,7 +94,7 @@ pub struct Side {
     unread: usize,
     lazy_until: Time,
     asleep_until: Time,
-    inbox: VecDeque<(Lane, u32, Bytes)>,
+    inbox: VecDeque<Input>,
     route: u32,
     pub closed: Vec<EndReason>,
     pub asked: bool,
@@ -245,17 +252,15 @@ impl Network {
             }
             Step::Reroute if self.relay_back.is_none() => {
                 self.route += 1;
-                let now = self.now;
-                self.sides[CLIENT].connection.path_down(Path::Relay, now);
-                self.sides[CLIENT].connection.path_up(Path::Relay, now);
+                self.tell(CLIENT, Input::Down(Path::Relay));
+                self.tell(CLIENT, Input::Up(Path::Relay));
             }
             Step::DirectUp { skew } if !self.direct_open => {
                 self.direct += 1;
                 (self.direct_open, self.direct_dead) = (true, false);
                 let first = self.random(2) as usize;
-                let now = self.now;
-                self.sides[first].connection.path_up(Path::Direct, now);
-                self.direct_skew = Some((now + Duration::from_millis(skew.into()), 1 - first));
+                self.tell(first, Input::Up(Path::Direct));
+                self.direct_skew = Some((self.now + Duration::from_millis(skew.into()), 1 - first));
             }
             Step::DirectDown => self.direct_down(),
             Step::DirectSilent => self.direct_dead = true,
@@ -288,16 +293,16 @@ impl Network {
 
     fn relay_down(&mut self) {
         self.route += 1;
-        for side in &mut self.sides {
-            side.connection.path_down(Path::Relay, self.now);
+        for side in [CLIENT, HOST] {
+            self.tell(side, Input::Down(Path::Relay));
         }
     }
 
     fn direct_down(&mut self) {
         (self.direct_open, self.direct_dead, self.direct_skew) = (false, false, None);
         self.direct += 1;
-        for side in &mut self.sides {
-            side.connection.path_down(Path::Direct, self.now);
+        for side in [CLIENT, HOST] {
+            self.tell(side, Input::Down(Path::Direct));
         }
     }
 
@@ -314,7 +319,9 @@ impl Network {
             self.run(Duration::from_millis(200));
             // An end that is said on a route which the client has left would be told by what the host keeps of it.
             let is_back = self.relay_back.is_none() && self.route == self.sides[HOST].route;
-            if is_back && self.sides.iter().all(Self::is_settled) {
+            // One that sleeps has yet to hear which paths it has.
+            let are_awake = self.sides.iter().all(|side| side.asleep_until <= self.now);
+            if is_back && are_awake && self.sides.iter().all(Self::is_settled) {
                 break;
             }
         }
@@ -390,11 +397,11 @@ impl Network {
         let now = self.now;
         if self.relay_back.is_some_and(|at| now >= at) {
             self.relay_back = None;
-            self.sides[CLIENT].connection.path_up(Path::Relay, now);
+            self.tell(CLIENT, Input::Up(Path::Relay));
         }
         if let Some((_, side)) = self.direct_skew.filter(|(at, _)| now >= *at) {
             self.direct_skew = None;
-            self.sides[side].connection.path_up(Path::Direct, now);
+            self.tell(side, Input::Up(Path::Direct));
         }
         while let Some(Reverse((at, id))) = self.order.peek().copied() {
             if at > now {
@@ -407,20 +414,36 @@ impl Network {
                 _ => self.direct_open && !self.direct_dead && parcel.direct == self.direct,
             };
             if here {
-                self.sides[parcel.to].inbox.push_back((parcel.lane, parcel.route, parcel.packet));
+                self.sides[parcel.to].inbox.push_back(Input::Packet(parcel.lane, parcel.route, parcel.packet));
             }
         }
         for to in [CLIENT, HOST] {
             if self.sides[to].asleep_until > now {
                 continue;
             }
-            while let Some((lane, route, packet)) = self.sides[to].inbox.pop_front() {
-                self.deliver(to, lane, route, packet);
-            }
+            self.listen(to);
             let side = &mut self.sides[to];
             side.connection.handle_timeout(now);
             let next = side.connection.next_timeout();
             assert!(next.is_none_or(|next| next > now), "a timeout that does not pass: {next:?} at {now:?}");
+        }
+    }
+
+    fn tell(&mut self, side: usize, input: Input) {
+        self.sides[side].inbox.push_back(input);
+        if self.sides[side].asleep_until <= self.now {
+            self.listen(side);
+        }
+    }
+
+    fn listen(&mut self, side: usize) {
+        let now = self.now;
+        while let Some(input) = self.sides[side].inbox.pop_front() {
+            match input {
+                Input::Packet(lane, route, packet) => self.deliver(side, lane, route, packet),
+                Input::Up(path) => self.sides[side].connection.path_up(path, now),
+                Input::Down(path) => self.sides[side].connection.path_down(path, now),
+            }
         }
     }
 
