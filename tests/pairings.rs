@@ -450,8 +450,7 @@ fn every_pairing_does_what_the_readme_says() {
 #[ignore = "needs node, npm and Chromium"]
 fn a_host_that_answers_late_hears_everything() {
     let (driver, relay) = (Driver::start(), StandaloneRelay::start());
-    // In Chromium, as node's `@roamhq/wrtc` hands a message that comes while it makes a channel over before the events
-    // that it has kept, its opening among them.
+    // Not in node: a message that comes while `@roamhq/wrtc` makes the channel may be told before the channel's opening.
     let original = Original(Place::Chromium, Transport::WebRtc);
     let host = Peer::start_slow(&driver, original, "host", relay.address(), "slow", 3000);
     host.wait("ready");

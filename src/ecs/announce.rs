@@ -78,7 +78,7 @@ type News = Or<(Changed<UhstHost>, Changed<UhstAnnounce>)>;
 /// Keeps each announcement up to date.
 fn announce(mut hosts: Query<(&UhstHost, &mut UhstAnnounce), News>, mut network: ResMut<Network>) {
     for (host, mut announce) in &mut hosts {
-        let place = host.is_ready().then(|| Place::of(host.relay_in(&network), host.links())).flatten();
+        let place = host.is_ready().then(|| Place::of(host.settings.relay(&network), host.links())).flatten();
         // The handle is none of a game's business, so that this is no change.
         let UhstAnnounce { game, name, local_players, handle } = announce.bypass_change_detection();
         let Some((place, relay)) = place else {

@@ -254,7 +254,7 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
 fn join_local(mut world: DeferredWorld, entity: Entity, host: Entity) {
     let Some(network) = world.get_resource::<Network>() else { return };
     let metadata = world.get::<UhstClient>(entity).map(|client| client.settings.metadata.clone()).unwrap_or_default();
-    let host = world.get::<UhstHost>(host).and_then(|host| host.as_local(&network.connection)).ok_or_else(|| {
+    let host = world.get::<UhstHost>(host).and_then(|host| host.as_local(network)).ok_or_else(|| {
         EndReason::NotStarted("no session is hosted by the entity that a local client was to join".into())
     });
     let state = SessionState::started(world.resource_mut::<Network>().join_local(entity, metadata, host));

@@ -47,7 +47,7 @@ pub struct UhstHost {
     #[reflect(ignore)]
     admission: Admission,
     #[reflect(ignore)]
-    settings: Settings,
+    pub(super) settings: Settings,
     #[reflect(ignore)]
     pub(super) state: SessionState,
 }
@@ -181,12 +181,6 @@ impl UhstHost {
         self.max_peers
     }
 
-    /// Where it listens or is about to.
-    #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
-    pub(super) fn relay_in<'a>(&'a self, network: &'a Network) -> &'a Relay {
-        self.settings.relay(network)
-    }
-
     /// Whether joiners need a password.
     pub fn has_password(&self) -> bool {
         self.settings.password.is_some()
@@ -251,10 +245,10 @@ impl UhstHost {
     }
 
     /// What a client in this app must know of it; none unless it runs.
-    pub(super) fn as_local(&self, connection: &ConnectionConfig) -> Option<LocalHost> {
+    pub(super) fn as_local(&self, network: &Network) -> Option<LocalHost> {
         let key = self.state.key.filter(|_| self.is_running())?;
         let ready = self.state.id.clone().filter(|_| self.is_ready()).map(|id| (id, self.state.links.clone()));
-        let connection = self.settings.connection.as_ref().unwrap_or(connection).clone();
+        let connection = self.settings.connection(network).clone();
         Some(LocalHost { key, metadata: self.settings.metadata.clone(), connection, ready })
     }
 

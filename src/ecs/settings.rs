@@ -36,6 +36,11 @@ impl Settings {
         self.relay.as_ref().unwrap_or(&network.relay)
     }
 
+    /// Timeouts and limits.
+    pub fn connection<'a>(&'a self, network: &'a Network) -> &'a ConnectionConfig {
+        self.connection.as_ref().unwrap_or(&network.connection)
+    }
+
     /// All that a session of this game is started with.
     pub fn options(&self, network: &Network, game: GameId) -> SessionOptions {
         SessionOptions {
@@ -43,7 +48,7 @@ impl Settings {
             password: self.password.clone().map(|password| password.0),
             game,
             metadata: self.metadata.clone(),
-            connection: self.connection.as_ref().unwrap_or(&network.connection).clone(),
+            connection: self.connection(network).clone(),
             paths: self.paths.unwrap_or(network.paths),
             direct: network.direct.clone(),
             conditions: self.conditions.unwrap_or(network.conditions),

@@ -21,8 +21,8 @@ const MAX_REPLY: usize = 64 * 1024;
 /// A relay that takes longer than this for one request is as good as gone.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// POSTs at a time to a relay on this machine: there is no way to it that more of them would fill, and each has a
-/// connection, which takes 40 kB of a host with the relay in it.
+/// POSTs at a time to a relay on this machine. More would be answered no sooner, for there is no way to wait for, and
+/// each has a connection, which takes 40 kB of a host with the relay in it.
 const POSTS_HERE: usize = 4;
 /// How long a POST may have its turn. One that takes longer waits for its receiver, and the others shall not.
 const TURN: Duration = Duration::from_millis(20);

@@ -19,7 +19,7 @@ use crate::{
     protocol::{Channel, EndReason, GameId, JoinLink, PathPolicy, Payload, Tag},
 };
 
-/// Names a session across the contract; the ECS chooses it (an entity's bits) and the network hands it back.
+/// Names a session across the contract; the ECS counts them, and the network hands it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionKey(pub u64);
 
