@@ -1,16 +1,41 @@
 //! Join links: where a session is, in one line that a player can paste.
+//!
+//! What players paste has been through chats, mails and phones. The parser takes off what these add (quotes, brackets,
+//! invisible characters, a slash at the end), puts in what players leave out (the scheme), and refuses the rest in
+//! words: a mangled link never becomes an id.
+
+mod paste;
 
 use std::{fmt, str::FromStr};
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use url::Url;
 
-/// Escaped in the fragment of a link, beside what browsers escape: `%`, so that it can be read back.
-const FRAGMENT: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'`').add(b'%').add(b'#');
+use self::paste::{cleaned, digits_of_code, in_pairs, link_in, trimmed_id, with_scheme};
+
+/// Escaped in the fragment of a link, beside what browsers escape: `%`, so that it can be read back, and whatever
+/// [`paste`] takes off.
+const FRAGMENT: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'\'')
+    .add(b'<')
+    .add(b'>')
+    .add(b'(')
+    .add(b')')
+    .add(b'`')
+    .add(b'%')
+    .add(b'#')
+    .add(b'/');
 
 /// A session by its id, and the relay it is on if the link names one.
 ///
-/// Read from a bare id (`483920`) or from a link (`http://192.168.1.5:3000/#483920`).
+/// Read from a bare id (`483920`, `483 920`, `483-920`), from a link (`http://192.168.1.5:3000/#483920`) or from a link
+/// without its scheme (`192.168.1.5:3000/#483920`). Quotes, brackets, blanks and invisible characters around it are
+/// ignored. An id holds `/` or `#` only where the link escapes them (`%2F`, `%23`).
+///
+/// `Display` writes what `FromStr` reads back. An id without a relay that would be read as something else is written as
+/// `#id`, escaped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinLink {
     /// The relay, without a fragment.
@@ -29,6 +54,15 @@ pub enum JoinLinkError {
     /// A link without the `#id` at its end.
     #[error("this link has no session id: copy it again, with everything after the #")]
     NoId,
+    /// A link whose id is damaged: it holds a `/` or `#` of its own, or is not UTF-8.
+    #[error("the session id in this link is damaged ({0}): copy the link again")]
+    BadId(String),
+    /// A link of another kind, or an id with a `/` or `#` in it.
+    #[error(
+        "`{0}` is no link to a session, which is like http://192.168.1.5:3000/#483920, and no session id, which has no \
+         / and no #: copy it again"
+    )]
+    NotALink(String),
     /// It looks like a link and is none.
     #[error("this is not a link to a relay: {0}")]
     BadUrl(String),
@@ -38,53 +72,60 @@ impl FromStr for JoinLink {
     type Err = JoinLinkError;
 
     fn from_str(text: &str) -> Result<Self, JoinLinkError> {
-        let text = text.trim();
+        let text = cleaned(text);
+        let text = text.as_str();
         if text.is_empty() {
             return Err(JoinLinkError::Empty);
         }
-        if !(text.starts_with("http://") || text.starts_with("https://")) {
-            return Ok(JoinLink { relay: None, id: text.to_owned() });
+        if let Some(link) = link_in(text) {
+            return parse_link(link);
         }
-        let mut relay = Url::parse(text).map_err(|error| JoinLinkError::BadUrl(error.to_string()))?;
-        let id = percent_decode_str(relay.fragment().unwrap_or_default()).decode_utf8_lossy().into_owned();
-        if id.is_empty() {
-            return Err(JoinLinkError::NoId);
+        let text = in_pairs(text);
+        match text.split_once('#') {
+            Some(("", id)) => Ok(JoinLink { relay: None, id: decoded(id)? }),
+            // One with a slash or a #, or an address, is meant as a link.
+            _ if text.contains(['/', '#']) || paste::is_address(text) => match with_scheme(text) {
+                Some(link) => parse_link(&link),
+                None => Err(JoinLinkError::NotALink(text.to_owned())),
+            },
+            _ if text.is_empty() => Err(JoinLinkError::Empty),
+            _ => Ok(JoinLink { relay: None, id: digits_of_code(text).unwrap_or_else(|| text.to_owned()) }),
         }
-        relay.set_fragment(None);
-        Ok(JoinLink { relay: Some(relay), id })
     }
+}
+
+/// A link with its scheme.
+fn parse_link(link: &str) -> Result<JoinLink, JoinLinkError> {
+    // Some chats escape the # too.
+    let escaped = || link.split_once("%23");
+    let (relay, id) = link.split_once('#').or_else(escaped).unwrap_or((link, ""));
+    let relay = Url::parse(relay.trim_end()).map_err(|error| JoinLinkError::BadUrl(error.to_string()))?;
+    Ok(JoinLink { relay: Some(relay), id: decoded(id)? })
+}
+
+/// The id of a fragment.
+fn decoded(fragment: &str) -> Result<String, JoinLinkError> {
+    let id = trimmed_id(fragment);
+    if id.is_empty() {
+        return Err(JoinLinkError::NoId);
+    }
+    if id.contains(['/', '#']) {
+        return Err(JoinLinkError::BadId(id.to_owned()));
+    }
+    let decoded = percent_decode_str(id).decode_utf8();
+    Ok(decoded.map_err(|_| JoinLinkError::BadId(id.to_owned()))?.into_owned())
 }
 
 impl fmt::Display for JoinLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let escaped = utf8_percent_encode(&self.id, FRAGMENT);
         match &self.relay {
-            Some(relay) => write!(f, "{relay}#{}", utf8_percent_encode(&self.id, FRAGMENT)),
-            None => f.write_str(&self.id),
+            Some(relay) => write!(f, "{relay}#{escaped}"),
+            None if self.id.parse().as_ref() == Ok(self) => f.write_str(&self.id),
+            None => write!(f, "#{escaped}"),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_link_survives_its_text() {
-        for id in ["483920", "my game", "a+b&c=d#e%20f", "größe 🎲"] {
-            let link = JoinLink { relay: Url::parse("http://192.168.1.5:3000/").ok(), id: id.to_owned() };
-            assert_eq!(link.to_string().parse(), Ok(link));
-        }
-    }
-
-    #[test]
-    fn a_bare_id_has_no_relay() {
-        assert_eq!(" 483920\n".parse(), Ok(JoinLink { relay: None, id: "483920".to_owned() }));
-    }
-
-    #[test]
-    fn what_names_no_session_says_so() {
-        assert_eq!("  ".parse::<JoinLink>(), Err(JoinLinkError::Empty));
-        assert_eq!("http://192.168.1.5:3000/".parse::<JoinLink>(), Err(JoinLinkError::NoId));
-        assert!(matches!("http://#1".parse::<JoinLink>(), Err(JoinLinkError::BadUrl(_))));
-    }
-}
+mod tests;
