@@ -1,13 +1,10 @@
-//! A host without a player: it counts in fixed steps and tells everyone, and says goodbye on Ctrl+C.
+//! A host without a player: it counts in fixed steps and tells everyone, and says goodbye when it is told to stop:
+//! on Ctrl+C, and on the SIGTERM that `docker stop` and systemd send.
 //! `cargo run --example headless_server -- [RELAY-URL]`; without one it starts a relay of its own.
 
 use std::time::Duration;
 
-use bevy::{
-    app::{ScheduleRunnerPlugin, TerminalCtrlCHandlerPlugin},
-    log::LogPlugin,
-    prelude::*,
-};
+use bevy::{app::ScheduleRunnerPlugin, log::LogPlugin, prelude::*};
 use bevy_uhst::prelude::*;
 
 fn main() -> AppExit {
@@ -17,9 +14,8 @@ fn main() -> AppExit {
             MinimalPlugins.set(ScheduleRunnerPlugin::run_loop(Duration::from_secs_f64(1.0 / 30.0))),
             // The WebRTC library logs its every stumble on the way to a direct path.
             LogPlugin { filter: "webrtc=off,rtc=off".into(), ..default() },
-            // Turns Ctrl+C into `AppExit`, at which every peer is told that the host left.
-            TerminalCtrlCHandlerPlugin,
-            UhstPlugin::default().relay(relay),
+            // Signals become an `AppExit`, at which every peer is told that the host left.
+            UhstPlugin::default().relay(relay).exit_on_signals(),
         ))
         .insert_resource(Time::<Fixed>::from_hz(10.0))
         .add_systems(Startup, |mut commands: Commands| {

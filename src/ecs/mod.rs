@@ -9,6 +9,8 @@ mod client;
 mod conditions;
 mod diagnostics;
 mod error;
+#[cfg(not(target_family = "wasm"))]
+mod goodbye;
 mod host;
 mod lifecycle;
 mod message;
@@ -23,6 +25,8 @@ mod receive;
 mod replication;
 mod session;
 mod settings;
+#[cfg(unix)]
+mod signals;
 pub mod test_app;
 mod typed;
 

@@ -6,6 +6,7 @@ use bevy::{
 };
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
+use tokio::sync::mpsc;
 
 use super::rates::{add, difference};
 #[cfg(all(test, feature = "discovery"))]
@@ -15,7 +16,8 @@ use crate::{
     net::{
         DirectConfig, NetworkConditions, PathPolicy, Relay, Runtime, Traffic,
         contract::{
-            ClientOptions, Event, EventKind, HostOptions, PeerHandle, PeerKey, PeerLimits, SessionHandle, SessionKey,
+            ClientOptions, Event, EventKind, HostOptions, PeerHandle, PeerKey, PeerLimits, SessionCommand,
+            SessionHandle, SessionKey,
         },
         local::LocalLink,
     },
@@ -68,6 +70,8 @@ struct Session {
     peers: HashMap<PeerKey, Remote>,
     /// Of a host: the clients in this app.
     locals: Vec<LocalLink>,
+    /// How the network is told to leave; none of a session within this app.
+    commands: Option<mpsc::UnboundedSender<SessionCommand>>,
 }
 
 /// The host of a local client.
@@ -198,7 +202,8 @@ impl Network {
         // Not the entity: a second session on it must not hear the last words of the first.
         self.last_key += 1;
         let key = SessionKey(self.last_key);
-        let session = Session { owner: Some((kind, entity)), peers: HashMap::default(), locals: Vec::new() };
+        let session =
+            Session { owner: Some((kind, entity)), peers: HashMap::default(), locals: Vec::new(), commands: None };
         self.sessions.insert(key, session);
         key
     }
@@ -221,13 +226,20 @@ impl Network {
         if let Some(fake) = &self.fake {
             let (handle, commands) = SessionHandle::new();
             fake.lock().unwrap().push(fake::Started { key, commands });
-            return (key, Some(handle));
+            return (key, Some(self.started(key, handle)));
         }
         let events = self.sender.clone();
         match self.runtime().and_then(|runtime| run(runtime, key, events)) {
-            Ok(handle) => (key, Some(handle)),
+            Ok(handle) => (key, Some(self.started(key, handle))),
             Err(reason) => self.not_started(key, reason),
         }
+    }
+
+    fn started(&mut self, key: SessionKey, handle: SessionHandle) -> SessionHandle {
+        if let Some(session) = self.sessions.get_mut(&key) {
+            session.commands = handle.commands();
+        }
+        handle
     }
 
     /// Announces a session until the handle is dropped.
@@ -301,6 +313,33 @@ impl Network {
     /// The network has said its last word.
     pub fn forget(&mut self, key: SessionKey) {
         self.sessions.remove(&key);
+    }
+
+    /// Has every session over the network leave that has not, and forgets those whose tasks are gone.
+    #[cfg(not(target_family = "wasm"))]
+    pub fn leave_all(&mut self) {
+        self.sessions.retain(|_, session| {
+            session.commands.as_ref().is_some_and(|commands| commands.send(SessionCommand::Leave).is_ok())
+        });
+    }
+
+    /// Waits for no session any longer.
+    #[cfg(not(target_family = "wasm"))]
+    pub fn forget_all(&mut self) {
+        self.sessions.clear();
+    }
+
+    /// Forgets the sessions whose tasks are gone, and says whether that are all.
+    #[cfg(not(target_family = "wasm"))]
+    pub fn all_are_gone(&mut self) -> bool {
+        self.sessions.retain(|_, session| session.commands.as_ref().is_some_and(|commands| !commands.is_closed()));
+        self.sessions.is_empty()
+    }
+
+    /// Whether the background tasks run on this very thread, and so not while it waits.
+    #[cfg(not(target_family = "wasm"))]
+    pub fn runs_on_this_thread(&self) -> bool {
+        self.runtime.as_ref().is_some_and(Runtime::runs_on_this_thread)
     }
 
     pub fn insert_peer(&mut self, session: SessionKey, peer: PeerKey, entity: Entity, handle: PeerHandle) {

@@ -29,6 +29,7 @@ pub struct UhstPlugin {
     version: Option<String>,
     conditions: NetworkConditions,
     runtime: Option<tokio::runtime::Handle>,
+    signals: bool,
     start: Option<Start>,
     #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
     discovery: Discovery,
@@ -111,8 +112,22 @@ impl UhstPlugin {
         self
     }
 
+    /// Turns SIGTERM (what `docker stop` and systemd send), SIGHUP (a terminal that closes) and SIGINT (Ctrl+C) into
+    /// [`AppExit`], so that a server without a window says goodbye. Off, if not said. A second signal ends the process at
+    /// once.
+    ///
+    /// Where Bevy's `TerminalCtrlCHandlerPlugin` is added, as in `DefaultPlugins`, that one handles Ctrl+C. On systems
+    /// that are not Unix this does nothing.
+    pub fn exit_on_signals(mut self) -> Self {
+        self.signals = true;
+        self
+    }
+
     /// Runs background tasks on a runtime of the app's own, which must have I/O and time enabled and outlive the app.
     /// Otherwise the plugin starts one with a single thread: the quickest there is for all but the largest sessions.
+    ///
+    /// An app that is dropped waits until its goodbyes are said, but not on the only thread of this runtime: there they
+    /// are said as soon as the thread is free.
     pub fn runtime(mut self, handle: tokio::runtime::Handle) -> Self {
         self.runtime = Some(handle);
         self
@@ -163,6 +178,13 @@ impl Plugin for UhstPlugin {
                     commands.spawn(UhstClient::join(target.clone()));
                 });
             }
+        }
+    }
+
+    fn finish(&self, _app: &mut App) {
+        if self.signals {
+            #[cfg(unix)]
+            super::signals::exit_on_signals(_app);
         }
     }
 }

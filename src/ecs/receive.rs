@@ -17,10 +17,6 @@ use crate::{
     protocol::{EndReason, Tag},
 };
 
-/// How long an app that exits waits for its goodbyes.
-#[cfg(not(target_family = "wasm"))]
-const EXIT_PATIENCE: std::time::Duration = std::time::Duration::from_millis(500);
-
 /// What is told of a message that cannot be read, in bytes, at most.
 const MAX_ERROR: usize = 200;
 
@@ -232,19 +228,7 @@ pub(super) fn leave_on_exit(world: &mut World) {
     }
     world.flush();
     #[cfg(not(target_family = "wasm"))]
-    {
-        let mut network = world.resource_mut::<Network>();
-        let deadline = std::time::Instant::now() + EXIT_PATIENCE;
-        while !network.is_idle() {
-            let Ok(event) = network.events().recv_deadline(deadline) else {
-                tracing::warn!("left without a goodbye: the network did not answer in time");
-                break;
-            };
-            if let EventKind::Ended { .. } = event.kind {
-                network.forget(event.session);
-            }
-        }
-    }
+    super::goodbye::say(&mut world.resource_mut::<Network>());
 }
 
 /// Whether anything has ended in this frame.

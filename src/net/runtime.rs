@@ -19,7 +19,7 @@ use crate::protocol::Announcement;
 pub(crate) struct Runtime {
     handle: tokio::runtime::Handle,
     /// The thread ends with this value; none when the app handed in its own runtime.
-    _own: Option<oneshot::Sender<()>>,
+    own: Option<oneshot::Sender<()>>,
 }
 
 impl Runtime {
@@ -29,7 +29,7 @@ impl Runtime {
     /// what they do.
     pub fn new(handle: Option<tokio::runtime::Handle>) -> std::io::Result<Self> {
         if let Some(handle) = handle {
-            return Ok(Runtime { handle, _own: None });
+            return Ok(Runtime { handle, own: None });
         }
         let own = tokio::runtime::Builder::new_current_thread().thread_name("bevy_uhst").enable_all().build()?;
         let handle = own.handle().clone();
@@ -39,7 +39,15 @@ impl Runtime {
             // A lookup of a name that is under way is not waited for.
             own.shutdown_background();
         })?;
-        Ok(Runtime { handle, _own: Some(end) })
+        Ok(Runtime { handle, own: Some(end) })
+    }
+
+    /// Whether nothing runs here while this thread waits: it is the only one of the app's own runtime.
+    #[cfg(not(target_family = "wasm"))]
+    pub fn runs_on_this_thread(&self) -> bool {
+        self.own.is_none()
+            && self.handle.metrics().num_workers() == 1
+            && tokio::runtime::Handle::try_current().is_ok_and(|current| current.id() == self.handle.id())
     }
 
     /// Starts a host; everything it has to say comes up `events` under `session`, [`EventKind::Ended`] last.
