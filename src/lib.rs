@@ -93,11 +93,11 @@ pub mod prelude {
     #[cfg(feature = "replicon")]
     pub use crate::replicon::{RepliconUhstPlugins, WithoutReplication};
     pub use crate::{
-        connection::{ConnectionConfig, Path},
+        connection::{ConnectionConfig, Interruption, Path},
         ecs::{
             BroadcastError, Encoding, FromPeer, JoinResponder, PeerOf, Peers, Rates, UhstAppExt, UhstClient,
-            UhstConnected, UhstDiagnostic, UhstDisconnected, UhstEnded, UhstHost, UhstJoinRequest, UhstMessage,
-            UhstPathChanged, UhstPeer, UhstPlugin, UhstReady, UhstSender, UhstSystems,
+            UhstConnected, UhstDiagnostic, UhstDisconnected, UhstEnded, UhstHost, UhstInterrupted, UhstJoinRequest,
+            UhstMessage, UhstPathChanged, UhstPeer, UhstPlugin, UhstReady, UhstResumed, UhstSender, UhstSystems,
         },
         net::{
             Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, NetworkConditions, PathPolicy, Relay,

@@ -10,13 +10,24 @@ use crate::protocol::{
     frame::contact::{Limits, MAX_METADATA},
 };
 
+/// No timeout is longer: with it, times can be added.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+/// What a peer alone can bring a timeout down to.
+const SHORTEST: Duration = Duration::from_secs(1);
+
 /// Limits of one connection. Both sides may have different ones; each respects the other's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionConfig {
-    /// A peer that is silent for longer while the relay is there is gone. Heartbeats go out about four times as often. At
-    /// least 50 ms.
+    /// A peer from which nothing comes on any path for so long is [interrupted](super::Interruption::Silent). Heartbeats go
+    /// out about four times as often. 5 seconds if not said; at least 50 ms, at most a day.
+    ///
+    /// Both sides go by the same number: the smaller one, but no other side makes it less than a second.
     pub timeout: Duration,
-    /// How long a connection without any path waits for one before it ends.
+    /// How long a peer may be interrupted before its connection ends with
+    /// [`TimedOut`](crate::protocol::EndReason::TimedOut). A shorter one frees the places of games that crashed sooner.
+    /// 30 seconds if not said; at most a day.
+    ///
+    /// Both sides go by the same number, as with `timeout`.
     pub resume_timeout: Duration,
     /// The size of one message in bytes, sent or received. At least 1 KiB, at most 1 GiB.
     pub max_message: usize,
@@ -44,7 +55,8 @@ impl Default for ConnectionConfig {
 impl ConnectionConfig {
     /// The nearest limits that can work together.
     pub fn corrected(mut self) -> Self {
-        self.timeout = self.timeout.max(Duration::from_millis(50));
+        self.timeout = self.timeout.clamp(Duration::from_millis(50), LONGEST);
+        self.resume_timeout = self.resume_timeout.min(LONGEST);
         self.max_message = self.max_message.clamp(1 << 10, 1 << 30);
         let largest = message_cost(self.max_message);
         self.send_buffer = self.send_buffer.max(largest);
@@ -53,8 +65,27 @@ impl ConnectionConfig {
     }
 
     pub(super) fn limits(&self, paths: PathPolicy) -> Limits {
-        Limits { max_message: self.max_message as u64, receive_buffer: self.receive_buffer as u64, paths }
+        Limits {
+            max_message: self.max_message as u64,
+            receive_buffer: self.receive_buffer as u64,
+            timeout: self.timeout.as_millis() as u64,
+            resume_timeout: self.resume_timeout.as_millis() as u64,
+            paths,
+        }
     }
+
+    /// The timeout and the resume timeout that both sides go by.
+    pub(super) fn agreed_timeouts(&self, peer: Limits) -> (Duration, Duration) {
+        (agreed(self.timeout, peer.timeout), agreed(self.resume_timeout, peer.resume_timeout))
+    }
+}
+
+/// The smaller of both sides' numbers. One below [`SHORTEST`] counts only as far as both have one: a peer must not make us
+/// send heartbeats all the time, or end a connection at its first hiccup.
+fn agreed(ours: Duration, theirs: u64) -> Duration {
+    let ours = Duration::from_millis(ours.as_millis() as u64);
+    let theirs = Duration::from_millis(theirs);
+    ours.min(theirs).max(ours.max(theirs).min(SHORTEST))
 }
 
 /// What both sides must know before they can connect.
@@ -97,6 +128,26 @@ mod tests {
         assert!(config.send_buffer >= message_cost(1 << 20));
         assert!(config.receive_buffer >= message_cost(1 << 20));
         assert_eq!(ConnectionConfig::default().corrected(), ConnectionConfig::default());
+    }
+
+    #[test]
+    fn both_sides_go_by_the_smaller_timeouts_and_none_is_forced_to_haste() {
+        let config = |timeout, resume_timeout| ConnectionConfig {
+            timeout: Duration::from_millis(timeout),
+            resume_timeout: Duration::from_millis(resume_timeout),
+            ..Default::default()
+        };
+        for (one, two, agreed) in [
+            ((5000, 30_000), (3000, 60_000), (3000, 30_000)),
+            ((5000, 30_000), (50, 0), (1000, 1000)),
+            ((200, 300), (50, 0), (200, 300)),
+            ((50, 0), (50, 0), (50, 0)),
+        ] {
+            let (one, two) = (config(one.0, one.1), config(two.0, two.1));
+            let agreed = (Duration::from_millis(agreed.0), Duration::from_millis(agreed.1));
+            assert_eq!(one.agreed_timeouts(two.limits(PathPolicy::default())), agreed);
+            assert_eq!(two.agreed_timeouts(one.limits(PathPolicy::default())), agreed);
+        }
     }
 
     #[test]

@@ -197,6 +197,8 @@ impl Connection {
         self.paths = paths;
         let max_message = self.config.max_message.min(usize::try_from(peer.max_message).unwrap_or(usize::MAX));
         self.out = Outgoing::new(self.config.send_buffer, max_message, peer.receive_buffer);
+        (self.config.timeout, self.config.resume_timeout) = self.config.agreed_timeouts(peer);
+        self.live.set_timeouts(self.config.timeout, self.config.resume_timeout);
         message_cost(max_message) as u64 <= peer.receive_buffer
     }
 
@@ -378,6 +380,11 @@ impl Connection {
     /// Whether it has ended. A last packet may still be waiting for [`poll_transmit`](Self::poll_transmit).
     pub fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed)
+    }
+
+    /// How long the peer may be interrupted until the connection ends.
+    pub fn time_left(&self, _now: Time) -> Duration {
+        self.config.resume_timeout
     }
 
     /// What to keep of a connection that has ended, so that a peer which comes back learns why. `None`: it has not

@@ -39,6 +39,15 @@ impl Lane {
     }
 }
 
+/// Why a peer is interrupted: it may come back, and its connection is kept meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Interruption {
+    /// Nothing came from it on any path for [`timeout`](super::ConnectionConfig::timeout).
+    Silent,
+    /// No path leads to it.
+    NoPath,
+}
+
 /// Something for the owner of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectionEvent {
@@ -69,6 +78,12 @@ pub enum ConnectionEvent {
     /// Nothing came over this path for too long, though the peer is alive on another: it is not used until
     /// [`path_up`](super::Connection::path_up).
     PathSilent(Path),
+    /// The peer is silent, or cannot be reached. Messages wait until it is back; unreliable ones are dropped. Between
+    /// [`Connected`](Self::Connected) and [`Closed`](Self::Closed), always in turns with [`Resumed`](Self::Resumed). After
+    /// [`resume_timeout`](super::ConnectionConfig::resume_timeout), the connection ends.
+    Interrupted(Interruption),
+    /// The interrupted peer is back.
+    Resumed,
     /// The end, told exactly once. Nothing comes after it.
     Closed(EndReason),
 }

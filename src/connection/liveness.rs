@@ -72,6 +72,11 @@ impl Liveness {
         Self { paths: Default::default(), timeout, resume_timeout, down_since: Some(now), peer_heard: now, token: 0 }
     }
 
+    /// Both sides have agreed on them.
+    pub(super) fn set_timeouts(&mut self, timeout: Duration, resume_timeout: Duration) {
+        (self.timeout, self.resume_timeout) = (timeout, resume_timeout);
+    }
+
     /// The time between heartbeats on the path in use, at most.
     pub(super) fn interval(&self) -> Duration {
         self.timeout / 4

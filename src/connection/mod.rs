@@ -47,7 +47,7 @@ mod unreliable;
 pub use config::{ConnectionConfig, Credentials, MetadataTooLarge};
 pub use connection::Connection;
 pub use cost::{OVERHEAD as MESSAGE_OVERHEAD, message_cost};
-pub use event::{ConnectionEvent, ConnectionStats, Lane, Path, ResumeError, SendError};
+pub use event::{ConnectionEvent, ConnectionStats, Interruption, Lane, Path, ResumeError, SendError};
 pub use resume::Tombstone;
 
 pub use crate::protocol::frame::contact::{ConnectionId, MAX_METADATA};

@@ -46,6 +46,7 @@ pub struct UhstHost {
     max_peers: usize,
     #[reflect(ignore)]
     admission: Admission,
+    replace_interrupted: bool,
     #[reflect(ignore)]
     pub(super) settings: Settings,
     #[reflect(ignore)]
@@ -62,6 +63,7 @@ impl Default for UhstHost {
             wanted_id: None,
             max_peers: DEFAULT_MAX_PEERS,
             admission: Admission::default(),
+            replace_interrupted: true,
             settings: Settings::default(),
             state: SessionState::default(),
         }
@@ -102,6 +104,15 @@ impl UhstHost {
     /// Whether everyone may join, or each joiner is a [`UhstJoinRequest`](super::UhstJoinRequest) to be answered.
     pub fn admission(mut self, admission: Admission) -> Self {
         self.admission = admission;
+        self
+    }
+
+    /// Whether a joiner of a full session takes the place of the peer that has been
+    /// [interrupted](super::UhstInterrupted) for longest, which ends with [`EndReason::Replaced`]; it does if not said. So a
+    /// friend whose game has crashed can join again at once. With `false`, a place is kept for as long as its player may
+    /// come back, and the joiner is turned away with [`EndReason::Full`].
+    pub fn replace_interrupted(mut self, replace: bool) -> Self {
+        self.replace_interrupted = replace;
         self
     }
 
@@ -287,6 +298,7 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
         id: host.wanted_id.clone(),
         max_peers: host.max_peers,
         admission: host.admission,
+        replace_interrupted: host.replace_interrupted,
         session: host.settings.options(network, game),
     };
     let name = host.wanted_id.as_ref().map(|id| Name::new(format!("host {id}")));

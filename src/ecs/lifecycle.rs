@@ -7,7 +7,7 @@
 use bevy::prelude::*;
 
 use crate::{
-    connection::Path,
+    connection::{Interruption, Path},
     protocol::{EndReason, JoinLink},
 };
 
@@ -38,6 +38,32 @@ pub struct UhstPathChanged {
     pub entity: Entity,
     /// The way messages take now.
     pub path: Path,
+}
+
+/// A peer is silent, or no path leads to it: its machine sleeps, its cable is out, its game has crashed. It may come
+/// back, and its place is kept.
+///
+/// Meanwhile [`UhstPeer::is_reachable`](super::UhstPeer::is_reachable) is `false`, reliable messages wait, and unreliable
+/// ones are dropped. [`UhstResumed`] follows when it is back, or [`UhstDisconnected`]: with [`EndReason::TimedOut`] after
+/// [`resume_timeout`](crate::connection::ConnectionConfig::resume_timeout). The other side notices the same by the same
+/// numbers.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct UhstInterrupted {
+    /// The peer.
+    pub entity: Entity,
+    /// Its session.
+    pub session: Entity,
+    /// Why.
+    pub reason: Interruption,
+}
+
+/// A peer that was [interrupted](UhstInterrupted) is back. No reliable message was lost or doubled meanwhile.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct UhstResumed {
+    /// The peer.
+    pub entity: Entity,
+    /// Its session.
+    pub session: Entity,
 }
 
 /// A peer is gone. Its last messages have been written, and its entity is despawned at the end of this frame, so that

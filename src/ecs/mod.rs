@@ -40,7 +40,10 @@ pub use conditions::{connected, hosting, joining, offline};
 pub use diagnostics::UhstDiagnostics;
 pub use error::BroadcastError;
 pub use host::UhstHost;
-pub use lifecycle::{UhstConnected, UhstDiagnostic, UhstDisconnected, UhstEnded, UhstPathChanged, UhstReady};
+pub use lifecycle::{
+    UhstConnected, UhstDiagnostic, UhstDisconnected, UhstEnded, UhstInterrupted, UhstPathChanged, UhstReady,
+    UhstResumed,
+};
 pub use message::UhstMessage;
 #[cfg(feature = "overlay")]
 pub use overlay::{UhstOverlay, UhstOverlayPlugin};

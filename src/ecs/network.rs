@@ -462,6 +462,8 @@ pub(super) mod fake {
             E::Connected(_) => "connected".to_owned(),
             E::Message(message) => message.payload.as_text().unwrap_or("binary").to_owned(),
             E::PathChanged(_) => "path changed".to_owned(),
+            E::Interrupted(interrupted) => format!("interrupted: {:?}", interrupted.reason),
+            E::Resumed(_) => "resumed".to_owned(),
             E::Diagnostic(diagnostic) => diagnostic.text.clone(),
             E::Disconnected(end) => format!("disconnected: {}", end.reason),
             E::Ended(end) => format!("ended: {}", end.reason),

@@ -103,10 +103,21 @@ impl UhstPeer {
         self.handle.shared().path()
     }
 
-    /// Whether a path leads to the peer now. Without one, reliable messages wait until it is back or the connection
+    /// Whether the peer is there, as far as this side knows: a path leads to it, and it is not silent. `false` while it
+    /// is [interrupted](super::UhstInterrupted): reliable messages then wait until it is back or the connection
     /// [ends](crate::connection::ConnectionConfig::resume_timeout), and unreliable ones are dropped.
     pub fn is_reachable(&self) -> bool {
         self.handle.shared().is_reachable()
+    }
+
+    /// For how long it has been [interrupted](super::UhstInterrupted), if it is: for a “Reconnecting… 12 s”.
+    pub fn interrupted(&self) -> Option<Duration> {
+        self.handle.shared().interrupted().map(|(since, _)| since)
+    }
+
+    /// How long it may stay interrupted until the connection ends with [`EndReason::TimedOut`], if it is.
+    pub fn interrupted_time_left(&self) -> Option<Duration> {
+        self.handle.shared().interrupted().map(|(_, left)| left)
     }
 
     /// Counts since the connection began.

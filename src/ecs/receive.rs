@@ -5,8 +5,8 @@ use bevy::{ecs::world::DeferredWorld, prelude::*};
 #[cfg(feature = "replicon")]
 use super::replication::{self, ReplicationMessage};
 use super::{
-    PeerOf, UhstClient, UhstConnected, UhstDiagnostic, UhstHost, UhstJoinRequest, UhstMessage, UhstPathChanged,
-    UhstPeer, UhstReady,
+    PeerOf, UhstClient, UhstConnected, UhstDiagnostic, UhstHost, UhstInterrupted, UhstJoinRequest, UhstMessage,
+    UhstPathChanged, UhstPeer, UhstReady, UhstResumed,
     admission::JoinResponder,
     network::{Kind, Network, Unread},
     session::{Phase, end_peer, end_session, state_mut},
@@ -95,6 +95,14 @@ fn tell(world: &mut World, inboxes: &Inboxes, key: SessionKey, owner: (Kind, Ent
         EventKind::PathChanged { peer, path } => {
             let Some(entity) = world.resource::<Network>().peer(key, peer).map(|remote| remote.entity) else { return };
             world.trigger(UhstPathChanged { entity, path });
+        }
+        EventKind::Interrupted { peer, reason } => {
+            let Some(entity) = world.resource::<Network>().peer(key, peer).map(|remote| remote.entity) else { return };
+            world.trigger(UhstInterrupted { entity, session, reason });
+        }
+        EventKind::Resumed { peer } => {
+            let Some(entity) = world.resource::<Network>().peer(key, peer).map(|remote| remote.entity) else { return };
+            world.trigger(UhstResumed { entity, session });
         }
         EventKind::Disconnected { peer, reason } => {
             let Some(entity) = world.resource_mut::<Network>().remove_peer(key, peer) else { return };

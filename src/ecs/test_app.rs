@@ -20,8 +20,8 @@ use bevy::prelude::*;
 use crossbeam_channel::Select;
 
 use super::{
-    UhstClient, UhstConnected, UhstDiagnostic, UhstDisconnected, UhstEnded, UhstHost, UhstJoinRequest, UhstMessage,
-    UhstPathChanged, UhstPlugin, UhstReady, network::Network,
+    UhstClient, UhstConnected, UhstDiagnostic, UhstDisconnected, UhstEnded, UhstHost, UhstInterrupted, UhstJoinRequest,
+    UhstMessage, UhstPathChanged, UhstPlugin, UhstReady, UhstResumed, network::Network,
 };
 use crate::{
     net::{MemoryRelay, PathPolicy, Relay},
@@ -241,6 +241,8 @@ pub enum TestEvent {
     Connected(UhstConnected),
     Message(UhstMessage),
     PathChanged(UhstPathChanged),
+    Interrupted(UhstInterrupted),
+    Resumed(UhstResumed),
     Diagnostic(UhstDiagnostic),
     Disconnected(UhstDisconnected),
     Ended(UhstEnded),
@@ -259,6 +261,10 @@ pub fn record(app: &mut App) {
         .add_observer(|event: On<UhstPathChanged>, mut log: ResMut<TestLog>| {
             log.0.push(TestEvent::PathChanged(event.clone()));
         })
+        .add_observer(|event: On<UhstInterrupted>, mut log: ResMut<TestLog>| {
+            log.0.push(TestEvent::Interrupted(event.clone()));
+        })
+        .add_observer(|event: On<UhstResumed>, mut log: ResMut<TestLog>| log.0.push(TestEvent::Resumed(event.clone())))
         .add_observer(|event: On<UhstDiagnostic>, mut log: ResMut<TestLog>| {
             log.0.push(TestEvent::Diagnostic(event.clone()));
         })

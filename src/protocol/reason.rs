@@ -23,7 +23,7 @@ pub enum EndReason {
     /// The password did not match the host's.
     #[error("wrong password")]
     WrongPassword,
-    /// The other side was silent for longer than the timeout.
+    /// The other side was [interrupted](crate::UhstInterrupted), and did not come back in time.
     #[error("the other side stopped answering")]
     TimedOut,
     /// No relay answered.
@@ -44,6 +44,13 @@ pub enum EndReason {
     /// The other side sent more than the configured bounds allow.
     #[error("more data than the limits allow")]
     TooMuchData,
+    /// The host gave the place of this player, who was [interrupted](crate::UhstInterrupted), to another: the session was
+    /// full.
+    #[error("the place was given to another player")]
+    Replaced,
+    /// Another run of the host has its id, and does not know this connection.
+    #[error("the host was restarted: join again")]
+    HostRestarted,
     /// One side allows direct paths only, and there is none, or the other side allows none.
     #[error("no direct path: {0}")]
     NoDirectPath(String),

@@ -6,8 +6,11 @@ use bevy::{platform::time::Instant, prelude::*};
 
 use super::{numbers, style};
 use crate::{
-    connection::Path,
-    ecs::{UhstConnected, UhstDiagnostic, UhstDisconnected, UhstEnded, UhstJoinRequest, UhstPathChanged, UhstReady},
+    connection::{Interruption, Path},
+    ecs::{
+        UhstConnected, UhstDiagnostic, UhstDisconnected, UhstEnded, UhstInterrupted, UhstJoinRequest, UhstPathChanged,
+        UhstReady, UhstResumed,
+    },
     protocol::EndReason,
 };
 
@@ -97,6 +100,16 @@ pub(super) fn plugin(app: &mut App) {
                 _ => (style::WARN, " is reached over the relay"),
             };
             events.note(changed.entity, &names, colour, how.to_owned());
+        })
+        .add_observer(|interrupted: On<UhstInterrupted>, names: Query<&Name>, mut events: ResMut<Events>| {
+            let why = match interrupted.reason {
+                Interruption::Silent => " is silent",
+                Interruption::NoPath => " cannot be reached",
+            };
+            events.note(interrupted.entity, &names, style::BAD, why.to_owned());
+        })
+        .add_observer(|resumed: On<UhstResumed>, names: Query<&Name>, mut events: ResMut<Events>| {
+            events.note(resumed.entity, &names, style::GOOD, " is back".to_owned());
         })
         .add_observer(|gone: On<UhstDisconnected>, names: Query<&Name>, mut events: ResMut<Events>| {
             events.keep_name(gone.entity, &names);

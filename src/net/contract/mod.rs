@@ -15,7 +15,7 @@ pub(crate) use self::{
 };
 use super::{conditions::NetworkConditions, relay_choice::Relay, webrtc::DirectConfig};
 use crate::{
-    connection::{ConnectionConfig, Path},
+    connection::{ConnectionConfig, Interruption, Path},
     protocol::{Channel, EndReason, GameId, JoinLink, PathPolicy, Payload, Tag},
 };
 
@@ -46,6 +46,8 @@ pub struct HostOptions {
     pub max_peers: usize,
     /// Whether the game is asked.
     pub admission: Admission,
+    /// Whether a joiner of a full session takes the place of the peer that is interrupted for longest.
+    pub replace_interrupted: bool,
     /// What every session is started with.
     pub session: SessionOptions,
 }
@@ -173,6 +175,18 @@ pub(crate) enum EventKind {
         peer: PeerKey,
         /// The new way.
         path: Path,
+    },
+    /// A connected peer is silent or cannot be reached, but may come back.
+    Interrupted {
+        /// Who.
+        peer: PeerKey,
+        /// Why.
+        reason: Interruption,
+    },
+    /// An interrupted peer is back.
+    Resumed {
+        /// Who.
+        peer: PeerKey,
     },
     /// A connected peer is gone; the last event of this peer.
     Disconnected {

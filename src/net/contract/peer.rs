@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use n0_future::time::Instant;
 use tokio::sync::mpsc;
 
 use super::{PeerCommand, Received, SendError};
@@ -45,6 +46,12 @@ pub(crate) struct PeerShared {
     open: AtomicBool,
     path: AtomicU8,
     reachable: AtomicBool,
+    /// The origin of the time since which it is interrupted.
+    born: Instant,
+    /// Milliseconds after `born`; 0: it is not interrupted.
+    interrupted: AtomicU64,
+    /// Milliseconds from the interruption to the end.
+    resume_timeout: AtomicU64,
     /// Microseconds; 0: not known.
     rtt: AtomicU32,
     sent_messages: AtomicU64,
@@ -185,6 +192,9 @@ impl PeerShared {
             open: AtomicBool::new(true),
             path: AtomicU8::new(0),
             reachable: AtomicBool::new(true),
+            born: Instant::now(),
+            interrupted: AtomicU64::new(0),
+            resume_timeout: AtomicU64::new(0),
             rtt: AtomicU32::new(0),
             sent_messages: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
@@ -226,6 +236,17 @@ impl PeerShared {
         self.reachable.load(Ordering::Relaxed)
     }
 
+    /// For how long it has been interrupted, and how long it may be so yet, if it is.
+    pub fn interrupted(&self) -> Option<(Duration, Duration)> {
+        let since = match self.interrupted.load(Ordering::Relaxed) {
+            0 => return None,
+            since => Duration::from_millis(since),
+        };
+        let gone = self.born.elapsed().saturating_sub(since);
+        let timeout = Duration::from_millis(self.resume_timeout.load(Ordering::Relaxed));
+        Some((gone, timeout.saturating_sub(gone)))
+    }
+
     /// Whether messages can still be sent.
     pub fn is_open(&self) -> bool {
         self.open.load(Ordering::Relaxed)
@@ -262,6 +283,14 @@ impl PeerShared {
 
     pub(in crate::net) fn set_reachable(&self, reachable: bool) {
         self.reachable.store(reachable, Ordering::Relaxed);
+    }
+
+    /// It is interrupted from now on, and for so long at most, or not any more.
+    pub(crate) fn set_interrupted(&self, timeout: Option<Duration>) {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.resume_timeout.store(timeout.map_or(0, millis), Ordering::Relaxed);
+        let since = timeout.map_or(0, |_| millis(self.born.elapsed()).max(1));
+        self.interrupted.store(since, Ordering::Relaxed);
     }
 
     pub(in crate::net) fn set_rtt(&self, rtt: Duration) {

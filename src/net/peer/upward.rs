@@ -83,6 +83,14 @@ impl NativePeer {
                     self.cx.emit(EventKind::PathChanged { peer: self.cx.key, path });
                 }
             }
+            ConnectionEvent::Interrupted(reason) => {
+                self.handle.shared().set_interrupted(Some(self.connection.time_left(now)));
+                self.cx.emit(EventKind::Interrupted { peer: self.cx.key, reason });
+            }
+            ConnectionEvent::Resumed => {
+                self.handle.shared().set_interrupted(None);
+                self.cx.emit(EventKind::Resumed { peer: self.cx.key });
+            }
             ConnectionEvent::PathSilent(Path::Relay) => self.cx.tell(PeerOutput::RelaySilent),
             ConnectionEvent::PathSilent(Path::Direct) => self.direct.lost(&mut self.connection, now),
             ConnectionEvent::Signal(signal) => {

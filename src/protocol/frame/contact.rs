@@ -12,7 +12,8 @@
 //! again     = 8  id[16]  counter  nonce[16]  mac[32]   resume with this nonce     host → client
 //! resumed   = 9  id[16]  counter  ack  mac[32]                                    host → client
 //! gone      = 10 id[16]  counter  reason  mac[32]                                 host → client
-//! limits    = max-message  receive-buffer  paths    paths: 0 automatic, 1 relay only, 2 direct only
+//! limits    = max-message  receive-buffer  timeout  resume-timeout  paths
+//!                                      the timeouts in milliseconds; paths: 0 automatic, 1 relay only, 2 direct only
 //! game, metadata = length  bytes       game: empty, or a digest[16] and the version, at most 64 bytes, see `GameId`;
 //!                                      metadata: at most 4 KiB
 //! ```
@@ -90,6 +91,10 @@ const GONE: u8 = 10;
 pub(crate) struct Limits {
     pub(crate) max_message: u64,
     pub(crate) receive_buffer: u64,
+    /// Silence that interrupts, in milliseconds.
+    pub(crate) timeout: u64,
+    /// An interruption that ends the connection, in milliseconds.
+    pub(crate) resume_timeout: u64,
     pub(crate) paths: PathPolicy,
 }
 
@@ -127,6 +132,8 @@ fn start(kind: u8) -> BytesMut {
 fn put_limits(out: &mut BytesMut, limits: Limits) {
     put_varint(out, limits.max_message);
     put_varint(out, limits.receive_buffer);
+    put_varint(out, limits.timeout);
+    put_varint(out, limits.resume_timeout);
     out.put_u8(limits.paths.code());
 }
 
@@ -263,8 +270,9 @@ fn finish<'a>(reader: Reader<'a>, message: Message<'a>) -> Result<Message<'a>, F
 
 fn read_limits(reader: &mut Reader<'_>) -> Result<Limits, FrameError> {
     let (max_message, receive_buffer) = (reader.varint()?, reader.varint()?);
+    let (timeout, resume_timeout) = (reader.varint()?, reader.varint()?);
     let paths = PathPolicy::from_code(reader.u8()?).ok_or(FrameError::Invalid("path policy"))?;
-    Ok(Limits { max_message, receive_buffer, paths })
+    Ok(Limits { max_message, receive_buffer, timeout, resume_timeout, paths })
 }
 
 fn read_metadata(reader: &mut Reader<'_>, packet: &Bytes) -> Result<Bytes, FrameError> {
@@ -277,7 +285,13 @@ mod tests {
     use super::*;
 
     fn hello() -> Hello {
-        let limits = Limits { max_message: 1 << 24, receive_buffer: 1 << 25, paths: PathPolicy::DirectOnly };
+        let limits = Limits {
+            max_message: 1 << 24,
+            receive_buffer: 1 << 25,
+            timeout: 5000,
+            resume_timeout: 30_000,
+            paths: PathPolicy::DirectOnly,
+        };
         let game = GameId::new(Some("0.3"), ["Chat"]);
         Hello { nonce: [1; 16], spake: [2; 33], limits, game, metadata: "me".into() }
     }

@@ -28,6 +28,8 @@ fn code_and_text(reason: &EndReason) -> (u64, &str) {
         EndReason::TooMuchData => (10, ""),
         EndReason::GameMismatch(text) => (11, text),
         EndReason::NoDirectPath(text) => (12, text),
+        EndReason::Replaced => (13, ""),
+        EndReason::HostRestarted => (14, ""),
     }
 }
 
@@ -65,6 +67,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<EndReason, FrameError> {
         10 => EndReason::TooMuchData,
         11 => EndReason::GameMismatch(text()),
         12 => EndReason::NoDirectPath(text()),
+        13 => EndReason::Replaced,
+        14 => EndReason::HostRestarted,
         // A newer peer may know more reasons: its words are still worth reading.
         code => EndReason::ProtocolError(format!("ended for the unknown reason {code}: {}", text())),
     })
@@ -90,6 +94,8 @@ mod tests {
             EndReason::TooMuchData,
             EndReason::GameMismatch("the host has “2”, the joiner has “1”".into()),
             EndReason::NoDirectPath("a wall".into()),
+            EndReason::Replaced,
+            EndReason::HostRestarted,
         ] {
             let mut out = BytesMut::new();
             put(&mut out, &reason);
