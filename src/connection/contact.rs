@@ -6,7 +6,7 @@ use super::{
     Connection, ConnectionEvent, Path, ResumeError, Time,
     carriage::DirectWait,
     connection::{FAREWELL, State},
-    handshake::Retry,
+    handshake::{Challenged, Retry},
     receive::Violation,
     resume::with_state,
 };
@@ -173,7 +173,10 @@ impl Connection {
                 self.answer = Some(answer.clone());
             }
             (State::Greeting(handshake), Message::Challenge { nonce, id, spake, .. }) => {
-                handshake.challenged(packet, &nonce, id, &spake, now);
+                if handshake.challenged(packet, &nonce, id, &spake, now) == Challenged::Again {
+                    let words = "the host forgot this attempt to join and asked for the password again: join again";
+                    self.finish(EndReason::ProtocolError(words.into()));
+                }
             }
             (State::Greeting(handshake), Message::Pending { id })
                 if handshake.secret().is_some_and(|secret| secret.id == id) =>

@@ -90,6 +90,8 @@ pub(super) struct ClientHandshake {
     random: RandomSeed,
     hello: Hello,
     proof: Option<(Secret, Bytes)>,
+    /// The transcript that the last proof answers. It survives a restart.
+    answered: Option<[u8; 32]>,
     pub(super) retry: Retry,
     /// When the host last answered.
     pub(super) heard: Time,
@@ -114,6 +116,7 @@ impl ClientHandshake {
             random: RandomSeed(seed),
             hello: Hello { nonce, spake: [0; 33], limits, game, metadata },
             proof: None,
+            answered: None,
             retry: Retry::new(),
             heard: now,
         };
@@ -160,7 +163,7 @@ impl ClientHandshake {
         self.proof.as_ref().map(|(secret, _)| secret)
     }
 
-    /// Takes the host's challenge. `false`: it is not an answer to us.
+    /// Takes the host's challenge.
     pub(super) fn challenged(
         &mut self,
         packet: &Bytes,
@@ -168,19 +171,36 @@ impl ClientHandshake {
         id: ConnectionId,
         spake: &[u8; 33],
         now: Time,
-    ) -> bool {
-        // The first challenge on a path counts: every other would be one more guess at our password.
+    ) -> Challenged {
         if *nonce != self.hello.nonce || self.proof.is_some() {
-            return false;
+            return Challenged::Ignored;
         }
-        let Ok(secret) = self.spake().0.finish(spake) else { return false };
-        let secret = Secret { id, key: Key::new(&secret), transcript: transcript(&self.hello.encode(), packet) };
+        let transcript = transcript(&self.hello.encode(), packet);
+        // Every proof tests one guess of the other side at our password. A relay that cuts the stream to ask again
+        // must not get a second one.
+        if self.credentials.password.is_some() && self.answered.is_some_and(|answered| answered != transcript) {
+            return Challenged::Again;
+        }
+        let Ok(secret) = self.spake().0.finish(spake) else { return Challenged::Ignored };
+        let secret = Secret { id, key: Key::new(&secret), transcript };
+        self.answered = Some(transcript);
         let proof = secret.key.seal(&secret.transcript, contact::proof(id));
         self.proof = Some((secret, proof));
         self.retry = Retry::new();
         self.heard = now;
-        true
+        Challenged::Answered
     }
+}
+
+/// What a client makes of a challenge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Challenged {
+    /// The proof is ready to be sent.
+    Answered,
+    /// It does not answer our hello, or comes twice.
+    Ignored,
+    /// It asks for a second proof of the password in one attempt to join.
+    Again,
 }
 
 #[derive(Debug)]

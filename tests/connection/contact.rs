@@ -153,6 +153,41 @@ fn a_host_that_does_not_know_the_password_is_found_out() {
 }
 
 #[test]
+fn a_relay_that_asks_again_gets_no_second_guess_at_the_password() {
+    let (mut client, mut host) = strangers(Some("swordfish"), Some("a guess"));
+    carry(&mut client, &mut host, START);
+    carry(&mut host, &mut client, START);
+    assert_eq!(packets(&mut client, START).len(), 1, "the proof that tests the first guess");
+    // The relay cuts the stream, so that the client introduces itself anew, and answers as another host.
+    client.path_down(Path::Relay, START);
+    client.path_up(Path::Relay, START);
+    let config = ConnectionConfig::default();
+    let mut other =
+        Connection::accept(config, &credentials(Some("another guess")), "Arena".into(), [3; 32], START).unwrap();
+    carry(&mut client, &mut other, START);
+    carry(&mut other, &mut client, START);
+    let events = events(&mut client);
+    assert!(
+        matches!(&events[..], [ConnectionEvent::Closed(EndReason::ProtocolError(words))] if words.contains("join again")),
+        "{events:?}"
+    );
+    assert_eq!(packets(&mut client, START), [] as [Bytes; 0]);
+}
+
+#[test]
+fn a_stream_that_is_cut_while_joining_costs_no_attempt() {
+    let (mut client, mut host) = strangers(Some("swordfish"), Some("swordfish"));
+    carry(&mut client, &mut host, START);
+    carry(&mut host, &mut client, START);
+    client.path_down(Path::Relay, START);
+    client.path_up(Path::Relay, START);
+    talk(&mut client, &mut host, START);
+    host.admit(START);
+    talk(&mut client, &mut host, START);
+    assert_eq!(events(&mut client), [ConnectionEvent::Connected { metadata: "Arena".into() }]);
+}
+
+#[test]
 fn a_host_of_another_version_is_named() {
     let (mut client, mut host) = strangers(None, None);
     let mut hello = packets(&mut client, START).remove(0).to_vec();
