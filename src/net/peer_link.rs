@@ -20,13 +20,20 @@ use crate::{
     protocol::{Body, EndReason, NATIVE_VERSION, PathPolicy},
 };
 
-/// Where a peer is reached through the relay. Small and cheap to clone, as one comes with every message.
-#[derive(Clone, Debug)]
+/// Where a peer is reached through the relay. Small and cheap to clone, as one comes with every message. Its `Debug` hides
+/// the token.
+#[derive(Clone)]
 pub(super) struct Route {
     /// The URL to post to.
     pub send_to: Arc<Url>,
     /// A client token (to the host), or a response token (to a client).
     pub token: Arc<str>,
+}
+
+impl std::fmt::Debug for Route {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Route").field("send_to", &self.send_to.as_str()).finish_non_exhaustive()
+    }
 }
 
 /// What a session tells the task of a peer.

@@ -39,8 +39,8 @@ pub(crate) fn http_client() -> Result<reqwest::Client, RelayError> {
     builder.build().map_err(RelayError::of_transport)
 }
 
-/// A token, and where it is used.
-#[derive(Clone, Debug)]
+/// A token, and where it is used. Its `Debug` hides the token.
+#[derive(Clone)]
 pub(crate) struct Access {
     /// What the relay gave.
     pub token: Arc<str>,
@@ -48,6 +48,12 @@ pub(crate) struct Access {
     pub send_to: Arc<Url>,
     /// Where events are read: the relay, or the `receiveUrl` of its reply.
     pub listen_at: Url,
+}
+
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Access").field("send_to", &self.send_to.as_str()).finish_non_exhaustive()
+    }
 }
 
 /// The answer to a join.
@@ -214,7 +220,13 @@ fn access(
 ) -> Result<Access, RelayError> {
     let at = |url: Option<String>| match url {
         None => Ok(relay.clone()),
-        Some(text) => relay.join(&text).map_err(|_| RelayError::Nonsense("the URL in the reply")),
+        // Else a link to a hostile relay makes its reader post to any machine of the reader's own network. Those that
+        // have a certificate expect requests from everywhere.
+        Some(text) => relay
+            .join(&text)
+            .ok()
+            .filter(|url| url.origin() == relay.origin() || url.scheme() == "https")
+            .ok_or(RelayError::Nonsense("the URL in the reply: another place than the relay must use https")),
     };
     Ok(Access { token: token.into(), send_to: at(send_url)?.into(), listen_at: at(receive_url)? })
 }
@@ -261,7 +273,8 @@ mod tests {
 
     /// A relay that answers the first request of each connection, keeps it alive, and hangs up at the second one:
     /// what a client meets when the relay closes an idle connection just as it is used again.
-    fn forgetful_relay(reply: &'static str) -> (Url, mpsc::Receiver<String>) {
+    fn forgetful_relay(reply: impl Into<String>) -> (Url, mpsc::Receiver<String>) {
+        let reply = reply.into();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
         let (sender, requests) = mpsc::channel();
@@ -341,10 +354,21 @@ mod tests {
 
     #[tokio::test]
     async fn messages_go_where_the_reply_says() {
-        let reply = r#"{"clientToken":"t","sendUrl":"http://send.example/path","receiveUrl":"/events"}"#;
+        let reply = r#"{"clientToken":"t","sendUrl":"https://send.example/path","receiveUrl":"/events"}"#;
         let (url, _requests) = forgetful_relay(reply);
         let joined = RelayClient::http(url.clone()).unwrap().join("x").await.unwrap();
-        assert_eq!(joined.access.send_to.as_str(), "http://send.example/path");
+        assert_eq!(joined.access.send_to.as_str(), "https://send.example/path");
         assert_eq!(joined.access.listen_at, url.join("/events").unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_reply_cannot_send_us_to_other_machines_of_the_network() {
+        for place in ["http://192.168.1.1/", "http://127.0.0.1:1/", "//10.0.0.1/", "file:///etc/passwd"] {
+            for member in ["sendUrl", "receiveUrl"] {
+                let (url, _requests) = forgetful_relay(format!(r#"{{"clientToken":"t","{member}":"{place}"}}"#));
+                let joined = RelayClient::http(url).unwrap().join("x").await;
+                assert!(matches!(joined, Err(RelayError::Nonsense(_))), "{member} {place}: {joined:?}");
+            }
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Requests to a relay, its replies, and the events of its stream.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use url::Url;
@@ -76,8 +78,8 @@ impl RelayRequest<'_> {
     }
 }
 
-/// The reply to [`RelayRequest::Host`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The reply to [`RelayRequest::Host`]. Its `Debug` hides the token.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HostReply {
     /// The id the relay gave, which is not always the one that was asked for.
@@ -92,8 +94,14 @@ pub struct HostReply {
     pub receive_url: Option<String>,
 }
 
-/// The reply to [`RelayRequest::Join`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+impl fmt::Debug for HostReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostReply").field("host_id", &self.host_id).finish_non_exhaustive()
+    }
+}
+
+/// The reply to [`RelayRequest::Join`]. Its `Debug` hides the token.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JoinReply {
     /// For [`RelayRequest::Listen`] and [`RelayRequest::Send`].
@@ -107,6 +115,12 @@ pub struct JoinReply {
     /// From a relay of ours whose host speaks the native dialect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uhst: Option<NativeHint>,
+}
+
+impl fmt::Debug for JoinReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinReply").field("uhst", &self.uhst).finish_non_exhaustive()
+    }
 }
 
 /// The hint that a host speaks the native dialect.
@@ -123,8 +137,8 @@ pub struct PingReply {
     pub pong: Option<f64>,
 }
 
-/// An event of the relay's stream.
-#[derive(Clone, Debug)]
+/// An event of the relay's stream. Its `Debug` hides tokens.
+#[derive(Clone)]
 pub enum StreamEvent {
     /// A message from a peer.
     Message {
@@ -137,6 +151,16 @@ pub enum StreamEvent {
     ClientClosed(String),
     /// To clients: the stream of the host of this id closed.
     HostClosed(String),
+}
+
+impl fmt::Debug for StreamEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StreamEvent::Message { body, .. } => f.debug_struct("Message").field("body", body).finish_non_exhaustive(),
+            StreamEvent::ClientClosed(client) => f.debug_tuple("ClientClosed").field(client).finish(),
+            StreamEvent::HostClosed(host) => f.debug_tuple("HostClosed").field(host).finish(),
+        }
+    }
 }
 
 /// An event of the stream that is none of the known ones. A peer reports it and reads on.

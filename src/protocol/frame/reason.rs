@@ -52,7 +52,8 @@ pub(super) fn put(out: &mut BytesMut, reason: &EndReason) {
 pub(super) fn read(reader: &mut Reader<'_>) -> Result<EndReason, FrameError> {
     let code = reader.varint()?;
     let text = reader.bounded(MAX_TEXT, "text of a reason")?;
-    let text = || String::from_utf8_lossy(text).into_owned();
+    // Games print these words, some of them on a terminal.
+    let text = || String::from_utf8_lossy(text).replace(char::is_control, " ");
     Ok(match code {
         0 => EndReason::Left,
         1 => EndReason::Kicked(text()),
@@ -102,6 +103,13 @@ mod tests {
             assert_eq!(out.len(), len(&reason));
             assert_eq!(read(&mut Reader::new(&out)), Ok(reason));
         }
+    }
+
+    #[test]
+    fn words_of_a_peer_cannot_steer_a_terminal() {
+        let mut out = BytesMut::new();
+        put(&mut out, &EndReason::Kicked("\u{1b}[2J\u{9b}31m\r\nbye".into()));
+        assert_eq!(read(&mut Reader::new(&out)), Ok(EndReason::Kicked(" [2J 31m  bye".into())));
     }
 
     #[test]
