@@ -87,6 +87,15 @@ pub fn introduction(version: u32, packet: &[u8], offer: &str) -> String {
 }
 
 impl Body {
+    /// About what it holds in memory, in bytes.
+    pub fn size(&self) -> usize {
+        match self {
+            Body::Native { packet, .. } => packet.len(),
+            Body::Text(text) => text.len(),
+            Body::Signal(signal) => signal.size(),
+        }
+    }
+
     /// Reads a body. Unknown members are ignored; a `payload` that is not a string is taken as its JSON text, which
     /// is how far the originals get with binary over a relay.
     pub fn parse(json: &str) -> Result<Self, BodyError> {

@@ -31,6 +31,20 @@ pub struct Candidate {
     pub username_fragment: Option<ByteString>,
 }
 
+impl Signal {
+    /// About what it holds in memory, in bytes.
+    pub fn size(&self) -> usize {
+        match self {
+            Signal::Offer(sdp) | Signal::Answer(sdp) => sdp.len(),
+            Signal::Candidate(candidate) => {
+                let Candidate { candidate, sdp_mid, username_fragment, .. } = &**candidate;
+                let optional = |text: &Option<ByteString>| text.as_ref().map_or(0, |text| text.len());
+                candidate.len() + optional(sdp_mid) + optional(username_fragment)
+            }
+        }
+    }
+}
+
 impl Serialize for Signal {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (sdp, kind) = match self {

@@ -29,7 +29,12 @@ use super::{
 };
 use crate::protocol::{Body, EndReason};
 
-/// Waits for the game to let an original in; what it says meanwhile is kept, within the bounds.
+/// Bytes kept of an original that waits for the game's decision: an offer, its candidates and some texts.
+const WAITING: usize = 64 << 10;
+/// Messages kept of it.
+const WAITING_MESSAGES: usize = 64;
+
+/// Waits for the game to let an original in. Keeps what it sends meanwhile; one that sends too much is sent away.
 pub(super) async fn ask(cx: &PeerContext, inputs: &mut mpsc::Receiver<PeerInput>) -> Result<Vec<PeerInput>, EndReason> {
     cx.emit(EventKind::JoinRequest { peer: cx.key, metadata: Bytes::new() });
     let mut kept = Vec::new();
@@ -41,9 +46,9 @@ pub(super) async fn ask(cx: &PeerContext, inputs: &mut mpsc::Receiver<PeerInput>
             Some(PeerInput::Disconnect(reason)) => return Err(reason),
             None | Some(PeerInput::PeerClosed) => return Err(EndReason::Left),
             Some(input) => {
-                bytes += if let PeerInput::Body(Body::Text(text), _) = &input { text.len() } else { 0 };
+                bytes += if let PeerInput::Body(body, _) = &input { body.size() } else { 0 };
                 kept.push(input);
-                if bytes > cx.config.receive_buffer || kept.len() > 1024 {
+                if bytes > WAITING || kept.len() > WAITING_MESSAGES {
                     return Err(EndReason::TooMuchData);
                 }
             }
