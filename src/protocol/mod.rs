@@ -27,5 +27,5 @@ pub use reason::EndReason;
 pub use relay::{HostReply, JoinReply, NativeHint, PingReply, RelayRequest, StreamEvent, StreamEventError};
 pub use signal::{Candidate, Signal};
 pub use tag::Tag;
-pub use token::{Claims, TokenError, TokenKind, peek_token};
+pub use token::{Claims, SenderClaims, TokenError, TokenKind, peek_sender, peek_token};
 pub use web_file::WebFile;

@@ -1,7 +1,7 @@
 //! The relay's tokens: JWTs whose claims a peer may read, and only the relay can verify.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// What a token lets its bearer do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,21 @@ pub struct Claims {
     pub iat: Option<u64>,
 }
 
+/// What a response token tells a host about the sender of a message. The originals write the client's id only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SenderClaims {
+    /// The client.
+    pub client_id: String,
+    /// From our relay: a name for the address that the message came from, the same for one address for as long as the
+    /// relay runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// From our relay: whether the client had an event stream when it sent the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listens: Option<bool>,
+}
+
 /// A token that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the token is not a JWT with the claims of a relay")]
@@ -39,6 +54,15 @@ pub struct TokenError;
 
 /// Reads the claims of a token **without verifying it**, as the originals do to learn who sent a message.
 pub fn peek_token(token: &str) -> Result<Claims, TokenError> {
+    peek(token)
+}
+
+/// Reads who sent a message from its response token, **without verifying it**.
+pub fn peek_sender(token: &str) -> Result<SenderClaims, TokenError> {
+    peek(token)
+}
+
+fn peek<T: DeserializeOwned>(token: &str) -> Result<T, TokenError> {
     let claims = token.split('.').nth(1).ok_or(TokenError)?;
     let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).map_err(|_| TokenError)?;
     serde_json::from_slice(&claims).map_err(|_| TokenError)
@@ -72,6 +96,18 @@ mod tests {
             assert_eq!(serde_json::to_string(&claims).expect("strings"), json);
             assert_eq!(peek_token(&token(&json)), Ok(claims));
         }
+    }
+
+    #[test]
+    fn a_sender_is_known_with_and_without_what_our_relay_adds() {
+        let plain = token(r#"{"type":"responseToken","hostId":"demo","clientId":"c","iat":1}"#);
+        let sender = SenderClaims { client_id: "c".to_owned(), from: None, listens: None };
+        assert_eq!(peek_sender(&plain), Ok(sender));
+        let ours =
+            token(r#"{"type":"responseToken","hostId":"demo","clientId":"c","iat":1,"from":"x","listens":true}"#);
+        let sender = SenderClaims { client_id: "c".to_owned(), from: Some("x".to_owned()), listens: Some(true) };
+        assert_eq!(peek_sender(&ours), Ok(sender));
+        assert_eq!(peek_sender(&token(r#"{"type":"hostToken","hostId":"demo"}"#)), Err(TokenError));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The task of a host: keeps the id and the event stream, and hands each message to the task of its sender.
 
 mod newcomers;
+mod shares;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -16,6 +17,7 @@ use n0_future::{
 };
 use tokio::sync::{Semaphore, mpsc};
 
+use self::shares::Shares;
 use super::{
     client::left,
     contract::{Event, EventKind, HostOptions, PeerKey, SessionCommand, SessionKey},
@@ -29,7 +31,7 @@ use super::{
 };
 use crate::{
     connection::{ConnectionId, Tombstone},
-    protocol::{Body, EndReason, JoinLink, PathPolicy, StreamEvent, peek_token},
+    protocol::{Body, EndReason, JoinLink, PathPolicy, SenderClaims, StreamEvent, peek_sender},
 };
 
 /// Original clients that were sent away and may not come back under the same client id.
@@ -74,6 +76,8 @@ pub(super) async fn run(
 struct Entry {
     inputs: mpsc::Sender<PeerInput>,
     client: String,
+    /// Where it comes from, see [`Sender::origin`].
+    origin: Box<str>,
     /// What a native one began with.
     hello: Option<Bytes>,
     connection: Option<ConnectionId>,
@@ -82,6 +86,23 @@ struct Entry {
     native: bool,
     /// The relay said that its stream closed.
     closed: bool,
+}
+
+/// Who sent a message, as the relay says.
+struct Sender {
+    client: String,
+    /// What stands for its address: the relay's name for that, or the client's id where the relay gives none.
+    origin: Box<str>,
+    /// Whether it has an event stream, if the relay tells.
+    listens: Option<bool>,
+}
+
+impl Sender {
+    fn of(token: &str) -> Option<Self> {
+        let SenderClaims { client_id: client, from, listens } = peek_sender(token).ok()?;
+        let origin = from.unwrap_or_else(|| client.clone()).into();
+        Some(Sender { client, origin, listens })
+    }
 }
 
 struct Host {
@@ -100,8 +121,7 @@ struct Host {
     next_key: u64,
     tombstones: VecDeque<Tombstone>,
     shunned: VecDeque<String>,
-    /// How many handshakes may begin, and as of when.
-    hellos: (f64, Instant),
+    shares: Shares,
     outputs: mpsc::UnboundedSender<(PeerKey, PeerOutput)>,
     heard: mpsc::UnboundedReceiver<(PeerKey, PeerOutput)>,
     reports: Reports,
@@ -133,7 +153,7 @@ impl Host {
             next_key: 0,
             tombstones: VecDeque::new(),
             shunned: VecDeque::new(),
-            hellos: (newcomers::HELLOS, Instant::now()),
+            shares: Shares::new(Instant::now()),
             outputs,
             heard,
         }
@@ -249,7 +269,7 @@ impl Host {
             }
             StreamEvent::HostClosed(_) => return,
         };
-        let Some(client) = peek_token(&token).ok().and_then(|claims| claims.client_id) else {
+        let Some(from) = Sender::of(&token) else {
             return self.reports.once(Nonsense::Token, || "the relay sent a token that names no client".to_owned());
         };
         let body = match Body::parse(body.get()) {
@@ -259,9 +279,9 @@ impl Host {
             }
         };
         let route = Route { send_to: self.access.send_to.clone(), token: token.into() };
-        match (self.by_client.get(&client), body) {
+        match (self.by_client.get(&from.client), body) {
             (Some(&key), body) => self.tell(key, PeerInput::Body(body, Some(route))).await,
-            (None, Body::Native { packet, .. }) => self.native_stranger(client, packet, route, open).await,
+            (None, Body::Native { packet, .. }) => self.native_stranger(from, packet, route, open).await,
             (None, Body::Signal(_)) if self.options.session.paths == PathPolicy::RelayOnly => {
                 self.reports.once(Nonsense::Signal, || {
                     "a peer of the original protocol was ignored: it wants WebRTC, and this session stays on the relay"
@@ -277,7 +297,9 @@ impl Host {
                         .to_owned()
                 });
             }
-            (None, body) if open && !self.shunned.contains(&client) => self.plain_stranger(client, body, route).await,
+            (None, body) if open && !self.shunned.contains(&from.client) => {
+                self.plain_stranger(from, body, route).await
+            }
             (None, _) => {}
         }
     }
@@ -318,8 +340,14 @@ impl Host {
             PeerOutput::BadToken | PeerOutput::RelaySilent | PeerOutput::RelayGone(_) => {}
             PeerOutput::Ended { reason, tombstone } => {
                 tracing::debug!(peer = key.0, "a peer's task ended: {reason}");
+                let entry = self.forget(key);
+                if let (Some(entry), EndReason::WrongPassword) = (&entry, &reason)
+                    && let Some(wrong) = self.shares.wrong_password(&entry.origin, Instant::now())
+                {
+                    self.reports.say(format!("joiners gave a wrong password {wrong} times so far"));
+                }
                 // To originals, a message of somebody who was sent away would be a new beginning.
-                if let Some(entry) = self.forget(key).filter(|entry| !entry.native && !entry.closed) {
+                if let Some(entry) = entry.filter(|entry| !entry.native && !entry.closed) {
                     self.shunned.truncate(SHUNNED - 1);
                     self.shunned.push_front(entry.client);
                 }

@@ -1,10 +1,12 @@
 //! Those whom a host does not know yet: who is let in, and what becomes of the others.
 
+use std::{cmp::Reverse, collections::HashMap};
+
 use bytes::Bytes;
 use n0_future::{task, time::Instant};
 use tokio::sync::mpsc;
 
-use super::{Entry, Host};
+use super::{Entry, Host, Sender, shares::Verdict};
 use crate::{
     connection::{Connection, Credentials, Time},
     net::{
@@ -21,24 +23,32 @@ use crate::{
     },
 };
 
-/// Joiners that may be on their way in. Of more, the oldest gives way: it has had its time, unlike a new one.
+/// Joiners that may be on their way in.
 const PENDING: usize = 64;
-/// Handshakes begun at once, and each second: one costs a host some hundred microseconds of elliptic curves. A joiner
-/// that is too many asks again a moment later.
-pub(super) const HELLOS: f64 = 64.0;
 
 impl Host {
-    pub(super) async fn native_stranger(&mut self, client: String, packet: Bytes, route: Route, open: bool) {
+    pub(super) async fn native_stranger(&mut self, from: Sender, packet: Bytes, route: Route, open: bool) {
+        let client = from.client;
         let began_with = |entry: &Entry| entry.hello.as_ref() == Some(&packet);
         if let Some((&key, _)) = self.peers.iter().find(|(_, entry)| began_with(entry)) {
             return self.tell(key, PeerInput::HelloAgain { hello: packet, route, client }).await;
         }
         match Contact::peek(&packet) {
-            Contact::Hello if !open || !self.may_begin() => {}
+            // What does not listen cannot take an answer.
+            Contact::Hello if !open || from.listens == Some(false) => {}
             Contact::Hello if self.places.available_permits() == 0 && self.options.session.password.is_none() => {
                 self.context(PeerKey(u64::MAX)).post(route, frame::refusal(&EndReason::Full));
             }
             Contact::Hello => {
+                let guess = self.options.session.password.is_some();
+                match self.shares.begin(&from.origin, guess, Instant::now()) {
+                    Verdict::Begin => {}
+                    Verdict::Later => return,
+                    Verdict::Wait(wait) => {
+                        let words = format!("too many wrong passwords: try again in {} s", wait.as_secs() + 1);
+                        return self.context(PeerKey(u64::MAX)).post(route, frame::refusal(&EndReason::Refused(words)));
+                    }
+                }
                 self.make_room();
                 let SessionOptions { password, game, connection, metadata, .. } = &self.options.session;
                 let credentials =
@@ -50,7 +60,7 @@ impl Host {
                 let Ok(connection) = Connection::accept(config, &credentials, metadata, seed, Time::ZERO) else {
                     return;
                 };
-                let (cx, inputs, mut receiver) = self.admit(client, Some(packet.clone()));
+                let (cx, inputs, mut receiver) = self.admit(client, from.origin, Some(packet.clone()));
                 let connection = connection.with_paths(cx.paths);
                 let peer = NativePeer::new(cx.clone(), role, Some(route.clone()), connection);
                 let hello = PeerInput::Body(Body::Native { version: NATIVE_VERSION, packet }, Some(route));
@@ -74,7 +84,12 @@ impl Host {
     }
 
     /// An original whose first word this is: a text means the relay transport, a signal WebRTC.
-    pub(super) async fn plain_stranger(&mut self, client: String, first: Body, route: Route) {
+    pub(super) async fn plain_stranger(&mut self, from: Sender, first: Body, route: Route) {
+        if from.listens == Some(false) {
+            return self.reports.once(Nonsense::Plain, || {
+                "a peer of the original protocol was ignored: it has no event stream, and cannot be answered".to_owned()
+            });
+        }
         if self.options.session.password.is_some() {
             return self.reports.once(Nonsense::Plain, || {
                 "a peer of the original protocol was ignored: it cannot prove a password".to_owned()
@@ -87,7 +102,7 @@ impl Host {
         };
         let ask = self.options.admission == Admission::Ask;
         let direct = matches!(first, Body::Signal(_));
-        let (cx, inputs, mut receiver) = self.admit(client, None);
+        let (cx, inputs, mut receiver) = self.admit(from.client, from.origin, None);
         let _ = inputs.send(PeerInput::Body(first, Some(route.clone()))).await;
         task::spawn(async move {
             let asked = if ask { plain::ask(&cx, &mut receiver).await } else { Ok(Vec::new()) };
@@ -102,22 +117,17 @@ impl Host {
         });
     }
 
-    /// Whether one more handshake may begin now.
-    fn may_begin(&mut self) -> bool {
-        let (left, since) = self.hellos;
-        let now = Instant::now();
-        let left = HELLOS.min(left + (now - since).as_secs_f64() * HELLOS);
-        let may = left >= 1.0;
-        self.hellos = (if may { left - 1.0 } else { left }, now);
-        may
-    }
-
-    /// Without its inputs, the task of the oldest joiner ends.
+    /// Of too many joiners, the oldest of the origin that has most of them gives way. Its task ends with its inputs.
     fn make_room(&mut self) {
-        let mut pending = self.peers.iter().filter(|(_, entry)| !entry.placed).map(|(key, _)| *key);
-        if let Some(oldest) = pending.next()
-            && pending.count() + 1 >= PENDING
-        {
+        let pending = || self.peers.iter().filter(|(_, entry)| !entry.placed);
+        if pending().count() < PENDING {
+            return;
+        }
+        let mut of_origin: HashMap<&str, (usize, PeerKey)> = HashMap::new();
+        for (key, entry) in pending() {
+            of_origin.entry(&entry.origin).or_insert((0, *key)).0 += 1;
+        }
+        if let Some((_, oldest)) = of_origin.into_values().max_by_key(|(count, oldest)| (*count, Reverse(*oldest))) {
             self.forget(oldest);
         }
     }
@@ -125,6 +135,7 @@ impl Host {
     fn admit(
         &mut self,
         client: String,
+        origin: Box<str>,
         hello: Option<Bytes>,
     ) -> (PeerContext, mpsc::Sender<PeerInput>, mpsc::Receiver<PeerInput>) {
         let key = PeerKey(self.next_key);
@@ -132,8 +143,16 @@ impl Host {
         let (inputs, receiver) = mpsc::channel(INPUTS);
         self.by_client.insert(client.clone(), key);
         let native = hello.is_some();
-        let entry =
-            Entry { inputs: inputs.clone(), client, hello, connection: None, placed: !native, native, closed: false };
+        let entry = Entry {
+            inputs: inputs.clone(),
+            client,
+            origin,
+            hello,
+            connection: None,
+            placed: !native,
+            native,
+            closed: false,
+        };
         self.peers.insert(key, entry);
         (self.context(key), inputs, receiver)
     }
