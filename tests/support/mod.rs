@@ -10,6 +10,7 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::OnceLock,
 };
 
 use bevy::prelude::*;
@@ -91,10 +92,16 @@ pub struct NpmRelay {
 impl NpmRelay {
     /// Installs it if need be, and starts it on a free port.
     pub fn start() -> Self {
-        let program = npm_packages("uhst-server-2.1.1", &["uhst-server@2.1.1"]).join("uhst-server/src/server.js");
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self::start_at(port)
+    }
+
+    fn start_at(port: u16) -> Self {
+        // Tests in parallel install it once.
+        static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
+        let installed = INSTALLED.get_or_init(|| npm_packages("uhst-server-2.1.1", &["uhst-server@2.1.1"]));
         let process = Command::new("node")
-            .arg(program)
+            .arg(installed.join("uhst-server/src/server.js"))
             .env("PORT", port.to_string())
             .env("HOST", "127.0.0.1")
             .stdout(Stdio::piped())
@@ -114,11 +121,22 @@ impl NpmRelay {
     pub fn address(&self) -> &str {
         &self.address
     }
+
+    /// Ends it.
+    pub fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    /// Comes back on the same port, and knows nobody.
+    pub fn restart(&mut self) {
+        self.kill();
+        *self = Self::start_at(self.address.rsplit(':').next().unwrap().parse().unwrap());
+    }
 }
 
 impl Drop for NpmRelay {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.kill();
     }
 }

@@ -1,0 +1,220 @@
+//! What a hostile proxy does to single requests, and the faults that follow from a seed.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+/// Whose requests these are: each side of a session reaches the relay by an address of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Host,
+    Client,
+}
+
+/// An answer that is not the relay's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub status: u16,
+    /// Seconds, for the header of this name.
+    pub retry_after: Option<u16>,
+    /// A page for people, as captive portals and load balancers send.
+    pub html: bool,
+}
+
+impl Refusal {
+    pub const UNAVAILABLE: Self = Refusal { status: 503, retry_after: None, html: false };
+
+    fn any(random: &mut Rng) -> Self {
+        let status = [200, 429, 500, 502, 503][random.usize(..5)];
+        Refusal { status, retry_after: random.bool().then_some(1), html: status == 200 || random.bool() }
+    }
+
+    /// One that asks the client to come again.
+    fn busy(random: &mut Rng) -> Self {
+        Refusal { status: if random.bool() { 429 } else { 503 }, retry_after: Some(1), html: random.bool() }
+    }
+}
+
+/// What the sender of a POST gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The relay's own answer, this much later.
+    Relayed(Duration),
+    /// Nothing, until the client gives up.
+    Never,
+    /// A closed connection.
+    Closed,
+    Refused(Refusal),
+}
+
+/// What becomes of one POST of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PostFault {
+    /// Before it is passed on.
+    pub delay: Duration,
+    /// How often it is passed on: 0, 1 or 2 times.
+    pub copies: u8,
+    /// Before the second copy.
+    pub again_after: Duration,
+    pub answer: Answer,
+    /// The answer does not wait for the delivery.
+    pub answer_first: bool,
+}
+
+impl PostFault {
+    pub const NONE: Self = PostFault {
+        delay: Duration::ZERO,
+        copies: 1,
+        again_after: Duration::ZERO,
+        answer: Answer::Relayed(Duration::ZERO),
+        answer_first: false,
+    };
+}
+
+/// How an event stream ends before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Since it was opened.
+    pub after: Duration,
+    /// The body ends as it should, instead of with a closed connection.
+    pub clean: bool,
+    /// How long the relay goes on to believe that the stream is open.
+    pub linger: Duration,
+}
+
+/// What becomes of one event stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamFault {
+    /// Before it is requested from the relay.
+    pub delay: Duration,
+    /// A 307 to the same relay instead.
+    pub redirected: bool,
+    pub refused: Option<Refusal>,
+    pub cut: Option<Cut>,
+    /// Chunks of few bytes, wherever lines and characters end.
+    pub split: bool,
+}
+
+impl StreamFault {
+    pub const NONE: Self =
+        StreamFault { delay: Duration::ZERO, redirected: false, refused: None, cut: None, split: false };
+}
+
+/// Chooses the faults. Requests of each kind are counted from 0 for each side.
+pub trait Faults: Send + Sync + 'static {
+    fn post(&self, _side: Side, _number: u64) -> PostFault {
+        PostFault::NONE
+    }
+
+    /// `joining`: the session may not have begun, so that an error is a good reason to give up.
+    fn stream(&self, _side: Side, _number: u64, _joining: bool) -> StreamFault {
+        StreamFault::NONE
+    }
+
+    /// A request for a token.
+    fn token(&self, _side: Side, _number: u64) -> Option<Refusal> {
+        None
+    }
+}
+
+/// No faults: a mere proxy.
+pub struct Honest;
+
+impl Faults for Honest {}
+
+/// Faults of all kinds that a seed chooses, the same ones for the same request.
+pub struct Seeded {
+    seed: u64,
+    /// Percent of the POSTs that meet a fault.
+    posts: u8,
+    may_drop: bool,
+    may_double: bool,
+    may_delay: bool,
+    may_swallow: bool,
+    may_refuse: bool,
+    /// Percent of the streams that are refused, redirected, cut.
+    streams: [u8; 3],
+    split: bool,
+}
+
+impl Seeded {
+    pub fn new(seed: u64) -> Self {
+        let mut random = Rng::with_seed(seed);
+        let mut often = |choices: [u8; 4]| choices[random.usize(..4)];
+        let (posts, streams) =
+            (often([0, 10, 25, 50]), [often([0, 0, 20, 50]), often([0, 0, 20, 50]), often([0, 50, 80, 100])]);
+        let mut may = || random.u8(..10) < 6;
+        Seeded {
+            seed,
+            posts,
+            may_drop: may(),
+            may_double: may(),
+            may_delay: may(),
+            may_swallow: may(),
+            may_refuse: may(),
+            streams,
+            split: may(),
+        }
+    }
+
+    fn random(&self, kind: u64, side: Side, number: u64) -> Rng {
+        let place =
+            (kind * 2 + side as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number.wrapping_mul(0xd134_2543_de82_ef95);
+        Rng::with_seed(self.seed.rotate_left(17) ^ place)
+    }
+
+    fn answer(&self, random: &mut Rng) -> Answer {
+        match random.u8(..10) {
+            0 if self.may_swallow => Answer::Never,
+            1..3 if self.may_swallow => Answer::Closed,
+            3..6 if self.may_refuse => Answer::Refused(Refusal::any(random)),
+            6..8 if self.may_delay => Answer::Relayed(millis(random, 2500)),
+            _ => Answer::Relayed(Duration::ZERO),
+        }
+    }
+}
+
+impl Faults for Seeded {
+    fn post(&self, side: Side, number: u64) -> PostFault {
+        let mut random = self.random(0, side, number);
+        if random.u8(..100) >= self.posts {
+            return PostFault::NONE;
+        }
+        let delay = if self.may_delay && random.bool() { millis(&mut random, 800) } else { Duration::ZERO };
+        let copies = match random.u8(..10) {
+            0..2 if self.may_drop => 0,
+            2..4 if self.may_double => 2,
+            _ => 1,
+        };
+        let again_after = millis(&mut random, 500);
+        let answer = match self.answer(&mut random) {
+            // Whoever says that it was delivered has delivered it.
+            Answer::Relayed(_) if copies == 0 => Answer::Refused(Refusal::any(&mut random)),
+            answer => answer,
+        };
+        let answer_first = !matches!(answer, Answer::Relayed(_)) && random.bool();
+        PostFault { delay, copies, again_after, answer, answer_first }
+    }
+
+    fn stream(&self, side: Side, number: u64, joining: bool) -> StreamFault {
+        let mut random = self.random(1, side, number);
+        let [refused, redirected, cut] = self.streams.map(|percent| random.u8(..100) < percent);
+        let refusal = if joining { Refusal::busy(&mut random) } else { Refusal::any(&mut random) };
+        let cut = cut.then(|| Cut {
+            after: millis(&mut random, 4000),
+            clean: random.bool(),
+            linger: if random.bool() { millis(&mut random, 1000) } else { Duration::ZERO },
+        });
+        let delay = if self.may_delay && random.bool() { millis(&mut random, 2000) } else { Duration::ZERO };
+        StreamFault { delay, redirected, refused: refused.then_some(refusal), cut, split: self.split && random.bool() }
+    }
+
+    fn token(&self, side: Side, number: u64) -> Option<Refusal> {
+        let mut random = self.random(2, side, number);
+        (random.u8(..100) < self.streams[0]).then(|| Refusal::busy(&mut random))
+    }
+}
+
+pub fn millis(random: &mut Rng, most: u64) -> Duration {
+    Duration::from_millis(random.u64(..most))
+}

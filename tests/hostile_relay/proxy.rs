@@ -1,0 +1,432 @@
+//! A proxy between sessions and any relay, which does to each request what its faults say.
+
+use std::{
+    convert::Infallible,
+    fmt::Write,
+    future::pending,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use fastrand::Rng;
+use futures_util::stream::unfold;
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::{
+    Method, Request, Response,
+    body::{Frame, Incoming},
+    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER, TRANSFER_ENCODING},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime::Handle,
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::{sleep, sleep_until},
+};
+
+use super::faults::{Answer, Cut, Faults, PostFault, Refusal, Side, StreamFault};
+
+/// The connection is closed without an answer, or in the middle of one.
+#[derive(Debug, thiserror::Error)]
+#[error("closed by the hostile relay")]
+struct Closed;
+
+type Body = UnsyncBoxBody<Bytes, Closed>;
+type Reply = Result<Response<Body>, Closed>;
+
+/// A proxy in front of one relay, with an address for each side.
+pub struct HostileRelay {
+    state: Arc<State>,
+    addresses: [SocketAddr; 2],
+    listeners: Vec<JoinHandle<()>>,
+}
+
+struct State {
+    relay: String,
+    http: reqwest::Client,
+    faults: Box<dyn Faults>,
+    mode: watch::Sender<Mode>,
+    /// How often all streams were cut.
+    cuts: watch::Sender<u32>,
+    /// Until when the packets of each side stand still: on the way up, and on the way down.
+    held: [[watch::Sender<Option<Instant>>; 2]; 2],
+    /// How many requests of each kind there were from each side.
+    counts: [[AtomicU64; 3]; 2],
+    begun: Instant,
+    trace: Mutex<Vec<String>>,
+}
+
+/// When it disturbs what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Nothing. Requests that it disturbed already stay as they are, and streams are not cut any more.
+    Honest,
+    /// Whatever its faults say, but sessions are about to begin: streams and tokens are refused only by answers that ask
+    /// to come again, and no stream of a host is cut, since whoever joins meanwhile is told that there is no host.
+    Joining,
+    Hostile,
+}
+
+/// A direction, from the view of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Up,
+    Down,
+}
+
+impl HostileRelay {
+    /// In front of the relay at `host:port`, on a runtime of the caller's.
+    pub fn start(runtime: &Handle, relay: &str, faults: impl Faults) -> Self {
+        // A relay closes idle connections after 5 s.
+        let http = reqwest::Client::builder().no_proxy().pool_idle_timeout(Duration::from_secs(2)).tcp_nodelay(true);
+        let state = Arc::new(State {
+            relay: format!("http://{relay}"),
+            http: http.redirect(reqwest::redirect::Policy::none()).build().unwrap(),
+            faults: Box::new(faults),
+            mode: watch::Sender::new(Mode::Honest),
+            cuts: watch::Sender::new(0),
+            held: Default::default(),
+            counts: Default::default(),
+            begun: Instant::now(),
+            trace: Mutex::default(),
+        });
+        let mut listeners = Vec::new();
+        let addresses = [Side::Host, Side::Client].map(|side| {
+            let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+            let address = listener.local_addr().unwrap();
+            listeners.push(runtime.spawn(accept(state.clone(), side, listener)));
+            address
+        });
+        HostileRelay { state, addresses, listeners }
+    }
+
+    /// The relay for sessions of this side.
+    pub fn url(&self, side: Side) -> String {
+        format!("http://{}/", self.addresses[side as usize])
+    }
+
+    /// Disturbs this from now on.
+    pub fn set(&self, mode: Mode) {
+        if self.state.mode.send_replace(mode) != mode {
+            self.state.note(format_args!("{mode:?}"));
+        }
+        if mode == Mode::Honest {
+            for held in self.state.held.as_flattened() {
+                held.send_replace(None);
+            }
+        }
+    }
+
+    /// Cuts all streams now.
+    pub fn cut_all(&self) {
+        self.state.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Packets of this side stand still for a while.
+    pub fn hold(&self, side: Side, ways: &[Way], time: Duration) {
+        self.state.note(format_args!("{side:?} stands still, {ways:?}, for {time:?}"));
+        for way in ways {
+            self.state.held[side as usize][*way as usize].send_replace(Some(Instant::now() + time));
+        }
+    }
+
+    /// Adds something that happened elsewhere.
+    pub fn note(&self, what: impl std::fmt::Display) {
+        self.state.note(what);
+    }
+
+    /// What it did so far.
+    pub fn trace(&self) -> Vec<String> {
+        self.state.trace.lock().unwrap().clone()
+    }
+}
+
+impl Drop for HostileRelay {
+    fn drop(&mut self) {
+        self.listeners.iter().for_each(JoinHandle::abort);
+    }
+}
+
+async fn accept(state: Arc<State>, side: Side, listener: TcpListener) {
+    while let Ok((stream, _)) = listener.accept().await {
+        tokio::spawn(serve(state.clone(), side, stream));
+    }
+}
+
+async fn serve(state: Arc<State>, side: Side, stream: TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request| {
+        let state = state.clone();
+        async move { state.answer(side, request).await }
+    });
+    let _ = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service).await;
+}
+
+impl State {
+    fn note(&self, what: impl std::fmt::Display) {
+        let mut line = String::new();
+        write!(line, "{:.3} s: {what}", self.begun.elapsed().as_secs_f64()).unwrap();
+        self.trace.lock().unwrap().push(line);
+    }
+
+    fn is_honest(&self) -> bool {
+        *self.mode.borrow() == Mode::Honest
+    }
+
+    fn number(&self, side: Side, kind: usize) -> u64 {
+        self.counts[side as usize][kind].fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Waits while packets of this side stand still.
+    async fn pass(&self, side: Side, way: Way) {
+        let mut held = self.held[side as usize][way as usize].subscribe();
+        loop {
+            let until = held.borrow_and_update().filter(|until| *until > Instant::now());
+            let Some(until) = until else { return };
+            tokio::select! {
+                () = sleep_until(until.into()) => {}
+                _ = held.changed() => {}
+            }
+        }
+    }
+
+    async fn answer(self: Arc<Self>, side: Side, request: Request<Incoming>) -> Reply {
+        let (head, body) = request.into_parts();
+        let request = Forwarded { head, body: body.collect().await.map_err(|_| Closed)?.to_bytes() };
+        let is_token = request.head.uri.query().is_some_and(|query| query.contains("action="));
+        match (&request.head.method, is_token) {
+            (&Method::GET, _) => self.stream(side, request).await,
+            (&Method::POST, false) => self.post(side, request).await,
+            (&Method::POST, true) => self.token(side, request).await,
+            _ => self.forward(&request).await,
+        }
+    }
+
+    async fn token(&self, side: Side, request: Forwarded) -> Reply {
+        let number = self.number(side, 2);
+        self.pass(side, Way::Up).await;
+        let refusal = if self.is_honest() { None } else { self.faults.token(side, number) };
+        if let Some(refusal) = refusal {
+            self.note(format_args!("{side:?} token #{number}: {refusal:?}"));
+            return Ok(refused(refusal));
+        }
+        let reply = self.forward(&request).await;
+        self.note(format_args!("{side:?} token #{number}: {}", status(&reply)));
+        reply
+    }
+
+    async fn post(self: Arc<Self>, side: Side, request: Forwarded) -> Reply {
+        let number = self.number(side, 0);
+        let fault = if self.is_honest() { PostFault::NONE } else { self.faults.post(side, number) };
+        if fault != PostFault::NONE {
+            self.note(format_args!("{side:?} POST #{number} by {}: {fault:?}", request.sender()));
+        }
+        self.pass(side, Way::Up).await;
+        // Not given up with the request: what was passed on is on its way, whatever the sender thinks.
+        let state = self.clone();
+        let delivery = tokio::spawn(async move {
+            sleep(fault.delay).await;
+            let reply = if fault.copies > 0 { state.forward(&request).await } else { Ok(refused(PORTAL)) };
+            if status(&reply) != 200 || fault != PostFault::NONE {
+                state.note(format_args!("{side:?} POST #{number}: the relay says {}", status(&reply)));
+            }
+            if fault.copies > 1 {
+                tokio::spawn(async move {
+                    sleep(fault.again_after).await;
+                    let _ = state.forward(&request).await;
+                });
+            }
+            reply
+        });
+        if fault.answer_first {
+            return self.reply(fault.answer, Ok(refused(PORTAL))).await;
+        }
+        let reply = delivery.await.unwrap_or(Err(Closed));
+        self.pass(side, Way::Down).await;
+        self.reply(fault.answer, reply).await
+    }
+
+    async fn reply(&self, answer: Answer, reply: Reply) -> Reply {
+        match answer {
+            Answer::Relayed(late) => {
+                sleep(late).await;
+                reply
+            }
+            Answer::Never => pending().await,
+            Answer::Closed => Err(Closed),
+            Answer::Refused(refusal) => Ok(refused(refusal)),
+        }
+    }
+
+    async fn stream(self: Arc<Self>, side: Side, request: Forwarded) -> Reply {
+        let number = self.number(side, 1);
+        let mode = *self.mode.borrow();
+        let mut fault = self.faults.stream(side, number, mode != Mode::Hostile);
+        if mode == Mode::Honest {
+            // It may be cut later.
+            fault = StreamFault { cut: fault.cut, ..StreamFault::NONE };
+        }
+        self.note(format_args!("{side:?} stream #{number} of {}: {fault:?}", request.sender()));
+        if fault.redirected {
+            let mut reply = text(307, "");
+            reply.headers_mut().insert(LOCATION, request.head.uri.to_string().parse().unwrap());
+            return Ok(reply);
+        }
+        if let Some(refusal) = fault.refused {
+            return Ok(refused(refusal));
+        }
+        sleep(fault.delay).await;
+        self.pass(side, Way::Up).await;
+        let upstream = self.send(&request).await;
+        self.note(format_args!(
+            "{side:?} stream #{number}: the relay says {}",
+            upstream.as_ref().map_or(0, |reply| reply.status().as_u16())
+        ));
+        let mut upstream = upstream?;
+        self.pass(side, Way::Down).await;
+        let mut reply = Response::builder().status(upstream.status());
+        *reply.headers_mut().unwrap() = end_to_end(&upstream);
+        let (sender, receiver) = mpsc::channel(16);
+        let frames = unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver)));
+        tokio::spawn(async move {
+            let cut = self.cut(side, fault.cut);
+            let ended = tokio::select! {
+                ended = self.pump(side, &mut upstream, fault.split, &sender) => ended,
+                () = sender.closed() => "its reader is gone",
+                clean = cut => {
+                    if !clean {
+                        let _ = sender.try_send(Err(Closed));
+                    }
+                    "cut"
+                }
+            };
+            self.note(format_args!("{side:?} stream #{number}: {ended}"));
+            drop(sender);
+            if ended == "cut" {
+                sleep(fault.cut.map_or(Duration::ZERO, |cut| cut.linger)).await;
+            }
+        });
+        Ok(reply.body(BodyExt::boxed_unsync(StreamBody::new(frames))).unwrap())
+    }
+
+    /// Returns when it is time to cut, and whether the body ends as it should.
+    async fn cut(&self, side: Side, cut: Option<Cut>) -> bool {
+        let may_cut = |mode: &Mode| *mode == Mode::Hostile || (*mode == Mode::Joining && side == Side::Client);
+        let planned = async {
+            let Some(cut) = cut else { return pending().await };
+            let mut mode = self.mode.subscribe();
+            let _ = mode.wait_for(may_cut).await;
+            sleep(cut.after).await;
+            let may_cut = may_cut(&mode.borrow());
+            if may_cut { cut.clean } else { pending().await }
+        };
+        let mut cuts = self.cuts.subscribe();
+        tokio::select! {
+            clean = planned => clean,
+            _ = cuts.changed() => false,
+        }
+    }
+
+    /// Passes on an event stream to its end.
+    async fn pump(&self, side: Side, upstream: &mut reqwest::Response, split: bool, sender: &Sender) -> &'static str {
+        let mut random = Rng::with_seed(1);
+        loop {
+            let chunk = match upstream.chunk().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => return "the relay ended it",
+                Err(_) => {
+                    let _ = sender.send(Err(Closed)).await;
+                    return "the relay broke it off";
+                }
+            };
+            self.pass(side, Way::Down).await;
+            let mut rest = chunk;
+            while !rest.is_empty() {
+                let most = if split { random.usize(1..60).min(rest.len()) } else { rest.len() };
+                if sender.send(Ok(Frame::data(rest.split_to(most)))).await.is_err() {
+                    return "its reader is gone";
+                }
+                if split {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+
+    async fn send(&self, request: &Forwarded) -> Result<reqwest::Response, Closed> {
+        let mut headers = request.head.headers.clone();
+        headers.remove(HOST);
+        let url = format!("{}{}", self.relay, request.head.uri);
+        let request = self.http.request(request.head.method.clone(), url).headers(headers).body(request.body.clone());
+        request.send().await.map_err(|_| Closed)
+    }
+
+    async fn forward(&self, request: &Forwarded) -> Reply {
+        let upstream = self.send(request).await?;
+        let mut reply = Response::builder().status(upstream.status());
+        *reply.headers_mut().unwrap() = end_to_end(&upstream);
+        let body = upstream.bytes().await.map_err(|_| Closed)?;
+        Ok(reply.body(whole(body)).unwrap())
+    }
+}
+
+type Sender = mpsc::Sender<Result<Frame<Bytes>, Closed>>;
+
+/// What answers instead of a relay that was not asked.
+const PORTAL: Refusal = Refusal { status: 200, retry_after: None, html: true };
+
+/// A request that was read to its end.
+struct Forwarded {
+    head: http::request::Parts,
+    body: Bytes,
+}
+
+impl Forwarded {
+    /// A few letters that tell one token from the other.
+    fn sender(&self) -> &str {
+        let query = self.head.uri.query().unwrap_or_default();
+        query.get(query.len().saturating_sub(4)..).unwrap_or_default()
+    }
+}
+
+/// The headers that are not of one connection alone.
+fn end_to_end(upstream: &reqwest::Response) -> http::HeaderMap {
+    let mut headers = upstream.headers().clone();
+    for name in [CONNECTION, TRANSFER_ENCODING, CONTENT_LENGTH] {
+        headers.remove(name);
+    }
+    headers
+}
+
+fn whole(body: impl Into<Bytes>) -> Body {
+    Full::new(body.into()).map_err(|never: Infallible| match never {}).boxed_unsync()
+}
+
+fn text(status: u16, body: &'static str) -> Response<Body> {
+    Response::builder().status(status).header(CONTENT_TYPE, "text/plain").body(whole(body)).unwrap()
+}
+
+fn refused(refusal: Refusal) -> Response<Body> {
+    let mut reply = text(refusal.status, "no");
+    if refusal.html {
+        reply = text(refusal.status, "<!doctype html><title>Please wait</title><p>We are busy. {}");
+        reply.headers_mut().insert(CONTENT_TYPE, "text/html; charset=utf-8".parse().unwrap());
+    }
+    if let Some(seconds) = refusal.retry_after {
+        reply.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    reply
+}
+
+/// 0 for a connection that was closed.
+fn status(reply: &Reply) -> u16 {
+    reply.as_ref().map_or(0, |reply| reply.status().as_u16())
+}

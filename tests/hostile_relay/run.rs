@@ -1,0 +1,341 @@
+//! One run: a host and its clients who talk through a hostile relay, and what must have come of it once it is honest.
+
+use std::time::{Duration, Instant};
+
+use bevy::prelude::*;
+use bevy_uhst::{
+    prelude::*,
+    relay::RelayConfig,
+    test_app::{TestEvent, TestLog, record},
+};
+use fastrand::Rng;
+use tokio::runtime::Handle;
+
+use crate::{
+    faults::{Faults, Side, millis},
+    ledger::Flow,
+    proxy::{HostileRelay, Mode, Way},
+    support::{NpmRelay, StandaloneRelay},
+};
+
+/// Of all apps.
+const FRAME: Duration = Duration::from_millis(10);
+/// Between messages, on each channel and each way.
+const PACE: Duration = Duration::from_millis(20);
+/// How long what was sent may take once the relay is honest: `resume_timeout`.
+const PATIENCE: Duration = Duration::from_secs(30);
+const CHANNELS: [Channel; 3] = [Channel::Reliable, Channel::ReliableUnordered, Channel::Unreliable];
+
+/// A relay behind the proxy.
+pub enum AnyRelay {
+    Ours(StandaloneRelay),
+    Original(NpmRelay),
+}
+
+impl AnyRelay {
+    pub fn address(&self) -> &str {
+        match self {
+            AnyRelay::Ours(relay) => relay.address(),
+            AnyRelay::Original(relay) => relay.address(),
+        }
+    }
+
+    fn kill(&mut self) {
+        match self {
+            AnyRelay::Ours(relay) => relay.kill(),
+            AnyRelay::Original(relay) => relay.kill(),
+        }
+    }
+
+    /// `known`: with the secret from before, if it can have one.
+    fn restart(&mut self, known: bool) {
+        match self {
+            AnyRelay::Ours(relay) => {
+                let secret = known.then(|| "kept".to_owned());
+                relay.restart(RelayConfig { secret, ..RelayConfig::default() });
+            }
+            AnyRelay::Original(relay) => relay.restart(),
+        }
+    }
+}
+
+/// What happens to all requests of a side, or to the relay itself.
+#[derive(Clone, Debug)]
+pub enum Happening {
+    Hold(Side, Vec<Way>, Duration),
+    /// All streams are cut.
+    Cut,
+    /// The relay is gone for so long, and then knows its secret or not.
+    Restart(Duration, bool),
+}
+
+/// What a run does.
+pub struct Plan {
+    /// Chooses the sizes of messages.
+    pub seed: u64,
+    pub paths: PathPolicy,
+    pub clients: usize,
+    /// The relay is hostile while clients join, too.
+    pub from_the_start: bool,
+    /// How long it is hostile.
+    pub hostile: Duration,
+    /// Since it has become hostile.
+    pub happenings: Vec<(Duration, Happening)>,
+}
+
+impl Plan {
+    /// With one client, all connected before anything happens.
+    pub fn calm(paths: PathPolicy, hostile: Duration) -> Self {
+        Plan { seed: 0, paths, clients: 1, from_the_start: false, hostile, happenings: Vec::new() }
+    }
+
+    pub fn seeded(seed: u64, paths: PathPolicy) -> Self {
+        let mut random = Rng::with_seed(!seed);
+        let hostile = Duration::from_millis(random.u64(3000..5500));
+        let mut happenings = Vec::new();
+        for _ in 0..random.usize(..4) {
+            let side = if random.bool() { Side::Host } else { Side::Client };
+            let ways = [vec![Way::Up], vec![Way::Down], vec![Way::Up, Way::Down]];
+            let hold = Happening::Hold(side, ways[random.usize(..3)].clone(), millis(&mut random, 3500));
+            happenings.push((millis(&mut random, 3000), hold));
+        }
+        if random.u8(..10) < 3 {
+            let restart = Happening::Restart(millis(&mut random, 2000), random.bool());
+            happenings.push((millis(&mut random, 3000), restart));
+        }
+        happenings.sort_by_key(|(at, _)| *at);
+        let (clients, from_the_start) = (random.usize(1..3), random.u8(..10) < 4);
+        Plan { seed, paths, clients, from_the_start, hostile, happenings }
+    }
+}
+
+/// A client, and what was sent both ways.
+struct Guest {
+    app: App,
+    connected: bool,
+    up: Flow,
+    down: Flow,
+    /// Its peer at the host.
+    peer: Option<Entity>,
+}
+
+/// Everybody in a run.
+struct Party<'a> {
+    host: App,
+    guests: Vec<Guest>,
+    proxy: &'a HostileRelay,
+    random: Rng,
+    talk_at: Instant,
+}
+
+/// Plays it, and says how long it took until everything had arrived after the relay had become honest.
+///
+/// # Errors
+///
+/// What is not as promised, with everything that happened.
+pub fn play(runtime: &Handle, relay: &mut AnyRelay, plan: &Plan, faults: impl Faults) -> Result<Duration, String> {
+    let proxy = HostileRelay::start(runtime, relay.address(), faults);
+    let result = Party::play(runtime, &proxy, relay, plan);
+    result.map_err(|why| {
+        proxy.note(format_args!("FAILED: {why}"));
+        format!("{why}\n  {}", proxy.trace().join("\n  "))
+    })
+}
+
+impl<'a> Party<'a> {
+    fn play(runtime: &Handle, proxy: &'a HostileRelay, relay: &mut AnyRelay, plan: &Plan) -> Result<Duration, String> {
+        let app = |client: Option<u32>| {
+            let mut app = App::new();
+            let plugin = UhstPlugin::default().ice_servers([]).paths(plan.paths).runtime(runtime.clone());
+            app.add_plugins((MinimalPlugins, plugin));
+            record(&mut app);
+            match client {
+                None => app.world_mut().spawn(UhstHost::new("run").relay(Relay::Url(proxy.url(Side::Host)))),
+                Some(client) => app.world_mut().spawn(
+                    UhstClient::join("run")
+                        .relay(Relay::Url(proxy.url(Side::Client)))
+                        .metadata(client.to_be_bytes().to_vec()),
+                ),
+            };
+            app
+        };
+        proxy.set(if plan.from_the_start { Mode::Joining } else { Mode::Honest });
+        let mut party = Party {
+            host: app(None),
+            guests: Vec::new(),
+            proxy,
+            random: Rng::with_seed(plan.seed),
+            talk_at: Instant::now(),
+        };
+        let ready = |party: &mut Self| {
+            Ok(party.host.world_mut().query::<&UhstHost>().single(party.host.world()).is_ok_and(UhstHost::is_ready))
+        };
+        party.frames_until(PATIENCE, "the host does not listen", ready)?;
+        for client in 0..plan.clients as u32 {
+            let (up, down) = (Flow::new(2 * client), Flow::new(2 * client + 1));
+            party.guests.push(Guest { app: app(Some(client)), connected: false, up, down, peer: None });
+        }
+        if !plan.from_the_start {
+            party.frames_until(PATIENCE, "not connected", |party| Ok(party.is_connected()))?;
+        }
+        party.disturbed(relay, plan)?;
+        proxy.set(Mode::Honest);
+        let calm = Instant::now();
+        party.frames_until(
+            PATIENCE,
+            "not all has arrived",
+            |party| Ok(party.is_connected() && party.missing() == 0),
+        )?;
+        let took = calm.elapsed();
+        // It goes on.
+        party.talk();
+        party.frames_until(PATIENCE, "what is sent afterwards does not arrive", |party| Ok(party.missing() == 0))?;
+        Ok(took)
+    }
+
+    fn disturbed(&mut self, relay: &mut AnyRelay, plan: &Plan) -> Result<(), String> {
+        let mut happenings = plan.happenings.iter().peekable();
+        let mut back: Option<(Instant, bool)> = None;
+        let begun = Instant::now();
+        // What happens to everybody happens to those who are in.
+        let mut joined = None;
+        self.frames_until(PATIENCE, "not connected", |party| {
+            if party.is_connected() {
+                joined.get_or_insert_with(Instant::now);
+                party.proxy.set(Mode::Hostile);
+            }
+            if party.talk_at <= Instant::now() {
+                party.talk_at = Instant::now() + PACE;
+                party.talk();
+            }
+            if let Some((_, happening)) =
+                happenings.next_if(|(at, _)| joined.is_some_and(|joined: Instant| *at <= joined.elapsed()))
+            {
+                match happening {
+                    Happening::Hold(side, ways, time) => party.proxy.hold(*side, ways, *time),
+                    Happening::Cut => party.proxy.cut_all(),
+                    Happening::Restart(time, known) => {
+                        party.proxy.note(format_args!("the relay is gone for {time:?}, knows its secret: {known}"));
+                        relay.kill();
+                        back = Some((Instant::now() + *time, *known));
+                    }
+                }
+            }
+            if let Some((_, known)) = back.take_if(|(at, _)| *at <= Instant::now()) {
+                relay.restart(known);
+                party.proxy.note("the relay is back");
+            }
+            Ok(begun.elapsed() >= plan.hostile && back.is_none() && happenings.peek().is_none())
+        })
+    }
+
+    fn is_connected(&self) -> bool {
+        self.guests.iter().all(|guest| guest.connected && guest.peer.is_some())
+    }
+
+    /// How many reliable messages have not arrived.
+    fn missing(&self) -> u64 {
+        self.guests.iter().map(|guest| guest.up.missing() + guest.down.missing()).sum()
+    }
+
+    /// Updates everybody until something is so.
+    fn frames_until(
+        &mut self,
+        patience: Duration,
+        what: &str,
+        mut done: impl FnMut(&mut Self) -> Result<bool, String>,
+    ) -> Result<(), String> {
+        let begun = Instant::now();
+        while !done(self)? {
+            if begun.elapsed() > patience {
+                let missing: Vec<_> =
+                    self.guests.iter().map(|guest| [guest.up.missing(), guest.down.missing()]).collect();
+                return Err(format!("{what} after {patience:?}; missing up and down: {missing:?}"));
+            }
+            self.frame()?;
+            std::thread::sleep(FRAME);
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self) -> Result<(), String> {
+        self.host.update();
+        for event in events(&mut self.host) {
+            self.host_event(&event).map_err(|why| format!("host: {why}"))?;
+        }
+        for (index, guest) in self.guests.iter_mut().enumerate() {
+            guest.app.update();
+            for event in events(&mut guest.app) {
+                guest.event(&event, self.proxy, index).map_err(|why| format!("client {index}: {why}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn host_event(&mut self, event: &TestEvent) -> Result<(), String> {
+        match event {
+            TestEvent::Message(message) => {
+                let guest = self.guests.iter_mut().find(|guest| guest.peer == Some(message.peer));
+                return guest.ok_or("a message of nobody")?.up.arrived(message.channel, message.payload.as_bytes());
+            }
+            TestEvent::Connected(connected) => {
+                let peer = self.host.world().get::<UhstPeer>(connected.entity).ok_or("no peer")?;
+                let index = peer.metadata().as_ref().try_into().map(u32::from_be_bytes).map_err(|_| "whose is it?")?;
+                let before = self.guests[index as usize].peer.replace(connected.entity);
+                if before.is_some() {
+                    return Err(format!("client {index} connected twice"));
+                }
+            }
+            _ => {}
+        }
+        note(event, self.proxy, "host".to_owned())
+    }
+
+    /// Sends one message each way on each channel.
+    fn talk(&mut self) {
+        for guest in &mut self.guests {
+            let client = guest.app.world_mut().query::<&UhstPeer>().single(guest.app.world()).ok();
+            let at_host = guest.peer.and_then(|peer| self.host.world().get::<UhstPeer>(peer));
+            for (peer, flow) in [(client, &mut guest.up), (at_host, &mut guest.down)] {
+                let Some(peer) = peer else { continue };
+                for channel in CHANNELS {
+                    let size = if self.random.u8(..50) == 0 { 40_000 } else { self.random.usize(..300) };
+                    if peer.send_on(channel, flow.next(channel, size)).is_ok() {
+                        flow.accepted(channel, size);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Guest {
+    fn event(&mut self, event: &TestEvent, proxy: &HostileRelay, index: usize) -> Result<(), String> {
+        match event {
+            TestEvent::Message(message) => {
+                return self.down.arrived(message.channel, message.payload.as_bytes());
+            }
+            TestEvent::Connected(_) => self.connected = true,
+            _ => {}
+        }
+        note(event, proxy, format!("client {index}"))
+    }
+}
+
+fn events(app: &mut App) -> Vec<TestEvent> {
+    std::mem::take(&mut app.world_mut().resource_mut::<TestLog>().0)
+}
+
+/// Nobody ends.
+fn note(event: &TestEvent, proxy: &HostileRelay, whose: String) -> Result<(), String> {
+    let (end, what) = match event {
+        TestEvent::Disconnected(event) => (true, format!("disconnected: {}", event.reason)),
+        TestEvent::Ended(event) => (true, format!("ended: {}", event.reason)),
+        TestEvent::Diagnostic(event) => (false, event.text.clone()),
+        TestEvent::PathChanged(event) => (false, format!("{:?}", event.path)),
+        TestEvent::Connected(_) => (false, "connected".to_owned()),
+        other => (false, format!("{other:?}")),
+    };
+    proxy.note(format_args!("{whose}: {what}"));
+    if end { Err(what) } else { Ok(()) }
+}
