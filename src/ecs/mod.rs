@@ -29,6 +29,7 @@ mod settings;
 mod signals;
 pub mod test_app;
 mod typed;
+mod unread;
 
 pub use admission::{JoinResponder, UhstJoinRequest};
 #[cfg(all(feature = "discovery", not(target_family = "wasm")))]

@@ -1,7 +1,12 @@
 //! What the app knows of the background: which sessions run, and whose events are whose.
 
+use std::collections::VecDeque;
+
 use bevy::{
-    platform::collections::{HashMap, hash_map::Entry},
+    platform::{
+        collections::{HashMap, hash_map::Entry},
+        time::Instant,
+    },
     prelude::*,
 };
 use bytes::Bytes;
@@ -51,6 +56,10 @@ pub(super) struct Network {
     receiver: Receiver<Event>,
     last_key: u64,
     sessions: HashMap<SessionKey, Session>,
+    /// Ends that wait until the game has had the messages before them.
+    pub ending: VecDeque<Ending>,
+    /// Whether it was reported that nobody reads.
+    pub reported_unread: bool,
     /// Entities to despawn at the end of this frame.
     pub leftovers: Leftovers,
     /// Traffic of peers that left, not yet published.
@@ -109,6 +118,13 @@ pub(super) enum Kind {
     Client,
 }
 
+/// The end of a peer or of a session, which is not told yet.
+pub(super) struct Ending {
+    pub event: Event,
+    /// Since when it waits.
+    pub since: Instant,
+}
+
 /// What has ended in this frame.
 #[derive(Default)]
 pub(super) struct Leftovers {
@@ -140,6 +156,8 @@ impl Network {
             receiver,
             last_key: 0,
             sessions: HashMap::default(),
+            ending: VecDeque::new(),
+            reported_unread: false,
             leftovers: Leftovers::default(),
             departed: Traffic::default(),
             #[cfg(test)]
@@ -371,11 +389,16 @@ impl Network {
         Some(self.depart(remote))
     }
 
+    pub fn peers_of(&self, session: SessionKey) -> impl Iterator<Item = &Remote> {
+        self.sessions.get(&session).into_iter().flat_map(|session| session.peers.values())
+    }
+
     pub fn peers_mut(&mut self) -> impl Iterator<Item = &mut Remote> {
         self.sessions.values_mut().flat_map(|session| session.peers.values_mut())
     }
 
     fn depart(&mut self, remote: Remote) -> Entity {
+        remote.handle.close();
         add(&mut self.departed, difference(remote.handle.shared().traffic(), remote.published));
         remote.entity
     }

@@ -1,6 +1,8 @@
 //! What the network says, told to the app; and the end of a frame.
 
-use bevy::{ecs::world::DeferredWorld, prelude::*};
+use std::time::Duration;
+
+use bevy::{ecs::world::DeferredWorld, platform::time::Instant, prelude::*};
 
 #[cfg(feature = "replicon")]
 use super::replication::{self, ReplicationMessage};
@@ -8,7 +10,7 @@ use super::{
     PeerOf, UhstClient, UhstConnected, UhstDiagnostic, UhstHost, UhstInterrupted, UhstJoinRequest, UhstMessage,
     UhstPathChanged, UhstPeer, UhstReady, UhstResumed,
     admission::JoinResponder,
-    network::{Kind, Network, Unread},
+    network::{Ending, Kind, Network, Remote, Unread},
     session::{Phase, end_peer, end_session, state_mut},
     typed::{DecodeError, Inboxes},
 };
@@ -20,34 +22,104 @@ use crate::{
 /// What is told of a message that cannot be read, in bytes, at most.
 const MAX_ERROR: usize = 200;
 
-/// Whether there is anything to receive: one look at an empty queue.
-pub(super) fn has_events(network: Res<Network>) -> bool {
-    !network.events().is_empty()
+/// How long an end waits for systems to read what came before it: in `FixedUpdate`, they have to wait for a step, which
+/// a paused app does not make.
+const MAX_WAIT: Duration = Duration::from_millis(500);
+
+/// From when on it is reported that messages are kept for so long, and how many bytes of them.
+const UNREAD_AGE: Duration = Duration::from_secs(5);
+const UNREAD_BYTES: usize = 1 << 20;
+
+/// Whether there is anything to receive, or to make room for: a look at empty queues.
+pub(super) fn has_events(network: Res<Network>, inboxes: Res<Inboxes>) -> bool {
+    !network.events().is_empty() || !network.ending.is_empty() || !inboxes.are_empty()
 }
 
 /// Tells the app what has come up until now. What comes up meanwhile waits for the next frame: a flood cannot hold it.
 pub(super) fn receive(world: &mut World) {
-    world.resource_scope(|world, inboxes: Mut<Inboxes>| {
+    world.resource_scope(|world, mut inboxes: Mut<Inboxes>| {
+        let now = Instant::now();
+        inboxes.release(world);
+        report_unread(world, &inboxes, now);
+        let waiting = std::mem::take(&mut world.resource_mut::<Network>().ending);
+        for Ending { event, since } in waiting {
+            tell_or_wait(world, &mut inboxes, event, (since, now));
+        }
         let events = world.resource::<Network>().events().clone();
         for _ in 0..events.len() {
-            let Ok(Event { session: key, kind }) = events.try_recv() else { break };
-            let Some(owner) = world.resource::<Network>().owner(key) else {
-                // This side has ended it: only the network's last word counts.
-                if let EventKind::Ended { .. } = kind {
-                    world.resource_mut::<Network>().forget(key);
-                }
-                continue;
-            };
-            tell(world, &inboxes, key, owner, kind);
+            let Ok(event) = events.try_recv() else { break };
+            tell_or_wait(world, &mut inboxes, event, (now, now));
         }
     });
 }
 
-fn tell(world: &mut World, inboxes: &Inboxes, key: SessionKey, owner: (Kind, Entity), event: EventKind) {
+/// Tells an event, unless it is an end whose last messages no system could read yet. `times`: when it came, and now.
+fn tell_or_wait(world: &mut World, inboxes: &mut Inboxes, event: Event, times: (Instant, Instant)) {
+    let (since, now) = times;
+    let network = world.resource::<Network>();
+    let Some(owner) = network.owner(event.session) else {
+        // This side has ended it: only the network's last word counts.
+        if let EventKind::Ended { .. } = event.kind {
+            world.resource_mut::<Network>().forget(event.session);
+        }
+        return;
+    };
+    if now - since < MAX_WAIT && must_wait(world, inboxes, &event) {
+        return world.resource_mut::<Network>().ending.push_back(Ending { event, since });
+    }
+    tell(world, inboxes, (event.session, owner, now), event.kind);
+}
+
+fn must_wait(world: &World, inboxes: &Inboxes, event: &Event) -> bool {
+    let network = world.resource::<Network>();
+    let awaits_readers = |remote: &Remote| {
+        #[cfg(feature = "replicon")]
+        if replication::has_messages_of(world, remote.entity) {
+            return true;
+        }
+        inboxes.await_readers(world, &remote.handle)
+    };
+    match event.kind {
+        EventKind::Disconnected { peer, .. } => network.peer(event.session, peer).is_some_and(awaits_readers),
+        // Peers whose end waits are still among these.
+        EventKind::Ended { .. } => network.peers_of(event.session).any(awaits_readers),
+        _ => false,
+    }
+}
+
+/// Tells the ends that still wait, of an app that exits.
+fn tell_endings(world: &mut World) {
+    world.resource_scope(|world, mut inboxes: Mut<Inboxes>| {
+        let now = Instant::now();
+        let waiting = std::mem::take(&mut world.resource_mut::<Network>().ending);
+        for Ending { event, .. } in waiting {
+            if let Some(owner) = world.resource::<Network>().owner(event.session) {
+                tell(world, &mut inboxes, (event.session, owner, now), event.kind);
+            }
+        }
+    });
+}
+
+/// Reports, once, that messages are kept and not read: in the end, nothing more is received.
+fn report_unread(world: &mut World, inboxes: &Inboxes, now: Instant) {
+    if world.resource::<Network>().reported_unread || inboxes.older_than(UNREAD_AGE, now) < UNREAD_BYTES {
+        return;
+    }
+    world.resource_mut::<Network>().reported_unread = true;
+    tracing::warn!(
+        "Bevy keeps messages of peers since {UNREAD_AGE:?}: it drops none while `Time<Virtual>` is paused. A peer whose \
+         receive buffer they fill is not heard until they are dropped: to read in a paused app, drain \
+         `ResMut<Messages<UhstMessage>>`"
+    );
+}
+
+/// `about`: the session, its owner, and the time.
+fn tell(world: &mut World, inboxes: &mut Inboxes, about: (SessionKey, (Kind, Entity), Instant), event: EventKind) {
+    let (key, owner, now) = about;
     let (kind, session) = owner;
     match event {
         EventKind::Messages { peer, messages } => {
-            return write_messages(world, inboxes, (key, session), peer, messages);
+            return write_messages(world, inboxes, (key, session, now), peer, messages);
         }
         EventKind::Ready { id, links } => {
             if let Some(mut state) = state_mut(&mut DeferredWorld::from(&mut *world), owner, key) {
@@ -104,6 +176,8 @@ fn tell(world: &mut World, inboxes: &Inboxes, key: SessionKey, owner: (Kind, Ent
             let Some(entity) = world.resource::<Network>().peer(key, peer).map(|remote| remote.entity) else { return };
             world.trigger(UhstResumed { entity, session });
         }
+        // Without its host, a client's session is over: between both ends, sending would fail for no reason to see.
+        EventKind::Disconnected { reason, .. } if kind == Kind::Client => finish(world, key, &reason),
         EventKind::Disconnected { peer, reason } => {
             let Some(entity) = world.resource_mut::<Network>().remove_peer(key, peer) else { return };
             let mut deferred = DeferredWorld::from(&mut *world);
@@ -128,14 +202,15 @@ fn tell(world: &mut World, inboxes: &Inboxes, key: SessionKey, owner: (Kind, Ent
 
 fn write_messages(
     world: &mut World,
-    inboxes: &Inboxes,
-    (key, session): (SessionKey, Entity),
+    inboxes: &mut Inboxes,
+    (key, session, now): (SessionKey, Entity, Instant),
     from: PeerKey,
     messages: Vec<Received>,
 ) {
     // One that the user has despawned says nothing more.
     let Some(remote) = world.resource::<Network>().peer(key, from) else { return };
-    remote.handle.taken(messages.iter().map(|message| inbox_cost(&message.payload)).sum());
+    let cost = |messages: &[Received]| messages.iter().map(|message| inbox_cost(&message.payload)).sum();
+    let mut held = remote.handle.hold(cost(&messages));
     let peer = remote.entity;
     #[cfg(feature = "replicon")]
     let (replicating, mut replicated) = (replication::listens_to(world, key), Vec::new());
@@ -145,24 +220,24 @@ fn write_messages(
             unread.push((kind, text()));
         }
     };
-    let whose = |message: &Received| match message.tag {
-        // A text may say itself what it is.
-        Tag::Untyped => inboxes.of_text(&message.payload).map_or(Tag::Untyped, Tag::Typed),
-        tag => tag,
-    };
     let told = |Received { channel, payload, .. }| UhstMessage { session, peer, channel, payload };
     let mut messages = messages.into_iter();
-    while let Some(tag) = messages.as_slice().first().map(whose) {
-        let run = messages.as_slice().iter().take_while(|message| whose(message) == tag).count();
+    while let Some(tag) = messages.as_slice().first().map(|message| whose(inboxes, message)) {
+        let run = messages.as_slice().iter().take_while(|message| whose(inboxes, message) == tag).count();
+        let kept = held.split(cost(&messages.as_slice()[..run]));
         match tag {
             Tag::Untyped => {
                 world.resource_mut::<Messages<UhstMessage>>().write_batch(messages.by_ref().take(run).map(told));
+                inboxes.keep(world, None, kept, now);
                 continue;
             }
             #[cfg(feature = "replicon")]
             Tag::Replication(channel) if replicating => {
-                let of_run = messages.by_ref().take(run).map(|message| message.payload.into_bytes());
-                replicated.extend(of_run.map(|bytes| ReplicationMessage { peer, channel, bytes }));
+                let mut kept = kept;
+                replicated.extend(messages.by_ref().take(run).map(|message| {
+                    let held = kept.split(inbox_cost(&message.payload));
+                    ReplicationMessage { peer, channel, bytes: message.payload.into_bytes(), held }
+                }));
                 continue;
             }
             Tag::Replication(_) => report(Unread::Stray, &|| stray(tag)),
@@ -183,9 +258,11 @@ fn write_messages(
                 if !inboxes.write(index, world, (session, peer), &messages.as_slice()[..run], &mut refuse) {
                     report(Unread::Stray, &|| stray(tag));
                 }
+                let kind = texts.is_empty().then_some(index);
                 if !texts.is_empty() {
                     world.resource_mut::<Messages<UhstMessage>>().write_batch(texts);
                 }
+                inboxes.keep(world, kind, kept, now);
             }
         }
         messages.by_ref().take(run).for_each(drop);
@@ -196,6 +273,14 @@ fn write_messages(
         if world.resource_mut::<Network>().is_news(key, from, kind) {
             diagnose(world, session, Some(peer), text);
         }
+    }
+}
+
+fn whose(inboxes: &Inboxes, message: &Received) -> Tag {
+    match message.tag {
+        // A text may say itself what it is.
+        Tag::Untyped => inboxes.of_text(&message.payload).map_or(Tag::Untyped, Tag::Typed),
+        tag => tag,
     }
 }
 
@@ -230,6 +315,7 @@ fn finish(world: &mut World, key: SessionKey, reason: &EndReason) {
 
 /// Says goodbye in every session of an app that exits, and waits until it is said.
 pub(super) fn leave_on_exit(world: &mut World) {
+    tell_endings(world);
     let sessions: Vec<SessionKey> = world.resource::<Network>().owners().collect();
     for key in sessions {
         finish(world, key, &EndReason::Left);
@@ -271,66 +357,158 @@ pub(super) fn despawn_leftovers(world: &mut World) {
 
 #[cfg(test)]
 mod tests {
+    use bevy::{
+        ecs::{schedule::ScheduleLabel, system::ScheduleSystem},
+        time::TimeUpdateStrategy,
+    };
     use bytes::Bytes;
 
     use super::*;
     use crate::{
-        UhstDisconnected,
+        UhstDisconnected, UhstEnded,
         connection::Path,
-        ecs::network::fake::{LIMITS, app, connect, log, push, push_texts, started},
+        ecs::network::fake::{LIMITS, app, connect, push, push_texts, started},
         net::contract::{PeerHandle, SessionCommand},
         test_app::{TestEvent, TestLog},
     };
 
-    #[test]
-    fn messages_come_after_the_beginning_and_can_be_read_in_the_frame_of_the_end() {
+    /// What systems and observers saw, in order.
+    #[derive(Resource, Default)]
+    struct Seen(Vec<String>);
+
+    /// An app that notes what its systems read, in a schedule or when they may, and what is told of its peers.
+    fn reading<M>(schedule: impl ScheduleLabel, reader: impl IntoScheduleConfigs<ScheduleSystem, M>) -> App {
         let mut app = app();
+        app.insert_resource(TimeUpdateStrategy::ManualDuration(Duration::from_millis(5)))
+            .init_resource::<Seen>()
+            .add_observer(|end: On<UhstDisconnected>, mut seen: ResMut<Seen>| {
+                seen.0.push(format!("disconnected: {}", end.reason));
+            })
+            .add_observer(|end: On<UhstEnded>, mut seen: ResMut<Seen>| seen.0.push(format!("ended: {}", end.reason)))
+            .add_systems(schedule, reader);
+        app
+    }
+
+    /// Looks up each peer that a message comes from.
+    fn read(mut messages: MessageReader<UhstMessage>, peers: Query<(&UhstPeer, &PeerOf)>, mut seen: ResMut<Seen>) {
+        for message in messages.read() {
+            let (peer, of) = peers.get(message.peer).unwrap();
+            assert_eq!((&**peer.metadata(), of.0), (&b"me"[..], message.session));
+            assert_eq!(peer.send("still a peer"), Ok(()));
+            seen.0.push(message.payload.as_text().unwrap().to_owned());
+        }
+    }
+
+    /// A peer that connects, sends and leaves within one frame, then updates until nothing more is to come.
+    fn comes_and_goes(app: &mut App, key: SessionKey) {
+        let (handle, commands) = PeerHandle::new(LIMITS);
+        // Its task is over.
+        drop(commands);
+        push(app, key, EventKind::Connected { peer: PeerKey(1), handle, metadata: Bytes::from_static(b"me") });
+        push_texts(app, key, 1, &["one", "two"]);
+        push_texts(app, key, 1, &["three"]);
+        push(app, key, EventKind::Disconnected { peer: PeerKey(1), reason: EndReason::TimedOut });
+        for _ in 0..20 {
+            app.update();
+        }
+        assert_eq!(app.world_mut().query::<&UhstPeer>().iter(app.world()).count(), 0);
+    }
+
+    #[test]
+    fn the_last_messages_of_a_peer_are_read_before_its_end() {
+        for mut app in [reading(Update, read), reading(FixedUpdate, read), reading(PostUpdate, read)] {
+            app.world_mut().spawn(UhstHost::any_id());
+            let key = started(&app).key;
+            comes_and_goes(&mut app, key);
+            let seen = &app.world().resource::<Seen>().0;
+            assert_eq!(*seen, ["one", "two", "three", "disconnected: the other side stopped answering"]);
+        }
+    }
+
+    #[test]
+    fn a_client_and_its_host_end_at_once_after_the_last_messages() {
+        for mut app in [reading(Update, read), reading(FixedUpdate, read)] {
+            app.world_mut().spawn(UhstClient::join("1"));
+            let key = started(&app).key;
+            comes_and_goes(&mut app, key);
+            // What the network says of the session comes later, and is no news.
+            push(&app, key, EventKind::Ended { reason: EndReason::Left });
+            app.update();
+            let (why, seen) = ("the other side stopped answering", &app.world().resource::<Seen>().0);
+            let ends = [format!("disconnected: {why}"), format!("ended: {why}")];
+            assert_eq!((&seen[..3], &seen[3..]), (&["one", "two", "three"].map(str::to_owned)[..], &ends[..]));
+            assert!(app.world().resource::<Network>().is_idle());
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_session_waits_for_the_last_messages_of_its_peers() {
+        let mut app = reading(Update, read);
         app.world_mut().spawn(UhstHost::any_id());
         let key = started(&app).key;
         let (handle, _commands) = PeerHandle::new(LIMITS);
         push(&app, key, EventKind::Connected { peer: PeerKey(1), handle, metadata: Bytes::from_static(b"me") });
-        push_texts(&app, key, 1, &["one", "two"]);
-        push_texts(&app, key, 1, &["three"]);
-        push(&app, key, EventKind::Disconnected { peer: PeerKey(1), reason: EndReason::Left });
-        #[derive(Resource, Default)]
-        struct Read(usize);
-        app.init_resource::<Read>()
-            .add_observer(|_: On<UhstDisconnected>, messages: Res<Messages<UhstMessage>>| {
-                assert_eq!(messages.len(), 3);
-            })
-            .add_systems(
-                Update,
-                |mut messages: MessageReader<UhstMessage>,
-                 peers: Query<(&UhstPeer, &PeerOf)>,
-                 mut read: ResMut<Read>| {
-                    for message in messages.read() {
-                        let (peer, of) = peers.get(message.peer).unwrap();
-                        assert_eq!((&**peer.metadata(), of.0), (&b"me"[..], message.session));
-                        read.0 += 1;
-                    }
-                },
-            );
-        app.update();
-        assert_eq!(app.world().resource::<Read>().0, 3);
-        // The log reads messages after all events of the frame.
-        assert_eq!(log(&mut app), ["connected", "disconnected: left", "one", "two", "three"]);
-        let peers = app.world_mut().query::<&UhstPeer>().iter(app.world()).count();
-        assert_eq!(peers, 0);
+        push_texts(&app, key, 1, &["one"]);
+        push(&app, key, EventKind::Ended { reason: EndReason::Left });
+        for _ in 0..20 {
+            app.update();
+        }
+        assert_eq!(app.world().resource::<Seen>().0, ["one", "disconnected: left", "ended: left"]);
     }
 
     #[test]
-    fn what_was_read_makes_room_for_more() {
-        let mut app = app();
+    fn an_end_waits_for_no_fixed_step_of_a_paused_app() {
+        let mut app = reading(Update, read);
+        // A first fixed step: from then on, Bevy drops messages after steps alone.
+        for _ in 0..10 {
+            app.update();
+        }
+        app.world_mut().resource_mut::<Time<Virtual>>().pause();
+        app.world_mut().spawn(UhstHost::any_id());
+        let key = started(&app).key;
+        let (handle, _commands) = PeerHandle::new(LIMITS);
+        push(&app, key, EventKind::Connected { peer: PeerKey(1), handle, metadata: Bytes::from_static(b"me") });
+        push_texts(&app, key, 1, &["one"]);
+        push(&app, key, EventKind::Disconnected { peer: PeerKey(1), reason: EndReason::Left });
+        let begun = Instant::now();
+        while app.world().resource::<Seen>().0.len() < 2 {
+            app.update();
+            assert!(begun.elapsed() < Duration::from_secs(20), "it is never told");
+        }
+        assert_eq!(app.world().resource::<Seen>().0, ["one", "disconnected: left"]);
+    }
+
+    #[test]
+    fn what_bevy_drops_makes_room_for_more() {
+        let mut app = reading(Update, read);
+        for _ in 0..10 {
+            app.update();
+        }
         app.world_mut().spawn(UhstHost::any_id());
         let key = started(&app).key;
         let (handle, _commands) = PeerHandle::new(LIMITS);
         let shared = handle.shared().clone();
-        push(&app, key, EventKind::Connected { peer: PeerKey(1), handle, metadata: Bytes::new() });
+        let me = Bytes::from_static(b"me");
+        push(&app, key, EventKind::Connected { peer: PeerKey(1), handle, metadata: me });
         app.update();
-        shared.delivered(inbox_cost(&"one".into()) + inbox_cost(&"two".into()));
-        push_texts(&app, key, 1, &["one", "two"]);
-        app.update();
+        let cost = inbox_cost(&"one".into());
+        let send = |app: &mut App| {
+            shared.delivered(cost);
+            push_texts(app, key, 1, &["one"]);
+            app.update();
+            shared.inbox()
+        };
+        app.world_mut().resource_mut::<Time<Virtual>>().pause();
+        assert_eq!([send(&mut app), send(&mut app)], [cost, 2 * cost]);
+        // A game that drains them has read them.
+        assert_eq!(app.world_mut().resource_mut::<Messages<UhstMessage>>().drain().count(), 2);
+        assert_eq!(send(&mut app), cost);
+        app.world_mut().resource_mut::<Time<Virtual>>().unpause();
+        for _ in 0..20 {
+            app.update();
+        }
         assert_eq!(shared.inbox(), 0);
+        assert!(app.world().resource::<Inboxes>().are_empty());
     }
 
     #[test]

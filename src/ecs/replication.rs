@@ -4,7 +4,10 @@ use bevy::prelude::*;
 use bytes::Bytes;
 
 use super::{UhstPeer, receive};
-use crate::{net::contract::SessionKey, protocol::Tag};
+use crate::{
+    net::contract::{Held, SessionKey},
+    protocol::Tag,
+};
 
 /// What has arrived for the backend in this frame. Without this resource there is no backend, and its messages are
 /// strays.
@@ -25,6 +28,14 @@ pub(crate) struct ReplicationMessage {
     pub channel: u16,
     /// Its content, from a peer that may be anyone.
     pub bytes: Bytes,
+    /// Its part of the peer's receive buffer.
+    pub held: Held,
+}
+
+/// Whether the backend has yet to take messages of this peer.
+pub(super) fn has_messages_of(world: &World, peer: Entity) -> bool {
+    let inbox = world.get_resource::<ReplicationInbox>();
+    inbox.is_some_and(|inbox| inbox.messages.iter().any(|message| message.peer == peer))
 }
 
 /// Whether the backend takes messages of this session.

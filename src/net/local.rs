@@ -110,9 +110,9 @@ impl LocalWay {
         self.tell(self.to, EventKind::Messages { peer: self.to.peer, messages: vec![message] });
     }
 
-    /// The game has taken messages that the other side sent.
-    pub(super) fn taken(&self, cost: usize) {
-        self.other.sent(cost);
+    /// What the other side knows of this one.
+    pub(super) fn sender(&self) -> Arc<PeerShared> {
+        self.other.clone()
     }
 
     /// Ends the connection, once, and with it the client's session.

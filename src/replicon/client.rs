@@ -1,11 +1,14 @@
 //! Replicon's client over a [`UhstClient`].
 
 use bevy::{ecs::query::QueryFilter, prelude::*};
-use bevy_replicon::{prelude::*, shared::backend::connected_client::NetworkId};
+use bevy_replicon::{
+    prelude::*,
+    shared::backend::{channels::ServerChannel, connected_client::NetworkId},
+};
 
 use super::{
     channels,
-    session::{RepliconSession, Role, add_role},
+    session::{Handed, RepliconSession, Role, add_role},
     stats::{network_id, renew},
 };
 use crate::{
@@ -37,6 +40,7 @@ fn receive(
     mut next: ResMut<NextState<ClientState>>,
     clients: Query<&UhstClient>,
     mut last: Local<Option<SessionKey>>,
+    mut handed: MessageWriter<Handed>,
     mut commands: Commands,
 ) {
     let now = match session.of(Role::Client).and_then(|session| clients.get(session.entity).ok()) {
@@ -56,6 +60,9 @@ fn receive(
             commands.queue(move |world: &mut World| report_stray(world, message.peer, message.channel));
         } else if now == ClientState::Connected || *state.get() == ClientState::Connected {
             messages.insert_received(usize::from(message.channel), message.bytes);
+            if usize::from(message.channel) > ServerChannel::Mutations as usize {
+                handed.write(Handed(message.held));
+            }
         }
     }
 }

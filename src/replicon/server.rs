@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use bevy::{ecs::entity::EntityHashSet, platform::time::Instant, prelude::*};
-use bevy_replicon::{prelude::*, server::server_tick::ServerTick, shared::backend::connected_client::NetworkId};
+use bevy_replicon::{
+    prelude::*,
+    server::server_tick::ServerTick,
+    shared::backend::{channels::ClientChannel, connected_client::NetworkId},
+};
 
 use super::{
     channels::{self, PACKET},
-    session::{RepliconSession, Role, add_role},
+    session::{Handed, RepliconSession, Role, add_role},
     stats::{network_id, renew},
 };
 use crate::{
@@ -50,6 +54,7 @@ fn receive(
     mut next: ResMut<NextState<ServerState>>,
     hosts: Query<&UhstHost>,
     peers: Query<(Entity, &UhstPeer, &PeerOf, Has<ConnectedClient>)>,
+    mut handed: MessageWriter<Handed>,
     mut commands: Commands,
 ) {
     let host = session.of(Role::Server).filter(|session| hosts.get(session.entity).is_ok_and(UhstHost::is_ready));
@@ -75,6 +80,9 @@ fn receive(
             commands.queue(move |world: &mut World| report_stray(world, client, message.channel));
         } else if is_client || newcomers.contains(&client) {
             messages.insert_received(client, usize::from(message.channel), message.bytes);
+            if usize::from(message.channel) > ClientChannel::MutationAcks as usize {
+                handed.write(Handed(message.held));
+            }
         }
     }
 }

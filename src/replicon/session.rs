@@ -5,7 +5,7 @@ use bevy::prelude::*;
 use crate::{
     UhstClient, UhstHost, UhstPlugin, UhstSystems,
     ecs::{ReplicationInbox, ReplicationMessage},
-    net::contract::SessionKey,
+    net::contract::{Held, SessionKey},
 };
 
 /// On a session: it is not for replicon. Put it there with the session, as in
@@ -51,6 +51,11 @@ impl RepliconSession {
     }
 }
 
+/// Beside what replicon writes as messages for the game: what these take of the peer's receive buffer, for as long as
+/// Bevy keeps them.
+#[derive(Message, Debug)]
+pub(super) struct Handed(#[expect(dead_code, reason = "dropping it makes room")] pub Held);
+
 /// What both plugins need.
 struct SessionPlugin;
 
@@ -66,6 +71,7 @@ impl Plugin for SessionPlugin {
     fn build(&self, app: &mut App) {
         app.init_resource::<RepliconSession>()
             .init_resource::<ReplicationInbox>()
+            .add_message::<Handed>()
             .register_type::<WithoutReplication>()
             .add_systems(PreUpdate, choose.before(UhstSystems::Receive));
     }

@@ -1,16 +1,28 @@
 //! Typed messages on their way in: from payloads to the [`Messages`] of their type.
 
-use std::marker::PhantomData;
+use std::{marker::PhantomData, time::Duration};
 
-use bevy::{platform::collections::HashMap, prelude::*};
+use bevy::{
+    platform::{collections::HashMap, time::Instant},
+    prelude::*,
+};
 
 use super::{Encoding, FromPeer, TypedMessage, json};
-use crate::{net::contract::Received, protocol::Payload};
+use crate::{
+    ecs::{
+        UhstMessage,
+        unread::{Progress, Unread},
+    },
+    net::contract::{Held, PeerHandle, Received},
+    protocol::Payload,
+};
 
 /// Who reads the messages of each type. Indices are those of [`Types`](super::Types).
 #[derive(Resource, Default)]
 pub(in crate::ecs) struct Inboxes {
-    boxes: Vec<Box<dyn Inbox>>,
+    boxes: Vec<(Box<dyn Inbox>, Unread)>,
+    /// Messages without a type.
+    untyped: Unread,
     /// The types that may come as text, by name.
     json: HashMap<String, u16>,
 }
@@ -30,6 +42,7 @@ pub(in crate::ecs) enum DecodeError {
 
 pub(super) trait Inbox: Send + Sync {
     fn name(&self) -> &str;
+    fn progress(&self, world: &World) -> Option<Progress>;
     fn write(&self, world: &mut World, from: Sender, messages: &[Received], refuse: &mut Refuse);
 }
 
@@ -44,7 +57,7 @@ impl Inboxes {
     pub(super) fn new(inboxes: impl Iterator<Item = (Box<dyn Inbox>, Option<String>)>) -> Self {
         let mut all = Inboxes::default();
         for ((inbox, json), index) in inboxes.zip(0..) {
-            all.boxes.push(inbox);
+            all.boxes.push((inbox, Unread::default()));
             all.json.extend(json.map(|name| (name, index)));
         }
         all
@@ -60,7 +73,7 @@ impl Inboxes {
 
     /// The name of a type; none if this app has no such type.
     pub fn name(&self, index: u16) -> Option<&str> {
-        Some(self.boxes.get(usize::from(index))?.name())
+        Some(self.boxes.get(usize::from(index))?.0.name())
     }
 
     /// Writes messages of a type, all from one peer; false if this app has no such type.
@@ -74,10 +87,62 @@ impl Inboxes {
         messages: &[Received],
         refuse: &mut Refuse,
     ) -> bool {
-        let Some(inbox) = self.boxes.get(usize::from(index)) else { return false };
+        let Some((inbox, _)) = self.boxes.get(usize::from(index)) else { return false };
         inbox.write(world, from, messages, refuse);
         true
     }
+
+    /// Notes the messages of a type that were written just now; without a type, those that have none.
+    pub fn keep(&mut self, world: &World, index: Option<u16>, held: Held, now: Instant) {
+        let kept = match index {
+            None => untyped(world).map(|progress| (progress, &mut self.untyped)),
+            Some(index) => self
+                .boxes
+                .get_mut(usize::from(index))
+                .and_then(|(inbox, unread)| Some((inbox.progress(world)?, unread))),
+        };
+        if let Some((progress, unread)) = kept {
+            unread.keep(progress, held, now);
+        }
+    }
+
+    /// Makes room for more where messages were dropped.
+    pub fn release(&mut self, world: &World) {
+        if !self.untyped.is_empty()
+            && let Some(progress) = untyped(world)
+        {
+            self.untyped.release(progress);
+        }
+        for (inbox, unread) in self.boxes.iter_mut().filter(|(_, unread)| !unread.is_empty()) {
+            if let Some(progress) = inbox.progress(world) {
+                unread.release(progress);
+            }
+        }
+    }
+
+    /// Whether Bevy keeps no messages of any type.
+    pub fn are_empty(&self) -> bool {
+        self.untyped.is_empty() && self.boxes.iter().all(|(_, unread)| unread.is_empty())
+    }
+
+    /// Whether systems have yet to be offered a message of this peer.
+    pub fn await_readers(&self, world: &World, peer: &PeerHandle) -> bool {
+        let awaits = |unread: &Unread, progress: Option<Progress>| {
+            progress.is_some_and(|progress| unread.awaits_readers(progress, peer))
+        };
+        !self.untyped.is_empty() && awaits(&self.untyped, untyped(world))
+            || self.boxes.iter().any(|(inbox, unread)| !unread.is_empty() && awaits(unread, inbox.progress(world)))
+    }
+
+    /// The bytes of messages that Bevy keeps for longer than this.
+    pub fn older_than(&self, age: Duration, now: Instant) -> usize {
+        let typed = self.boxes.iter().map(|(_, unread)| unread.older_than(age, now));
+        typed.sum::<usize>() + self.untyped.older_than(age, now)
+    }
+}
+
+fn untyped(world: &World) -> Option<Progress> {
+    world.get_resource::<Messages<UhstMessage>>().map(Progress::of)
 }
 
 pub(super) struct TypedInbox<T> {
@@ -108,6 +173,10 @@ impl<T: TypedMessage> TypedInbox<T> {
 impl<T: TypedMessage> Inbox for TypedInbox<T> {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn progress(&self, world: &World) -> Option<Progress> {
+        world.get_resource::<Messages<FromPeer<T>>>().map(Progress::of)
     }
 
     fn write(&self, world: &mut World, (session, peer): Sender, messages: &[Received], refuse: &mut Refuse) {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 pub use self::peer::Traffic;
 pub(crate) use self::{
-    peer::{PeerHandle, PeerLimits, PeerShared, inbox_cost, queue_cost},
+    peer::{Held, PeerHandle, PeerLimits, PeerShared, inbox_cost, queue_cost},
     session::SessionHandle,
 };
 use super::{conditions::NetworkConditions, relay_choice::Relay, webrtc::DirectConfig};
@@ -162,7 +162,7 @@ pub(crate) enum EventKind {
         /// What it says of itself.
         metadata: Bytes,
     },
-    /// Messages of one connected peer, in order. Whoever takes them says so with [`PeerHandle::taken`].
+    /// Messages of one connected peer, in order. Whoever takes them [holds](PeerHandle::hold) them until they are dropped.
     Messages {
         /// From whom.
         peer: PeerKey,

@@ -41,7 +41,7 @@ pub(crate) struct PeerShared {
     connection: OnceLock<ConnectionId>,
     /// Bytes handed down and not yet acknowledged, or sent for good.
     queued: AtomicUsize,
-    /// Bytes handed up and not yet taken.
+    /// Bytes handed up that the game still has before it.
     inbox: AtomicUsize,
     open: AtomicBool,
     path: AtomicU8,
@@ -141,13 +141,15 @@ impl PeerHandle {
         }
         match &self.way {
             Way::Network(commands) => {
-                commands.send(PeerCommand::Send { channel, tag, payload }).map_err(|_| SendError::Disconnected)
+                // A peer whose end is not told yet is a peer to the game: the message is lost with it, as those are that
+                // were sent a moment earlier.
+                if commands.send(PeerCommand::Send { channel, tag, payload }).is_err() {
+                    self.shared.sent(cost);
+                }
             }
-            Way::Local(way) => {
-                way.send(Received { channel, tag, payload }, cost);
-                Ok(())
-            }
+            Way::Local(way) => way.send(Received { channel, tag, payload }, cost),
         }
+        Ok(())
     }
 
     /// Makes the network of this peer worse or better.
@@ -168,17 +170,61 @@ impl PeerHandle {
         }
     }
 
-    /// Says that messages of this many bytes, by [`inbox_cost`], were taken from the queue.
-    pub fn taken(&self, bytes: usize) {
-        self.shared.inbox.fetch_sub(bytes, Ordering::Relaxed);
-        if let Way::Local(way) = &self.way {
-            way.taken(bytes);
-        }
+    /// Takes messages of this many bytes, by [`inbox_cost`], which stay in the peer's receive buffer until the guard is
+    /// dropped.
+    pub fn hold(&self, bytes: usize) -> Held {
+        let sender = self.local_way().map(LocalWay::sender);
+        Held { shared: self.shared.clone(), sender, bytes }
+    }
+
+    /// The peer's end is told: from here on, sending to it is an error.
+    pub fn close(&self) {
+        self.shared.close();
     }
 
     /// The numbers both sides share.
     pub fn shared(&self) -> &Arc<PeerShared> {
         &self.shared
+    }
+}
+
+/// Messages that the app has taken, and that still fill the receive buffer of their peer: dropped when they are.
+#[derive(Debug)]
+pub(crate) struct Held {
+    shared: Arc<PeerShared>,
+    /// Of a peer in this app: what it knows of this side, since its messages wait here.
+    sender: Option<Arc<PeerShared>>,
+    bytes: usize,
+}
+
+impl Held {
+    /// Takes this many of its bytes off, as a part of its own.
+    pub fn split(&mut self, bytes: usize) -> Held {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Held { shared: self.shared.clone(), sender: self.sender.clone(), bytes }
+    }
+
+    /// Whether they come from the peer of this handle.
+    pub fn is_of(&self, peer: &PeerHandle) -> bool {
+        Arc::ptr_eq(&self.shared, &peer.shared)
+    }
+
+    /// How many bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.bytes == 0 {
+            return;
+        }
+        self.shared.inbox.fetch_sub(self.bytes, Ordering::Relaxed);
+        if let Some(sender) = &self.sender {
+            sender.sent(self.bytes);
+        }
     }
 }
 

@@ -249,7 +249,6 @@ impl NativePeer {
 
     /// Posts what is left to say (a refusal, the answer to a goodbye), then reports the end.
     async fn finish(mut self: Box<Self>, reason: EndReason) -> Outcome {
-        self.handle.shared().close();
         if self.connected {
             self.cx.emit(EventKind::Disconnected { peer: self.cx.key, reason: reason.clone() });
         }

@@ -63,7 +63,6 @@ impl Game {
     /// Tells the game that the peer is gone, and returns why.
     pub fn disconnect(&mut self) -> EndReason {
         let reason = self.ended.take().unwrap_or(EndReason::Left);
-        self.handle.shared().close();
         if self.connected {
             self.cx.emit(EventKind::Disconnected { peer: self.cx.key, reason: reason.clone() });
         }
