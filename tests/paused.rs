@@ -43,11 +43,11 @@ fn pair() -> (App, App) {
     let network = TestNetwork::memory();
     let (mut host, mut client) = (app(&network), app(&network));
     host.world_mut().spawn(UhstHost::new("game"));
-    client.world_mut().spawn(UhstClient::join("game"));
     let connected = |event: &TestEvent| matches!(event, TestEvent::Connected(_));
     assert!(update_until(&mut [&mut host], PATIENCE, |apps| {
         TestLog::of(apps[0]).has(|event| matches!(event, TestEvent::Ready(_)))
     }));
+    client.world_mut().spawn(UhstClient::join("game"));
     assert!(update_until(&mut [&mut host, &mut client], PATIENCE, |apps| {
         apps.iter().all(|app| TestLog::of(app).has(connected))
     }));
@@ -71,13 +71,11 @@ fn kept(app: &mut App) -> usize {
     let world = app.world_mut();
     // The log is the test's own.
     world.resource_mut::<TestLog>().0.clear();
-    let texts: Vec<usize> = {
-        let messages = world.resource::<Messages<UhstMessage>>();
-        messages.get_cursor().read(messages).map(|message| message.payload.len()).collect()
-    };
-    let messages = world.resource::<Messages<FromPeer<Chunk>>>();
-    let chunks = messages.get_cursor().read(messages).map(|message| message.0.len());
-    texts.into_iter().chain(chunks).map(|len| len + MESSAGE_OVERHEAD).sum()
+    let bytes = world.resource::<Messages<UhstMessage>>();
+    let chunks = world.resource::<Messages<FromPeer<Chunk>>>();
+    let (mut of_bytes, mut of_chunks) = (bytes.get_cursor(), chunks.get_cursor());
+    let lens = of_bytes.read(bytes).map(|message| message.payload.len());
+    lens.chain(of_chunks.read(chunks).map(|message| message.0.len())).map(|len| len + MESSAGE_OVERHEAD).sum()
 }
 
 /// Sends until the sender has been refused for a while: how many messages it sent.

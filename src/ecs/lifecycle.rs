@@ -66,8 +66,9 @@ pub struct UhstResumed {
     pub session: Entity,
 }
 
-/// A peer is gone. Its last messages have been written, and its entity is despawned at the end of this frame, so that
-/// systems which read them can still look up its components.
+/// A peer is gone. Systems in `Update` and `FixedUpdate` have had its last messages (see
+/// [`UhstMessage`](super::UhstMessage)), and its entity is despawned at the end of this frame. Sending to it works until
+/// now, though nothing of that arrives. On a client, the [`UhstEnded`] of its session follows at once.
 #[derive(EntityEvent, Clone, Debug)]
 pub struct UhstDisconnected {
     /// The peer.

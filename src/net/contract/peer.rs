@@ -2,14 +2,14 @@
 
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use n0_future::time::Instant;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::{PeerCommand, Received, SendError};
 use crate::{
@@ -43,6 +43,9 @@ pub(crate) struct PeerShared {
     queued: AtomicUsize,
     /// Bytes handed up that the game still has before it.
     inbox: AtomicUsize,
+    /// The place in the session of a peer that is gone, for as long as its last messages take memory: else, peers that
+    /// come, send and go would fill the memory of an app that reads nothing.
+    place: Mutex<Option<OwnedSemaphorePermit>>,
     open: AtomicBool,
     path: AtomicU8,
     reachable: AtomicBool,
@@ -173,7 +176,13 @@ impl PeerHandle {
     /// Takes messages of this many bytes, by [`inbox_cost`], which stay in the peer's receive buffer until the guard is
     /// dropped.
     pub fn hold(&self, bytes: usize) -> Held {
-        let sender = self.local_way().map(LocalWay::sender);
+        let mut sender = self.local_way().map(LocalWay::sender);
+        // A local peer may send on while the app keeps as much again, and no more.
+        if self.shared.inbox() <= self.shared.limits.send_buffer
+            && let Some(sender) = sender.take()
+        {
+            sender.sent(bytes);
+        }
         Held { shared: self.shared.clone(), sender, bytes }
     }
 
@@ -221,7 +230,9 @@ impl Drop for Held {
         if self.bytes == 0 {
             return;
         }
-        self.shared.inbox.fetch_sub(self.bytes, Ordering::Relaxed);
+        if self.shared.inbox.fetch_sub(self.bytes, Ordering::AcqRel) == self.bytes {
+            self.shared.free_place();
+        }
         if let Some(sender) = &self.sender {
             sender.sent(self.bytes);
         }
@@ -235,6 +246,7 @@ impl PeerShared {
             connection: OnceLock::new(),
             queued: AtomicUsize::new(0),
             inbox: AtomicUsize::new(0),
+            place: Mutex::new(None),
             open: AtomicBool::new(true),
             path: AtomicU8::new(0),
             reachable: AtomicBool::new(true),
@@ -347,6 +359,18 @@ impl PeerShared {
     /// Takes bytes off the send queue: acknowledged, dropped, or handed to a path that promises no more.
     pub(in crate::net) fn sent(&self, cost: usize) {
         self.queued.fetch_sub(cost, Ordering::Relaxed);
+    }
+
+    /// The peer is gone: its place is free once the game has dropped its last messages.
+    pub(in crate::net) fn leave_place(&self, place: Option<OwnedSemaphorePermit>) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
+        if self.inbox.load(Ordering::Acquire) == 0 {
+            self.free_place();
+        }
+    }
+
+    fn free_place(&self) {
+        drop(self.place.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     pub(crate) fn delivered(&self, cost: usize) {

@@ -252,7 +252,7 @@ impl NativePeer {
         if self.connected {
             self.cx.emit(EventKind::Disconnected { peer: self.cx.key, reason: reason.clone() });
         }
-        self.place = None;
+        self.handle.shared().leave_place(self.place.take());
         let farewell = async {
             // The last words do not wait for a bad network.
             self.outbound.release();
