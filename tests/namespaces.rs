@@ -112,6 +112,69 @@ fn a_game_outlives_its_direct_path_and_becomes_direct_again() {
     game.nothing_is_lost();
 }
 
+/// A machine with many addresses before the one that counts: bridges of containers, and wires to nobody.
+fn crowd(net: &Net, machine: Machine, addresses: usize) {
+    for i in 0..addresses {
+        let (kind, device) = if i % 2 == 0 { ("bridge", format!("abr{i}")) } else { ("dummy", format!("br-{i:04x}")) };
+        net.ip(machine, &format!("link add name {device} type {kind}"));
+        net.address(machine, &device, &format!("10.{}.{i}.1", 1 + machine as u8));
+    }
+}
+
+#[test]
+#[ignore = "needs root and network namespaces"]
+fn many_addresses_neither_hide_the_way_nor_starve_the_game() {
+    let net = Net::new();
+    for machine in [Machine::Host, Machine::Client] {
+        crowd(&net, machine, 40);
+    }
+    net.direct();
+    let mut game = Game::start(&net);
+    game.say("talk");
+    game.goes_on(PATIENCE);
+    game.say("reset");
+    let direct = game.both("not direct", PATIENCE, |status| status.direct);
+    eprintln!(
+        "direct {direct:?} after it was connected, silent for {:?}",
+        [game.host.status().gap, game.client.status().gap]
+    );
+    assert!(direct < Duration::from_secs(5), "{direct:?}");
+    for player in [&game.host, &game.client] {
+        assert!(player.status().gap < A_MOMENT, "{:?}", player.status().gap);
+    }
+    game.nothing_is_lost();
+}
+
+#[test]
+#[ignore = "needs root and network namespaces"]
+fn a_machine_without_ipv4_hosts_and_one_without_ipv6_too() {
+    let net = Net::new();
+    for (machine, other, without) in [(Machine::Host, "127.0.0.1/8", "-4"), (Machine::Client, "::1/128", "-6")] {
+        // All addresses of that family, of the loopback device too.
+        for device in ["lo", "relay"] {
+            net.ip(machine, &format!("{without} addr flush dev {device}"));
+        }
+        let host = net.start(machine, "embedded", &[]);
+        let family = if without == "-4" { "127.0.0.1" } else { "[::1]" };
+        host.wait_for(&format!("no host without {other}"), PATIENCE, |status| status.ready && status.connected == 1);
+        assert!(host.status().links.iter().all(|link| !link.contains(family)), "{:?}", host.status().links);
+    }
+}
+
+#[test]
+#[ignore = "needs root and network namespaces"]
+fn links_follow_when_addresses_change() {
+    let net = Net::new();
+    crowd(&net, Machine::Host, 4);
+    let host = net.start(Machine::Host, "embedded", &[]);
+    let first =
+        |such: &'static str| move |status: &Status| status.links.first().is_some_and(|link| link.contains(such));
+    host.wait_for("the bridges are in front", PATIENCE, first("//10.77.2.1:"));
+    net.ip(Machine::Host, "addr flush dev relay");
+    net.address(Machine::Host, "relay", "10.77.2.99");
+    host.wait_for("the links are old", PATIENCE, first("//10.77.2.99:"));
+}
+
 #[test]
 #[ignore = "needs root and network namespaces"]
 fn nobody_notices_that_the_relay_is_gone_and_comes_back() {

@@ -114,6 +114,21 @@ fn our_client_plays_with_an_original_host_through_our_relay() {
 }
 
 #[test]
+fn a_client_that_stays_on_the_relay_does_not_connect_to_an_original_host_on_webrtc() {
+    let relay = StandaloneRelay::start();
+    let host = Original::host(relay.address(), "webrtc");
+    assert_eq!(host.next(), Heard::Open);
+    let network = TestNetwork::loopback().paths(PathPolicy::RelayOnly);
+    let mut client = network.join_with(UhstClient::join(format!("http://{}/#webrtc", relay.address())));
+    client.update();
+    let (token, _) = host.next_text();
+    assert_eq!(host.send_json(&token.unwrap(), r#"{"sdp":"v=0\r\n","type":"answer"}"#), 200);
+    assert!(update_until(&mut [&mut client], PATIENCE, |apps| !ended(apps[0]).is_empty()));
+    assert!(matches!(ended(&client)[..], [EndReason::NoDirectPath(_)]), "{:?}", ended(&client));
+    assert_eq!(connected(&client), 0);
+}
+
+#[test]
 fn native_and_original_clients_play_side_by_side() {
     let network = TestNetwork::loopback();
     let mut host = network.host("plain");

@@ -2,14 +2,14 @@
 
 use std::{
     io::IsTerminal,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv6Addr, SocketAddr},
     num::NonZeroU32,
     path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
 
-use bevy_uhst::relay::{Relay, RelayConfig, RelayError, RelayLimits, TlsFiles};
+use bevy_uhst::relay::{Relay, RelayConfig, RelayLimits, TlsFiles};
 use clap::{Parser, ValueEnum};
 use tracing_subscriber::EnvFilter;
 use url::Url;
@@ -128,13 +128,7 @@ async fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         None => {
             // As node does: both families at once, or IPv4 where there is no IPv6.
             config.bind = SocketAddr::from((Ipv6Addr::UNSPECIFIED, args.port));
-            match Relay::start(config.clone()).await {
-                Err(RelayError::Bind { .. }) => {
-                    config.bind = SocketAddr::from((Ipv4Addr::UNSPECIFIED, args.port));
-                    Relay::start(config).await?
-                }
-                started => started?,
-            }
+            Relay::start(config).await?
         }
     };
     // Before it says that it is ready: whoever reads that may stop it at once.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     connection::ConnectionConfig,
-    net::{NetworkConditions, PathPolicy, Relay, SendError, contract::ClientOptions},
+    net::{IceServer, NetworkConditions, PathPolicy, Relay, SendError, contract::ClientOptions},
     protocol::{Channel, EndReason, JoinLink, Payload, Tag},
 };
 
@@ -132,6 +132,13 @@ impl UhstClient {
     /// needs both sides to allow it.
     pub fn paths(mut self, paths: PathPolicy) -> Self {
         self.settings.paths = Some(paths);
+        self
+    }
+
+    /// The STUN and TURN servers that help to find direct paths; otherwise, those of the
+    /// [plugin](super::UhstPlugin::ice_servers). With none, only addresses of the machine itself are offered.
+    pub fn ice_servers(mut self, servers: impl IntoIterator<Item = IceServer>) -> Self {
+        self.settings.ice_servers = Some(servers.into_iter().collect());
         self
     }
 

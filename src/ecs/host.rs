@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     connection::ConnectionConfig,
-    net::{Admission, NetworkConditions, PathPolicy, Relay, SendError, contract::HostOptions},
+    net::{Admission, IceServer, NetworkConditions, PathPolicy, Relay, SendError, contract::HostOptions},
     protocol::{Channel, EndReason, JoinLink, Payload, Tag},
 };
 
@@ -136,6 +136,13 @@ impl UhstHost {
         self
     }
 
+    /// The STUN and TURN servers that help to find direct paths; otherwise, those of the
+    /// [plugin](super::UhstPlugin::ice_servers). With none, only addresses of the machine itself are offered.
+    pub fn ice_servers(mut self, servers: impl IntoIterator<Item = IceServer>) -> Self {
+        self.settings.ice_servers = Some(servers.into_iter().collect());
+        self
+    }
+
     /// Makes its network worse on purpose; otherwise, as bad as the [plugin](super::UhstPlugin::conditions) says. See
     /// [`set_conditions`](Self::set_conditions) for later changes.
     pub fn conditions(mut self, conditions: NetworkConditions) -> Self {
@@ -167,7 +174,11 @@ impl UhstHost {
     }
 
     /// Links that join this session, once [ready](super::UhstReady); the one most likely to work from another machine
-    /// first.
+    /// first: the address of the default route, other local networks, public addresses, IPv6, those of containers, this
+    /// machine itself.
+    ///
+    /// With the embedded relay they follow when the addresses of the machine change, within two seconds: a UI that shows
+    /// one reads them again on `Changed<UhstHost>`.
     pub fn links(&self) -> &[JoinLink] {
         &self.state.links
     }

@@ -139,6 +139,14 @@ fn tell(world: &mut World, inboxes: &mut Inboxes, about: (SessionKey, (Kind, Ent
                 world.resource_mut::<Network>().host_is_ready(key, &id, &links);
             }
         }
+        EventKind::Links(links) => {
+            let mut deferred = DeferredWorld::from(&mut *world);
+            let Some(mut state) = state_mut(&mut deferred, owner, key) else { return };
+            // `Changed` is for changes alone.
+            if state.bypass_change_detection().links != links {
+                state.links = links;
+            }
+        }
         EventKind::JoinRequest { peer, metadata } => {
             let mut deferred = DeferredWorld::from(&mut *world);
             let Some(state) = state_mut(&mut deferred, owner, key) else { return };

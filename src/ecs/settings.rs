@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::network::Network;
 use crate::{
     connection::ConnectionConfig,
-    net::{NetworkConditions, PathPolicy, Relay, contract::SessionOptions},
+    net::{DirectConfig, IceServer, NetworkConditions, PathPolicy, Relay, contract::SessionOptions},
     protocol::GameId,
 };
 
@@ -27,6 +27,7 @@ pub(super) struct Settings {
     pub metadata: Bytes,
     pub connection: Option<ConnectionConfig>,
     pub paths: Option<PathPolicy>,
+    pub ice_servers: Option<Vec<IceServer>>,
     pub conditions: Option<NetworkConditions>,
 }
 
@@ -50,7 +51,10 @@ impl Settings {
             metadata: self.metadata.clone(),
             connection: self.connection(network).clone(),
             paths: self.paths.unwrap_or(network.paths),
-            direct: network.direct.clone(),
+            direct: match &self.ice_servers {
+                Some(servers) => DirectConfig { ice_servers: servers.clone(), ..network.direct.clone() },
+                None => network.direct.clone(),
+            },
             conditions: self.conditions.unwrap_or(network.conditions),
         }
     }

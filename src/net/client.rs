@@ -4,11 +4,7 @@
 use std::time::Duration;
 
 use futures_util::future::OptionFuture;
-use n0_future::{
-    boxed::BoxFuture,
-    task,
-    time::{sleep, timeout},
-};
+use n0_future::{boxed::BoxFuture, task, time::sleep};
 use tokio::sync::mpsc;
 
 use super::{
@@ -16,22 +12,22 @@ use super::{
     contract::{ClientOptions, Event, EventKind, PeerKey, SessionCommand, SessionKey, SessionOptions},
     directory,
     events::{EventStream, StreamItem},
+    here,
+    opening::{Opened, Patience, open},
     peer::{NativePeer, Role},
     peer_link::{Outcome, PeerContext, PeerInput, PeerOutput, Route},
-    plain::{DirectPeer, Offer, RelayPeer},
+    plain::{self, DirectPeer, Offer, RelayPeer},
     relay_choice::Relay,
     relay_client::{Access, Joined, RelayClient},
     relay_error::RelayError,
     report::{Nonsense, Reports},
-    webrtc::AddressWatch,
+    webrtc::{AddressWatch, DirectConfig},
 };
 use crate::{
     connection::{Connection, Credentials, Time, random_seed},
     protocol::{Body, EndReason, JoinLink, PathPolicy, StreamEvent},
 };
 
-/// Old relays send the head of a good answer seconds late, but a refusal at once: after this silence we are listening.
-pub(super) const LATE: Duration = Duration::from_millis(250);
 /// Inputs that may wait for the task of a peer, which never waits for anything but inputs.
 pub(super) const INPUTS: usize = 1024;
 /// On a client the host is the one peer.
@@ -81,7 +77,9 @@ impl Client {
 
         let mut reports = Reports::new(self.session, self.events.clone());
         let mut stream = Some(stream);
-        let mut reconnect: Option<BoxFuture<(Access, EventStream)>> = None;
+        let mut reconnect: Option<BoxFuture<Result<(Access, EventStream), RelayError>>> = None;
+        let mut backoff = Backoff::relay();
+        // The last error of the relay, while it is lost.
         let mut lost = None;
         let mut leaving = false;
         let mut addresses = AddressWatch::new();
@@ -94,20 +92,29 @@ impl Client {
                     Ok(StreamItem::Open | StreamItem::Alive) => {}
                     Err(error) => broken = Some(error),
                 },
-                Some((access, opened)) = OptionFuture::from(reconnect.as_mut()) => {
-                    stream = Some(opened);
-                    reconnect = None;
-                    lost = None;
-                    reports.say("the relay is back".to_owned());
-                    let _ = inputs.send(PeerInput::RelayUp(Some(route(access)))).await;
-                }
+                Some(back) = OptionFuture::from(reconnect.as_mut()) => match back {
+                    Ok((access, opened)) => {
+                        stream = Some(opened);
+                        reconnect = None;
+                        lost = None;
+                        backoff.reset();
+                        reports.say("the relay is back".to_owned());
+                        let _ = inputs.send(PeerInput::RelayUp(Some(route(access)))).await;
+                    }
+                    Err(error) => {
+                        tracing::debug!("joining again failed: {error}");
+                        let pause = backoff.next().max(error.wait());
+                        reconnect = Some(Box::pin(rejoin(relay.clone(), id.clone(), pause)));
+                        lost = Some(error);
+                    }
+                },
                 Some((_, output)) = heard.recv() => match output {
                     PeerOutput::BadToken => broken = Some(RelayError::BadToken),
                     PeerOutput::RelayGone(error) => broken = Some(error),
                     PeerOutput::RelaySilent => {
-                        broken = Some(RelayError::Unreachable("nothing comes over it".to_owned()));
+                        broken = Some(RelayError::Unreachable("nothing comes over its event stream".to_owned()));
                     }
-                    PeerOutput::Ended { reason, .. } => return ended(reason, lost),
+                    PeerOutput::Ended { reason, .. } => return ended(reason, lost, &relay),
                     PeerOutput::Identified(_) | PeerOutput::Placed | PeerOutput::Rebound(_) => {}
                 },
                 change = addresses.changed() => {
@@ -135,7 +142,7 @@ impl Client {
                 reports.say(format!("the relay is lost: {error}"));
                 lost = Some(error);
                 let _ = inputs.send(PeerInput::RelayDown).await;
-                reconnect = Some(Box::pin(rejoin(relay.clone(), id.clone())));
+                reconnect = Some(Box::pin(rejoin(relay.clone(), id.clone(), Duration::ZERO)));
             }
             if let Some(change) = changed {
                 let _ = inputs.send(PeerInput::AddressesChanged(change)).await;
@@ -144,10 +151,11 @@ impl Client {
     }
 }
 
-/// A peer that could not be reached because the relay could not is no fault of the peer.
-fn ended(reason: EndReason, lost: Option<RelayError>) -> EndReason {
+/// A peer that could not be reached because the relay could not is no fault of the peer. The relay's last error counts,
+/// since the first one depends on which request was under way. A relay that answers without knowing the host is there.
+fn ended(reason: EndReason, lost: Option<RelayError>, relay: &RelayClient) -> EndReason {
     match (reason, lost) {
-        (EndReason::TimedOut, Some(error)) => EndReason::RelayUnreachable(error.to_string()),
+        (EndReason::TimedOut, Some(error)) if error != RelayError::Rejected => relay.unreachable(&error),
         (reason, _) => reason,
     }
 }
@@ -169,21 +177,25 @@ fn route(access: Access) -> Route {
 async fn find(options: &ClientOptions) -> Result<(RelayClient, String, Joined, EventStream), EndReason> {
     let id = options.target.id.clone();
     let relay = match (&options.target.relay, &options.session.relay) {
-        (Some(url), _) => RelayClient::http(url.clone()),
-        (None, Relay::Memory(memory)) => Ok(RelayClient::Memory(memory.clone())),
-        (None, Relay::Url(url)) => RelayClient::at(url),
-        (None, Relay::Embedded(embedded)) => RelayClient::at(&format!("http://127.0.0.1:{}/", embedded.bind.port())),
-        (None, Relay::Directory(directory)) => match directory::quickest(directory, Some(&id)).await {
-            Ok(url) => RelayClient::http(url),
-            Err(error) => Err(error),
-        },
+        (Some(url), _) => RelayClient::http(url.clone()).map_err(not_started)?,
+        (None, Relay::Memory(memory)) => RelayClient::Memory(memory.clone()),
+        (None, Relay::Url(url)) => RelayClient::at(url).map_err(not_started)?,
+        (None, Relay::Embedded(embedded)) => here::relay_of(embedded, &id).await?,
+        (None, Relay::Directory(url)) => directory::relay(url, Some(&id)).await?,
     };
-    let relay = relay.map_err(unreachable)?;
-    let (joined, stream) = join(&relay, &id).await.map_err(|error| match error {
-        RelayError::Rejected => EndReason::NoSuchHost,
-        error => unreachable(error),
-    })?;
-    Ok((relay, id, joined, stream))
+    let mut patience = Patience::new();
+    loop {
+        match join(&relay, &id).await {
+            Ok((joined, stream)) => return Ok((relay, id, joined, stream)),
+            Err(RelayError::Rejected) => return Err(EndReason::NoSuchHost),
+            Err(error) => patience.after(error).await.map_err(|error| relay.unreachable(&error))?,
+        }
+    }
+}
+
+/// A relay whose URL is none.
+pub(super) fn not_started(error: RelayError) -> EndReason {
+    EndReason::NotStarted(error.to_string())
 }
 
 /// Randomness for the secrets of one connection.
@@ -191,30 +203,17 @@ pub(super) fn seed() -> Result<[u8; 32], EndReason> {
     random_seed().map_err(|error| EndReason::NotStarted(format!("the system has no random bytes: {error}")))
 }
 
-pub(super) fn unreachable(error: RelayError) -> EndReason {
-    EndReason::RelayUnreachable(error.to_string())
-}
-
 async fn join(relay: &RelayClient, id: &str) -> Result<(Joined, EventStream), RelayError> {
     let joined = relay.join(id).await?;
-    let mut stream = relay.listen(&joined.access);
-    // Only an error matters: without an answer this is an old relay that sends it late.
-    if let Ok(Err(error)) = timeout(LATE, stream.next()).await {
-        return Err(error);
-    }
+    let Opened { stream, .. } = open(relay, &joined.access).await?;
     Ok((joined, stream))
 }
 
-/// Joins again until it works: after a break the old token may be worth nothing, and a new one costs one request.
-async fn rejoin(relay: RelayClient, id: String) -> (Access, EventStream) {
-    let mut backoff = Backoff::relay();
-    loop {
-        match join(&relay, &id).await {
-            Ok((joined, stream)) => return (joined.access, stream),
-            Err(error) => tracing::debug!("joining again failed: {error}"),
-        }
-        sleep(backoff.next()).await;
-    }
+/// Joins again: after a break the old token may be worth nothing, and a new one costs one request.
+async fn rejoin(relay: RelayClient, id: String, after: Duration) -> Result<(Access, EventStream), RelayError> {
+    sleep(after).await;
+    let (joined, stream) = join(&relay, &id).await?;
+    Ok((joined.access, stream))
 }
 
 async fn receive(event: StreamEvent, inputs: &mpsc::Sender<PeerInput>, reports: &mut Reports) {
@@ -231,6 +230,15 @@ async fn receive(event: StreamEvent, inputs: &mpsc::Sender<PeerInput>, reports: 
     };
     // A peer's task that has ended needs no input.
     let _ = inputs.send(input).await;
+}
+
+/// On the relay only, an offer still shows whether an original host wants WebRTC, which says nothing else. It names no
+/// address, and nothing is asked for any.
+fn offered(cx: &PeerContext) -> DirectConfig {
+    match cx.paths {
+        PathPolicy::RelayOnly => DirectConfig { ice_servers: Vec::new(), ..cx.direct.clone() },
+        _ => cx.direct.clone(),
+    }
 }
 
 /// The task of the host as a peer: native, unless it turns out to be an original.
@@ -254,11 +262,7 @@ async fn peer(
         Ok(connection) => connection,
         Err(reason) => return cx.tell(PeerOutput::Ended { reason, tombstone: None }),
     };
-    let offer = if certain || cx.paths == PathPolicy::RelayOnly || options.password.is_some() {
-        None
-    } else {
-        Offer::make(cx.direct.clone()).await
-    };
+    let offer = if certain || options.password.is_some() { None } else { Offer::make(offered(&cx)).await };
     let native = NativePeer::new(cx.clone(), Role::Client { certain, offer }, Some(route.clone()), connection);
     let outcome = match native.run(&mut inputs).await {
         Outcome::Plain(..) if options.password.is_some() => {
@@ -271,6 +275,7 @@ async fn peer(
             let silent = first.is_none();
             let first = first.into_iter().map(|body| PeerInput::Body(body, None)).collect();
             match offer {
+                _ if answered && cx.paths == PathPolicy::RelayOnly => Outcome::Ended(plain::wants_webrtc(), None),
                 Some(offer) if answered => DirectPeer::offered(cx.clone(), route, offer).run(first, &mut inputs).await,
                 _ if cx.paths == PathPolicy::DirectOnly => {
                     let words = "the host speaks the original protocol, over the relay".to_owned();

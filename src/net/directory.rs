@@ -6,14 +6,16 @@
 use std::time::Duration;
 
 use n0_future::{FuturesUnordered, StreamExt, time};
+use reqwest::Method;
 use serde::Deserialize;
 use url::Url;
 
 use super::{
-    relay_client::{http_client, read_bounded},
+    http::{Http, HttpRequest, read_bounded},
+    relay_client::RelayClient,
     relay_error::RelayError,
 };
-use crate::protocol::RelayRequest;
+use crate::protocol::{EndReason, RelayRequest};
 
 /// The largest list this crate reads.
 const MAX_LIST: usize = 1024 * 1024;
@@ -28,17 +30,24 @@ struct Entry {
     prefix: String,
 }
 
+/// The quickest relay of the directory at this URL.
+pub(super) async fn relay(directory: &str, id: Option<&str>) -> Result<RelayClient, EndReason> {
+    let relay = quickest(directory, id).await.and_then(RelayClient::http);
+    relay.map_err(|error| EndReason::RelayUnreachable(format!("{directory}, a directory of relays: {error}")))
+}
+
 /// The quickest relay of the directory; for a client, of those whose prefix its id has.
-pub(crate) async fn quickest(directory: &str, id: Option<&str>) -> Result<Url, RelayError> {
-    let http = http_client()?;
-    let url = Url::parse(directory).map_err(|error| RelayError::Unreachable(format!("{directory}: {error}")))?;
-    let request = http.get(url).timeout(PATIENCE).send();
-    let response = request.await.map_err(RelayError::of_transport)?;
-    RelayError::of_status(response.status().as_u16())?;
-    let list = read_bounded(response, MAX_LIST).await?;
+async fn quickest(directory: &str, id: Option<&str>) -> Result<Url, RelayError> {
+    let http = Http::default();
+    let url = Url::parse(directory).map_err(|error| RelayError::Unreachable(error.to_string()))?;
+    let list = read_bounded(http.send(request(Method::GET, url)).await?, MAX_LIST).await?;
     let list: Vec<Entry> =
-        serde_json::from_slice(&list).map_err(|_| RelayError::Nonsense("the list of public relays"))?;
+        serde_json::from_slice(&list).map_err(|_| RelayError::Nonsense("its list of public relays"))?;
     first_to_answer(&http, sample(candidates(&list, id))).await
+}
+
+fn request(method: Method, url: Url) -> HttpRequest {
+    HttpRequest { timeout: Some(PATIENCE), secret: false, ..HttpRequest::new(method, url) }
 }
 
 /// The relays that may serve this id. A host's id says nothing: the relay gives it the prefix.
@@ -63,12 +72,12 @@ fn sample(mut urls: Vec<Url>) -> Vec<Url> {
     urls
 }
 
-async fn first_to_answer(http: &reqwest::Client, urls: Vec<Url>) -> Result<Url, RelayError> {
+async fn first_to_answer(http: &Http, urls: Vec<Url>) -> Result<Url, RelayError> {
     let mut pings: FuturesUnordered<_> = urls
         .into_iter()
         .map(async |url| {
-            let ping = http.post(RelayRequest::Ping { timestamp: 1 }.url(&url)).timeout(PATIENCE).send();
-            ping.await.ok().filter(|response| response.status().is_success()).map(|_| url)
+            let ping = request(Method::POST, RelayRequest::Ping { timestamp: 1 }.url(&url));
+            http.send(ping).await.ok().map(|_| url)
         })
         .collect();
     let answered = time::timeout(PATIENCE, async {

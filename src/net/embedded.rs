@@ -1,5 +1,8 @@
 //! The embedded relay of a host: the one place that starts [`relay`](crate::relay).
 
+#[cfg(feature = "relay")]
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
 use super::relay_choice::EmbeddedRelay;
 use crate::protocol::{EndReason, JoinLink};
 
@@ -28,11 +31,17 @@ impl Embedded {
     /// How this process reaches it.
     pub fn url(&self) -> String {
         let address = self.relay.local_addr();
-        if address.ip().is_unspecified() {
-            format!("http://127.0.0.1:{}/", address.port())
-        } else {
-            format!("http://{address}/")
+        let here = |ip: IpAddr| format!("http://{}/", SocketAddr::new(ip, address.port()));
+        match address.ip() {
+            IpAddr::V6(ip) if ip.is_unspecified() && !has_ipv4() => here(Ipv6Addr::LOCALHOST.into()),
+            ip if ip.is_unspecified() => here(Ipv4Addr::LOCALHOST.into()),
+            ip => here(ip),
         }
+    }
+
+    /// The port that it got.
+    pub fn port(&self) -> u16 {
+        self.relay.local_addr().port()
     }
 
     /// Links for other machines first, then for this one.
@@ -46,6 +55,12 @@ impl Embedded {
     }
 }
 
+/// Whether this machine has IPv4 at all. If the system does not say, it has.
+#[cfg(feature = "relay")]
+fn has_ipv4() -> bool {
+    if_addrs::get_if_addrs().map_or(true, |found| found.iter().any(|interface| interface.ip().is_ipv4()))
+}
+
 #[cfg(not(feature = "relay"))]
 impl Embedded {
     pub async fn start(_: &EmbeddedRelay) -> Result<Self, EndReason> {
@@ -55,6 +70,10 @@ impl Embedded {
 
     pub fn url(&self) -> String {
         String::new()
+    }
+
+    pub fn port(&self) -> u16 {
+        0
     }
 
     pub fn links(&self, _: &str) -> Vec<JoinLink> {

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use n0_future::time::{Instant, sleep, timeout};
+use n0_future::time::{Instant, sleep};
 
 use super::{
     backoff::Backoff,
-    client::{LATE, unreachable},
+    client::not_started,
     contract::HostOptions,
     directory,
     embedded::Embedded,
     events::EventStream,
+    here,
+    opening::{Patience, open_host},
     relay_choice::Relay,
     relay_client::{Access, RelayClient},
     relay_error::RelayError,
@@ -38,49 +40,47 @@ pub(super) async fn start(options: &HostOptions, embedded: &mut Option<Embedded>
         return Err(EndReason::NotStarted(MetadataTooLarge { size }.to_string()));
     }
     let relay = match &options.session.relay {
-        Relay::Memory(memory) => Ok(RelayClient::Memory(memory.clone())),
-        Relay::Url(url) => RelayClient::at(url),
-        Relay::Embedded(options) => RelayClient::at(&embedded.insert(Embedded::start(options).await?).url()),
-        Relay::Directory(directory) => match directory::quickest(directory, None).await {
-            Ok(url) => RelayClient::http(url),
-            Err(error) => Err(error),
-        },
+        Relay::Memory(memory) => RelayClient::Memory(memory.clone()),
+        Relay::Url(url) => RelayClient::at(url).map_err(not_started)?,
+        Relay::Embedded(options) => {
+            let embedded = embedded.insert(Embedded::start(options).await?);
+            RelayClient::at(&embedded.url()).map_err(not_started)?
+        }
+        Relay::Directory(url) => directory::relay(url, None).await?,
     };
-    let relay = relay.map_err(unreachable)?;
     let since = Instant::now();
-    let mut backoff = Backoff::relay();
+    let (mut patience, mut backoff) = (Patience::new(), Backoff::relay());
     loop {
-        match host(&relay, options.id.as_deref()).await {
+        match host(&relay, options, embedded.as_ref()).await {
             Ok((id, access, stream)) => return Ok(Listening { relay, id, access, stream }),
             Err(RelayError::Rejected) if since.elapsed() > IN_USE => return Err(EndReason::HostIdInUse),
             Err(RelayError::Rejected) => sleep(backoff.next()).await,
-            Err(error) => return Err(unreachable(error)),
+            Err(error) => patience.after(error).await.map_err(|error| relay.unreachable(&error))?,
         }
     }
 }
 
-/// Asks for the id and listens under it.
-async fn host(relay: &RelayClient, id: Option<&str>) -> Result<(String, Access, EventStream), RelayError> {
-    let (id, access) = relay.host(id).await?;
-    let stream = listen(relay, &id, &access).await?;
+/// Asks for the id and listens under it. An id that another embedded relay of this machine has is taken, too: a bare
+/// code would find either of the two.
+async fn host(
+    relay: &RelayClient,
+    options: &HostOptions,
+    embedded: Option<&Embedded>,
+) -> Result<(String, Access, EventStream), RelayError> {
+    let is_taken = async |listening| match (&options.session.relay, &options.id, embedded) {
+        (Relay::Embedded(options), Some(id), Some(own)) => here::is_taken(options, id, own.port(), listening).await,
+        _ => false,
+    };
+    if is_taken(false).await {
+        return Err(RelayError::Rejected);
+    }
+    let (id, access) = relay.host(options.id.as_deref()).await?;
+    let stream = open_host(relay, &id, &access).await?;
+    if is_taken(true).await {
+        relay.release(&access).await;
+        return Err(RelayError::Rejected);
+    }
     Ok((id, access, stream))
-}
-
-/// Listens, and returns when joiners can find us.
-async fn listen(relay: &RelayClient, id: &str, access: &Access) -> Result<EventStream, RelayError> {
-    let mut stream = relay.listen(access);
-    loop {
-        match timeout(LATE, stream.next()).await {
-            Ok(Ok(_)) => return Ok(stream),
-            Ok(Err(error)) => return Err(error),
-            // An old relay sends the head of a good answer late. It knows us already if others can join us.
-            Err(_) => {
-                if relay.join(id).await.is_ok() {
-                    return Ok(stream);
-                }
-            }
-        }
-    }
 }
 
 /// Takes the id again: with the token we have, or, where the relay no longer knows it, with a new one.
@@ -88,7 +88,7 @@ pub(super) async fn relisten(relay: RelayClient, id: String, mut access: Access,
     let since = Instant::now();
     let mut backoff = Backoff::relay();
     loop {
-        let error = match listen(&relay, &id, &access).await {
+        let error = match open_host(&relay, &id, &access).await {
             Ok(stream) => return Ok((access, stream)),
             Err(RelayError::BadToken) => match relay.host(Some(&id)).await {
                 Ok((_, fresh)) => {
@@ -103,10 +103,10 @@ pub(super) async fn relisten(relay: RelayClient, id: String, mut access: Access,
         if since.elapsed() > window {
             return Err(match error {
                 RelayError::Rejected => EndReason::HostIdInUse,
-                error => unreachable(error),
+                error => relay.unreachable(&error),
             });
         }
-        sleep(backoff.next()).await;
+        sleep(backoff.next().max(error.wait())).await;
     }
 }
 

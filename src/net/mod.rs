@@ -11,12 +11,15 @@ mod directory;
 pub(crate) mod discovery;
 mod embedded;
 mod events;
+mod here;
 mod host;
+mod http;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) mod internals;
 mod listening;
 pub(crate) mod local;
 mod memory;
+mod opening;
 mod peer;
 mod peer_link;
 mod plain;

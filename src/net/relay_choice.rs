@@ -1,6 +1,6 @@
 //! Which relay a session uses.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 
 use super::memory::MemoryRelay;
 use crate::protocol::WebFile;
@@ -9,8 +9,10 @@ use crate::protocol::WebFile;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Relay {
-    /// A host starts a relay of its own, in this process: on a LAN nothing else is needed. A client looks for it on
-    /// this machine; from other machines, join by the link that the host shows.
+    /// A host starts a relay of its own, in this process: on a LAN nothing else is needed. A client looks for a bare
+    /// code on this machine, at every port that such a relay may have; from other machines, join by the link that the
+    /// host shows. A second host of this machine that wants the same id ends with
+    /// [`EndReason::HostIdInUse`](crate::EndReason::HostIdInUse).
     Embedded(EmbeddedRelay),
     /// A relay by its URL, such as `https://relay.example.com/`.
     Url(String),
@@ -23,9 +25,11 @@ pub enum Relay {
 /// How the embedded relay is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EmbeddedRelay {
-    /// The address to listen on. Port 0 takes any free port.
+    /// The address to listen on. Port 0 takes any free port. `[::]`, the default, takes IPv6 and IPv4, and IPv4 alone
+    /// on a machine without IPv6.
     pub bind: SocketAddr,
-    /// How many ports to try, from that of `bind` upwards, when it is taken.
+    /// How many ports to try, from that of `bind` upwards, when it is taken. A client looks for a bare code on as many,
+    /// at most 32.
     pub port_attempts: u16,
     /// Files for browsers, such as a page on which a phone joins by the same link.
     pub web_files: Vec<WebFile>,
@@ -43,7 +47,11 @@ impl EmbeddedRelay {
 
 impl Default for EmbeddedRelay {
     fn default() -> Self {
-        EmbeddedRelay { bind: ([0, 0, 0, 0], Self::DEFAULT_PORT).into(), port_attempts: 20, web_files: Vec::new() }
+        EmbeddedRelay {
+            bind: (Ipv6Addr::UNSPECIFIED, Self::DEFAULT_PORT).into(),
+            port_attempts: 20,
+            web_files: Vec::new(),
+        }
     }
 }
 

@@ -1,20 +1,23 @@
 //! The client of one relay: its requests as async calls, over HTTP or in memory.
 
-use std::{
-    pin::pin,
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use n0_future::time::timeout;
+use reqwest::{
+    Method, Response,
+    header::{CONTENT_LENGTH, CONTENT_TYPE},
 };
-
-use bytes::{Bytes, BytesMut};
-use n0_future::{StreamExt, time::timeout};
-use reqwest::header::CONTENT_TYPE;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::sync::Semaphore;
-use url::{Host, Url};
+use url::Url;
 
-use super::{events::EventStream, memory::MemoryRelay, relay_error::RelayError};
-use crate::protocol::{HostReply, JoinReply, NativeHint, RelayRequest};
+use super::{
+    events::EventStream,
+    http::{Http, HttpRequest, is_here, read_bounded},
+    memory::MemoryRelay,
+    relay_error::RelayError,
+};
+use crate::protocol::{EndReason, HostReply, JoinReply, NativeHint, PingReply, RelayRequest};
 
 /// Replies to requests for tokens are small; whoever sends more is not a relay.
 const MAX_REPLY: usize = 64 * 1024;
@@ -26,18 +29,6 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
 const POSTS_HERE: usize = 4;
 /// How long a POST may have its turn. One that takes longer waits for its receiver, and the others shall not.
 const TURN: Duration = Duration::from_millis(20);
-
-/// The HTTP client that all sessions share. Relays close idle connections after 5 s, so ours are dropped before.
-pub(crate) fn http_client() -> Result<reqwest::Client, RelayError> {
-    let builder = reqwest::Client::builder();
-    #[cfg(not(target_family = "wasm"))]
-    let builder = builder
-        .pool_idle_timeout(Duration::from_secs(4))
-        .connect_timeout(Duration::from_secs(5))
-        .tcp_nodelay(true)
-        .redirect(reqwest::redirect::Policy::none());
-    builder.build().map_err(RelayError::of_transport)
-}
 
 /// A token, and where it is used. Its `Debug` hides the token.
 #[derive(Clone)]
@@ -65,21 +56,11 @@ pub(crate) struct Joined {
     pub hint: Option<NativeHint>,
 }
 
-/// The HTTP client of one relay, which all its clones share.
-#[derive(Clone, Debug)]
-pub(crate) struct SharedHttp(Arc<RwLock<reqwest::Client>>);
-
-impl SharedHttp {
-    fn get(&self) -> reqwest::Client {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
 /// One relay. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) enum RelayClient {
     Http {
-        http: SharedHttp,
+        http: Http,
         url: Url,
         /// A turn for each POST.
         turns: Arc<Semaphore>,
@@ -90,17 +71,23 @@ pub(crate) enum RelayClient {
 impl RelayClient {
     /// The relay at a URL that somebody typed.
     pub fn at(url: &str) -> Result<Self, RelayError> {
-        let url = Url::parse(url).map_err(|error| RelayError::Unreachable(format!("`{url}` is not a URL: {error}")))?;
-        Self::http(url)
+        let parsed =
+            Url::parse(url).map_err(|error| RelayError::Unreachable(format!("`{url}` is not a URL: {error}")))?;
+        Self::http(parsed)
     }
 
     /// The relay at this URL.
     pub fn http(url: Url) -> Result<Self, RelayError> {
+        Self::sharing(Http::default(), url)
+    }
+
+    /// The relay at this URL, asked by these HTTP clients.
+    pub fn sharing(http: Http, url: Url) -> Result<Self, RelayError> {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(RelayError::Unreachable(format!("`{url}` is no URL of a relay: it starts with http or https")));
         }
         let turns = Arc::new(Semaphore::new(if is_here(&url) { POSTS_HERE } else { Semaphore::MAX_PERMITS }));
-        Ok(RelayClient::Http { http: SharedHttp(Arc::new(RwLock::new(http_client()?))), url, turns })
+        Ok(RelayClient::Http { http, url, turns })
     }
 
     /// The URL that join links name.
@@ -111,13 +98,21 @@ impl RelayClient {
         }
     }
 
+    /// The reason of a session that ends with this error.
+    pub fn unreachable(&self, error: &RelayError) -> EndReason {
+        EndReason::RelayUnreachable(match self.url() {
+            Some(url) => format!("{url}: {error}"),
+            None => error.to_string(),
+        })
+    }
+
     /// An address of this machine is gone: connections that are kept for later may be dead and are not used again.
     /// `false`: the relay is on this machine, and cannot be affected.
     pub fn forget_connections(&self) -> bool {
         let RelayClient::Http { http, url, .. } = self else { return false };
         let is_here = is_here(url);
-        if !is_here && let Ok(fresh) = http_client() {
-            *http.0.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        if !is_here {
+            http.forget_connections();
         }
         !is_here
     }
@@ -126,9 +121,9 @@ impl RelayClient {
     pub async fn host(&self, id: Option<&str>) -> Result<(String, Access), RelayError> {
         match self {
             RelayClient::Http { http, url, .. } => {
-                let HostReply { host_id, host_token, send_url, receive_url } =
-                    ask(&http.get(), RelayRequest::Host { id }.url(url)).await?;
-                Ok((host_id, access(url, host_token, send_url, receive_url)?))
+                let (HostReply { host_id, host_token, send_url, receive_url }, at) =
+                    ask(http, url, RelayRequest::Host { id }).await?;
+                Ok((host_id, access(&at, host_token, send_url, receive_url)?))
             }
             RelayClient::Memory(memory) => memory.host(id),
         }
@@ -138,11 +133,21 @@ impl RelayClient {
     pub async fn join(&self, id: &str) -> Result<Joined, RelayError> {
         match self {
             RelayClient::Http { http, url, .. } => {
-                let JoinReply { client_token, send_url, receive_url, uhst } =
-                    ask(&http.get(), RelayRequest::Join { id }.url(url)).await?;
-                Ok(Joined { access: access(url, client_token, send_url, receive_url)?, hint: uhst })
+                let (JoinReply { client_token, send_url, receive_url, uhst }, at) =
+                    ask(http, url, RelayRequest::Join { id }).await?;
+                Ok(Joined { access: access(&at, client_token, send_url, receive_url)?, hint: uhst })
             }
             RelayClient::Memory(memory) => memory.join(id),
+        }
+    }
+
+    /// Whether this relay answers pings, as all but relay 2.1.1 and its elders do.
+    pub async fn answers_pings(&self) -> bool {
+        match self {
+            RelayClient::Http { http, url, .. } => {
+                ask::<PingReply>(http, url, RelayRequest::Ping { timestamp: 1 }).await.is_ok()
+            }
+            RelayClient::Memory(_) => true,
         }
     }
 
@@ -151,8 +156,7 @@ impl RelayClient {
     pub fn listen(&self, access: &Access) -> EventStream {
         match self {
             RelayClient::Http { http, .. } => {
-                let url = RelayRequest::Listen { token: &access.token }.url(&access.listen_at);
-                EventStream::open(&http.get(), url)
+                EventStream::open(http.clone(), RelayRequest::Listen { token: &access.token }.url(&access.listen_at))
             }
             RelayClient::Memory(memory) => memory.listen(&access.token),
         }
@@ -164,30 +168,16 @@ impl RelayClient {
             RelayClient::Http { http, turns, .. } => {
                 let turn = turns.acquire().await;
                 let url = RelayRequest::Send { token: &token }.url(&send_to);
-                let body = Bytes::from(body);
-                let http = http.get();
-                let post = || {
-                    http.post(url.clone())
-                        .header(CONTENT_TYPE, "application/json")
-                        .timeout(REQUEST_TIMEOUT)
-                        .body(body.clone())
-                        .send()
-                };
-                let mut answer = pin!(async {
-                    match post().await {
-                        // The relay closed an idle connection just as we used it: nothing was processed.
-                        Err(error) if error.is_request() && !error.is_connect() && !error.is_timeout() => post().await,
-                        other => other,
-                    }
-                });
-                let response = match timeout(TURN, &mut answer).await {
-                    Ok(response) => response,
+                let request = HttpRequest::new(Method::POST, url).header(CONTENT_TYPE, "application/json");
+                let request = HttpRequest { body: Some(body.into()), timeout: Some(REQUEST_TIMEOUT), ..request };
+                let mut answer = pin!(async { delivered(http.send(request).await?).await });
+                match timeout(TURN, &mut answer).await {
+                    Ok(answer) => answer,
                     Err(_) => {
                         drop(turn);
                         answer.await
                     }
-                };
-                RelayError::of_status(response.map_err(RelayError::of_transport)?.status().as_u16())
+                }
             }
             RelayClient::Memory(memory) => memory.send(&token, &body).await,
         }
@@ -197,18 +187,9 @@ impl RelayClient {
     pub async fn release(&self, access: &Access) {
         if let RelayClient::Http { http, .. } = self {
             let url = RelayRequest::Release { token: &access.token }.url(&access.listen_at);
-            let _ = http.get().delete(url).timeout(Duration::from_millis(300)).send().await;
+            let request = HttpRequest::new(Method::DELETE, url);
+            let _ = http.send(HttpRequest { timeout: Some(Duration::from_millis(300)), ..request }).await;
         }
-    }
-}
-
-/// Whether this relay is on this machine.
-fn is_here(relay: &Url) -> bool {
-    match relay.host() {
-        Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
     }
 }
 
@@ -226,36 +207,32 @@ fn access(
             .join(&text)
             .ok()
             .filter(|url| url.origin() == relay.origin() || url.scheme() == "https")
-            .ok_or(RelayError::Nonsense("the URL in the reply: another place than the relay must use https")),
+            .ok_or(RelayError::Nonsense("a reply that names another place, without https,")),
     };
     Ok(Access { token: token.into(), send_to: at(send_url)?.into(), listen_at: at(receive_url)? })
 }
 
-/// Posts a request without a body and reads its JSON answer, retrying once on a connection the relay had closed.
-async fn ask<T: DeserializeOwned>(http: &reqwest::Client, url: Url) -> Result<T, RelayError> {
-    let post = || http.post(url.clone()).header("content-length", "0").timeout(REQUEST_TIMEOUT).send();
-    let response = match post().await {
-        Err(error) if error.is_request() && !error.is_connect() && !error.is_timeout() => post().await,
-        other => other,
+/// Posts a request without a body, and reads its JSON answer. Also says where the relay is now: it may have moved, and
+/// its tokens are for that place.
+async fn ask<T: DeserializeOwned>(http: &Http, relay: &Url, request: RelayRequest<'_>) -> Result<(T, Url), RelayError> {
+    let url = request.url(relay);
+    let request = HttpRequest::new(Method::POST, url.clone()).header(CONTENT_LENGTH, "0");
+    let response = http.send(HttpRequest { timeout: Some(REQUEST_TIMEOUT), secret: false, ..request }).await?;
+    let at = match response.url() {
+        same if *same == url => relay.clone(),
+        moved => RelayRequest::without_query(moved),
     };
-    let response = response.map_err(RelayError::of_transport)?;
-    RelayError::of_status(response.status().as_u16())?;
     let body = read_bounded(response, MAX_REPLY).await?;
-    serde_json::from_slice(&body).map_err(|_| RelayError::Nonsense("the reply"))
+    Ok((serde_json::from_slice(&body).map_err(|_| RelayError::Nonsense("its answer"))?, at))
 }
 
-/// Reads a body, but no more than `limit` bytes of it.
-pub(crate) async fn read_bounded(response: reqwest::Response, limit: usize) -> Result<Bytes, RelayError> {
-    let mut stream = response.bytes_stream();
-    let mut body = BytesMut::new();
-    while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(RelayError::of_transport)?;
-        if body.len() + chunk.len() > limit {
-            return Err(RelayError::Nonsense("so long a reply"));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body.freeze())
+/// Whether a success is that of a relay. A page on which to log in, say, comes with a 200, too.
+async fn delivered(answer: Response) -> Result<(), RelayError> {
+    let body = read_bounded(answer, MAX_REPLY).await?;
+    let body = body.trim_ascii();
+    // Relay 2.1.1 answers `OK` instead of `{}`.
+    let is_relays = body == b"OK" || body.starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(body).is_ok();
+    if is_relays { Ok(()) } else { Err(RelayError::Nonsense("its answer to a message")) }
 }
 
 #[cfg(test)]
@@ -322,7 +299,7 @@ mod tests {
             if request.contains("token=asleep") {
                 thread::park();
             }
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
         };
         thread::spawn(move || {
             listener.incoming().flatten().for_each(|stream| drop(thread::spawn(move || answer(stream))))

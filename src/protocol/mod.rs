@@ -3,6 +3,7 @@
 //! Everything here is pure: text or bytes in, values out. The original protocol is described, as observed on the
 //! wire, by the UHST JavaScript client 3.3.0 and relay 2.7.0; each item names what it mirrors.
 
+mod address;
 mod announcement;
 mod body;
 pub mod frame;
@@ -17,6 +18,7 @@ mod tag;
 mod token;
 mod web_file;
 
+pub use address::{AddressRank, LocalAddress, by_rank, outward};
 pub use announcement::{Announcement, AnnouncementError, SERVICE_TYPE};
 pub use body::{Body, BodyError, NATIVE_VERSION, introduction};
 pub use game::GameId;

@@ -76,6 +76,18 @@ impl RelayRequest<'_> {
         }
         url
     }
+
+    /// The URL of the relay itself, from that of a request.
+    pub fn without_query(request: &Url) -> Url {
+        let added = ["action", "hostId", "timestamp", "token", "uhst"];
+        let kept: Vec<_> = request.query_pairs().filter(|(key, _)| !added.contains(&key.as_ref())).collect();
+        let mut relay = request.clone();
+        relay.set_query(None);
+        if !kept.is_empty() {
+            relay.query_pairs_mut().extend_pairs(kept);
+        }
+        relay
+    }
 }
 
 /// The reply to [`RelayRequest::Host`]. Its `Debug` hides the token.
@@ -231,6 +243,7 @@ mod tests {
             (RelayRequest::Release { token: "a.b.c" }, "token=a.b.c"),
         ] {
             assert_eq!(request.url(&relay).as_str(), format!("http://relay:3000/?region=eu&{query}"));
+            assert_eq!(RelayRequest::without_query(&request.url(&relay)).as_str(), "http://relay:3000/?region=eu");
         }
     }
 

@@ -3,12 +3,13 @@
 use std::{
     future::poll_fn,
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     task::Poll,
     time::Duration,
 };
 
+use socket2::{Domain, Socket as Socket2, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -19,9 +20,14 @@ use tokio_rustls::TlsAcceptor;
 use url::Url;
 
 use super::{RelayConfig, RelayError, connection, service::Service, tls};
+use crate::protocol::{AddressRank, LocalAddress, by_rank, outward};
 
 /// How often quiet addresses are forgotten.
 const TIDY: Duration = Duration::from_secs(60);
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
+/// "Address family not supported" on Linux, macOS and Windows.
+const EAFNOSUPPORT: [i32; 3] = [97, 47, 10047];
 /// After the system has refused a connection, for want of file handles say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -100,8 +106,9 @@ impl Relay {
         self.addr.port()
     }
 
-    /// The addresses under which this relay can be reached, the most useful first: IPv4 on the local network, public
-    /// IPv4, IPv6, and the machine itself last. Link-local ones are left out.
+    /// The addresses under which this relay can be reached, the likeliest first: those of the default route's interface,
+    /// of other local networks, public ones, IPv6, those of containers, and the machine itself last. Link-local IPv6 is
+    /// left out, since no URL can name its interface.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         let bound = self.addr.ip();
         if !bound.is_unspecified() {
@@ -111,14 +118,21 @@ impl Relay {
             tracing::warn!(%error, "cannot list the addresses of this machine");
             Vec::new()
         });
-        let mut addresses: Vec<IpAddr> = interfaces.iter().map(|interface| interface.ip()).collect();
-        addresses.push(Ipv4Addr::LOCALHOST.into());
+        let mut found: Vec<_> = interfaces
+            .into_iter()
+            .map(|found| LocalAddress { is_up: found.is_oper_up(), address: found.ip(), interface: found.name })
+            .collect();
+        if found.is_empty() {
+            let address = Ipv4Addr::LOCALHOST.into();
+            found.push(LocalAddress { interface: String::new(), address, is_up: true });
+        }
         // An IPv4 socket is not reached over IPv6.
-        addresses.retain(|address| (bound.is_ipv6() || address.is_ipv4()) && !is_link_local(address));
-        let outward = outward();
-        addresses.sort_by_key(|address| (rank(address), Some(*address) != outward, *address));
-        addresses.dedup();
-        addresses.into_iter().map(|address| SocketAddr::new(address, self.port())).collect()
+        found.retain(|local| bound.is_ipv6() || local.address.is_ipv4());
+        by_rank(&found, &outward())
+            .into_iter()
+            .filter(|(rank, _)| *rank != AddressRank::LinkLocalV6)
+            .map(|(_, address)| SocketAddr::new(address, self.port()))
+            .collect()
     }
 
     /// The same [`addresses`](Relay::addresses) as URLs.
@@ -151,41 +165,46 @@ impl std::fmt::Debug for Relay {
     }
 }
 
-fn is_link_local(address: &IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address.is_link_local(),
-        IpAddr::V6(address) => address.is_unicast_link_local(),
-    }
-}
-
-fn rank(address: &IpAddr) -> u8 {
-    match address {
-        address if address.is_loopback() => 3,
-        IpAddr::V4(address) if address.is_private() => 0,
-        IpAddr::V4(_) => 1,
-        IpAddr::V6(_) => 2,
-    }
-}
-
-/// The address this machine uses towards others, rather than towards its own containers. Nothing is sent.
-fn outward() -> Option<IpAddr> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
-    Some(socket.local_addr().ok()?.ip())
-}
-
-/// On Unix, tokio lets a port be bound again at once while old connections of it fade out.
+/// Binds the first free port. `[::]` takes both families, and IPv4 alone where this machine has no IPv6.
 async fn bind(addr: SocketAddr, attempts: u16) -> Result<TcpListener, RelayError> {
     let last = addr.port().saturating_add(attempts.saturating_sub(1));
+    let mut ip = addr.ip();
     for port in addr.port()..=last {
-        let addr = SocketAddr::new(addr.ip(), port);
-        match TcpListener::bind(addr).await {
+        let listener = match listen(SocketAddr::new(ip, port)) {
+            Err(error) if ip == Ipv6Addr::UNSPECIFIED && is_without_ipv6(&error) => {
+                ip = Ipv4Addr::UNSPECIFIED.into();
+                listen(SocketAddr::new(ip, port))
+            }
+            listener => listener,
+        };
+        match listener {
             Ok(listener) => return Ok(listener),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
-            Err(source) => return Err(RelayError::Bind { addr, source }),
+            Err(source) => return Err(RelayError::Bind { addr: SocketAddr::new(ip, port), source }),
         }
     }
     Err(RelayError::PortInUse { addr })
+}
+
+/// On Unix, a port may be bound again at once while old connections of it fade out.
+fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket2::new(Domain::for_address(addr), Type::STREAM, None)?;
+    if addr.is_ipv6() {
+        // Some systems say yes by default.
+        socket.set_only_v6(!addr.ip().is_unspecified())?;
+    }
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Also where IPv6 is there and switched off.
+fn is_without_ipv6(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported)
+        || error.raw_os_error().is_some_and(|code| EAFNOSUPPORT.contains(&code))
 }
 
 /// Accepts connections until the socket is closed, then waits for those that are open.

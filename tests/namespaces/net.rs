@@ -69,8 +69,13 @@ impl Net {
     /// Also with a direct wire.
     pub fn with_direct() -> Self {
         let net = Net::new();
-        net.veth(Machine::Host, "direct", "10.77.1.1", Machine::Client, "direct", "10.77.1.2");
+        net.direct();
         net
+    }
+
+    /// Adds the direct wire.
+    pub fn direct(&self) {
+        self.veth(Machine::Host, "direct", "10.77.1.1", Machine::Client, "direct", "10.77.1.2");
     }
 
     pub fn name(&self, machine: Machine) -> String {

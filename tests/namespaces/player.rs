@@ -29,6 +29,7 @@ fn player() {
     let setting = |name: &str| std::env::var(format!("BEVY_UHST_TEST_{name}")).ok();
     match setting("ROLE").as_deref() {
         Some("relay") => relay(),
+        Some("embedded") => embedded(),
         Some(role) => {
             let paths = if setting("PATHS").is_some() { PathPolicy::DirectOnly } else { PathPolicy::Automatic };
             let relay = Relay::Url(setting("RELAY").unwrap());
@@ -50,6 +51,26 @@ fn relay() {
     tell(&Status { ready: true, ..Status::default() });
     // To the end of this process, or of the test.
     for _ in std::io::stdin().lines() {}
+}
+
+/// A host with a relay of its own by default, and a player who joins it on this machine by its bare code.
+fn embedded() {
+    let network = TestNetwork::memory();
+    let mut host = network.app();
+    host.world_mut().spawn(UhstHost::new("namespaces").relay(Relay::default()));
+    let mut client = None;
+    loop {
+        update_until(&mut [&mut host], TELL, |_| false);
+        let ready = TestLog::of(&host).has(|event| matches!(event, TestEvent::Ready(_)));
+        if ready && client.is_none() {
+            client = Some(network.join_with(UhstClient::join("namespaces").relay(Relay::default())));
+        }
+        client.iter_mut().for_each(App::update);
+        let connected = TestLog::of(&host).count(|event| matches!(event, TestEvent::Connected(_))) as u32;
+        let mut hosts = host.world_mut().query::<&UhstHost>();
+        let links = hosts.iter(host.world()).flat_map(UhstHost::links).map(ToString::to_string).collect();
+        tell(&Status { ready, connected, links, ..Status::default() });
+    }
 }
 
 /// One message: its number, and when it was sent.

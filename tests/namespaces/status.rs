@@ -9,6 +9,8 @@ pub struct Status {
     /// It listens, or is on its way in.
     pub ready: bool,
     pub connected: u32,
+    /// Of a host.
+    pub links: Vec<String>,
     pub disconnected: u32,
     pub ended: u32,
     pub no_direct_path: bool,

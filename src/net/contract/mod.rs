@@ -146,6 +146,8 @@ pub(crate) enum EventKind {
         /// Links that join this session, the one most likely to work from another machine first.
         links: Vec<JoinLink>,
     },
+    /// The addresses of the host's machine have changed, and its links with them.
+    Links(Vec<JoinLink>),
     /// A peer asks to join; only with [`Admission::Ask`].
     JoinRequest {
         /// Who asks.

@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn an_embedded_relay_is_announced_by_its_machine_and_port() {
         let relay = Relay::Embedded(EmbeddedRelay::default());
-        let place = Place::Here { address: [0, 0, 0, 0].into(), port: 3001 };
+        let place = Place::Here { address: std::net::Ipv6Addr::UNSPECIFIED.into(), port: 3001 };
         assert_eq!(Place::of(&relay, &links("http://192.168.1.5:3001/")), Some((place, None)));
     }
 

@@ -11,19 +11,29 @@ use n0_future::{
     boxed::BoxStream,
     stream::{self, once_future},
 };
-use reqwest::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
+use reqwest::{
+    Method,
+    header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE},
+};
 use sync_wrapper::SyncStream;
 use url::Url;
 
 use super::{MAX_EVENT, StreamItem};
-use crate::{net::relay_error::RelayError, protocol::StreamEvent};
+use crate::{
+    net::{
+        http::{Http, HttpRequest},
+        relay_error::RelayError,
+    },
+    protocol::StreamEvent,
+};
 
 /// Requests the stream, then reads it to its end.
-pub(super) fn open(http: &reqwest::Client, url: Url) -> BoxStream<Result<StreamItem, RelayError>> {
-    let request = http.get(url).header(ACCEPT, "text/event-stream").header(CACHE_CONTROL, "no-cache");
+pub(super) fn open(http: Http, url: Url) -> BoxStream<Result<StreamItem, RelayError>> {
+    let request = HttpRequest::new(Method::GET, url);
+    let request = request.header(ACCEPT, "text/event-stream").header(CACHE_CONTROL, "no-cache");
     Box::pin(
         once_future(async move {
-            match request.send().await.map_err(RelayError::of_transport).and_then(checked) {
+            match http.send(request).await.and_then(checked) {
                 Ok(response) => read(response, MAX_EVENT),
                 Err(error) => Box::pin(stream::once(Err(error))) as BoxStream<_>,
             }
@@ -38,12 +48,11 @@ pub(super) fn of_chunks(chunks: Vec<Bytes>, max_event: usize) -> BoxStream<Resul
     read(http::Response::new(reqwest::Body::wrap_stream(chunks)).into(), max_event)
 }
 
-/// Errors of the request are told here rather than by the event source, which would log each of them, token and all.
+/// Its content type: a page on which to log in comes with a 200, too. Errors of the request are told here rather than by the event source, which would log each of them, token and all.
 fn checked(response: reqwest::Response) -> Result<reqwest::Response, RelayError> {
-    RelayError::of_status(response.status().as_u16())?;
     let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if !kind.to_ascii_lowercase().starts_with("text/event-stream") {
-        return Err(RelayError::Nonsense("the event stream"));
+        return Err(RelayError::Nonsense("its event stream"));
     }
     Ok(response)
 }
@@ -76,9 +85,12 @@ fn item(event: Result<SSE, Error>) -> Result<StreamItem, RelayError> {
         }
         Err(error @ (Error::InvalidLine(_) | Error::InvalidEvent)) => {
             tracing::debug!("unreadable event stream: {error}");
-            Err(RelayError::Nonsense("the event stream"))
+            Err(RelayError::Nonsense("its event stream"))
         }
-        Err(error) => Err(RelayError::Unreachable(error.to_string())),
+        Err(Error::Eof) => Err(RelayError::Unreachable("it closed its event stream".to_owned())),
+        Err(Error::Transport(error)) => Err(RelayError::of_broken_stream(&error)),
+        Err(Error::HttpStream(error)) => Err(RelayError::of_broken_stream(&*error)),
+        Err(error) => Err(RelayError::of_broken_stream(&error)),
     }
 }
 

@@ -21,6 +21,7 @@ use self::shares::Shares;
 use super::{
     client::left,
     contract::{Event, EventKind, HostOptions, PeerKey, SessionCommand, SessionKey},
+    embedded::Embedded,
     events::{EventStream, StreamItem},
     listening::{Listening, Relistened, relisten, start},
     peer_link::{PeerContext, PeerInput, PeerOutput, Route},
@@ -61,7 +62,7 @@ pub(super) async fn run(
             };
             let kind = EventKind::Ready { id: listening.id.clone(), links };
             let _ = events.send(Event { session, kind });
-            Host::new(session, options, events.clone(), commands, listening).run().await
+            Host::new(session, options, events.clone(), commands, listening).run(embedded.as_ref()).await
         }
         Some(Err(reason)) => reason,
         None => EndReason::Left,
@@ -159,7 +160,7 @@ impl Host {
         }
     }
 
-    async fn run(mut self) -> EndReason {
+    async fn run(mut self, embedded: Option<&Embedded>) -> EndReason {
         let mut reconnect: Option<BoxFuture<Relistened>> = None;
         let mut addresses = AddressWatch::new();
         loop {
@@ -172,6 +173,10 @@ impl Host {
                     if change.gone && self.relay.forget_connections() && self.stream.is_some() {
                         let gone = RelayError::Unreachable("an address of this machine is gone".to_owned());
                         reconnect = Some(self.relay_lost(&gone).await);
+                    }
+                    if let Some(embedded) = embedded {
+                        let kind = EventKind::Links(embedded.links(&self.id));
+                        let _ = self.events.send(Event { session: self.session, kind });
                     }
                     self.tell_all(|| PeerInput::AddressesChanged(change)).await;
                 }

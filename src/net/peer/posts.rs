@@ -65,7 +65,10 @@ impl NativePeer {
     pub(super) fn posted(&mut self, result: Result<(), RelayError>) {
         let now = self.now();
         let suspect = self.post.take().is_some_and(|post| post.suspect);
-        if let Err(error @ RelayError::Unreachable(_)) = result {
+        if let Err(error) = &result
+            && error.is_gone()
+        {
+            let error = error.clone();
             // Nothing else goes over it until the session has found it again.
             self.input(PeerInput::RelayDown);
             return self.cx.tell(PeerOutput::RelayGone(error));
@@ -81,7 +84,7 @@ impl NativePeer {
             Err(error) => {
                 tracing::debug!(peer = self.cx.key.0, "a message was not delivered: {error}");
                 self.connection.lost_in_flight(Lane::Relay);
-                self.retry_at = Some(now + self.backoff.next());
+                self.retry_at = Some(now + self.backoff.next().max(error.wait()));
                 if error == RelayError::BadToken {
                     self.route = None;
                     self.cx.tell(PeerOutput::BadToken);

@@ -56,6 +56,13 @@ pub(super) async fn ask(cx: &PeerContext, inputs: &mut mpsc::Receiver<PeerInput>
     }
 }
 
+/// Why a client that stays on the relay cannot join this host.
+pub(super) fn wants_webrtc() -> EndReason {
+    let words = "the host speaks the original protocol over WebRTC, and this session stays on the relay: allow direct \
+                 paths, or let the host use the relay";
+    EndReason::NoDirectPath(words.to_owned())
+}
+
 /// One POST. A peer has one in flight at a time: originals take what they get in the order in which it comes.
 type Post = BoxFuture<Result<(), RelayError>>;
 

@@ -6,7 +6,7 @@ use bytestring::ByteString;
 use n0_future::time::{Instant, sleep_until, timeout};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::{DirectPeer, Offer, Post, answer, game::Game, post};
+use super::{DirectPeer, Offer, Post, answer, game::Game, post, wants_webrtc};
 use crate::{
     connection::Path,
     net::{
@@ -15,7 +15,7 @@ use crate::{
         peer_link::{Outcome, PeerContext, PeerInput, PeerOutput, Route},
         relay_error::RelayError,
     },
-    protocol::{Body, EndReason, Payload, Signal},
+    protocol::{Body, EndReason, PathPolicy, Payload, Signal},
 };
 
 /// Bytes of one text: as JSON it has to fit into the 102,400 bytes that relays take.
@@ -87,7 +87,9 @@ impl RelayPeer {
             tokio::select! {
                 input = inputs.recv() => match input {
                     Some(PeerInput::Body(Body::Signal(signal), _)) => {
-                        if let Some(unanswered) = self.unanswered.take() {
+                        if self.cx.paths == PathPolicy::RelayOnly && self.unanswered.take().is_some() {
+                            self.game.end(wants_webrtc());
+                        } else if let Some(unanswered) = self.unanswered.take() {
                             return self.answered(unanswered, signal, inputs).await;
                         }
                         self.report_signal();
@@ -134,7 +136,8 @@ impl RelayPeer {
             PeerInput::Disconnect(reason) => self.game.end(reason),
             // To an original host, whoever comes back is somebody new. Its clients, though, may have stayed.
             PeerInput::RelayDown if !self.game.hosts() => {
-                self.game.end(EndReason::RelayUnreachable("its event stream broke".to_owned()));
+                let error = RelayError::Unreachable("its event stream broke".to_owned());
+                self.game.end(self.cx.relay.unreachable(&error));
             }
             PeerInput::RelayDown
             | PeerInput::AddressesChanged(_)
@@ -173,16 +176,19 @@ impl RelayPeer {
                 self.failing_since = None;
                 self.done();
             }
-            Err(error @ (RelayError::Status(413) | RelayError::Nonsense(_))) => {
+            Err(error @ RelayError::Status(413)) => {
                 self.cx.diagnostic(format!("a message was dropped: {error}"));
                 self.done();
             }
             Err(error) => {
                 let now = Instant::now();
                 if now - *self.failing_since.get_or_insert(now) > self.cx.config.timeout {
-                    self.game.end(EndReason::TimedOut);
+                    self.game.end(match &error {
+                        RelayError::Rejected => EndReason::TimedOut,
+                        error => self.cx.relay.unreachable(error),
+                    });
                 }
-                self.retry_at = Some(now + self.backoff.next());
+                self.retry_at = Some(now + self.backoff.next().max(error.wait()));
                 if error == RelayError::BadToken {
                     self.cx.tell(PeerOutput::BadToken);
                 }

@@ -4,8 +4,38 @@ use bytestring::ByteString;
 
 use crate::protocol::Candidate;
 
-/// How many candidates of one peer are looked at. Each is paired with every address of ours, and each pair is checked.
-pub(super) const MAX_CANDIDATES: usize = 64;
+/// How many addresses of a peer's own interfaces are tried. Each is paired with every address of ours, and each pair is
+/// checked 20 times a second.
+const MAX_HOST: usize = 16;
+/// How many of its addresses at routers and TURN servers are tried: those of its likeliest interfaces come first or
+/// late, and often are the only ones that work.
+const MAX_OTHER: usize = 8;
+
+/// How many candidates of a peer were let in.
+#[derive(Debug, Default)]
+pub(super) struct CandidateBudget {
+    host: usize,
+    other: usize,
+}
+
+/// More than any peer has.
+const FLOOD: usize = 64;
+
+impl CandidateBudget {
+    /// Whether the peer has sent more than anyone has.
+    pub fn is_flooded(&self) -> bool {
+        self.host + self.other > FLOOD
+    }
+
+    /// Whether one more of its kind is tried.
+    pub fn admits(&mut self, attribute: &str) -> bool {
+        let kind = attribute.split_ascii_whitespace().skip_while(|word| !word.eq_ignore_ascii_case("typ")).nth(1);
+        let is_host = kind.is_none_or(|kind| kind.eq_ignore_ascii_case("host"));
+        let (count, max) = if is_host { (&mut self.host, MAX_HOST) } else { (&mut self.other, MAX_OTHER) };
+        *count += 1;
+        *count <= max
+    }
+}
 
 /// Bytes of a section's name; stacks call it `0` or `data`.
 const MAX_NAME: usize = 64;
@@ -68,6 +98,16 @@ mod tests {
         let json = r#"{"candidate":"candidate:1 1 udp 1 192.0.2.7 5000 typ host","sdpMid":"data","sdpMLineIndex":0,"usernameFragment":null}"#;
         let ours = ours("candidate:1 1 udp 1 192.0.2.7 5000 typ host".to_owned(), section(offer));
         assert_eq!(serde_json::to_string(&ours).expect("strings"), json);
+    }
+
+    #[test]
+    fn a_peer_with_many_addresses_is_bounded_and_its_routers_are_not_crowded_out() {
+        let mut budget = CandidateBudget::default();
+        let host = |i: usize| budget.admits(&format!("1 1 udp 1 10.0.0.{i} 5000 typ host"));
+        assert_eq!((0..40).map(host).filter(|admitted| *admitted).count(), MAX_HOST);
+        assert!(budget.admits("1 1 udp 1 203.0.113.5 5000 typ srflx raddr 10.0.0.1 rport 5000"));
+        let relayed = |_| budget.admits("1 1 udp 1 203.0.113.6 5000 typ relay");
+        assert_eq!((0..40).map(relayed).filter(|admitted| *admitted).count(), MAX_OTHER - 1);
     }
 
     #[test]

@@ -23,9 +23,12 @@ use crate::{
     protocol::{Payload, Signal},
 };
 
-/// The largest message every WebRTC stack takes from us, and we from every stack, in bytes. See
-/// [`DirectDialect::max_message`].
+/// The largest message every WebRTC stack takes from us, in bytes.
 pub(crate) const MAX_MESSAGE: usize = 65_536;
+
+/// The largest message that we take from originals, in bytes: what browsers take, and the most that the library can. An
+/// original in node loses its connection when it sends a larger one than it was told.
+const MAX_RECEIVED: usize = 262_144;
 
 /// How many bytes may wait in front of a data channel, and as many again inside it.
 ///
@@ -108,11 +111,12 @@ impl DirectDialect {
         }
     }
 
-    /// The largest message, in bytes. Packets of ours are no larger, and the library has a buffer of this size.
+    /// The largest message that is received, in bytes. Packets of ours are no larger, and the library has a buffer of
+    /// this size.
     fn max_message(self) -> usize {
         match self {
             DirectDialect::Native => MIN_PACKET_LIMIT,
-            DirectDialect::Plain => MAX_MESSAGE,
+            DirectDialect::Plain => MAX_RECEIVED,
         }
     }
 

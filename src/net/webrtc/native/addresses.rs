@@ -7,42 +7,56 @@ use std::{
 
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-/// How many local addresses are offered. Each costs a socket.
-const MAX_ADDRESSES: usize = 16;
+use crate::protocol::{AddressRank, LocalAddress, by_rank, outward};
+
+/// How many local addresses are offered. Each costs a socket, and each pair of one with an address of the peer is
+/// checked 20 times a second until one is chosen: with all addresses of a machine that runs containers, checks crowd out
+/// the game.
+const MAX_ADDRESSES: usize = 6;
 
 /// How often they are looked at, which takes some ten microseconds. No portable call tells of changes.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Every address of this machine that a peer may reach.
+/// The addresses of this machine that a peer is most likely to reach.
 pub(super) fn local_addresses() -> Vec<SocketAddr> {
-    offered(reachable().unwrap_or_default())
+    offered(&ranked().unwrap_or_default())
 }
 
-/// Loopback, which the library's own list leaves out, where there is nothing else. Peers on one machine reach each other
-/// by any address of it, others by none of loopback's, and each address costs both a socket and checks.
-fn offered(mut addresses: Vec<IpAddr>) -> Vec<SocketAddr> {
-    addresses.truncate(MAX_ADDRESSES);
-    if addresses.is_empty() {
-        addresses.push(Ipv4Addr::LOCALHOST.into());
+/// The likeliest, of both families if there are. Loopback, which the library's own list leaves out, where there is
+/// nothing else: peers on one machine reach each other by any address of it, others by none of loopback's.
+fn offered(ranked: &[IpAddr]) -> Vec<SocketAddr> {
+    let mut offered: Vec<_> = ranked.iter().take(MAX_ADDRESSES).copied().collect();
+    let other_family = |ip: &&IpAddr| ranked.first().is_some_and(|first| first.is_ipv4() != ip.is_ipv4());
+    if offered.len() == MAX_ADDRESSES
+        && !offered.iter().any(|ip| other_family(&ip))
+        && let Some(other) = ranked.iter().find(other_family)
+    {
+        offered[MAX_ADDRESSES - 1] = *other;
     }
-    addresses.into_iter().map(|ip| SocketAddr::new(ip, 0)).collect()
+    if offered.is_empty() {
+        offered.push(Ipv4Addr::LOCALHOST.into());
+    }
+    offered.into_iter().map(|ip| SocketAddr::new(ip, 0)).collect()
+}
+
+/// All that a peer may reach, the likeliest first. `None`: the system does not tell.
+fn ranked() -> Option<Vec<IpAddr>> {
+    let found: Vec<_> = if_addrs::get_if_addrs()
+        .ok()?
+        .into_iter()
+        .map(|found| LocalAddress { is_up: found.is_oper_up(), address: found.ip(), interface: found.name })
+        .collect();
+    let ranked = by_rank(&found, &outward()).into_iter();
+    // A link-local address means nothing without its interface, which a candidate cannot name.
+    let reachable = ranked
+        .filter(|(rank, _)| !matches!(rank, AddressRank::Loopback | AddressRank::LinkLocal | AddressRank::LinkLocalV6));
+    Some(reachable.map(|(_, address)| address).collect())
 }
 
 /// In order. `None`: the system does not tell.
 fn reachable() -> Option<Vec<IpAddr>> {
-    let mut addresses: Vec<_> = if_addrs::get_if_addrs()
-        .ok()?
-        .iter()
-        .map(if_addrs::Interface::ip)
-        .filter(|ip| !ip.is_loopback() && !ip.is_unspecified())
-        .filter(|ip| match ip {
-            IpAddr::V4(ip) => !ip.is_link_local(),
-            // A link-local address means nothing without its interface, which a candidate cannot name.
-            IpAddr::V6(ip) => !ip.is_unicast_link_local(),
-        })
-        .collect();
+    let mut addresses = ranked()?;
     addresses.sort();
-    addresses.dedup();
     Some(addresses)
 }
 
@@ -106,8 +120,17 @@ mod tests {
     #[test]
     fn loopback_is_offered_where_there_is_nothing_else() {
         let lan = [Ipv4Addr::new(192, 168, 0, 2).into(), Ipv4Addr::new(192, 168, 0, 3).into()];
-        assert_eq!(offered(lan.to_vec()), lan.map(|ip| SocketAddr::new(ip, 0)));
-        assert_eq!(offered(Vec::new()), [SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)]);
-        assert_eq!(offered(vec![lan[0]; 2 * MAX_ADDRESSES]).len(), MAX_ADDRESSES);
+        assert_eq!(offered(&lan), lan.map(|ip| SocketAddr::new(ip, 0)));
+        assert_eq!(offered(&[]), [SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)]);
+    }
+
+    #[test]
+    fn a_handful_is_offered_and_of_both_families() {
+        let mut many: Vec<IpAddr> = (0..40).map(|i| [10, 0, i, 1].into()).collect();
+        assert_eq!(offered(&many), many[..MAX_ADDRESSES].iter().map(|ip| SocketAddr::new(*ip, 0)).collect::<Vec<_>>());
+        let v6: IpAddr = "2001:db8::5".parse().expect("an address");
+        many.push(v6);
+        let offered = offered(&many);
+        assert_eq!((offered.len(), offered[0].ip(), offered[MAX_ADDRESSES - 1].ip()), (MAX_ADDRESSES, many[0], v6));
     }
 }

@@ -19,7 +19,11 @@ use super::{
     pump::{Opening, last_word, listen, pump},
 };
 use crate::{
-    net::webrtc::{DirectConfig, DirectDialect, DirectError, DirectEvent, DirectRole, candidate, lane::LaneReceiver},
+    net::webrtc::{
+        DirectConfig, DirectDialect, DirectError, DirectEvent, DirectRole,
+        candidate::{self, CandidateBudget},
+        lane::LaneReceiver,
+    },
     protocol::{Candidate, Signal},
 };
 
@@ -52,7 +56,7 @@ pub(super) struct Link<'a> {
     /// The name of the data channels' section, which is in the offer.
     section: Option<ByteString>,
     candidates: Vec<Candidate>,
-    candidates_seen: usize,
+    budget: CandidateBudget,
     /// Whether TURN servers were named, and none has given us an address yet.
     without_turn: bool,
     /// Kinds of trouble that were told already.
@@ -75,7 +79,7 @@ impl<'a> Link<'a> {
             described: false,
             section: None,
             candidates: Vec::new(),
-            candidates_seen: 0,
+            budget: CandidateBudget::default(),
             without_turn: false,
             complained: HashSet::new(),
             opening: Opening::of(dialect.channels()),
@@ -245,12 +249,11 @@ impl<'a> Link<'a> {
     }
 
     async fn candidate(&mut self, candidate: Candidate) {
-        if candidate::usable(&candidate).is_none() {
-            return;
-        }
-        self.candidates_seen += 1;
-        if self.candidates_seen > candidate::MAX_CANDIDATES {
-            self.complain("more candidates than anyone has", "").await;
+        let Some(line) = candidate::usable(&candidate) else { return };
+        if !self.budget.admits(line) {
+            if self.budget.is_flooded() {
+                self.complain("more candidates than anyone has", "").await;
+            }
         } else if self.described {
             self.add_candidate(candidate).await;
         } else {

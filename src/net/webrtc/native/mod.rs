@@ -24,13 +24,13 @@ use self::{
     pump::last_word,
 };
 use super::{
-    DirectConfig, DirectDialect, DirectEvent, DirectRole, Full, candidate,
+    DirectConfig, DirectDialect, DirectEvent, DirectRole, Full,
     lane::{LaneSender, lane},
 };
 use crate::protocol::{Payload, Signal};
 
 /// How many signals may wait to be looked at; a peer that sends more at once loses some.
-const MAX_SIGNALS: usize = 2 * candidate::MAX_CANDIDATES;
+const MAX_SIGNALS: usize = 128;
 
 /// A direct path to one peer. Dropping it closes it, after what was sent before.
 #[derive(Debug)]

@@ -21,7 +21,7 @@ use webrtc::{
 };
 
 use crate::{
-    net::webrtc::{DirectEvent, MAX_MESSAGE, lane::LaneReceiver},
+    net::webrtc::{DirectEvent, MAX_RECEIVED, lane::LaneReceiver},
     protocol::Payload,
 };
 
@@ -140,7 +140,7 @@ async fn write(channel: &dyn DataChannel, mut lane: LaneReceiver, events: &mpsc:
     while let Some(payload) = lane.recv().await {
         let len = payload.len();
         let sent = match payload {
-            _ if len > MAX_MESSAGE => Err(Error::ErrOutboundPacketTooLarge),
+            _ if len > MAX_RECEIVED => Err(Error::ErrOutboundPacketTooLarge),
             Payload::Text(text) => channel.send_text(&text).await,
             Payload::Binary(bytes) => channel.send(into_mut(bytes)).await,
         };

@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     net::webrtc::{
         DirectDialect::{Native, Plain},
-        DirectError, IceServer, MAX_MESSAGE,
+        DirectError, IceServer, MAX_MESSAGE, MAX_RECEIVED, candidate,
     },
     protocol::Candidate,
 };
@@ -133,10 +133,12 @@ async fn plain_peers_exchange_text_and_binary() {
     for expected in [text("grüß dich"), Payload::Binary(Bytes::new()), text("")] {
         assert_eq!(host.packet().await, (true, expected));
     }
-    let largest = Payload::Binary(Bytes::from(vec![7; MAX_MESSAGE]));
-    host.send(true, largest.clone()).await;
-    assert_eq!(client.packet().await, (true, largest));
-    host.send(true, Payload::Binary(Bytes::from(vec![7; MAX_MESSAGE + 1]))).await;
+    for size in [MAX_MESSAGE, MAX_RECEIVED] {
+        let large = Payload::Binary(Bytes::from(vec![7; size]));
+        host.send(true, large.clone()).await;
+        assert_eq!(client.packet().await, (true, large));
+    }
+    host.send(true, Payload::Binary(Bytes::from(vec![7; MAX_RECEIVED + 1]))).await;
     assert!(matches!(host.news().await, DirectEvent::Diagnostic(_)));
 }
 

@@ -1,0 +1,195 @@
+//! Which addresses of a machine others can reach: for join links, and for direct paths.
+
+use std::{
+    collections::HashSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
+};
+
+/// How likely others reach an address, the likeliest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AddressRank {
+    /// IPv4 on the interface of the default route.
+    Outward,
+    /// IPv4 on another local network.
+    Private,
+    /// Public IPv4.
+    Public,
+    /// IPv6 on the interface of the default route.
+    OutwardV6,
+    /// Other IPv6.
+    V6,
+    /// Shared by the customers of a provider (100.64.0.0/10), or of a VPN that borrows these.
+    Shared,
+    /// Of the interface itself, where nobody gives addresses (169.254.0.0/16).
+    LinkLocal,
+    /// Of containers and virtual machines on this very machine, or of an interface without a link.
+    Virtual,
+    /// IPv6 that means nothing without its interface, which no link can name.
+    LinkLocalV6,
+    /// This machine.
+    Loopback,
+}
+
+/// An address of this machine, as its system lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalAddress {
+    /// The name of the interface.
+    pub interface: String,
+    /// The address.
+    pub address: IpAddr,
+    /// Whether the interface is up and has a link, as far as the system says.
+    pub is_up: bool,
+}
+
+impl LocalAddress {
+    /// How likely others reach it. `outward`: the addresses that this machine uses towards others.
+    fn rank(&self, outward: &[IpAddr]) -> AddressRank {
+        let is_outward = outward.contains(&self.address);
+        match self.address {
+            address if address.is_loopback() => AddressRank::Loopback,
+            IpAddr::V6(ip) if ip.is_unicast_link_local() => AddressRank::LinkLocalV6,
+            IpAddr::V4(ip) if ip.is_link_local() => AddressRank::LinkLocal,
+            IpAddr::V4(ip) if is_shared(ip) => AddressRank::Shared,
+            _ if !is_outward && (!self.is_up || is_virtual(&self.interface)) => AddressRank::Virtual,
+            IpAddr::V4(_) if is_outward => AddressRank::Outward,
+            IpAddr::V4(ip) if ip.is_private() => AddressRank::Private,
+            IpAddr::V4(_) => AddressRank::Public,
+            IpAddr::V6(_) if is_outward => AddressRank::OutwardV6,
+            IpAddr::V6(_) => AddressRank::V6,
+        }
+    }
+}
+
+/// These addresses by rank, the likeliest first, each once; those of one rank in the order given, which on most systems
+/// is that in which the interfaces appeared. `outward`: the addresses that this machine uses towards others.
+pub fn by_rank(addresses: &[LocalAddress], outward: &[IpAddr]) -> Vec<(AddressRank, IpAddr)> {
+    let mut ranked: Vec<_> = addresses
+        .iter()
+        .filter(|local| !local.address.is_unspecified() && !local.address.is_multicast())
+        .map(|local| (local.rank(outward), local.address))
+        .collect();
+    ranked.sort_by_key(|(rank, _)| *rank);
+    let mut seen = HashSet::new();
+    ranked.retain(|(_, address)| seen.insert(*address));
+    ranked
+}
+
+/// The addresses this machine uses towards others, rather than towards its own containers: at most one of each family.
+/// Asks the system's routes; nothing is sent.
+pub fn outward() -> Vec<IpAddr> {
+    let towards = |from: IpAddr, to: IpAddr| {
+        let socket = UdpSocket::bind((from, 0)).ok()?;
+        socket.connect((to, 9)).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    // Of the ranges for documentation, which are routed as everything else.
+    let v4 = towards(Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into());
+    let v6 = towards(Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into());
+    v4.into_iter().chain(v6).collect()
+}
+
+fn is_shared(ip: Ipv4Addr) -> bool {
+    let [first, second, ..] = ip.octets();
+    first == 100 && second & 0b1100_0000 == 64
+}
+
+/// Whether an interface leads to containers or virtual machines. (A bridge to the LAN has the default route.)
+fn is_virtual(interface: &str) -> bool {
+    #[cfg(target_os = "linux")]
+    if std::path::Path::new("/sys/class/net").join(interface).join("bridge").exists() {
+        return true;
+    }
+    const BEGINNINGS: [&str; 19] = [
+        "docker",
+        "dummy",
+        "br-",
+        "veth",
+        "virbr",
+        "vnet",
+        "cni",
+        "flannel",
+        "cali",
+        "podman",
+        "lxcbr",
+        "lxdbr",
+        "incusbr",
+        "vmnet",
+        "vboxnet",
+        "kube",
+        "vethernet",
+        "virtualbox",
+        "vmware",
+    ];
+    let name = interface.to_ascii_lowercase();
+    BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn local(interface: &str, address: IpAddr) -> LocalAddress {
+        LocalAddress { interface: interface.to_owned(), address, is_up: true }
+    }
+
+    fn ranked(interfaces: &[(&str, &str)], outward: &[&str]) -> Vec<String> {
+        let parse = |text: &str| text.parse().expect("an address");
+        let interfaces: Vec<_> = interfaces.iter().map(|(name, ip)| local(name, parse(ip))).collect();
+        let outward: Vec<_> = outward.iter().map(|ip| parse(ip)).collect();
+        by_rank(&interfaces, &outward).into_iter().map(|(_, address)| address.to_string()).collect()
+    }
+
+    #[test]
+    fn the_default_route_is_first_and_containers_are_last() {
+        let interfaces = [
+            ("lo", "127.0.0.1"),
+            ("lo", "::1"),
+            ("docker0", "172.17.0.1"),
+            ("br-4f2a", "172.18.0.1"),
+            ("virbr0", "192.168.122.1"),
+            ("veth12ab", "10.0.3.1"),
+            ("vEthernet (WSL)", "172.29.0.1"),
+            ("tailscale0", "100.101.102.103"),
+            ("eth1", "169.254.7.7"),
+            ("eth0", "fe80::1"),
+            ("eth0", "2001:db8::5"),
+            ("eth1", "fd00::5"),
+            ("eth1", "10.1.2.3"),
+            ("eth2", "203.0.113.5"),
+            ("eth0", "192.168.1.5"),
+            ("eth0", "192.168.1.5"),
+        ];
+        let order = [
+            "192.168.1.5",
+            "10.1.2.3",
+            "203.0.113.5",
+            "2001:db8::5",
+            "fd00::5",
+            "100.101.102.103",
+            "169.254.7.7",
+            "172.17.0.1",
+            "172.18.0.1",
+            "192.168.122.1",
+            "10.0.3.1",
+            "172.29.0.1",
+            "fe80::1",
+            "127.0.0.1",
+            "::1",
+        ];
+        assert_eq!(ranked(&interfaces, &["192.168.1.5", "2001:db8::5"]), order);
+    }
+
+    #[test]
+    fn a_bridge_that_is_the_way_out_is_no_container() {
+        assert_eq!(ranked(&[("br-lan", "192.168.1.1"), ("eth0", "10.0.0.2")], &["192.168.1.1"])[0], "192.168.1.1");
+        assert_eq!(ranked(&[("docker0", "172.17.0.1"), ("br0", "192.168.1.1")], &[])[0], "192.168.1.1");
+    }
+
+    #[test]
+    fn many_bridges_do_not_hide_the_address_that_counts() {
+        let mut interfaces: Vec<_> = (0..40).map(|i| local(&format!("br-{i:04x}"), [172, 18, i, 1].into())).collect();
+        interfaces.extend((0..40).map(|i| LocalAddress { is_up: false, ..local("eth1", [10, 0, i, 1].into()) }));
+        interfaces.push(local("wlan0", [192, 168, 7, 7].into()));
+        assert_eq!(by_rank(&interfaces, &[])[0], (AddressRank::Private, IpAddr::from([192, 168, 7, 7])));
+    }
+}
