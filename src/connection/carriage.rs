@@ -64,7 +64,7 @@ impl Connection {
     /// Tells of another path for messages, or begins to wait for one.
     pub(super) fn paths_changed(&mut self, now: Time) {
         if !matches!(self.state, State::Open { .. }) {
-            return;
+            return self.drain_advanced(now);
         }
         let Some(path) = self.message_path() else {
             // Unreliable messages that waited for a path would arrive late.

@@ -1,17 +1,7 @@
 //! What the passing of time does.
 
-use super::{
-    Connection, ConnectionEvent, Path, Time,
-    connection::{Closing, FAREWELL, State},
-    liveness::Verdict,
-};
+use super::{Connection, ConnectionEvent, Path, Time, connection::State, liveness::Verdict};
 use crate::protocol::EndReason;
-use core::time::Duration;
-
-/// How long the last word waits to be confirmed.
-const LINGER: Duration = Duration::from_secs(1);
-/// How long it waits for what comes before it to be sent.
-const DRAIN: Duration = Duration::from_secs(1);
 
 impl Connection {
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next; after such a call always later than its
@@ -37,10 +27,16 @@ impl Connection {
             .into_iter()
             .flatten()
             .min(),
-            State::Closing(closing) => {
-                let drain = (!closing.hurry).then_some(closing.started + DRAIN);
-                [Some(closing.deadline()), closing.retry, drain].into_iter().flatten().min()
-            }
+            State::Closing(closing) => [
+                self.live.next_timeout(self.in_flight()),
+                self.resuming.as_ref().and_then(|resuming| resuming.retry.at()),
+                Some(self.closing_deadline(closing)),
+                closing.retry[0],
+                closing.retry[1],
+            ]
+            .into_iter()
+            .flatten()
+            .min(),
             State::Closed => None,
         }
     }
@@ -74,22 +70,12 @@ impl Connection {
                 self.finish(reason);
             }
             State::Open { .. } => self.open_timeout(now),
-            State::Closing(closing) => {
-                closing.hurry |= now >= closing.started + DRAIN;
-                closing.retry = closing.retry.filter(|retry| now < *retry);
-                if now >= closing.deadline() {
-                    let reason = closing.reason.clone();
-                    self.finish(reason);
-                }
-            }
+            State::Closing(_) => self.closing_timeout(now),
             _ => {}
         }
     }
 
     fn open_timeout(&mut self, now: Time) {
-        if let Some(resuming) = &mut self.resuming {
-            resuming.retry.advance(now);
-        }
         if self.ack.due.is_some_and(|due| now >= due) {
             (self.ack.due, self.ack.now) = (None, true);
         }
@@ -98,9 +84,20 @@ impl Connection {
         {
             return self.finish(close.reason);
         }
+        if !self.paths_timeout(now) {
+            return self.finish(EndReason::TimedOut);
+        }
+        self.check_direct_deadline(now);
+    }
+
+    /// `false`: the peer is gone.
+    pub(super) fn paths_timeout(&mut self, now: Time) -> bool {
+        if let Some(resuming) = &mut self.resuming {
+            resuming.retry.advance(now);
+        }
         while let Some(verdict) = self.live.advance(self.in_flight(), now) {
             match verdict {
-                Verdict::Dead => return self.finish(EndReason::TimedOut),
+                Verdict::Dead => return false,
                 Verdict::Silent(path) => {
                     self.lose(path);
                     self.events.push_back(ConnectionEvent::PathSilent(path));
@@ -108,13 +105,6 @@ impl Connection {
                 }
             }
         }
-        self.check_direct_deadline(now);
-    }
-}
-
-impl Closing {
-    fn deadline(&self) -> Time {
-        let farewell = self.started + FAREWELL;
-        self.first_sent.map_or(farewell, |sent| farewell.min(sent + LINGER))
+        true
     }
 }

@@ -35,7 +35,10 @@ impl Host {
         }
         match Contact::peek(&packet) {
             // What does not listen cannot take an answer.
-            Contact::Hello if !open || from.listens == Some(false) => {}
+            Contact::Hello if from.listens == Some(false) => {}
+            Contact::Hello if !open => {
+                self.context(PeerKey(u64::MAX)).post(route, frame::refusal(&EndReason::NoSuchHost));
+            }
             Contact::Hello if self.places.available_permits() == 0 && self.options.session.password.is_none() => {
                 self.context(PeerKey(u64::MAX)).post(route, frame::refusal(&EndReason::Full));
             }
@@ -71,15 +74,25 @@ impl Host {
                     }
                 });
             }
-            Contact::Resume(id) => match self.by_connection.get(&id) {
-                Some(&key) => self.tell(key, PeerInput::Resume { packet, route, client }).await,
-                None => {
-                    if let Some(answer) = self.tombstones.iter().find_map(|stone| stone.answer(&packet)) {
-                        self.context(PeerKey(u64::MAX)).post(route, answer);
-                    }
+            Contact::Resume(_) => self.resumption(client, packet, route).await,
+            Contact::Other if self.left.contains(&client) => {
+                // Our confirmation of its goodbye was lost.
+                if let Some(confirmation) = frame::close_ack_for(&packet) {
+                    self.context(PeerKey(u64::MAX)).post(route, confirmation);
                 }
-            },
+            }
             Contact::Other => self.reports.once(Nonsense::Packet, || "a packet came from nobody we know".to_owned()),
+        }
+    }
+
+    /// A packet that resumes a connection, from whatever client.
+    pub(super) async fn resumption(&mut self, client: String, packet: Bytes, route: Route) {
+        let Contact::Resume(id) = Contact::peek(&packet) else { return };
+        // A peer that has just proven itself may not have told its connection's name yet.
+        if let Some(&key) = self.by_connection.get(&id).or_else(|| self.by_client.get(&client)) {
+            self.tell(key, PeerInput::Resume { packet, route, client }).await;
+        } else if let Some(answer) = self.tombstones.iter().find_map(|stone| stone.answer(&packet)) {
+            self.context(PeerKey(u64::MAX)).post(route, answer);
         }
     }
 

@@ -40,13 +40,21 @@ impl NativePeer {
                     self.receive(Lane::Relay, hello);
                 }
             }
-            PeerInput::Resume { packet, route, client } => match self.connection.resume(packet, now) {
+            PeerInput::Resume { packet, route, client } => match self.connection.resume(packet.clone(), now) {
                 Ok(()) => {
                     self.route = Some(route);
                     self.retry_at = None;
                     self.cx.tell(PeerOutput::Rebound(client));
                 }
                 Err(ResumeError::Challenge(challenge)) => self.cx.post(route, challenge),
+                // The task is about to end.
+                Err(ResumeError::NotOpen) => {
+                    if let Some(gone) = self.connection.tombstone().and_then(|stone| stone.answer(&packet)) {
+                        self.cx.post(route, gone);
+                    }
+                }
+                // A late copy.
+                Err(ResumeError::Replayed) => {}
                 Err(error) => self.report_stranger(&error),
             },
             PeerInput::RelayUp(route) => {
@@ -119,6 +127,12 @@ impl NativePeer {
                 }
             }
             PeerCommand::Conditions(conditions) => self.set_conditions(conditions),
+            // One that is out of reach learns it when it comes back, and does not keep its place until then.
+            PeerCommand::Disconnect(reason)
+                if matches!(self.role, Role::Host { .. }) && self.connection.stats().path.is_none() =>
+            {
+                self.connection.abort(reason);
+            }
             PeerCommand::Disconnect(reason) => self.connection.close(reason, self.now()),
         }
     }
