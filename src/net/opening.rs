@@ -45,9 +45,12 @@ pub(super) async fn open(relay: &RelayClient, access: &Access) -> Result<Opened,
 /// Opens the event stream of a host's token, and returns when joiners can find us.
 pub(super) async fn open_host(relay: &RelayClient, id: &str, access: &Access) -> Result<EventStream, RelayError> {
     let Opened { mut stream, mut begun } = open(relay, access).await?;
-    while !begun {
-        // The relay knows us if others can join us.
-        begun = relay.join(id).await.is_ok() || timeout(LATE, stream.begun()).await.is_ok_and(|begun| begun.is_ok());
+    // The relay knows us if others can join us.
+    while !begun && relay.join(id).await.is_err() {
+        if let Ok(first) = timeout(LATE, stream.begun()).await {
+            first?;
+            begun = true;
+        }
     }
     Ok(stream)
 }
