@@ -1,5 +1,6 @@
-//! A host and players who come, talk, flood, sleep, leave and get lost, while the relay restarts and paths are cut: at
-//! random, for as long as you like. Everything runs in this process, over loopback.
+//! A host and players who come, talk, flood, sleep, leave and get lost, while the relay restarts, requests are lost,
+//! doubled and refused, and streams and paths are cut: at random, for as long as you like. Everything runs in this
+//! process, over loopback.
 //!
 //! `cargo run --release --example soak -- --minutes 30`; the seed is printed, and `--seed` plays it again (the same
 //! decisions, though not at the same nanosecond). Checked on the way:
@@ -20,8 +21,12 @@
 
 #![expect(clippy::unwrap_used, reason = "this program is a test: it stops at the first surprise")]
 
+#[path = "../../tests/hostile_relay/faults.rs"]
+mod faults;
 mod ledger;
 mod party;
+#[path = "../../tests/hostile_relay/proxy.rs"]
+mod proxy;
 #[expect(dead_code, reason = "tests use more of it")]
 #[path = "../../tests/support/relay.rs"]
 mod relay;

@@ -10,11 +10,14 @@ use bevy::prelude::*;
 use bevy_uhst::{prelude::*, relay::RelayConfig, test_app::TestEvent};
 use fastrand::Rng;
 use serde_json::json;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     Settings,
+    faults::{Seeded, Side},
     ledger::{Flow, LARGEST},
     party::{Known, Node, cut_udp},
+    proxy::{HostileRelay, Mode},
     relay::StandaloneRelay,
     stay::{Ending, Phase, Stay},
     watch::{Open, SETTLING, SLACK},
@@ -47,10 +50,15 @@ pub struct Soak {
     may_cut_udp: bool,
     started: Instant,
     relay: StandaloneRelay,
+    /// In front of it, for everyone.
+    proxy: HostileRelay,
+    _proxy_runtime: Runtime,
+    /// When the proxy is honest again.
+    honest_at: Option<Instant>,
     /// When it comes back, and whether it then knows its secret.
     relay_back: Option<(Instant, bool)>,
     udp_back: Option<Instant>,
-    /// The last moment at which the relay or all direct paths were down.
+    /// The last moment at which the relay or all direct paths were down or disturbed.
     last_outage: Option<Instant>,
     host: Node,
     players: Vec<Player>,
@@ -78,7 +86,9 @@ impl Soak {
         }));
         let relay = StandaloneRelay::start_with(secret(true));
         let mut host = Node::new();
-        host.app.world_mut().spawn(UhstHost::new("soak").relay(relay.relay()));
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let proxy = HostileRelay::start(runtime.handle(), relay.address(), Seeded::new(seed));
+        host.app.world_mut().spawn(UhstHost::new("soak").relay(Relay::Url(proxy.url(Side::Host))));
         Soak {
             random: Rng::with_seed(seed),
             seed,
@@ -87,6 +97,9 @@ impl Soak {
             may_cut_udp: settings.cut_udp,
             started: Instant::now(),
             relay,
+            proxy,
+            _proxy_runtime: runtime,
+            honest_at: None,
             relay_back: None,
             udp_back: None,
             last_outage: None,
@@ -177,6 +190,7 @@ impl Soak {
         }
         self.relay_back = self.relay_back.map(|(_, known)| (Instant::now(), known));
         self.udp_back = self.udp_back.map(|_| Instant::now());
+        self.honest_at = self.honest_at.map(|_| Instant::now());
         let playing = |stay: &&Stay| stay.phase == Phase::Playing && stay.ended.is_none();
         let playing: Vec<u32> = self.stays.values().filter(playing).map(|stay| stay.id).collect();
         for id in playing {
@@ -276,7 +290,8 @@ impl Soak {
                 self.happens("sleeps", format!("the host for {time:?}"));
                 self.host.sleep(time);
             }
-            610..850 => self.flood(),
+            610..825 => self.flood(),
+            825..850 => self.disturb_relay(),
             850..862 => self.kill_relay(),
             862..874 if self.may_cut_udp && self.udp_back.is_none() => {
                 let time = Duration::from_millis(self.random.u64(1000..8000));
@@ -325,8 +340,10 @@ impl Soak {
         let id = self.next_id;
         self.next_id += 1;
         let paths = if self.random.u8(..4) == 0 { PathPolicy::RelayOnly } else { PathPolicy::Automatic };
-        let client =
-            UhstClient::join("soak").relay(self.relay.relay()).paths(paths).metadata(id.to_be_bytes().to_vec());
+        let client = UhstClient::join("soak")
+            .relay(Relay::Url(self.proxy.url(Side::Client)))
+            .paths(paths)
+            .metadata(id.to_be_bytes().to_vec());
         self.happens("joins", format!("{id}, {paths:?}"));
         let player = &mut self.players[index];
         let session = player.node.app.world_mut().spawn(client).id();
@@ -433,6 +450,20 @@ impl Soak {
         self.relay_back = Some((Instant::now() + time, known));
     }
 
+    /// Requests are lost, doubled, refused and delayed, and streams are cut, for a while.
+    fn disturb_relay(&mut self) {
+        if self.honest_at.is_some() {
+            return;
+        }
+        let time = Duration::from_millis(self.random.u64(1000..8000));
+        let seed = self.random.u64(..);
+        self.happens("hostile relays", format!("for {time:?}, seed {seed}"));
+        self.outage();
+        self.proxy.set_faults(Seeded::new(seed));
+        self.proxy.set(Mode::Hostile);
+        self.honest_at = Some(Instant::now() + time);
+    }
+
     /// Sends until the queue is full.
     fn flood(&mut self) {
         let Some(id) = self.someone() else { return };
@@ -516,6 +547,11 @@ impl Soak {
             self.relay_back = None;
             self.last_outage = Some(now);
             self.say("the relay is back");
+        }
+        if self.honest_at.is_some_and(|at| now >= at) {
+            self.proxy.set(Mode::Honest);
+            self.honest_at = None;
+            self.last_outage = Some(now);
         }
         if self.udp_back.is_some_and(|at| now >= at) {
             cut_udp(false);
@@ -679,16 +715,19 @@ impl Soak {
         }
     }
 
+    /// Whether the network is down, for everyone.
+    fn is_out(&self) -> bool {
+        self.relay_back.is_some() || self.udp_back.is_some() || self.honest_at.is_some()
+    }
+
     /// Whether the network was down since then, or shortly before.
     fn was_out_since(&self, then: Instant) -> bool {
-        self.relay_back.is_some() || self.udp_back.is_some() || self.last_outage.is_some_and(|at| at + RECOVERY > then)
+        self.is_out() || self.last_outage.is_some_and(|at| at + RECOVERY > then)
     }
 
     /// Whether the network was just down, for everyone.
     fn is_rough(&self) -> bool {
-        self.relay_back.is_some()
-            || self.udp_back.is_some()
-            || self.last_outage.is_some_and(|at| at.elapsed() < RECOVERY)
+        self.is_out() || self.last_outage.is_some_and(|at| at.elapsed() < RECOVERY)
     }
 
     fn say(&mut self, what: impl Into<String>) {

@@ -1,5 +1,7 @@
 //! What a hostile proxy does to single requests, and the faults that follow from a seed.
 
+#![allow(dead_code, reason = "the soak and the tests use a part of it each")]
+
 use std::time::Duration;
 
 use fastrand::Rng;

@@ -1,12 +1,15 @@
 //! A proxy between sessions and any relay, which does to each request what its faults say.
 
+#![allow(dead_code, reason = "the soak and the tests use a part of it each")]
+
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     fmt::Write,
     future::pending,
     net::SocketAddr,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -39,6 +42,9 @@ use super::faults::{Answer, Cut, Faults, PostFault, Refusal, Side, StreamFault};
 #[error("closed by the hostile relay")]
 struct Closed;
 
+/// Lines that are kept of what happened: more than a run of seconds has.
+const TRACE: usize = 5000;
+
 type Body = UnsyncBoxBody<Bytes, Closed>;
 type Reply = Result<Response<Body>, Closed>;
 
@@ -52,7 +58,7 @@ pub struct HostileRelay {
 struct State {
     relay: String,
     http: reqwest::Client,
-    faults: Box<dyn Faults>,
+    faults: RwLock<Arc<dyn Faults>>,
     mode: watch::Sender<Mode>,
     /// How often all streams were cut.
     cuts: watch::Sender<u32>,
@@ -61,7 +67,7 @@ struct State {
     /// How many requests of each kind there were from each side.
     counts: [[AtomicU64; 3]; 2],
     begun: Instant,
-    trace: Mutex<Vec<String>>,
+    trace: Mutex<VecDeque<String>>,
 }
 
 /// When it disturbs what.
@@ -90,7 +96,7 @@ impl HostileRelay {
         let state = Arc::new(State {
             relay: format!("http://{relay}"),
             http: http.redirect(reqwest::redirect::Policy::none()).build().unwrap(),
-            faults: Box::new(faults),
+            faults: RwLock::new(Arc::new(faults)),
             mode: watch::Sender::new(Mode::Honest),
             cuts: watch::Sender::new(0),
             held: Default::default(),
@@ -125,6 +131,11 @@ impl HostileRelay {
         }
     }
 
+    /// Disturbs requests and streams that follow by other faults.
+    pub fn set_faults(&self, faults: impl Faults) {
+        *self.state.faults.write().unwrap() = Arc::new(faults);
+    }
+
     /// Cuts all streams now.
     pub fn cut_all(&self) {
         self.state.cuts.send_modify(|cuts| *cuts += 1);
@@ -143,9 +154,9 @@ impl HostileRelay {
         self.state.note(what);
     }
 
-    /// What it did so far.
+    /// What it did lately.
     pub fn trace(&self) -> Vec<String> {
-        self.state.trace.lock().unwrap().clone()
+        self.state.trace.lock().unwrap().iter().cloned().collect()
     }
 }
 
@@ -174,11 +185,19 @@ impl State {
     fn note(&self, what: impl std::fmt::Display) {
         let mut line = String::new();
         write!(line, "{:.3} s: {what}", self.begun.elapsed().as_secs_f64()).unwrap();
-        self.trace.lock().unwrap().push(line);
+        let mut trace = self.trace.lock().unwrap();
+        if trace.len() == TRACE {
+            trace.pop_front();
+        }
+        trace.push_back(line);
     }
 
     fn is_honest(&self) -> bool {
         *self.mode.borrow() == Mode::Honest
+    }
+
+    fn faults(&self) -> Arc<dyn Faults> {
+        self.faults.read().unwrap().clone()
     }
 
     fn number(&self, side: Side, kind: usize) -> u64 {
@@ -213,7 +232,7 @@ impl State {
     async fn token(&self, side: Side, request: Forwarded) -> Reply {
         let number = self.number(side, 2);
         self.pass(side, Way::Up).await;
-        let refusal = if self.is_honest() { None } else { self.faults.token(side, number) };
+        let refusal = if self.is_honest() { None } else { self.faults().token(side, number) };
         if let Some(refusal) = refusal {
             self.note(format_args!("{side:?} token #{number}: {refusal:?}"));
             return Ok(refused(refusal));
@@ -225,7 +244,7 @@ impl State {
 
     async fn post(self: Arc<Self>, side: Side, request: Forwarded) -> Reply {
         let number = self.number(side, 0);
-        let fault = if self.is_honest() { PostFault::NONE } else { self.faults.post(side, number) };
+        let fault = if self.is_honest() { PostFault::NONE } else { self.faults().post(side, number) };
         if fault != PostFault::NONE {
             self.note(format_args!("{side:?} POST #{number} by {}: {fault:?}", request.sender()));
         }
@@ -269,7 +288,7 @@ impl State {
     async fn stream(self: Arc<Self>, side: Side, request: Forwarded) -> Reply {
         let number = self.number(side, 1);
         let mode = *self.mode.borrow();
-        let mut fault = self.faults.stream(side, number, mode != Mode::Hostile);
+        let mut fault = self.faults().stream(side, number, mode != Mode::Hostile);
         if mode == Mode::Honest {
             // It may be cut later.
             fault = StreamFault { cut: fault.cut, ..StreamFault::NONE };
@@ -349,8 +368,16 @@ impl State {
             };
             self.pass(side, Way::Down).await;
             let mut rest = chunk;
+            // A large event in crumbs would take seconds.
+            let mut crumbs = if split { 20 } else { 0 };
             while !rest.is_empty() {
-                let most = if split { random.usize(1..60).min(rest.len()) } else { rest.len() };
+                let most = match crumbs {
+                    0 if split => random.usize(1000..16_000),
+                    0 => rest.len(),
+                    _ => random.usize(1..60),
+                };
+                crumbs = usize::saturating_sub(crumbs, 1);
+                let most = most.min(rest.len());
                 if sender.send(Ok(Frame::data(rest.split_to(most)))).await.is_err() {
                     return "its reader is gone";
                 }

@@ -1,6 +1,9 @@
 //! One run: a host and its clients who talk through a hostile relay, and what must have come of it once it is honest.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
 
 use bevy::prelude::*;
 use bevy_uhst::{
@@ -144,15 +147,18 @@ pub fn play(runtime: &Handle, relay: &mut AnyRelay, plan: &Plan, faults: impl Fa
 
 impl<'a> Party<'a> {
     fn play(runtime: &Handle, proxy: &'a HostileRelay, relay: &mut AnyRelay, plan: &Plan) -> Result<Duration, String> {
+        // A relay may take a moment to miss the host of an earlier run.
+        static RUNS: AtomicU32 = AtomicU32::new(0);
+        let id = format!("run-{}", RUNS.fetch_add(1, Ordering::Relaxed));
         let app = |client: Option<u32>| {
             let mut app = App::new();
             let plugin = UhstPlugin::default().ice_servers([]).paths(plan.paths).runtime(runtime.clone());
             app.add_plugins((MinimalPlugins, plugin));
             record(&mut app);
             match client {
-                None => app.world_mut().spawn(UhstHost::new("run").relay(Relay::Url(proxy.url(Side::Host)))),
+                None => app.world_mut().spawn(UhstHost::new(id.clone()).relay(Relay::Url(proxy.url(Side::Host)))),
                 Some(client) => app.world_mut().spawn(
-                    UhstClient::join("run")
+                    UhstClient::join(id.clone())
                         .relay(Relay::Url(proxy.url(Side::Client)))
                         .metadata(client.to_be_bytes().to_vec()),
                 ),
