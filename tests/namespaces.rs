@@ -6,8 +6,12 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+#[path = "namespaces/game.rs"]
+mod game;
 #[path = "namespaces/net.rs"]
 mod net;
+#[path = "namespaces/outages.rs"]
+mod outages;
 #[path = "namespaces/player.rs"]
 mod player;
 #[path = "namespaces/status.rs"]
@@ -15,7 +19,8 @@ mod status;
 
 use std::{thread::sleep, time::Duration};
 
-use net::{BadWire, Machine, Net, Player};
+use game::Game;
+use net::{BadWire, Machine, Net};
 use status::Status;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,77 +28,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const NOTICED: Duration = Duration::from_secs(8);
 /// Nobody would notice. The machine may be busy: without a break it is a few milliseconds.
 const A_MOMENT: Duration = Duration::from_millis(700);
-
-/// A relay, a host and a client, connected.
-struct Game {
-    relay: Player,
-    host: Player,
-    client: Player,
-}
-
-impl Game {
-    fn start(net: &Net) -> Self {
-        let relay = net.start(Machine::Relay, "relay", &[]);
-        relay.wait_for("no relay", PATIENCE, |status| status.ready);
-        let host = net.start(Machine::Host, "host", &[("BEVY_UHST_TEST_RELAY", "http://10.77.2.3:8080/")]);
-        host.wait_for("does not listen", PATIENCE, |status| status.ready);
-        let client = net.start(Machine::Client, "client", &[("BEVY_UHST_TEST_RELAY", "http://10.77.3.3:8080/")]);
-        let game = Game { relay, host, client };
-        game.both("not connected", PATIENCE, |status| status.connected == 1);
-        game
-    }
-
-    fn direct(net: &Net) -> Self {
-        let game = Game::start(net);
-        game.both("not direct", PATIENCE, |status| status.direct);
-        game
-    }
-
-    /// Directly, with messages on their way; gaps are counted from now on.
-    fn talking(net: &Net) -> Self {
-        let mut game = Game::direct(net);
-        game.say("talk");
-        game.goes_on(PATIENCE);
-        game.say("reset");
-        game
-    }
-
-    fn both(&self, what: &str, patience: Duration, such: impl Fn(&Status) -> bool) -> Duration {
-        let first = self.host.wait_for(what, patience, &such);
-        first + self.client.wait_for(what, patience.saturating_sub(first), &such)
-    }
-
-    fn say(&mut self, words: &str) {
-        self.host.say(words);
-        self.client.say(words);
-    }
-
-    /// Waits until more has arrived on both sides than before.
-    fn goes_on(&self, patience: Duration) -> Duration {
-        let before = [self.host.status().received.reliable, self.client.status().received.reliable];
-        let mut slowest = Duration::ZERO;
-        for (player, before) in [&self.host, &self.client].into_iter().zip(before) {
-            slowest = slowest
-                .max(player.wait_for("nothing arrives", patience, |status| status.received.reliable > before + 10));
-        }
-        slowest
-    }
-
-    /// Stops sending, and waits until everything reliable that was sent has arrived. (Each arrival was checked to be
-    /// the next one.)
-    fn nothing_is_lost(&mut self) {
-        self.say("silent");
-        for (from, to) in [(&self.host, &self.client), (&self.client, &self.host)] {
-            from.wait_for("still sending", PATIENCE, |status| status.silent);
-            let sent = from.status().sent.reliable;
-            to.wait_for(&format!("{sent} were sent"), PATIENCE, |status| status.received.reliable == sent);
-        }
-        for player in [&self.host, &self.client] {
-            let Status { connected, disconnected, ended, broken, .. } = player.status();
-            assert_eq!((connected, disconnected, ended, broken), (1, 0, 0, false));
-        }
-    }
-}
 
 #[test]
 #[ignore = "needs root and network namespaces"]
@@ -185,15 +119,15 @@ fn nobody_notices_that_the_relay_is_gone_and_comes_back() {
     // First it is silent, then it is gone, and later another one is there that knows nobody.
     net.cut("relay");
     sleep(Duration::from_secs(5));
-    game.relay.kill();
+    game.relay.take().unwrap().kill();
     sleep(Duration::from_secs(2));
     net.mend("relay");
     sleep(Duration::from_secs(3));
     let after = [game.host.status().gap, game.client.status().gap];
     eprintln!("longest silence: {before:?} with the relay, {after:?} without");
     assert!(after.into_iter().all(|gap| gap < A_MOMENT));
-    game.relay = net.start(Machine::Relay, "relay", &[]);
-    game.relay.wait_for("no relay", PATIENCE, |status| status.ready);
+    let relay = net.start(Machine::Relay, "relay", &[]);
+    relay.wait_for("no relay", PATIENCE, |status| status.ready);
     // The host has its id again: another client finds it.
     let relay = [("BEVY_UHST_TEST_RELAY", "http://10.77.3.3:8080/"), ("BEVY_UHST_TEST_PATIENT", "1")];
     let late = net.start(Machine::Client, "client", &relay);
@@ -211,7 +145,7 @@ fn a_long_and_lossy_wire_keeps_every_promise() {
     const DELAY: Duration = Duration::from_millis(200);
     let net = Net::new();
     let mut wire = BadWire::between_players(&net);
-    wire.set(DELAY, 5);
+    wire.set(DELAY, 5, 0);
     let mut game = Game::direct(&net);
     game.say("reset");
     // Less than the one packet in flight to which losses narrow SCTP's window here. All channels share it: whoever

@@ -151,14 +151,16 @@ impl Drop for Net {
     }
 }
 
-/// A wire that is as long and as lossy as it is told to be.
+/// A wire that is as long, lossy and slow as it is told to be.
 pub struct BadWire(Child);
 
 impl BadWire {
     /// Between the host and the client, as the direct one.
     pub fn between_players(net: &Net) -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/namespaces/wire.py");
-        let names = ["h", "c"].map(|end| format!("w{}{end}", std::process::id()));
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let names = ["h", "c"].map(|end| format!("w{}n{count}{end}", std::process::id()));
         let mut child = Command::new("python3")
             .arg(script)
             .args(&names)
@@ -177,10 +179,10 @@ impl BadWire {
         BadWire(child)
     }
 
-    /// In each direction.
-    pub fn set(&mut self, delay: Duration, loss_percent: u32) {
+    /// In each direction. A rate of 0 is no limit.
+    pub fn set(&mut self, delay: Duration, loss_percent: u32, bytes_per_second: u32) {
         let input = self.0.stdin.as_mut().unwrap();
-        writeln!(input, "{} {loss_percent}", delay.as_millis()).unwrap();
+        writeln!(input, "{} {loss_percent} {bytes_per_second}", delay.as_millis()).unwrap();
     }
 }
 
@@ -228,6 +230,15 @@ impl Player {
     pub fn kill(mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+
+    /// Stops it, as a closed lid does.
+    pub fn sleep(&self) {
+        run(&format!("kill -STOP {}", self.process.id()));
+    }
+
+    pub fn wake(&self) {
+        run(&format!("kill -CONT {}", self.process.id()));
     }
 
     /// Waits for a state, which must come in time.

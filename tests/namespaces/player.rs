@@ -10,9 +10,10 @@ use std::{
 
 use bevy::prelude::*;
 use bevy_uhst::{
+    EmbeddedRelay,
     prelude::*,
     relay::{Relay as RelayServer, RelayConfig},
-    test_app::{TestEvent, TestLog, TestNetwork, update_until},
+    test_app::{TestEvent, TestLog, TestNetwork, update_until, wait_for_arrival},
 };
 
 use crate::status::{Delays, Status};
@@ -20,6 +21,10 @@ use crate::status::{Delays, Status};
 /// How many messages a second, on each channel.
 const RATE: f64 = 60.0;
 const MESSAGE: usize = 64;
+/// Of which a flood consists.
+const LARGE: usize = 1 << 20;
+/// Where a relay listens, alone or in a host.
+const RELAY: ([u8; 4], u16) = ([0, 0, 0, 0], 8080);
 const TELL: Duration = Duration::from_millis(50);
 
 /// Not a test of its own.
@@ -31,8 +36,13 @@ fn player() {
         Some("relay") => relay(),
         Some("embedded") => embedded(),
         Some(role) => {
-            let paths = if setting("PATHS").is_some() { PathPolicy::DirectOnly } else { PathPolicy::Automatic };
-            let relay = Relay::Url(setting("RELAY").unwrap());
+            let paths = match setting("PATHS").as_deref() {
+                None => PathPolicy::Automatic,
+                Some("direct") => PathPolicy::DirectOnly,
+                Some(_) => PathPolicy::RelayOnly,
+            };
+            let embedded = EmbeddedRelay { bind: RELAY.into(), ..EmbeddedRelay::default() };
+            let relay = setting("RELAY").map_or(Relay::Embedded(embedded), Relay::Url);
             let network = TestNetwork::loopback().paths(paths);
             Talker::new(network.app(), role == "host", relay, setting("PATIENT").is_some()).run();
         }
@@ -46,8 +56,8 @@ fn tell(status: &Status) {
 
 fn relay() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let bind = ([0, 0, 0, 0], 8080).into();
-    let _relay = runtime.block_on(RelayServer::start(RelayConfig { bind, ..RelayConfig::default() })).unwrap();
+    let _relay =
+        runtime.block_on(RelayServer::start(RelayConfig { bind: RELAY.into(), ..RelayConfig::default() })).unwrap();
     tell(&Status { ready: true, ..Status::default() });
     // To the end of this process, or of the test.
     for _ in std::io::stdin().lines() {}
@@ -74,9 +84,9 @@ fn embedded() {
 }
 
 /// One message: its number, and when it was sent.
-fn message(number: u32) -> Vec<u8> {
+fn message(number: u32, size: usize) -> Vec<u8> {
     let sent: u64 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros().try_into().unwrap();
-    let mut message = vec![0; MESSAGE];
+    let mut message = vec![0; size];
     message[..4].copy_from_slice(&number.to_be_bytes());
     message[4..12].copy_from_slice(&sent.to_be_bytes());
     message
@@ -135,9 +145,8 @@ impl Talker {
         });
         let (mut send_at, mut tell_at) = (Instant::now(), Instant::now());
         loop {
-            update_until(&mut [&mut self.app], send_at.saturating_duration_since(Instant::now()), |apps| {
-                !TestLog::of(apps[0]).0.is_empty()
-            });
+            wait_for_arrival(&self.app, send_at.saturating_duration_since(Instant::now()));
+            self.app.update();
             let events = std::mem::take(&mut self.app.world_mut().resource_mut::<TestLog>().0);
             for event in events {
                 self.event(event);
@@ -174,12 +183,30 @@ impl Talker {
                 self.heard = Instant::now();
                 self.status.gap = Duration::ZERO;
             }
-            other => match other.strip_prefix("rate ") {
-                Some(rate) => self.pace = Duration::from_secs_f64(1.0 / rate.parse::<f64>().unwrap()),
-                None => panic!("{other}?"),
+            "leave" => self.leave(),
+            other => match other.split_once(' ') {
+                Some(("rate", rate)) => self.pace = Duration::from_secs_f64(1.0 / rate.parse::<f64>().unwrap()),
+                Some(("flood", messages)) => self.flood(messages.parse().unwrap()),
+                _ => panic!("{other}?"),
             },
         }
         self.status.silent = self.talks == [false; 2];
+    }
+
+    fn leave(&mut self) {
+        let world = self.app.world_mut();
+        world.query::<&UhstHost>().iter(world).for_each(UhstHost::leave);
+        world.query::<&UhstClient>().iter(world).for_each(UhstClient::leave);
+    }
+
+    /// Sends large messages at once.
+    fn flood(&mut self, messages: u32) {
+        let world = self.app.world_mut();
+        let peer = world.query::<&UhstPeer>().single(world).unwrap();
+        for _ in 0..messages {
+            peer.send(message(self.status.sent.reliable, LARGE)).unwrap();
+            self.status.sent.reliable += 1;
+        }
     }
 
     fn send(&mut self) {
@@ -191,7 +218,7 @@ impl Talker {
             (Channel::Reliable, self.talks[0], &mut sent.reliable),
             (Channel::Unreliable, self.talks[1], &mut sent.unreliable),
         ] {
-            if talks && peer.send_on(channel, message(*count)).is_ok() {
+            if talks && peer.send_on(channel, message(*count, MESSAGE)).is_ok() {
                 *count += 1;
             }
         }
@@ -215,7 +242,12 @@ impl Talker {
             }
             TestEvent::Ready(_) => self.status.ready = true,
             TestEvent::Connected(_) => self.status.connected += 1,
-            TestEvent::Disconnected(_) => self.status.disconnected += 1,
+            TestEvent::Interrupted(_) => self.status.interrupted += 1,
+            TestEvent::Resumed(_) => self.status.resumed += 1,
+            TestEvent::Disconnected(ref event) => {
+                self.status.disconnected += 1;
+                self.status.reason = Some(event.reason.to_string());
+            }
             TestEvent::PathChanged(ref event) => self.status.direct = event.path == Path::Direct,
             TestEvent::Ended(_) if self.patient => {
                 thread::sleep(Duration::from_millis(200));

@@ -14,6 +14,10 @@ pub struct Status {
     pub disconnected: u32,
     pub ended: u32,
     pub no_direct_path: bool,
+    /// Why its last peer left, in words.
+    pub reason: Option<String>,
+    pub interrupted: u32,
+    pub resumed: u32,
     /// Something reliable came twice, not at all, or in another order.
     pub broken: bool,
     pub direct: bool,

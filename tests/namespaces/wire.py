@@ -1,10 +1,10 @@
-"""A wire between two network namespaces, as long and as lossy as it is told to be.
+"""A wire between two network namespaces, as long, lossy and slow as it is told to be.
 
     wire.py DEVICE DEVICE
 
 makes two network devices, says "ready" once they are there, and carries packets from one to the other. Each line of
-its input sets the delay in milliseconds and the loss in percent, both in each direction: "200 5". It ends with its
-input. The kernel's own netem would do the same, but many kernels come without it.
+its input sets the delay in milliseconds, the loss in percent and the rate in bytes a second (0 for no limit), all in
+each direction: "200 5 0". It ends with its input. The kernel's own netem would do the same, but many kernels come without it.
 """
 
 import fcntl
@@ -18,6 +18,8 @@ import time
 
 TUNSETIFF = 0x400454CA
 IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
+# What waits for a slow wire, in seconds. The rest is lost.
+QUEUE = 0.4
 
 
 def device(name):
@@ -29,8 +31,9 @@ def device(name):
 def main():
     ends = [device(name) for name in sys.argv[1:]]
     print("ready", flush=True)
-    delay, loss = 0.0, 0.0
+    delay, loss, rate = 0.0, 0.0, 0.0
     flying, count = [], 0
+    free = {end: 0.0 for end in ends}
     seed = random.Random(1)
     while True:
         wait = max(0.0, flying[0][0] - time.monotonic()) if flying else None
@@ -39,7 +42,7 @@ def main():
             line = sys.stdin.readline()
             if not line:
                 return
-            delay, loss = (float(number) for number in line.split())
+            delay, loss, rate = (float(number) for number in line.split())
             delay /= 1000
         for end, other in (ends, reversed(ends)):
             if end not in readable:
@@ -48,9 +51,12 @@ def main():
                 packet = os.read(end, 65536)
             except OSError:  # The device is down.
                 continue
-            if seed.random() * 100 >= loss:
-                count += 1
-                heapq.heappush(flying, (time.monotonic() + delay, count, other, packet))
+            now = time.monotonic()
+            if seed.random() * 100 < loss or free[end] > now + QUEUE:
+                continue
+            free[end] = max(free[end], now) + (len(packet) / rate if rate else 0.0)
+            count += 1
+            heapq.heappush(flying, (free[end] + delay, count, other, packet))
         while flying and flying[0][0] <= time.monotonic():
             _, _, end, packet = heapq.heappop(flying)
             try:
