@@ -275,7 +275,7 @@ fn where_nobody_hosts_it_ends_with_the_reason() {
     app.world_mut().spawn(UhstClient::local(host));
     until(&mut [&mut app], |apps| TestLog::of(apps[0]).0.len() == 2);
     let log: Vec<_> = TestLog::of(&app).0.iter().map(in_short).collect();
-    assert_eq!(log, ["ended: another host is using this id"; 2]);
+    assert_eq!(log, [format!("ended: {}", EndReason::HostIdInUse).as_str(); 2]);
 }
 
 #[test_log::test]

@@ -30,10 +30,10 @@ pub enum EndReason {
     #[error("the relay cannot be reached: {0}")]
     RelayUnreachable(String),
     /// Another host is listening under this id.
-    #[error("another host is using this id")]
+    #[error("another host is using this id: take another one, or end that host")]
     HostIdInUse,
     /// Nobody hosts under this id.
-    #[error("no host has this id")]
+    #[error("no host has this id: check it, or join by the link that the host shows")]
     NoSuchHost,
     /// The other side, or the relay, broke the protocol.
     #[error("protocol error: {0}")]

@@ -28,7 +28,7 @@ const RELAY: ([u8; 4], u16) = ([0, 0, 0, 0], 8080);
 const TELL: Duration = Duration::from_millis(50);
 
 /// Not a test of its own.
-#[test]
+#[test_log::test]
 #[ignore = "what the tests start in a namespace"]
 fn player() {
     let setting = |name: &str| std::env::var(format!("BEVY_UHST_TEST_{name}")).ok();

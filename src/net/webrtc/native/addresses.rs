@@ -1,6 +1,7 @@
 //! The addresses of this machine, and how to learn that they have changed.
 
 use std::{
+    collections::HashSet,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
@@ -53,13 +54,6 @@ fn ranked() -> Option<Vec<IpAddr>> {
     Some(reachable.map(|(_, address)| address).collect())
 }
 
-/// In order. `None`: the system does not tell.
-fn reachable() -> Option<Vec<IpAddr>> {
-    let mut addresses = ranked()?;
-    addresses.sort();
-    Some(addresses)
-}
-
 /// What has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AddressChange {
@@ -70,7 +64,9 @@ pub(crate) struct AddressChange {
 /// Looks again and again.
 #[derive(Debug)]
 pub(crate) struct AddressWatch {
-    known: Vec<IpAddr>,
+    known: HashSet<IpAddr>,
+    /// Those that are offered now.
+    offered: HashSet<SocketAddr>,
     ticks: Interval,
 }
 
@@ -79,25 +75,29 @@ impl AddressWatch {
     pub fn new() -> Self {
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        AddressWatch { known: reachable().unwrap_or_default(), ticks }
+        let mut watch = AddressWatch { known: HashSet::new(), offered: HashSet::new(), ticks };
+        watch.compare(&ranked().unwrap_or_default());
+        watch
     }
 
     /// Returns when they have changed. Cancel safe.
     pub async fn changed(&mut self) -> AddressChange {
         loop {
             self.ticks.tick().await;
-            if let Some(change) = reachable().and_then(|addresses| self.compare(addresses)) {
+            if let Some(change) = ranked().and_then(|addresses| self.compare(&addresses)) {
                 return change;
             }
         }
     }
 
-    fn compare(&mut self, addresses: Vec<IpAddr>) -> Option<AddressChange> {
-        if addresses == self.known {
+    /// A change is also that other addresses are offered, as when a network gets its link a moment after its address.
+    fn compare(&mut self, ranked: &[IpAddr]) -> Option<AddressChange> {
+        let (known, offered) = (ranked.iter().copied().collect(), offered(ranked).into_iter().collect());
+        if (&known, &offered) == (&self.known, &self.offered) {
             return None;
         }
-        let gone = self.known.iter().any(|known| addresses.binary_search(known).is_err());
-        self.known = addresses;
+        let gone = !self.known.is_subset(&known);
+        (self.known, self.offered) = (known, offered);
         Some(AddressChange { gone })
     }
 }
@@ -109,12 +109,20 @@ mod tests {
     #[tokio::test]
     async fn a_change_is_told_once_and_whether_something_is_gone() {
         let [one, two]: [IpAddr; 2] = [[192, 0, 2, 1].into(), [192, 0, 2, 2].into()];
-        let mut watch = AddressWatch { known: vec![one], ticks: interval(PERIOD) };
-        assert_eq!(watch.compare(vec![one]), None);
-        assert_eq!(watch.compare(vec![one, two]), Some(AddressChange { gone: false }));
-        assert_eq!(watch.compare(vec![one, two]), None);
-        assert_eq!(watch.compare(vec![one]), Some(AddressChange { gone: true }));
-        assert_eq!(watch.compare(vec![two]), Some(AddressChange { gone: true }));
+        let mut watch = AddressWatch { known: HashSet::new(), offered: HashSet::new(), ticks: interval(PERIOD) };
+        assert_eq!(watch.compare(&[one]), Some(AddressChange { gone: false }));
+        assert_eq!(watch.compare(&[one]), None);
+        assert_eq!(watch.compare(&[one, two]), Some(AddressChange { gone: false }));
+        assert_eq!(watch.compare(&[two, one]), None);
+        assert_eq!(watch.compare(&[one]), Some(AddressChange { gone: true }));
+        assert_eq!(watch.compare(&[two]), Some(AddressChange { gone: true }));
+
+        let mut many: Vec<IpAddr> = (0..40).map(|i| [10, 0, i, 1].into()).collect();
+        watch.compare(&many);
+        many.rotate_right(1);
+        assert_eq!(watch.compare(&many), Some(AddressChange { gone: false }), "the last one has its link now");
+        many[10..].reverse();
+        assert_eq!(watch.compare(&many), None, "nobody is offered these");
     }
 
     #[test]
