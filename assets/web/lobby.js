@@ -63,6 +63,7 @@ function drawPlayers({ players, me }) {
     row.dataset.player = player.id;
     row.dataset.ready = player.ready;
     row.dataset.you = player.id === me;
+    row.dataset.away = player.away != null;
     row.querySelector(".figure").dataset.colour = player.colour;
     const texts = { ".name": player.name, ".tag": player.id === me ? "you" : "", ".connection": connection(player) };
     texts[".pill"] = player.ready ? "Ready" : "Not ready";
@@ -98,7 +99,8 @@ function chatLine({ from, text }) {
   return line;
 }
 
-function connection({ way, ping }) {
+function connection({ way, ping, away }) {
+  if (away != null) return `Reconnecting… ${away} s`;
   if (way === "host") return "Host";
   const words = way === "direct" ? "Direct" : "Over the relay";
   if (ping === null) return words;

@@ -273,6 +273,8 @@ fn why_over(reason: &EndReason) -> String {
         EndReason::Left => "The host closed the lobby.".to_owned(),
         EndReason::Kicked(_) => "The host removed you from the lobby.".to_owned(),
         EndReason::TimedOut | EndReason::RelayUnreachable(_) => "The connection to the lobby is lost.".to_owned(),
+        EndReason::HostRestarted => "The host has started the lobby anew: join again.".to_owned(),
+        EndReason::Replaced => "You were away, and somebody else has your seat now.".to_owned(),
         other => format!("The lobby had to end: {other}."),
     }
 }
@@ -362,6 +364,7 @@ fn measure(rules: Option<ResMut<Rules>>, peers: Query<(&UhstPeer, &Seat)>) {
             Connection {
                 way: way_of(peer),
                 ping: peer.rtt().map(|rtt| rtt.as_millis() as u32),
+                away: peer.interrupted().map(|since| since.as_secs() as u32),
                 rate: (rates.sent_bytes + rates.received_bytes) as u32,
                 // Less than one is still one that somebody may have noticed.
                 lost: peer.is_native().then_some(rates.lost.ceil() as u32),

@@ -80,6 +80,8 @@ pub struct Table {
     pub max: usize,
     pub chat: Vec<ChatLine>,
     pub seconds_left: f32,
+    /// For how many seconds we have missed the host, if we do.
+    pub host_away: Option<u32>,
     pub spark: Vec2,
     /// The last known place of each figure; our own is ahead of what the host knows.
     pub figures: BTreeMap<PlayerId, Vec2>,

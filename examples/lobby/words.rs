@@ -27,6 +27,9 @@ pub struct Connection {
     pub ping: Option<u32>,
     /// Bytes per second, both ways together.
     pub rate: u32,
+    /// For how many seconds the host has missed this player, if it does.
+    #[serde(default)]
+    pub away: Option<u32>,
     /// What the host had to send again or drop, per second. None where the player's program does not tell.
     pub lost: Option<u32>,
 }
@@ -34,7 +37,7 @@ pub struct Connection {
 impl Connection {
     /// One of which nothing is known yet.
     pub fn new(way: Way) -> Self {
-        Connection { way, ping: None, rate: 0, lost: None }
+        Connection { way, ping: None, rate: 0, away: None, lost: None }
     }
 
     /// Bytes per second, for the eye.

@@ -16,21 +16,21 @@ pub(super) struct Cargo {
     pub(super) messages: bool,
 }
 
-/// A connection that allows direct paths only, while it has none.
+/// A connection that allows direct paths only, until it has its first and the game is told that it is connected.
 #[derive(Debug)]
 pub(super) struct DirectWait {
     since: Time,
-    /// The peer's metadata, until the game is told that it is connected.
-    unannounced: Option<Bytes>,
+    /// The peer's.
+    metadata: Bytes,
 }
 
 impl DirectWait {
     pub(super) fn new(metadata: Bytes, now: Time) -> Self {
-        Self { since: now, unannounced: Some(metadata) }
+        Self { since: now, metadata }
     }
 
-    fn patience(&self, resume_timeout: Duration) -> Duration {
-        if self.unannounced.is_some() { resume_timeout.min(FIRST_DIRECT) } else { resume_timeout }
+    pub(super) fn slept(&mut self, time: Duration) {
+        self.since += time;
     }
 }
 
@@ -50,8 +50,13 @@ impl Connection {
         matches!(self.state, State::Open { .. }) && self.paths != PathPolicy::RelayOnly
     }
 
-    /// The path for messages.
+    /// The path for messages. While the peer is interrupted they wait.
     pub(super) fn message_path(&self) -> Option<Path> {
+        self.candidate().filter(|_| self.interrupted.is_none())
+    }
+
+    /// The path for messages, if the peer is there.
+    pub(super) fn candidate(&self) -> Option<Path> {
         self.live.active().filter(|path| *path == Path::Direct || self.paths != PathPolicy::DirectOnly)
     }
 
@@ -61,22 +66,18 @@ impl Connection {
         Cargo { signals: signals == Some(path), messages: self.message_path() == Some(path) }
     }
 
-    /// Tells of another path for messages, or begins to wait for one.
+    /// Tells of another path for messages, and of an interruption or its end.
     pub(super) fn paths_changed(&mut self, now: Time) {
         if !matches!(self.state, State::Open { .. }) {
-            return self.drain_advanced(now);
-        }
-        let Some(path) = self.message_path() else {
-            // Unreliable messages that waited for a path would arrive late.
-            self.out.unreliable.clear();
-            if self.paths == PathPolicy::DirectOnly {
-                self.direct_wait.get_or_insert(DirectWait { since: now, unannounced: None });
-            }
             return;
-        };
-        if let Some(metadata) = self.direct_wait.take().and_then(|wait| wait.unannounced) {
-            self.events.push_back(ConnectionEvent::Connected { metadata });
         }
+        if self.candidate().is_some()
+            && let Some(wait) = self.direct_wait.take()
+        {
+            self.events.push_back(ConnectionEvent::Connected { metadata: wait.metadata });
+        }
+        self.check_interruption(now);
+        let Some(path) = self.message_path() else { return };
         if self.announced != Some(path) {
             self.announced = Some(path);
             self.events.push_back(ConnectionEvent::PathChanged(path));
@@ -85,15 +86,18 @@ impl Connection {
 
     /// When the wait for a direct path is over.
     pub(super) fn direct_deadline(&self) -> Option<Time> {
-        self.direct_wait.as_ref().map(|wait| wait.since + wait.patience(self.config.resume_timeout))
+        self.direct_wait.as_ref().map(|wait| wait.since + self.first_direct())
+    }
+
+    fn first_direct(&self) -> Duration {
+        self.config.resume_timeout.min(FIRST_DIRECT)
     }
 
     /// Ends a connection that has waited for too long, and tells the peer over the relay.
     pub(super) fn check_direct_deadline(&mut self, now: Time) {
-        if self.direct_deadline().is_some_and(|deadline| now >= deadline)
-            && let Some(wait) = self.direct_wait.take()
-        {
-            let patience = wait.patience(self.config.resume_timeout);
+        if self.direct_deadline().is_some_and(|deadline| now >= deadline) {
+            self.direct_wait = None;
+            let patience = self.first_direct();
             self.abandon(EndReason::NoDirectPath(format!("none was found within {patience:?}")), now);
         }
     }

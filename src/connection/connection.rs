@@ -11,8 +11,9 @@ use super::{
     carriage::DirectWait,
     config::check_metadata,
     cost::message_cost,
-    handshake::{ClientHandshake, HostHandshake, Retry, Secret},
+    handshake::{ClientHandshake, HostHandshake, Secret},
     incoming::Incoming,
+    interruption::{Interrupted, Parting},
     keys::Key,
     liveness::Liveness,
     outgoing::Outgoing,
@@ -21,11 +22,8 @@ use super::{
 };
 use crate::protocol::{Channel, EndReason, PathPolicy, Payload, Tag, frame::contact::Limits};
 
-/// How long a refusal, or a goodbye whose drain expired, is repeated.
+/// How long an end may take, with all that must arrive before it.
 pub(super) const FAREWELL: Duration = Duration::from_secs(2);
-
-/// How long a peer that broke the rules is told so.
-const ABANDONED: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) enum State {
@@ -54,16 +52,14 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Closing {
     pub(super) reason: EndReason,
+    /// Nothing needs to arrive before it.
+    pub(super) abrupt: bool,
     pub(super) started: Time,
-    /// When the last acknowledgement advanced, or a path came up.
-    pub(super) progress: Time,
-    /// What waited then, in bytes.
-    pub(super) waiting: usize,
-    pub(super) had_path: bool,
-    /// When to say it again on each path; `None`: now.
-    pub(super) retry: [Option<Time>; 2],
-    /// Nothing needs to arrive before it, and it is repeated until then.
-    pub(super) immediate: Option<Time>,
+    pub(super) first_sent: Option<Time>,
+    /// When to say it again; `None`: now.
+    pub(super) retry: Option<Time>,
+    /// It waits no longer for what comes before it to be sent.
+    pub(super) hurry: bool,
 }
 
 /// The peer's end of the connection, while something that comes before it is missing.
@@ -72,8 +68,6 @@ pub(super) struct PeerClose {
     pub(super) ends: [u64; 3],
     pub(super) reason: EndReason,
     pub(super) until: Time,
-    /// The path it came on.
-    pub(super) path: Path,
 }
 
 /// When to acknowledge.
@@ -99,8 +93,6 @@ pub struct Connection {
     pub(super) inc: Incoming,
     /// The next packet of first contact or resumption.
     pub(super) answer: Option<Bytes>,
-    /// The one that was sent last: a POST that fails may have carried it.
-    pub(super) last_answer: Option<Bytes>,
     /// The largest packet number received on each lane that is acknowledged.
     pub(super) received: [u64; 2],
     pub(super) next_packet: u64,
@@ -110,13 +102,15 @@ pub struct Connection {
     pub(super) resumptions: u64,
     pub(super) gate: Gate,
     pub(super) peer_close: Option<PeerClose>,
-    /// The peer's end is to be confirmed, on each path.
-    pub(super) close_ack: [bool; 2],
+    /// The peer's end is to be confirmed.
+    pub(super) close_ack: bool,
     pub(super) end: Option<EndReason>,
     pub(super) announced: Option<Path>,
     /// What this side allows; once open, what both do.
     pub(super) paths: PathPolicy,
     pub(super) direct_wait: Option<DirectWait>,
+    pub(super) interrupted: Option<Interrupted>,
+    pub(super) parting: Option<Parting>,
     pub(super) events: VecDeque<ConnectionEvent>,
     pub(super) stats: ConnectionStats,
 }
@@ -127,12 +121,11 @@ impl Connection {
             is_client,
             state,
             secret: None,
-            live: Liveness::new(config.timeout, config.resume_timeout, now),
+            live: Liveness::new(config.timeout, now),
             out: Outgoing::new(0, 0, 0),
             inc: Incoming::new(&config),
             config,
             answer: None,
-            last_answer: None,
             received: [0; 2],
             next_packet: 1,
             ack: AckTimer::default(),
@@ -140,11 +133,13 @@ impl Connection {
             resumptions: 0,
             gate: Gate::new(seed),
             peer_close: None,
-            close_ack: [false; 2],
+            close_ack: false,
             end: None,
             announced: None,
             paths: PathPolicy::default(),
             direct_wait: None,
+            interrupted: None,
+            parting: None,
             events: VecDeque::new(),
             stats: ConnectionStats::default(),
         }
@@ -208,7 +203,7 @@ impl Connection {
         let max_message = self.config.max_message.min(usize::try_from(peer.max_message).unwrap_or(usize::MAX));
         self.out = Outgoing::new(self.config.send_buffer, max_message, peer.receive_buffer);
         (self.config.timeout, self.config.resume_timeout) = self.config.agreed_timeouts(peer);
-        self.live.set_timeouts(self.config.timeout, self.config.resume_timeout);
+        self.live.set_timeout(self.config.timeout);
         message_cost(max_message) as u64 <= peer.receive_buffer
     }
 
@@ -227,9 +222,7 @@ impl Connection {
         // Over one way that is as good as another, nothing needs to be proven again.
         let mut proven = path == Path::Relay || self.live.usable(path);
         match &mut self.state {
-            // For the confirmation of the peer's goodbye.
-            State::Closed => return self.live.path_up(path, true, now),
-            State::Refused { .. } => return,
+            State::Closed | State::Refused { .. } => return,
             State::Greeting(handshake) => handshake.restart(now),
             State::Answering(_) | State::Asking(_) => {}
             State::Open { .. } | State::Closing(_) => {
@@ -242,23 +235,33 @@ impl Connection {
         }
         self.lose(path);
         self.live.path_up(path, proven, now);
+        if path == Path::Direct {
+            // Its encryption was set up with the peer itself.
+            self.peer_is_here(path, now);
+        }
         self.paths_changed(now);
     }
 
     /// A path is gone: what it carried and was not acknowledged goes over the other, or waits for the next.
     pub fn path_down(&mut self, path: Path, now: Time) {
-        if path == Path::Relay && self.is_client {
-            // The next path up begins another resumption. A host's answer goes by POST, which needs no stream of its own.
-            (self.resuming, self.answer, self.last_answer) = (None, None, None);
+        if path == Path::Relay {
+            self.resuming = None;
+            self.answer = None;
         }
         self.live.path_down(path, now);
         self.lose(path);
         self.paths_changed(now);
+        if let State::Closing(closing) = &self.state
+            && self.live.active().is_none()
+        {
+            let reason = closing.reason.clone();
+            self.finish(reason);
+        }
     }
 
-    /// A path is probably dead: nothing goes over it until something comes over it.
-    pub fn doubt(&mut self, path: Path, now: Time) {
-        if self.live.silence(path, now) {
+    /// A path is probably dead: only heartbeats go over it until something comes over it.
+    pub fn suspect(&mut self, path: Path, now: Time) {
+        if self.live.suspect(path, now) {
             self.lose(path);
             self.paths_changed(now);
         }
@@ -274,12 +277,6 @@ impl Connection {
             self.lose(lane.path());
             // An acknowledgement may have been lost with it.
             self.ack.now |= self.received != [0; 2];
-        }
-        if lane == Lane::Relay {
-            self.answer = self.answer.take().or(self.last_answer.take());
-            if let Some(resuming) = &mut self.resuming {
-                resuming.retry = Retry::new();
-            }
         }
     }
 
@@ -326,35 +323,23 @@ impl Connection {
         self.ack.now |= self.inc.grant_is_news();
     }
 
-    /// Ends the connection: what was sent reliably before arrives first, for as long as acknowledgements advance, and then
-    /// the peer is told the reason. [`Closed`](ConnectionEvent::Closed) follows here once the peer has confirmed it.
-    /// Without a path, it goes on trying to resume, as long as an open connection would.
-    ///
-    /// [`drain_timeout`](ConnectionConfig::drain_timeout) bounds all this. When it expires, or nothing advances for twice
-    /// the [`timeout`](ConnectionConfig::timeout) although a path is there, what still waits is
-    /// [cut](ConnectionEvent::Cut), and the peer is told the reason at once. Before the connection is open, it ends at
-    /// once.
+    /// Ends the connection: what was sent reliably before arrives first, if a path allows it within two seconds. Then
+    /// the peer is told the reason, and [`Closed`](ConnectionEvent::Closed) follows here. Before the connection is
+    /// open, and while the peer is [interrupted](ConnectionEvent::Interrupted), it ends at once.
     pub fn close(&mut self, reason: EndReason, now: Time) {
         match self.state {
-            State::Open { .. } => self.closing(reason, false, now),
+            State::Open { .. } if self.interrupted.is_some() => self.part(reason),
+            State::Open { .. } if self.live.active().is_some() => self.closing(reason, false, now),
             State::Answering(_) | State::Asking(_) => self.refuse(reason, now),
-            State::Greeting(_) => self.finish(reason),
+            State::Open { .. } | State::Greeting(_) => self.finish(reason),
             State::Refused { .. } | State::Closing(_) | State::Closed => {}
         }
     }
 
-    fn closing(&mut self, reason: EndReason, immediate: bool, now: Time) {
+    fn closing(&mut self, reason: EndReason, abrupt: bool, now: Time) {
         self.out.unreliable.clear();
-        self.direct_wait = None;
-        self.state = State::Closing(Closing {
-            reason,
-            started: now,
-            progress: now,
-            waiting: self.out.queued(),
-            had_path: self.live.active().is_some(),
-            retry: [None; 2],
-            immediate: immediate.then_some(now + ABANDONED),
-        });
+        let closing = Closing { reason, abrupt, started: now, first_sent: None, retry: None, hurry: false };
+        self.state = State::Closing(closing);
     }
 
     /// Ends the connection at once. The peer is not told.
@@ -387,7 +372,7 @@ impl Connection {
             self.secret = handshake.secret().cloned();
         }
         self.state = State::Closed;
-        (self.answer, self.last_answer, self.resuming, self.peer_close) = (None, None, None, None);
+        (self.answer, self.resuming, self.peer_close) = (None, None, None);
         self.out.clear();
         self.end = Some(reason.clone());
         self.events.push_back(ConnectionEvent::Closed(reason));
@@ -402,19 +387,9 @@ impl Connection {
         Some(event)
     }
 
-    /// Whether [`close`](Self::close) waits for the peer.
-    pub fn is_closing(&self) -> bool {
-        matches!(self.state, State::Closing(_))
-    }
-
     /// Whether it has ended. A last packet may still be waiting for [`poll_transmit`](Self::poll_transmit).
     pub fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed)
-    }
-
-    /// How long the peer may be interrupted until the connection ends.
-    pub fn time_left(&self, _now: Time) -> Duration {
-        self.config.resume_timeout
     }
 
     /// What to keep of a connection that has ended, so that a peer which comes back learns why. `None`: it has not

@@ -24,8 +24,8 @@ impl RoundTrip {
 #[derive(Clone, Copy, Debug, Default)]
 struct PathState {
     up: bool,
-    /// Taken down by us because nothing came, not by the caller.
-    silenced: bool,
+    /// Nothing came for too long: it carries heartbeats only, until something comes.
+    suspect: bool,
     /// Relay: the peer's resumption is proven. Direct: something came.
     proven: bool,
     heard: Time,
@@ -41,23 +41,11 @@ struct PathState {
     flew: Time,
 }
 
-/// What the passing of time has done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// This path is down now.
-    Silent(Path),
-    /// The peer is gone.
-    Dead,
-}
-
 #[derive(Debug)]
 pub(super) struct Liveness {
     paths: [PathState; 2],
     timeout: Duration,
-    resume_timeout: Duration,
-    /// Since when no path can be used.
-    down_since: Option<Time>,
-    /// When the peer was heard last, on whatever path, which may be down by now.
+    /// When something came from the peer last, on whatever path.
     peer_heard: Time,
     token: u64,
 }
@@ -68,13 +56,13 @@ pub(super) const PROBE: u64 = 0;
 const PATHS: [Path; 2] = [Path::Relay, Path::Direct];
 
 impl Liveness {
-    pub(super) fn new(timeout: Duration, resume_timeout: Duration, now: Time) -> Self {
-        Self { paths: Default::default(), timeout, resume_timeout, down_since: Some(now), peer_heard: now, token: 0 }
+    pub(super) fn new(timeout: Duration, now: Time) -> Self {
+        Self { paths: Default::default(), timeout, peer_heard: now, token: 0 }
     }
 
-    /// Both sides have agreed on them.
-    pub(super) fn set_timeouts(&mut self, timeout: Duration, resume_timeout: Duration) {
-        (self.timeout, self.resume_timeout) = (timeout, resume_timeout);
+    /// Both sides have agreed on it.
+    pub(super) fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout;
     }
 
     /// The time between heartbeats on the path in use, at most.
@@ -89,7 +77,17 @@ impl Liveness {
     /// Whether it leads to the peer, as far as we know.
     pub(super) fn usable(&self, path: Path) -> bool {
         let state = &self.paths[path as usize];
-        state.up && state.proven
+        state.up && state.proven && !state.suspect
+    }
+
+    /// Whether a path is up that nothing comes over.
+    pub(super) fn has_suspect(&self) -> bool {
+        self.paths.iter().any(|state| state.up && state.suspect)
+    }
+
+    /// When the peer is silent, unless something comes before.
+    pub(super) fn silent_at(&self) -> Time {
+        self.peer_heard + self.timeout
     }
 
     /// The path for messages.
@@ -104,8 +102,7 @@ impl Liveness {
     pub(super) fn path_up(&mut self, path: Path, proven: bool, now: Time) {
         let before = self.active();
         let state = &mut self.paths[path as usize];
-        *state = PathState { up: true, proven, heard: now, ping_wanted: true, ping_due: now, ..*state };
-        state.silenced = false;
+        *state = PathState { up: true, suspect: false, proven, heard: now, ping_wanted: true, ping_due: now, ..*state };
         (state.outstanding, state.pong) = (None, None);
         self.changed(before, now);
     }
@@ -113,18 +110,17 @@ impl Liveness {
     pub(super) fn path_down(&mut self, path: Path, now: Time) {
         let before = self.active();
         let state = &mut self.paths[path as usize];
-        (state.up, state.proven, state.silenced) = (false, false, false);
+        (state.up, state.proven, state.suspect) = (false, false, false);
         self.changed(before, now);
     }
 
-    /// It is down until something comes over it. `false`: it was not up.
-    pub(super) fn silence(&mut self, path: Path, now: Time) -> bool {
+    /// It carries heartbeats only, until something comes over it. `false`: it is not up, or suspect already.
+    pub(super) fn suspect(&mut self, path: Path, now: Time) -> bool {
         let before = self.active();
         let state = &mut self.paths[path as usize];
-        if !state.up {
+        if !state.up || std::mem::replace(&mut state.suspect, true) {
             return false;
         }
-        (state.up, state.proven, state.silenced) = (false, false, true);
         self.changed(before, now);
         true
     }
@@ -138,17 +134,11 @@ impl Liveness {
 
     fn changed(&mut self, before: Option<Path>, now: Time) {
         let active = self.active();
-        match active {
-            None => self.down_since = self.down_since.or(Some(now)),
-            Some(path) => {
-                self.down_since = None;
-                if before != active {
-                    // A path that was on standby is judged by the faster clock from now on.
-                    let state = &mut self.paths[path as usize];
-                    state.heard = state.heard.max(now);
-                    state.ping_wanted = true;
-                }
-            }
+        if let Some(path) = active.filter(|_| before != active) {
+            // A path that was on standby is judged by the faster clock from now on.
+            let state = &mut self.paths[path as usize];
+            state.heard = state.heard.max(now);
+            state.ping_wanted = true;
         }
     }
 
@@ -157,7 +147,7 @@ impl Liveness {
         self.peer_heard = self.peer_heard.max(now);
         let state = &mut self.paths[path as usize];
         state.heard = state.heard.max(now);
-        if state.silenced {
+        if state.suspect {
             self.path_up(path, true, now);
         } else if state.up && !state.proven {
             self.prove(path, now);
@@ -257,41 +247,37 @@ impl Liveness {
         probe.min(due)
     }
 
+    /// Time has passed while this side was asleep: silence is not counted for so long.
+    pub(super) fn slept(&mut self, time: Duration) {
+        self.peer_heard += time;
+        for state in &mut self.paths {
+            state.heard += time;
+            // An answer would measure the sleep.
+            state.outstanding = None;
+        }
+    }
+
     /// When to look again. `in_flight`: whether frames wait for an acknowledgement, for each path.
     pub(super) fn next_timeout(&self, in_flight: [bool; 2]) -> Option<Time> {
-        let mut next = match (self.down_since, self.active()) {
-            (Some(since), _) => Some(since + self.resume_timeout),
-            (None, Some(active)) if self.usable(Path::Relay) => {
-                let deadline = self.last_heard() + self.timeout;
+        let mut next =
+            self.active().filter(|active| self.has_standby(*active) && self.in_doubt().is_none()).map(|active| {
                 let heard = self.paths[active as usize].heard;
-                let standby = PATHS.iter().any(|path| *path != active && self.usable(*path));
-                let doubt = heard + self.timeout / 2;
-                Some(if standby && self.in_doubt().is_none() { deadline.min(doubt) } else { deadline })
-            }
-            // Without the relay, silence is the end of the direct path alone.
-            _ => None,
-        };
+                heard + self.timeout / 2
+            });
         for path in PATHS {
             let state = &self.paths[path as usize];
-            if state.up {
-                let mut due = state.heard + self.silence_limit(path);
-                if !state.ping_wanted && (state.proven || path == Path::Direct) {
-                    due = due.min(self.ping_due(path, in_flight[path as usize]));
-                }
-                if path == Path::Direct || self.usable(path) {
-                    next = Some(next.map_or(due, |next| next.min(due)));
-                }
+            if !state.up || !(path == Path::Direct || state.proven) {
+                continue;
             }
+            let silence = (!state.suspect).then(|| state.heard + self.silence_limit(path));
+            let ping = (!state.ping_wanted).then(|| self.ping_due(path, in_flight[path as usize]));
+            next = [next, silence, ping].into_iter().flatten().min();
         }
         next
     }
 
-    fn last_heard(&self) -> Time {
-        PATHS
-            .iter()
-            .filter(|path| self.usable(**path))
-            .map(|path| self.paths[*path as usize].heard)
-            .fold(self.peer_heard, Time::max)
+    fn has_standby(&self, active: Path) -> bool {
+        PATHS.iter().any(|path| *path != active && self.usable(*path))
     }
 
     /// The other path has been asked whether the peer is alive there.
@@ -308,34 +294,25 @@ impl Liveness {
             .then_some(())
     }
 
-    /// Lets time pass; call it until it gives nothing.
-    pub(super) fn advance(&mut self, in_flight: [bool; 2], now: Time) -> Option<Verdict> {
-        if let Some(since) = self.down_since {
-            if now >= since + self.resume_timeout {
-                return Some(Verdict::Dead);
-            }
-        } else if self.usable(Path::Relay) && now >= self.last_heard() + self.timeout {
-            // The relay is there, and the peer answers on no path. Without it, nobody can tell a dead peer from dead
-            // paths, and the connection waits.
-            return Some(Verdict::Dead);
-        }
+    /// Lets time pass; call it until it gives nothing. `Some`: nothing comes over this path.
+    pub(super) fn advance(&mut self, in_flight: [bool; 2], now: Time) -> Option<Path> {
         if let Some(active) = self.active()
             && now >= self.paths[active as usize].heard + self.timeout / 2
             && self.in_doubt().is_none()
         {
-            // Before the silence here becomes the end, the other path may tell that only this one is dead.
+            // Before the silence here becomes an interruption, the other path may tell that only this one is dead.
             for path in PATHS.into_iter().filter(|path| *path != active) {
                 self.paths[path as usize].ping_wanted = true;
             }
         }
         for path in PATHS {
             let state = &self.paths[path as usize];
-            if !state.up || !(path == Path::Direct || self.usable(path)) {
+            if !state.up || !(path == Path::Direct || state.proven) {
                 continue;
             }
-            if now >= state.heard + self.silence_limit(path) {
-                self.silence(path, now);
-                return Some(Verdict::Silent(path));
+            if !state.suspect && now >= state.heard + self.silence_limit(path) {
+                self.suspect(path, now);
+                return Some(path);
             }
             if now >= self.ping_due(path, in_flight[path as usize]) {
                 self.paths[path as usize].ping_wanted = true;

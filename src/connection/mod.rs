@@ -8,8 +8,10 @@
 //! The owner of a [`Connection`] calls, after anything else it did:
 //! [`poll_event`](Connection::poll_event) until there is none, [`poll_transmit`](Connection::poll_transmit) for every
 //! lane that can take a packet, and [`handle_timeout`](Connection::handle_timeout) when the time of
-//! [`next_timeout`](Connection::next_timeout) has come. Packets that wait go in before the time does: whoever was
-//! suspended for a while must not take his own sleep for the peer's silence.
+//! [`next_timeout`](Connection::next_timeout) has come. Packets that wait go in before the time does: a side that was
+//! suspended for a while must not take its own sleep for the peer's silence. What waits may be more than the owner sees,
+//! since a socket's buffer is read later. So a connection whose time comes later than it asked for, by more than a quarter
+//! of its timeout, takes the difference for sleep, and counts none of it as silence or waiting.
 //!
 //! | file | concept |
 //! |---|---|
@@ -22,10 +24,10 @@
 //! | `outgoing`, `send`, `unreliable` | queues, fragments, what is in flight, what is lost |
 //! | `incoming`, `receive`, `ranges` | order, copies, fragments, the grant |
 //! | `liveness` | paths, heartbeats, silence |
+//! | `interruption` | a peer that is silent or out of reach |
 //! | `carriage` | which path carries what |
 
 mod carriage;
-mod closing;
 mod config;
 #[expect(clippy::module_inception, reason = "the room and its main piece of furniture have one name")]
 mod connection;
@@ -34,6 +36,7 @@ mod cost;
 mod event;
 mod handshake;
 mod incoming;
+mod interruption;
 mod keys;
 mod liveness;
 mod outgoing;

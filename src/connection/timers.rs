@@ -1,7 +1,16 @@
 //! What the passing of time does.
 
-use super::{Connection, ConnectionEvent, Path, Time, connection::State, liveness::Verdict};
+use super::{
+    Connection, ConnectionEvent, Path, Time,
+    connection::{Closing, FAREWELL, State},
+};
 use crate::protocol::EndReason;
+use core::time::Duration;
+
+/// How long the last word waits to be confirmed.
+const LINGER: Duration = Duration::from_secs(1);
+/// How long it waits for what comes before it to be sent.
+const DRAIN: Duration = Duration::from_secs(1);
 
 impl Connection {
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next; after such a call always later than its
@@ -23,20 +32,16 @@ impl Connection {
                 self.resuming.as_ref().and_then(|resuming| resuming.retry.at()),
                 self.peer_close.as_ref().map(|close| close.until),
                 self.direct_deadline(),
+                self.silence_deadline(),
+                self.interruption_check(),
             ]
             .into_iter()
             .flatten()
             .min(),
-            State::Closing(closing) => [
-                self.live.next_timeout(self.in_flight()),
-                self.resuming.as_ref().and_then(|resuming| resuming.retry.at()),
-                Some(self.closing_deadline(closing)),
-                closing.retry[0],
-                closing.retry[1],
-            ]
-            .into_iter()
-            .flatten()
-            .min(),
+            State::Closing(closing) => {
+                let drain = (!closing.hurry).then_some(closing.started + DRAIN);
+                [Some(closing.deadline()), closing.retry, drain].into_iter().flatten().min()
+            }
             State::Closed => None,
         }
     }
@@ -52,8 +57,13 @@ impl Connection {
         in_flight
     }
 
-    /// Lets time pass.
+    /// Lets time pass. A call that comes much later than [`next_timeout`](Self::next_timeout) shows that this side was
+    /// asleep: it then ends nothing for that.
     pub fn handle_timeout(&mut self, now: Time) {
+        let late = self.next_timeout().map_or(Duration::ZERO, |due| now.saturating_sub(due));
+        if late > self.live.interval() {
+            self.slept(late);
+        }
         let timeout = self.config.timeout;
         match &mut self.state {
             State::Greeting(handshake) => {
@@ -70,12 +80,22 @@ impl Connection {
                 self.finish(reason);
             }
             State::Open { .. } => self.open_timeout(now),
-            State::Closing(_) => self.closing_timeout(now),
+            State::Closing(closing) => {
+                closing.hurry |= now >= closing.started + DRAIN;
+                closing.retry = closing.retry.filter(|retry| now < *retry);
+                if now >= closing.deadline() {
+                    let reason = closing.reason.clone();
+                    self.finish(reason);
+                }
+            }
             _ => {}
         }
     }
 
     fn open_timeout(&mut self, now: Time) {
+        if let Some(resuming) = &mut self.resuming {
+            resuming.retry.advance(now);
+        }
         if self.ack.due.is_some_and(|due| now >= due) {
             (self.ack.due, self.ack.now) = (None, true);
         }
@@ -84,27 +104,20 @@ impl Connection {
         {
             return self.finish(close.reason);
         }
-        if !self.paths_timeout(now) {
-            return self.finish(EndReason::TimedOut);
+        while let Some(silent) = self.live.advance(self.in_flight(), now) {
+            self.lose(silent);
+            self.events.push_back(ConnectionEvent::PathSilent(silent));
+            self.paths_changed(now);
         }
+        self.check_interruption(now);
         self.check_direct_deadline(now);
+        self.check_interruption_deadline(now);
     }
+}
 
-    /// `false`: the peer is gone.
-    pub(super) fn paths_timeout(&mut self, now: Time) -> bool {
-        if let Some(resuming) = &mut self.resuming {
-            resuming.retry.advance(now);
-        }
-        while let Some(verdict) = self.live.advance(self.in_flight(), now) {
-            match verdict {
-                Verdict::Dead => return false,
-                Verdict::Silent(path) => {
-                    self.lose(path);
-                    self.events.push_back(ConnectionEvent::PathSilent(path));
-                    self.paths_changed(now);
-                }
-            }
-        }
-        true
+impl Closing {
+    fn deadline(&self) -> Time {
+        let farewell = self.started + FAREWELL;
+        self.first_sent.map_or(farewell, |sent| farewell.min(sent + LINGER))
     }
 }

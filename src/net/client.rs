@@ -82,6 +82,8 @@ impl Client {
         // The last error of the relay, while it is lost.
         let mut lost = None;
         let mut leaving = false;
+        // A host that has answered once may be gone for reasons of its own.
+        let mut answered = false;
         let mut addresses = AddressWatch::new();
         loop {
             let (mut broken, mut changed) = (None, None);
@@ -114,8 +116,12 @@ impl Client {
                     PeerOutput::RelaySilent => {
                         broken = Some(RelayError::Unreachable("nothing comes over its event stream".to_owned()));
                     }
-                    PeerOutput::Ended { reason, .. } => return ended(reason, lost, &relay),
-                    PeerOutput::Identified(_) | PeerOutput::Placed | PeerOutput::Rebound(_) => {}
+                    PeerOutput::Ended { reason, .. } => return ended(reason, lost.filter(|_| !answered), &relay),
+                    PeerOutput::Identified(_) => answered = true,
+                    PeerOutput::Placed
+                    | PeerOutput::WantsPlace
+                    | PeerOutput::Interrupted(_)
+                    | PeerOutput::Rebound(_) => {}
                 },
                 change = addresses.changed() => {
                     if change.gone && relay.forget_connections() {

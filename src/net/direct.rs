@@ -96,7 +96,7 @@ impl DirectPath {
             return;
         }
         if change.gone {
-            connection.doubt(Path::Direct, now);
+            connection.suspect(Path::Direct, now);
         }
         self.backoff.reset();
         match self.role {
@@ -238,6 +238,13 @@ impl DirectPath {
             self.lost(connection, now);
         } else {
             self.try_again(now);
+        }
+    }
+
+    /// Nothing comes over the path. It stays, in case that something comes yet, and the side that offers looks for another.
+    pub fn suspected(&mut self, now: Time) {
+        if self.role == DirectRole::Offer && self.config.is_some() && self.retry_at.is_none() {
+            self.retry_at = Some(now + self.backoff.next());
         }
     }
 

@@ -96,7 +96,7 @@ impl MemoryRelay {
                     receiver.recv().await.map(|item| (Ok(item), (receiver, leaving)))
                 })))
             }
-            Err(error) => EventStream::new(Box::pin(stream::once(Err(error)))),
+            Err(error) => EventStream::new(Box::pin(stream::once(Err(error)))).expecting_its_beginning(),
         }
     }
 

@@ -57,6 +57,8 @@ pub(super) enum PeerInput {
     Decide(Result<(), String>),
     /// Make its network worse or better.
     Conditions(NetworkConditions),
+    /// A joiner is to have the place of this peer, if it is still interrupted.
+    GiveWay,
     /// Say goodbye and end.
     Disconnect(EndReason),
 }
@@ -68,6 +70,10 @@ pub(super) enum PeerOutput {
     Identified(ConnectionId),
     /// It has one of the host's places.
     Placed,
+    /// It is admitted, and no place is free.
+    WantsPlace,
+    /// It is interrupted from now on, or not any more.
+    Interrupted(bool),
     /// The connection goes on with a client of this id.
     Rebound(String),
     /// The relay refuses the route's token.

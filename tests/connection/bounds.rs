@@ -1,9 +1,10 @@
 //! What one side can cost the other, and how connections end.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use bevy_uhst::connection::{
-    Connection, ConnectionConfig, ConnectionEvent, Lane, MESSAGE_OVERHEAD, Path, ResumeError, SendError, Time,
+    Connection, ConnectionConfig, ConnectionEvent, Interruption, Lane, MESSAGE_OVERHEAD, Path, ResumeError, SendError,
+    Time,
 };
 use bevy_uhst::protocol::{
     Channel, EndReason, Payload, Tag,
@@ -279,65 +280,20 @@ fn a_goodbye_comes_after_everything_before_it_and_once() {
 
 #[test]
 fn a_goodbye_that_nobody_hears_ends_all_the_same() {
-    for (drain, has_path, bytes) in [(60, true, 0), (60, false, 0), (2, true, 0), (2, true, 99), (2, false, 99)] {
-        let (mut client, _) = pair(ConnectionConfig { drain_timeout: Duration::from_secs(drain), ..small() });
-        if !has_path {
-            client.path_down(Path::Relay, START);
-        }
-        if bytes > 0 {
-            client.send(Channel::Reliable, Bytes::from(vec![0; bytes]).into()).unwrap();
-        }
-        client.close(EndReason::Left, START);
-        let mut now = START;
-        while let Some(next) = client.next_timeout() {
-            assert!(next > now);
-            now = next;
-            client.handle_timeout(now);
-            while client.poll_transmit(Lane::Relay, 16 << 10, now).is_some() {}
-        }
-        // The last word of one that cuts is repeated for two seconds.
-        let last_word = if has_path && bytes > 0 { 2 } else { 0 };
-        assert!(now <= START + Duration::from_secs(drain + last_word), "{drain} {has_path} {bytes}: {now:?}");
-        let events = events(&mut client);
-        assert_eq!(events.last(), Some(&ConnectionEvent::Closed(EndReason::Left)));
-        let cut = |event: &&ConnectionEvent| matches!(event, ConnectionEvent::Cut { bytes } if *bytes > 0);
-        assert_eq!(events.iter().filter(cut).count(), usize::from(bytes > 0), "{events:?}");
-    }
-}
-
-/// Two packets of 16 KiB a second, and a receiver that reads half a second late.
-#[test]
-fn a_drain_lasts_as_long_as_it_advances() {
-    let (mut client, mut host) = pair(small());
-    let mut sent = 0;
-    while client.send(Channel::Reliable, bytes(20_000)).is_ok() {
-        sent += 1;
-    }
+    let (mut client, _) = pair(small());
     client.close(EndReason::Left, START);
-    let (mut now, mut received, mut unread) = (START, 0, VecDeque::new());
-    while !host.is_closed() {
-        now += Duration::from_millis(500);
-        assert!(now < START + Duration::from_secs(30), "{received} of {sent}");
+    let mut now = START;
+    while let Some(next) = client.next_timeout() {
+        now = next;
         client.handle_timeout(now);
-        host.handle_timeout(now);
-        // One packet at a time, as slow links take them.
-        if let Some(packet) = client.poll_transmit(Lane::Relay, 16 << 10, now) {
-            host.receive(Lane::Relay, packet, now);
-        }
-        carry(&mut host, &mut client, now);
-        for event in events(&mut host) {
-            if let ConnectionEvent::Message { payload, .. } = event {
-                received += 1;
-                unread.push_back((now + Duration::from_millis(500), payload.len() + MESSAGE_OVERHEAD));
-            }
-        }
-        while let Some((_, cost)) = unread.pop_front_if(|(at, _)| *at <= now) {
-            host.consumed(cost);
-        }
+        while client.poll_transmit(Lane::Relay, 16 << 10, now).is_some() {}
     }
-    carry(&mut host, &mut client, now);
-    assert_eq!(received, sent);
+    assert!(now <= START + Duration::from_secs(2));
     assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::Left)]);
+    let (mut client, _) = pair(small());
+    client.path_down(Path::Relay, START);
+    client.close(EndReason::Left, START);
+    assert!(client.is_closed());
 }
 
 #[test]
@@ -378,28 +334,137 @@ fn an_idle_connection_stays_up_and_is_cheap() {
     assert!(client.stats().rtt.is_some() && host.stats().rtt.is_some());
 }
 
+/// A side alone with the time, to which nothing comes: what it is told, and when.
+pub fn alone(side: &mut Connection, mut now: Time, until: Time) -> Vec<(Duration, ConnectionEvent)> {
+    let from = now;
+    let mut told = Vec::new();
+    while let Some(next) = side.next_timeout().filter(|next| *next <= until) {
+        now = next;
+        side.handle_timeout(now);
+        for lane in Lane::ALL {
+            while side.poll_transmit(lane, 16 << 10, now).is_some() {}
+        }
+        told.extend(events(side).into_iter().map(|event| (now - from, event)));
+    }
+    told
+}
+
 #[test]
-fn a_silent_peer_is_noticed_within_the_timeout_on_one_path_and_on_two() {
-    for direct in [false, true] {
+fn a_silent_peer_is_interrupted_after_the_timeout_and_ends_after_the_other_on_whatever_paths() {
+    for (relay, direct) in [(true, false), (true, true), (false, true)] {
+        let (mut client, mut host) = pair(ConnectionConfig::default());
+        for side in [&mut client, &mut host] {
+            if direct {
+                side.path_up(Path::Direct, START);
+            }
+            if !relay {
+                side.path_down(Path::Relay, START);
+            }
+        }
+        idle(&mut client, &mut host, START, Duration::from_secs(30));
+        let mut now = START + Duration::from_secs(30);
+        // The last packet came at most 2.5 s ago.
+        for side in [&mut client, &mut host] {
+            events(side);
+            let mut told = alone(side, now, now + Duration::from_secs(60));
+            told.retain(|(_, event)| {
+                !matches!(event, ConnectionEvent::PathSilent(_) | ConnectionEvent::PathChanged(_))
+            });
+            let [(at, interrupted), (end, closed)] = &told[..] else { panic!("{told:?}") };
+            assert_eq!(*interrupted, ConnectionEvent::Interrupted(Interruption::Silent));
+            assert_eq!(*closed, ConnectionEvent::Closed(EndReason::TimedOut));
+            assert!((2500..=5000).contains(&at.as_millis()), "{at:?}");
+            assert_eq!(*end - *at, Duration::from_secs(30));
+        }
+        now += Duration::from_secs(60);
+        assert_eq!((client.next_timeout(), host.time_left(now)), (None, Duration::ZERO));
+    }
+}
+
+#[test]
+fn an_interrupted_peer_is_probed_modestly_and_anything_from_it_resumes_it() {
+    for path in [Path::Relay, Path::Direct] {
+        let (mut client, mut host) = pair(ConnectionConfig::default());
+        if path == Path::Direct {
+            client.path_up(Path::Direct, START);
+            host.path_up(Path::Direct, START);
+            idle(&mut client, &mut host, START, Duration::from_secs(1));
+            client.path_down(Path::Relay, START + Duration::from_secs(1));
+            host.path_down(Path::Relay, START + Duration::from_secs(1));
+        }
+        idle(&mut client, &mut host, START + Duration::from_secs(1), Duration::from_secs(1));
+        let mut now = START + Duration::from_secs(2);
+        host.send(Channel::Reliable, "on its way".into()).unwrap();
+        alone(&mut host, now, now + Duration::from_secs(6));
+        now += Duration::from_secs(6);
+        assert_eq!(host.stats().path, None);
+        let left = host.time_left(now);
+        assert!(left > Duration::from_secs(27) && left < Duration::from_secs(30), "{left:?}");
+        host.send(Channel::Reliable, "waits".into()).unwrap();
+        host.send(Channel::Unreliable, "dropped".into()).unwrap();
+        let before = host.stats().packets_sent;
+        alone(&mut host, now, now + Duration::from_secs(20));
+        now += Duration::from_secs(20);
+        let probes = host.stats().packets_sent - before;
+        assert!((15..=40).contains(&probes), "{probes} in 20 s");
+        // The client was suspended: it has missed what was sent meanwhile, and counts nothing as silence.
+        idle(&mut client, &mut host, now, Duration::from_secs(2));
+        assert_eq!(events(&mut host), [ConnectionEvent::Resumed]);
+        let message = |text: &str| ConnectionEvent::Message {
+            channel: Channel::Reliable,
+            tag: Tag::Untyped,
+            payload: text.into(),
+        };
+        let mut told = events(&mut client);
+        told.retain(|event| !matches!(event, ConnectionEvent::PathChanged(_)));
+        assert_eq!(told, [message("on its way"), message("waits")]);
+    }
+}
+
+#[test]
+fn no_side_is_interrupted_or_ended_by_its_own_sleep() {
+    for (asleep, direct) in [(6, false), (6, true), (20, true), (60, false), (3600, true)] {
         let (mut client, mut host) = pair(ConnectionConfig::default());
         if direct {
             client.path_up(Path::Direct, START);
             host.path_up(Path::Direct, START);
         }
-        idle(&mut client, &mut host, START, Duration::from_secs(30));
-        events(&mut client);
-        let mut now = START + Duration::from_secs(30);
-        while !client.is_closed() {
-            now = client.next_timeout().unwrap();
-            client.handle_timeout(now);
-            for lane in Lane::ALL {
-                while client.poll_transmit(lane, 16 << 10, now).is_some() {}
-            }
-        }
-        let noticed = now - START - Duration::from_secs(30);
-        assert!(noticed <= Duration::from_secs(5), "{noticed:?}");
-        assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::TimedOut)]);
+        idle(&mut client, &mut host, START, Duration::from_secs(10));
+        (events(&mut client), events(&mut host));
+        let woken = START + Duration::from_secs(10 + asleep);
+        // Both at once, and what waits in their sockets is read later.
+        client.handle_timeout(woken);
+        host.handle_timeout(woken);
+        idle(&mut client, &mut host, woken + Duration::from_secs(1), Duration::from_secs(60));
+        assert_eq!((events(&mut client), events(&mut host)), (vec![], vec![]), "after {asleep} s");
     }
+}
+
+#[test]
+fn the_sleep_of_one_that_waits_is_no_part_of_its_patience() {
+    let (mut client, _) = pair(ConnectionConfig::default());
+    client.path_down(Path::Relay, START);
+    assert_eq!(events(&mut client), [ConnectionEvent::Interrupted(Interruption::NoPath)]);
+    let woken = START + Duration::from_secs(90);
+    client.handle_timeout(woken);
+    let told = alone(&mut client, woken, woken + Duration::from_secs(60));
+    let [(end, ConnectionEvent::Closed(EndReason::TimedOut))] = told[..] else { panic!("{told:?}") };
+    assert!(end > Duration::from_secs(28), "{end:?}");
+}
+
+#[test]
+fn an_interrupted_peer_is_ended_at_once_and_told_so_if_it_hears_us() {
+    let (mut client, mut host) = pair(ConnectionConfig::default());
+    idle(&mut client, &mut host, START, Duration::from_secs(2));
+    let mut now = START + Duration::from_secs(2);
+    alone(&mut host, now, now + Duration::from_secs(8));
+    now += Duration::from_secs(8);
+    events(&mut client);
+    host.close(EndReason::Kicked("too late".into()), now);
+    assert_eq!(events(&mut host), [ConnectionEvent::Closed(EndReason::Kicked("too late".into()))]);
+    carry(&mut host, &mut client, now);
+    assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::Kicked("too late".into()))]);
+    assert_eq!(host.next_timeout(), None);
 }
 
 #[test]
@@ -491,6 +556,7 @@ fn a_direct_path_that_falls_silent_while_the_relay_is_gone_is_waited_for() {
             }
             let told = events(side);
             if told.contains(&ConnectionEvent::PathSilent(Path::Direct)) {
+                assert!(told.contains(&ConnectionEvent::Interrupted(Interruption::Silent)), "{told:?}");
                 assert!(next - silent <= Duration::from_secs(5), "{:?}", next - silent);
             } else if let [ConnectionEvent::Closed(reason)] = &told[..] {
                 assert_eq!(*reason, EndReason::TimedOut);
@@ -499,6 +565,7 @@ fn a_direct_path_that_falls_silent_while_the_relay_is_gone_is_waited_for() {
                 assert_eq!(told, []);
             }
         }
+        assert!(side.is_closed());
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bevy_uhst::connection::{
-    Connection, ConnectionConfig, ConnectionEvent, Credentials, Lane, Path, ResumeError, SendError, Time,
+    Connection, ConnectionConfig, ConnectionEvent, Credentials, Interruption, Lane, Path, ResumeError, SendError, Time,
 };
 use bevy_uhst::protocol::{
     Channel, EndReason, GameId, Tag,
@@ -13,7 +13,9 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use crate::{
-    START, cases,
+    START,
+    bounds::alone,
+    cases,
     network::{Network, Step, Weather},
 };
 
@@ -271,7 +273,8 @@ fn resuming_brings_what_was_lost_in_both_directions() {
     talk(&mut client, &mut host, START);
     let message =
         |text: &str| ConnectionEvent::Message { channel: Channel::Reliable, tag: Tag::Untyped, payload: text.into() };
-    assert_eq!(events(&mut client), [message("down")]);
+    let lost = ConnectionEvent::Interrupted(Interruption::NoPath);
+    assert_eq!(events(&mut client), [lost, ConnectionEvent::Resumed, message("down")]);
     assert_eq!(events(&mut host), [message("up")]);
 }
 
@@ -348,7 +351,7 @@ fn a_client_ignores_a_stranger_who_took_the_id() {
     let (_, mut stranger) = connected();
     stranger.close(EndReason::Left, START);
     packets(&mut stranger, START).into_iter().for_each(|packet| client.receive(Lane::Relay, packet, START));
-    assert_eq!(events(&mut client), []);
+    assert_eq!(events(&mut client), [ConnectionEvent::Interrupted(Interruption::NoPath)]);
     let mut now = START;
     for _ in 0..100 {
         now += Duration::from_millis(200);
@@ -372,10 +375,9 @@ fn who_never_comes_back_is_given_up_after_the_resume_timeout() {
     let (mut client, mut host) = connected();
     for side in [&mut client, &mut host] {
         side.path_down(Path::Relay, START);
-        side.handle_timeout(START + Duration::from_millis(29_900));
-        assert_eq!(events(side), []);
-        side.handle_timeout(START + Duration::from_millis(30_100));
-        assert_eq!(events(side), [ConnectionEvent::Closed(EndReason::TimedOut)]);
+        assert_eq!(events(side), [ConnectionEvent::Interrupted(Interruption::NoPath)]);
+        let told = alone(side, START, START + Duration::from_secs(60));
+        assert_eq!(told, [(Duration::from_secs(30), ConnectionEvent::Closed(EndReason::TimedOut))]);
     }
 }
 
@@ -397,7 +399,7 @@ fn who_comes_back_too_late_learns_why() {
     let mut forged = gone.to_vec();
     *forged.last_mut().unwrap() ^= 1;
     client.receive(Lane::Relay, forged.into(), START);
-    assert_eq!(events(&mut client), []);
+    assert_eq!(events(&mut client), [ConnectionEvent::Interrupted(Interruption::NoPath)]);
     client.receive(Lane::Relay, gone, START);
     assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::Left)]);
 }
@@ -419,7 +421,7 @@ proptest! {
         let (mut client, host) = strangers(Some("swordfish"), Some("swordfish"));
         client.path_up(Path::Relay, START);
         let mut network = Network::new(&config, client, host, seed, START);
-        network.step(&Step::Weather(Weather { loss, double, jitter, delay, ..Default::default() }));
+        network.step(&Step::Weather(Weather { loss, double, jitter, delay, told: false }));
         let asked = |network: &Network| network.sides[1].asked;
         for _ in 0..100 {
             network.run(Duration::from_millis(100));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bevy_uhst::connection::{Connection, ConnectionConfig, ConnectionEvent, Lane, Path, Time};
+use bevy_uhst::connection::{Connection, ConnectionConfig, ConnectionEvent, Interruption, Lane, Path, Time};
 use bevy_uhst::protocol::{Channel, EndReason, PathPolicy, Tag};
 use bytes::Bytes;
 
@@ -142,15 +142,21 @@ fn messages_wait_while_the_direct_path_is_away_and_the_connection_ends_without_o
         let until = now + away;
         wait(&mut client, &mut host, &mut now, until);
         if away < Duration::from_secs(30) {
-            assert_eq!((events(&mut client), events(&mut host)), (vec![], vec![]));
+            let lost = vec![ConnectionEvent::Interrupted(Interruption::NoPath)];
+            assert_eq!((events(&mut client), events(&mut host)), (lost.clone(), lost));
             assert_eq!(direct_up(&mut client, &mut host, now), 0);
             let message =
                 ConnectionEvent::Message { channel: Channel::Reliable, tag: Tag::Untyped, payload: "late".into() };
-            assert_eq!(events(&mut host), [message]);
+            assert_eq!(events(&mut client), [ConnectionEvent::Resumed]);
+            assert_eq!(events(&mut host), [ConnectionEvent::Resumed, message]);
         } else {
             for side in [&mut client, &mut host] {
                 let events = events(side);
-                assert!(matches!(events[..], [ConnectionEvent::Closed(EndReason::NoDirectPath(_))]), "{events:?}");
+                let [ConnectionEvent::Interrupted(Interruption::NoPath), ConnectionEvent::Closed(reason)] = &events[..]
+                else {
+                    panic!("{events:?}")
+                };
+                assert!(matches!(reason, EndReason::NoDirectPath(_)), "{reason}");
             }
         }
     }
@@ -175,7 +181,7 @@ fn a_doubted_path_is_used_again_once_something_comes_over_it() {
     let (mut client, mut host) = introduced(PathPolicy::Automatic, PathPolicy::Automatic);
     direct_up(&mut client, &mut host, START);
     events(&mut client);
-    client.doubt(Path::Direct, START);
+    client.suspect(Path::Direct, START);
     assert_eq!(events(&mut client), [ConnectionEvent::PathChanged(Path::Relay)]);
     client.send(Channel::Reliable, "over the relay".into()).unwrap();
     assert_eq!(talk(&mut client, &mut host, START), 1);

@@ -155,6 +155,7 @@ fn fill(
         let player = table.players.get(part.seat);
         let (display, colour) = match part.kind {
             Kind::Row => (Display::Flex, if player.is_some() { theme::WELL } else { Color::NONE }),
+            Kind::Avatar if player.is_some_and(is_away) => (Display::Flex, theme::FAINT),
             Kind::Avatar => (shown(player.is_some()), theme::player_colour(player.map_or(0, |p| p.colour))),
             Kind::Ready if player.is_some_and(|p| p.ready) => (Display::Flex, theme::GOOD.with_alpha(0.16)),
             Kind::Ready => (shown(player.is_some()), theme::RAISED),
@@ -173,9 +174,14 @@ fn fill(
     }
     for (part, mut text, mut colour) in &mut texts {
         let (words, shade) = match (part.kind, table.players.get(part.seat)) {
-            (Kind::Name, Some(player)) => (player.name.clone(), theme::TEXT),
+            (Kind::Name, Some(player)) => {
+                (player.name.clone(), if is_away(player) { theme::FAINT } else { theme::TEXT })
+            }
             (Kind::Name, None) => ("Open seat".to_owned(), theme::FAINT),
             (Kind::Tag, Some(player)) if Some(player.id) == table.me => ("you".to_owned(), theme::FAINT),
+            (Kind::Connection, Some(Player { connection: Connection { away: Some(seconds), .. }, .. })) => {
+                (reconnecting(*seconds), theme::ACCENT)
+            }
             (Kind::Connection, Some(player)) => (way(&player.connection), theme::DIM),
             (Kind::Rate, Some(player)) if is_remote(player) => (player.connection.flow(), theme::DIM),
             (Kind::Lost, Some(player)) if is_remote(player) => lost(player.connection.lost),
@@ -186,6 +192,15 @@ fn fill(
         text.set_if_neq(Text::new(words));
         colour.set_if_neq(TextColor(shade));
     }
+}
+
+/// Whether the host misses this player, who may come back.
+fn is_away(player: &Player) -> bool {
+    player.connection.away.is_some()
+}
+
+pub fn reconnecting(seconds: u32) -> String {
+    format!("Reconnecting… {seconds} s")
 }
 
 /// Whether there is a network between the host and this player.

@@ -208,6 +208,10 @@ fn of_peer(kind: Kind, peer: &UhstPeer) -> (String, Color) {
     match kind {
         Kind::Session | Kind::State | Kind::Peer => (String::new(), style::TEXT),
         Kind::Path => match peer.path() {
+            _ if peer.interrupted().is_some() => {
+                let since = peer.interrupted().unwrap_or_default().as_secs();
+                (format!("reconnecting {since} s"), style::BAD)
+            }
             _ if !peer.is_reachable() => ("no path".to_owned(), style::BAD),
             Path::Direct => ("direct".to_owned(), style::GOOD),
             _ => ("relay".to_owned(), style::WARN),

@@ -68,7 +68,8 @@ impl EventStream {
         EventStream { items, keeps_alive: false, held_back_at: None, first: None }
     }
 
-    fn expecting_its_beginning(mut self) -> Self {
+    /// [`begun`](Self::begun) waits for the first byte, or for the error instead of it.
+    pub fn expecting_its_beginning(mut self) -> Self {
         self.held_back_at = Some(Instant::now() + FIRST_BYTE);
         self
     }

@@ -15,7 +15,7 @@ use n0_future::{
     boxed::BoxFuture,
     time::{Instant, timeout},
 };
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use self::shares::Shares;
 use super::{
@@ -25,6 +25,7 @@ use super::{
     events::{EventStream, StreamItem},
     listening::{Listening, Relistened, relisten, start},
     peer_link::{PeerContext, PeerInput, PeerOutput, Route},
+    places::Places,
     relay_client::{Access, RelayClient},
     relay_error::RelayError,
     report::{Nonsense, Reports},
@@ -32,14 +33,14 @@ use super::{
 };
 use crate::{
     connection::{ConnectionId, Tombstone},
-    protocol::{Body, EndReason, JoinLink, PathPolicy, SenderClaims, StreamEvent, frame::Contact, peek_sender},
+    protocol::{Body, EndReason, JoinLink, PathPolicy, SenderClaims, StreamEvent, peek_sender},
 };
 
 /// Original clients that were sent away and may not come back under the same client id.
 const SHUNNED: usize = 256;
 /// Connections that have ended, whose peers can still be told so.
 const TOMBSTONES: usize = 256;
-/// How long the tasks of peers have for their last word, once the time to drain is over.
+/// How long peers have to take a goodbye.
 const GOODBYE: Duration = Duration::from_millis(2500);
 
 /// Runs a host to its end, and reports it.
@@ -85,6 +86,7 @@ struct Entry {
     /// It has one of the places. Before, it has yet to prove that it knows the password.
     placed: bool,
     native: bool,
+    interrupted: Option<Instant>,
     /// The relay said that its stream closed.
     closed: bool,
 }
@@ -115,15 +117,13 @@ struct Host {
     id: String,
     access: Access,
     stream: Option<EventStream>,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     peers: BTreeMap<PeerKey, Entry>,
     by_client: HashMap<String, PeerKey>,
     by_connection: HashMap<ConnectionId, PeerKey>,
     next_key: u64,
     tombstones: VecDeque<Tombstone>,
     shunned: VecDeque<String>,
-    /// The clients of native peers that have ended, or came back under another id: something of theirs may still come.
-    left: VecDeque<String>,
     shares: Shares,
     outputs: mpsc::UnboundedSender<(PeerKey, PeerOutput)>,
     heard: mpsc::UnboundedReceiver<(PeerKey, PeerOutput)>,
@@ -141,7 +141,7 @@ impl Host {
         let (outputs, heard) = mpsc::unbounded_channel();
         Host {
             session,
-            places: Arc::new(Semaphore::new(options.max_peers.min(Semaphore::MAX_PERMITS))),
+            places: Places::new(options.max_peers, options.replace_interrupted),
             options,
             reports: Reports::new(session, events.clone()),
             events,
@@ -156,7 +156,6 @@ impl Host {
             next_key: 0,
             tombstones: VecDeque::new(),
             shunned: VecDeque::new(),
-            left: VecDeque::new(),
             shares: Shares::new(Instant::now()),
             outputs,
             heard,
@@ -231,39 +230,23 @@ impl Host {
     /// Sends everyone off, waits for their tasks, and lets the id go.
     async fn end(mut self, reason: EndReason) -> EndReason {
         self.tell_all(|| PeerInput::Disconnect(reason.clone())).await;
-        let patience = self.options.session.connection.drain_timeout + GOODBYE;
-        let _ = timeout(patience, self.goodbyes()).await;
+        let goodbyes = async {
+            while !self.peers.is_empty() {
+                tokio::select! {
+                    // Peers still have to be heard: they acknowledge what they are sent.
+                    Some(item) = OptionFuture::from(self.stream.as_mut().map(EventStream::next)) => match item {
+                        Ok(StreamItem::Event(event)) => self.event(event, false).await,
+                        Ok(_) => {}
+                        Err(_) => self.stream = None,
+                    },
+                    Some((key, output)) = self.heard.recv() => self.output(key, output),
+                }
+            }
+        };
+        let _ = timeout(GOODBYE, goodbyes).await;
         // Tasks that are still there end with their inputs, and report nothing: this does.
         self.relay.release(&self.access).await;
         reason
-    }
-
-    /// Peers still have to be heard: they acknowledge what they are sent, and those whose paths are cut come back for it.
-    async fn goodbyes(&mut self) {
-        let mut reconnect: Option<BoxFuture<Relistened>> = self.stream.is_none().then(|| self.relisten());
-        while !self.peers.is_empty() {
-            tokio::select! {
-                Some(item) = OptionFuture::from(self.stream.as_mut().map(EventStream::next)) => match item {
-                    Ok(StreamItem::Event(event)) => self.event(event, false).await,
-                    Ok(_) => {}
-                    Err(error) => reconnect = Some(self.relay_lost(&error).await),
-                },
-                Some(back) = OptionFuture::from(reconnect.as_mut()) => match back {
-                    Ok((access, stream)) => {
-                        reconnect = None;
-                        (self.access, self.stream) = (access, Some(stream));
-                        self.tell_all(|| PeerInput::RelayUp(None)).await;
-                    }
-                    Err(_) => reconnect = Some(self.relisten()),
-                },
-                Some((key, output)) = self.heard.recv() => match output {
-                    PeerOutput::RelayGone(error) if self.stream.is_some() => {
-                        reconnect = Some(self.relay_lost(&error).await);
-                    }
-                    output => self.output(key, output),
-                },
-            }
-        }
     }
 
     async fn item(&mut self, item: StreamItem) {
@@ -304,10 +287,6 @@ impl Host {
         };
         let route = Route { send_to: self.access.send_to.clone(), token: token.into() };
         match (self.by_client.get(&from.client), body) {
-            // Whose connection it is counts, not where it comes from.
-            (_, Body::Native { packet, .. }) if matches!(Contact::peek(&packet), Contact::Resume(_)) => {
-                self.resumption(from.client, packet, route).await;
-            }
             (Some(&key), body) => self.tell(key, PeerInput::Body(body, Some(route))).await,
             (None, Body::Native { packet, .. }) => self.native_stranger(from, packet, route, open).await,
             (None, Body::Signal(_)) if self.options.session.paths == PathPolicy::RelayOnly => {
@@ -357,14 +336,17 @@ impl Host {
                     entry.placed = true;
                 }
             }
+            PeerOutput::Interrupted(interrupted) => {
+                if let Some(entry) = self.peers.get_mut(&key) {
+                    entry.interrupted = interrupted.then(Instant::now);
+                }
+            }
+            PeerOutput::WantsPlace => self.replace_interrupted(),
             PeerOutput::Rebound(client) => {
                 if let Some(entry) = self.peers.get_mut(&key) {
                     self.by_client.remove(&entry.client);
                     self.by_client.insert(client.clone(), key);
-                    let former = std::mem::replace(&mut entry.client, client);
-                    if former != entry.client {
-                        self.remember_left(former);
-                    }
+                    entry.client = client;
                 }
             }
             // The route is stale; its peer brings a new one when it resumes.
@@ -377,14 +359,10 @@ impl Host {
                 {
                     self.reports.say(format!("joiners gave a wrong password {wrong} times so far"));
                 }
-                match entry {
-                    Some(entry) if entry.native => self.remember_left(entry.client),
-                    // To originals, a message of somebody who was sent away would be a new beginning.
-                    Some(entry) if !entry.closed => {
-                        self.shunned.truncate(SHUNNED - 1);
-                        self.shunned.push_front(entry.client);
-                    }
-                    _ => {}
+                // To originals, a message of somebody who was sent away would be a new beginning.
+                if let Some(entry) = entry.filter(|entry| !entry.native && !entry.closed) {
+                    self.shunned.truncate(SHUNNED - 1);
+                    self.shunned.push_front(entry.client);
                 }
                 if let Some(stone) = tombstone {
                     self.tombstones.truncate(TOMBSTONES - 1);
@@ -392,11 +370,6 @@ impl Host {
                 }
             }
         }
-    }
-
-    fn remember_left(&mut self, client: String) {
-        self.left.truncate(TOMBSTONES - 1);
-        self.left.push_front(client);
     }
 
     async fn tell(&mut self, key: PeerKey, input: PeerInput) {

@@ -35,11 +35,8 @@ impl Host {
         }
         match Contact::peek(&packet) {
             // What does not listen cannot take an answer.
-            Contact::Hello if from.listens == Some(false) => {}
-            Contact::Hello if !open => {
-                self.context(PeerKey(u64::MAX)).post(route, frame::refusal(&EndReason::NoSuchHost));
-            }
-            Contact::Hello if self.places.available_permits() == 0 && self.options.session.password.is_none() => {
+            Contact::Hello if !open || from.listens == Some(false) => {}
+            Contact::Hello if self.places.are_full() && self.options.session.password.is_none() => {
                 self.context(PeerKey(u64::MAX)).post(route, frame::refusal(&EndReason::Full));
             }
             Contact::Hello => {
@@ -74,25 +71,23 @@ impl Host {
                     }
                 });
             }
-            Contact::Resume(_) => self.resumption(client, packet, route).await,
-            Contact::Other if self.left.contains(&client) => {
-                // Our confirmation of its goodbye was lost.
-                if let Some(confirmation) = frame::close_ack_for(&packet) {
-                    self.context(PeerKey(u64::MAX)).post(route, confirmation);
+            Contact::Resume(id) => match self.by_connection.get(&id) {
+                Some(&key) => self.tell(key, PeerInput::Resume { packet, route, client }).await,
+                None => {
+                    let mut answer = self.tombstones.iter().find_map(|stone| stone.answer(&packet));
+                    // Anybody can ask as one whom we do not know.
+                    if answer.is_none()
+                        && from.listens != Some(false)
+                        && self.shares.begin(&from.origin, false, Instant::now()) == Verdict::Begin
+                    {
+                        answer = frame::unknown(&packet);
+                    }
+                    if let Some(answer) = answer {
+                        self.context(PeerKey(u64::MAX)).post(route, answer);
+                    }
                 }
-            }
+            },
             Contact::Other => self.reports.once(Nonsense::Packet, || "a packet came from nobody we know".to_owned()),
-        }
-    }
-
-    /// A packet that resumes a connection, from whatever client.
-    pub(super) async fn resumption(&mut self, client: String, packet: Bytes, route: Route) {
-        let Contact::Resume(id) = Contact::peek(&packet) else { return };
-        // A peer that has just proven itself may not have told its connection's name yet.
-        if let Some(&key) = self.by_connection.get(&id).or_else(|| self.by_client.get(&client)) {
-            self.tell(key, PeerInput::Resume { packet, route, client }).await;
-        } else if let Some(answer) = self.tombstones.iter().find_map(|stone| stone.answer(&packet)) {
-            self.context(PeerKey(u64::MAX)).post(route, answer);
         }
     }
 
@@ -108,26 +103,43 @@ impl Host {
                 "a peer of the original protocol was ignored: it cannot prove a password".to_owned()
             });
         }
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
+        let place = self.places.take();
+        if place.is_none() && self.places.are_full() {
             return self.reports.once(Nonsense::Plain, || {
                 "a peer of the original protocol was ignored: the session is full".to_owned()
             });
-        };
+        }
+        let places = self.places.clone();
         let ask = self.options.admission == Admission::Ask;
         let direct = matches!(first, Body::Signal(_));
         let (cx, inputs, mut receiver) = self.admit(from.client, from.origin, None);
         let _ = inputs.send(PeerInput::Body(first, Some(route.clone()))).await;
         task::spawn(async move {
             let asked = if ask { plain::ask(&cx, &mut receiver).await } else { Ok(Vec::new()) };
+            let place = match place {
+                None if asked.is_ok() => places.wait(|| cx.tell(PeerOutput::WantsPlace)).await,
+                place => place,
+            };
+            let asked = asked.and_then(|first| Ok((first, place.ok_or(EndReason::Full)?)));
             let outcome = match asked {
-                Ok(first) if direct => DirectPeer::answer(cx.clone(), place).run(first, &mut receiver).await,
-                Ok(first) => RelayPeer::client(cx.clone(), route, place).run(first, &mut receiver).await,
+                Ok((first, place)) if direct => DirectPeer::answer(cx.clone(), place).run(first, &mut receiver).await,
+                Ok((first, place)) => RelayPeer::client(cx.clone(), route, place).run(first, &mut receiver).await,
                 Err(reason) => Outcome::Ended(reason, None),
             };
             if let Outcome::Ended(reason, tombstone) = outcome {
                 cx.tell(PeerOutput::Ended { reason, tombstone });
             }
         });
+    }
+
+    /// Asks the peer that is interrupted for longest to give way to a joiner.
+    pub(super) fn replace_interrupted(&mut self) {
+        let interrupted = self.peers.values_mut().filter(|entry| entry.interrupted.is_some());
+        if let Some(entry) = interrupted.min_by_key(|entry| entry.interrupted) {
+            // Who is asked once is not asked again, whatever becomes of it.
+            entry.interrupted = None;
+            let _ = entry.inputs.try_send(PeerInput::GiveWay);
+        }
     }
 
     /// Of too many joiners, the oldest of the origin that has most of them gives way. Its task ends with its inputs.
@@ -164,6 +176,7 @@ impl Host {
             connection: None,
             placed: !native,
             native,
+            interrupted: None,
             closed: false,
         };
         self.peers.insert(key, entry);

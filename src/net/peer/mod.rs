@@ -10,8 +10,12 @@ mod upward;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use n0_future::time::{Instant, sleep_until};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use futures_util::future::OptionFuture;
+use n0_future::{
+    boxed::BoxFuture,
+    time::{Instant, sleep_until},
+};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use self::posts::{POST_LIMIT, Post};
 use super::{
@@ -20,6 +24,7 @@ use super::{
     contract::{Admission, EventKind, PeerCommand, PeerHandle, PeerLimits, Received},
     direct::{AttemptEvent, DirectPath},
     peer_link::{Outcome, PeerContext, PeerInput, Route},
+    places::Places,
     plain::Offer,
     webrtc::{DirectEvent, DirectRole},
 };
@@ -32,17 +37,24 @@ use crate::{
 const INTRODUCTION: Duration = Duration::from_millis(1500);
 /// How often the game is looked at that has much to take, so that the peer learns soon that there is room again.
 const INBOX_CHECK: Duration = Duration::from_millis(10);
-/// When the last word is posted again that the relay refused.
-const LAST_WORD_RETRY: Duration = Duration::from_millis(100);
+/// Batches that are taken before the time, once it has come.
+const BUSY: u32 = 4;
+/// A task that wakes up so much later than it asked for was suspended, with its process or its machine.
+const SLEEP: Duration = Duration::from_millis(500);
 /// Inputs or commands taken before the connection is driven again.
 const BATCH: usize = 1024;
 
 /// Which side of the connection we are.
 pub(super) enum Role {
     /// `certain`: the relay has told that the host is native. Else it may be an original, and is made this offer.
-    Client { certain: bool, offer: Option<Offer> },
-    /// `places`: one permit for each connected peer.
-    Host { admission: Admission, places: Arc<Semaphore> },
+    Client {
+        certain: bool,
+        offer: Option<Offer>,
+    },
+    Host {
+        admission: Admission,
+        places: Arc<Places>,
+    },
 }
 
 fn native_limits(config: &ConnectionConfig, max_message: usize) -> PeerLimits {
@@ -68,6 +80,8 @@ pub(super) struct NativePeer {
     batch: Vec<Received>,
     identified: bool,
     connected: bool,
+    /// As the host counts it.
+    interrupted: bool,
     /// A native word of the other side was heard.
     heard: bool,
     /// Our introduction reached the relay: an original gets it once only.
@@ -78,8 +92,12 @@ pub(super) struct NativePeer {
     delivered: usize,
     consumed: usize,
     place: Option<OwnedSemaphorePermit>,
+    /// It is admitted, and waits for a place.
+    waiting: Option<BoxFuture<Option<OwnedSemaphorePermit>>>,
     /// What a joiner says of itself.
     metadata: Bytes,
+    /// Batches taken since the time came.
+    busy: u32,
     reported_foreign: bool,
     reported_stranger: bool,
     ended: Option<EndReason>,
@@ -113,13 +131,16 @@ impl NativePeer {
             batch: Vec::new(),
             identified: false,
             connected: false,
+            interrupted: false,
             heard: false,
             introduced: None,
             held: 0,
             delivered: 0,
             consumed: 0,
             place: None,
+            waiting: None,
             metadata: Bytes::new(),
+            busy: 0,
             reported_foreign: false,
             reported_stranger: false,
             ended: None,
@@ -140,13 +161,19 @@ impl NativePeer {
             self.transmit_direct();
             self.start_post();
             let deadline = self.deadline();
+            if self.is_kept_busy(deadline) {
+                self.time_passed();
+                continue;
+            }
             let answer = async {
                 match &mut self.post {
                     Some(post) => (&mut post.answer).await,
                     None => std::future::pending().await,
                 }
             };
+            // What waits comes before the time: this side may have slept.
             tokio::select! {
+                biased;
                 input = inputs.recv() => {
                     let Some(input) = input else { return Outcome::Ended(EndReason::Left, None) };
                     if let Some(original) = self.input(input) {
@@ -159,14 +186,8 @@ impl NativePeer {
                         }
                     }
                 }
-                Some(command) = self.commands.recv() => {
-                    self.command(command);
-                    for _ in 1..BATCH {
-                        let Ok(command) = self.commands.try_recv() else { break };
-                        self.command(command);
-                    }
-                }
                 result = answer => self.posted(result),
+                Some(place) = OptionFuture::from(self.waiting.as_mut()) => self.placed(place),
                 event = self.direct.next() => {
                     self.direct_event(event);
                     for _ in 1..BATCH {
@@ -174,7 +195,16 @@ impl NativePeer {
                         self.direct_event(event);
                     }
                 }
+                Some(command) = self.commands.recv() => {
+                    self.command(command);
+                    for _ in 1..BATCH {
+                        let Ok(command) = self.commands.try_recv() else { break };
+                        self.command(command);
+                    }
+                }
                 () = sleep_until(self.origin + deadline) => {
+                    self.busy = 0;
+                    self.woken(deadline);
                     if self.awaits_original() {
                         return Outcome::Plain(None, self.take_offer());
                     }
@@ -202,6 +232,23 @@ impl NativePeer {
         }
         if let Some(text) = self.direct.event(event, &mut self.connection, now) {
             self.cx.diagnostic(text);
+        }
+    }
+
+    /// Whether so much comes that the time never does.
+    fn is_kept_busy(&mut self, deadline: Time) -> bool {
+        self.busy = if deadline <= self.now() { self.busy + 1 } else { 0 };
+        self.busy > BUSY && std::mem::replace(&mut self.busy, 0) > 0
+    }
+
+    /// Much later than asked for, this side was asleep: nothing that was on its way then is late for that.
+    fn woken(&mut self, deadline: Time) {
+        let late = self.now().saturating_sub(deadline);
+        if late > SLEEP {
+            self.introduced = self.introduced.map(|at| at + late);
+            if let Some(post) = &mut self.post {
+                post.slept(late);
+            }
         }
     }
 
@@ -254,6 +301,7 @@ impl NativePeer {
         if self.connected {
             self.cx.emit(EventKind::Disconnected { peer: self.cx.key, reason: reason.clone() });
         }
+        self.count_interrupted(false);
         self.handle.shared().leave_place(self.place.take());
         let farewell = async {
             // The last words do not wait for a bad network.
@@ -269,10 +317,7 @@ impl NativePeer {
             };
             while let Some(packet) = next() {
                 let body = Body::Native { version: NATIVE_VERSION, packet }.to_json();
-                let post = || self.cx.relay.clone().send(route.send_to.clone(), route.token.clone(), body.clone());
-                while post().await.is_err() {
-                    n0_future::time::sleep(LAST_WORD_RETRY).await;
-                }
+                let _ = self.cx.relay.clone().send(route.send_to.clone(), route.token.clone(), body).await;
             }
         };
         let _ = n0_future::time::timeout(Duration::from_millis(500), farewell).await;

@@ -33,6 +33,13 @@ impl Post {
     }
 }
 
+impl Post {
+    /// This side was asleep for so long while its answer came.
+    pub fn slept(&mut self, time: Duration) {
+        self.since += time;
+    }
+}
+
 impl NativePeer {
     /// A POST that is unanswered for too long takes the relay's path down.
     pub(super) fn suspect_post(&mut self, now: Time) {

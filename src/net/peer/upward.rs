@@ -1,5 +1,7 @@
 //! What a peer's connection has to say, on its way up to the game.
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::{NativePeer, Role, native_limits};
 use crate::{
     connection::{ConnectionEvent, Lane, Path},
@@ -54,14 +56,14 @@ impl NativePeer {
         match event {
             ConnectionEvent::JoinRequest { metadata } => {
                 let Role::Host { admission, places } = &self.role else { return };
-                let Ok(place) = places.clone().try_acquire_owned() else {
+                self.place = places.take();
+                if self.place.is_none() && places.are_full() {
                     return self.connection.refuse(EndReason::Full, now);
-                };
-                self.place = Some(place);
+                }
                 self.metadata = metadata.clone();
                 self.cx.tell(PeerOutput::Placed);
                 match admission {
-                    Admission::Open => self.connection.admit(now),
+                    Admission::Open => self.admit(),
                     Admission::Ask => self.cx.emit(EventKind::JoinRequest { peer: self.cx.key, metadata }),
                 }
             }
@@ -85,29 +87,55 @@ impl NativePeer {
             }
             ConnectionEvent::Interrupted(reason) => {
                 self.handle.shared().set_interrupted(Some(self.connection.time_left(now)));
+                self.count_interrupted(true);
                 self.cx.emit(EventKind::Interrupted { peer: self.cx.key, reason });
             }
             ConnectionEvent::Resumed => {
                 self.handle.shared().set_interrupted(None);
+                self.count_interrupted(false);
                 self.cx.emit(EventKind::Resumed { peer: self.cx.key });
             }
             ConnectionEvent::PathSilent(Path::Relay) => self.cx.tell(PeerOutput::RelaySilent),
-            ConnectionEvent::PathSilent(Path::Direct) => self.direct.lost(&mut self.connection, now),
+            ConnectionEvent::PathSilent(Path::Direct) => self.direct.suspected(now),
             ConnectionEvent::Signal(signal) => {
                 if let Err(error) = self.direct.signalled(&signal, now) {
                     self.connection.abort(EndReason::ProtocolError(error.to_string()));
                 }
             }
-            ConnectionEvent::Cut { bytes } => {
-                let text = format!(
-                    "{bytes} bytes that were sent before the end did not arrive in time: raise `drain_timeout`, or send \
-                     less before leaving"
-                );
-                tracing::warn!(peer = self.cx.key.0, "{text}");
-                self.cx.diagnostic(text);
-            }
             ConnectionEvent::Closed(reason) => self.ended = Some(reason),
             ConnectionEvent::Message { .. } => {}
+        }
+    }
+
+    /// Lets it in, once it has a place.
+    pub(super) fn admit(&mut self) {
+        let Role::Host { places, .. } = &self.role else { return };
+        self.place = self.place.take().or_else(|| places.take());
+        if self.place.is_some() {
+            return self.connection.admit(self.now());
+        }
+        let cx = self.cx.clone();
+        self.waiting = Some(Box::pin(places.clone().wait(move || cx.tell(PeerOutput::WantsPlace))));
+    }
+
+    /// The wait for a place is over.
+    pub(super) fn placed(&mut self, place: Option<OwnedSemaphorePermit>) {
+        let now = self.now();
+        (self.waiting, self.place) = (None, place);
+        match self.place {
+            Some(_) => self.connection.admit(now),
+            None => self.connection.refuse(EndReason::Full, now),
+        }
+    }
+
+    /// On a host, those who are interrupted are counted: they may have to give way.
+    pub(super) fn count_interrupted(&mut self, interrupted: bool) {
+        if std::mem::replace(&mut self.interrupted, interrupted) == interrupted {
+            return;
+        }
+        if let Role::Host { places, .. } = &self.role {
+            places.count_interrupted(interrupted);
+            self.cx.tell(PeerOutput::Interrupted(interrupted));
         }
     }
 
@@ -127,9 +155,6 @@ impl NativePeer {
         let shared = self.handle.shared();
         let stats = self.connection.stats();
         let held = self.held.min(stats.queued);
-        if held < self.held && self.connection.is_closing() {
-            self.cx.emit(EventKind::Draining);
-        }
         shared.sent(self.held - held);
         self.held = held;
         shared.set_reachable(stats.path.is_some());

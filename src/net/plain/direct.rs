@@ -173,6 +173,7 @@ impl DirectPeer {
             | PeerInput::AddressesChanged(_)
             | PeerInput::HelloAgain { .. }
             | PeerInput::Resume { .. }
+            | PeerInput::GiveWay
             | PeerInput::Decide(_)
             | PeerInput::Conditions(_) => {}
         }

@@ -12,6 +12,7 @@
 //! again     = 8  id[16]  counter  nonce[16]  mac[32]   resume with this nonce     host → client
 //! resumed   = 9  id[16]  counter  ack  mac[32]                                    host → client
 //! gone      = 10 id[16]  counter  reason  mac[32]                                 host → client
+//! unknown   = 11 id[16]  counter  nonce[16]    unproven: from a host that knows no such connection     host → client
 //! limits    = max-message  receive-buffer  timeout  resume-timeout  paths
 //!                                      the timeouts in milliseconds; paths: 0 automatic, 1 relay only, 2 direct only
 //! game, metadata = length  bytes       game: empty, or a digest[16] and the version, at most 64 bytes, see `GameId`;
@@ -75,6 +76,16 @@ pub fn refusal(reason: &EndReason) -> Bytes {
     out.freeze()
 }
 
+/// The answer of a host to a request to resume a connection that it knows nothing of. `None`: the packet is no such
+/// request.
+pub fn unknown(packet: &Bytes) -> Option<Bytes> {
+    let Ok(Message::Resume { id, counter, nonce, .. }) = Message::read(packet) else { return None };
+    let mut out = with_id(UNKNOWN, id);
+    put_varint(&mut out, counter);
+    out.put_slice(&nonce);
+    Some(out.freeze())
+}
+
 const HELLO: u8 = 1;
 const CHALLENGE: u8 = 2;
 const PROOF: u8 = 3;
@@ -85,6 +96,7 @@ const RESUME: u8 = 7;
 const AGAIN: u8 = 8;
 const RESUMED: u8 = 9;
 const GONE: u8 = 10;
+const UNKNOWN: u8 = 11;
 
 /// What one side takes from the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +132,7 @@ pub(crate) enum Message<'a> {
     Again { id: ConnectionId, counter: u64, nonce: [u8; 16] },
     Resumed { id: ConnectionId, counter: u64, ack: Ack<'a> },
     Gone { id: ConnectionId, counter: u64, reason: EndReason },
+    Unknown { id: ConnectionId, counter: u64, nonce: [u8; 16] },
 }
 
 fn start(kind: u8) -> BytesMut {
@@ -238,6 +251,10 @@ impl<'a> Message<'a> {
                 let id = ConnectionId(reader.array()?);
                 let message = match kind {
                     PENDING => return finish(reader, Message::Pending { id }),
+                    UNKNOWN => {
+                        let (counter, nonce) = (reader.varint()?, reader.array()?);
+                        return finish(reader, Message::Unknown { id, counter, nonce });
+                    }
                     PROOF => Message::Proof { id },
                     WELCOME => Message::Welcome {
                         id,
@@ -327,6 +344,17 @@ mod tests {
         assert!(Message::read(&packet.clone().freeze()).is_ok());
         packet.put_u8(0);
         assert!(Message::read(&packet.freeze()).is_err());
+    }
+
+    #[test]
+    fn one_who_is_unknown_learns_which_of_his_requests_is_meant() {
+        let id = ConnectionId([9; 16]);
+        let mut request = resume(id, 7, &[3; 16]);
+        super::super::put_ack(&mut request, 0, [0; 2], [(0, &[]), (0, &[]), (0, &[])]);
+        request.put_slice(&[0; MAC]);
+        let answer = unknown(&request.freeze()).unwrap();
+        assert_eq!(Message::read(&answer), Ok(Message::Unknown { id, counter: 7, nonce: [3; 16] }));
+        assert_eq!(unknown(&answer), None);
     }
 
     #[test]

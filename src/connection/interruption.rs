@@ -1,0 +1,146 @@
+//! A peer that is silent or out of reach, until it is back or given up.
+
+use core::time::Duration;
+
+use super::{Connection, ConnectionEvent, Interruption, Path, Time, connection::State};
+use crate::protocol::{
+    EndReason, PathPolicy,
+    frame::{Close, PacketWriter},
+};
+
+/// An interruption that lasts.
+#[derive(Debug)]
+pub(super) struct Interrupted {
+    since: Time,
+    /// When its time was looked at last. That is done often, though nothing else may be due: only a call that comes late
+    /// shows that this side was asleep.
+    checked: Time,
+    /// Something has come from the peer since then.
+    heard: bool,
+}
+
+/// The last word of a connection that has ended: told once on each path that is up, perhaps to nobody.
+#[derive(Debug)]
+pub(super) struct Parting {
+    reason: EndReason,
+    told: [bool; 2],
+}
+
+impl Connection {
+    /// Whether the peer is silent or out of reach now.
+    pub fn is_interrupted(&self) -> bool {
+        matches!(self.state, State::Open { .. }) && self.interrupted.is_some()
+    }
+
+    /// How long the peer may stay interrupted until the connection ends; zero if it is not.
+    pub fn time_left(&self, now: Time) -> Duration {
+        self.interruption_deadline().unwrap_or(now).saturating_sub(now)
+    }
+
+    /// When the connection ends, if nothing comes from the peer.
+    pub(super) fn interruption_deadline(&self) -> Option<Time> {
+        self.interrupted.as_ref().map(|interrupted| interrupted.since + self.config.resume_timeout)
+    }
+
+    /// When to look at the time of an interruption.
+    pub(super) fn interruption_check(&self) -> Option<Time> {
+        let checked = self.interrupted.as_ref()?.checked + self.live.interval();
+        self.interruption_deadline().map(|deadline| deadline.min(checked))
+    }
+
+    /// When the peer is interrupted, if nothing comes from it.
+    pub(super) fn silence_deadline(&self) -> Option<Time> {
+        (self.interrupted.is_none() && self.is_announced()).then(|| self.live.silent_at())
+    }
+
+    /// Whether the owner was told that the peer is connected, and not yet of its end.
+    fn is_announced(&self) -> bool {
+        matches!(self.state, State::Open { .. }) && self.direct_wait.is_none()
+    }
+
+    /// Something came from the peer itself, over this path.
+    pub(super) fn peer_is_here(&mut self, path: Path, now: Time) {
+        self.live.alive(path, now);
+        if let Some(interrupted) = &mut self.interrupted {
+            interrupted.heard = true;
+        }
+    }
+
+    /// Why the peer would be interrupted now.
+    fn interruption(&self, now: Time) -> Option<Interruption> {
+        if self.candidate().is_none() {
+            Some(if self.live.has_suspect() { Interruption::Silent } else { Interruption::NoPath })
+        } else {
+            (now >= self.live.silent_at()).then_some(Interruption::Silent)
+        }
+    }
+
+    /// Begins an interruption, or ends one. A path alone ends none: something must come from the peer.
+    pub(super) fn check_interruption(&mut self, now: Time) {
+        if !self.is_announced() {
+            return;
+        }
+        match (self.interruption(now), &self.interrupted) {
+            (Some(reason), None) => {
+                self.interrupted = Some(Interrupted { since: now, checked: now, heard: false });
+                // Unreliable messages that wait would arrive late.
+                self.out.unreliable.clear();
+                self.events.push_back(ConnectionEvent::Interrupted(reason));
+            }
+            (None, Some(Interrupted { heard: true, .. })) => {
+                self.interrupted = None;
+                self.events.push_back(ConnectionEvent::Resumed);
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends a connection whose peer was interrupted for too long.
+    pub(super) fn check_interruption_deadline(&mut self, now: Time) {
+        if let Some(interrupted) = &mut self.interrupted {
+            interrupted.checked = now;
+        }
+        if self.interruption_deadline().is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        if self.paths == PathPolicy::DirectOnly && self.live.usable(Path::Relay) && now < self.live.silent_at() {
+            let words = format!("none was found within {:?}", self.config.resume_timeout);
+            return self.abandon(EndReason::NoDirectPath(words), now);
+        }
+        self.part(EndReason::TimedOut);
+    }
+
+    /// Ends it at once. The peer is told on every path, in case that it hears us.
+    pub(super) fn part(&mut self, reason: EndReason) {
+        self.parting = Some(Parting { reason: reason.clone(), told: [false; 2] });
+        self.finish(reason);
+    }
+
+    pub(super) fn write_parting(&mut self, writer: &mut PacketWriter, path: Path) {
+        if let Some(parting) = self.parting.as_mut().filter(|parting| !parting.told[path as usize]) {
+            parting.told[path as usize] = writer.close(&Close { ends: [0; 3], reason: parting.reason.clone() });
+        }
+    }
+
+    /// This side was asleep for so long: it takes none of that time for the silence of others, and gives up nothing
+    /// that it had no time to wait for.
+    pub(super) fn slept(&mut self, time: Duration) {
+        self.live.slept(time);
+        if let Some(interrupted) = &mut self.interrupted {
+            interrupted.since += time;
+            interrupted.checked += time;
+        }
+        if let Some(close) = &mut self.peer_close {
+            close.until += time;
+        }
+        if let Some(wait) = &mut self.direct_wait {
+            wait.slept(time);
+        }
+        match &mut self.state {
+            State::Greeting(handshake) => handshake.heard += time,
+            State::Answering(handshake) | State::Asking(handshake) => handshake.heard += time,
+            State::Refused { until, .. } => *until += time,
+            State::Open { .. } | State::Closing(_) | State::Closed => {}
+        }
+    }
+}
