@@ -48,7 +48,14 @@ impl Plugin for LobbyPlugin {
         .add_observer(on_ended)
         .add_systems(
             Update,
-            (listen, obey, walk.run_if(in_state(Page::Arena)), measure, tick.run_if(resource_exists::<Rules>))
+            (
+                listen,
+                obey,
+                walk.run_if(in_state(Page::Arena)),
+                measure,
+                miss_the_host,
+                tick.run_if(resource_exists::<Rules>),
+            )
                 .chain()
                 .in_set(LobbySystems),
         );
@@ -352,6 +359,15 @@ fn walk(mut talk: Talk, heading: Res<Heading>, time: Res<Time>, mut since_last: 
         talk.say(FromPlayer::Move { x, y })?;
     }
     Ok(())
+}
+
+/// As a player: looks for how long we have missed the host.
+fn miss_the_host(session: Res<Session>, peers: Query<&UhstPeer>, mut table: ResMut<Table>) {
+    let host = session.host.and_then(|host| peers.get(host).ok());
+    let away = host.and_then(UhstPeer::interrupted).map(|since| since.as_secs() as u32);
+    if table.host_away != away {
+        table.host_away = away;
+    }
 }
 
 /// As the host: looks how each player is connected.

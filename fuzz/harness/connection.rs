@@ -131,7 +131,7 @@ fn step(code: u8, source: &mut Source<'_>) -> Step {
         12 => Step::DirectUp { skew: source.u16() % 1500 },
         13 if source.bool() => Step::DirectSilent,
         13 => Step::DirectDown,
-        14 if source.bool() => Step::Stall { client: source.bool(), time: source.u16() % 1500 },
+        14 if source.bool() => Step::Stall { client: source.bool(), time: u32::from(source.u16() % 1500) },
         14 => Step::Lazy { client: source.bool(), time: source.u16() % 3000 },
         _ => {
             let (client, length) = (source.bool(), source.u8());

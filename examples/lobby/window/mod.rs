@@ -1,6 +1,7 @@
 //! The lobby in a window, in Bevy's own UI.
 
 mod arena;
+mod banner;
 mod chat;
 mod fields;
 mod games;
@@ -64,6 +65,7 @@ pub fn run(cli: Cli) -> AppExit {
         players::plugin,
         chat::plugin,
         arena::plugin,
+        banner::plugin,
     ));
     #[cfg(feature = "overlay")]
     app.add_plugins(UhstOverlayPlugin { shown: cli.view.overlay, ..default() });
