@@ -60,7 +60,7 @@ fn app(runtime: &Runtime) -> App {
 
 fn host(runtime: &Runtime) -> App {
     let mut host = app(runtime);
-    let relay = EmbeddedRelay { bind: ([127, 0, 0, 1], 0).into(), port_attempts: 1, web_files: Vec::new() };
+    let relay = EmbeddedRelay { bind: ([127, 0, 0, 1], 0).into(), port_attempts: 1, ..EmbeddedRelay::default() };
     host.world_mut().spawn(UhstHost::new("churn").relay(Relay::Embedded(relay)));
     assert!(update_until(&mut [&mut host], PATIENCE, |apps| {
         TestLog::of(apps[0]).has(|event| matches!(event, TestEvent::Ready(_)))

@@ -105,7 +105,7 @@ fn nothing_is_lost_when_the_relay_dies_for_ten_seconds_and_forgets_its_secret() 
 
 #[test]
 fn nothing_is_lost_when_the_relay_dies_for_ten_seconds_and_keeps_its_secret() {
-    relay_dies(Duration::from_secs(10), Some("kept"));
+    relay_dies(Duration::from_secs(10), Some("a secret that is kept"));
 }
 
 #[test]

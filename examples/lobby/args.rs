@@ -101,7 +101,7 @@ pub enum Command {
 
 #[derive(Args, Clone, Debug, PartialEq)]
 pub struct HostArgs {
-    /// The join code; six digits are picked without it
+    /// The join code; nine digits are picked without it
     #[arg(long)]
     pub id: Option<String>,
     /// The name others see

@@ -45,7 +45,7 @@ pub fn join_all(host: &App, paths: PathPolicy, count: usize) -> App {
 /// An app without a session.
 pub fn app(paths: PathPolicy) -> App {
     let bind = ([127, 0, 0, 1], 0).into();
-    let relay = Relay::Embedded(EmbeddedRelay { bind, port_attempts: 1, web_files: Vec::new() });
+    let relay = Relay::Embedded(EmbeddedRelay { bind, port_attempts: 1, ..EmbeddedRelay::default() });
     let mut app = App::new();
     app.add_plugins((MinimalPlugins, UhstPlugin::default().relay(relay).paths(paths).ice_servers([])));
     app.init_schedule(Update);

@@ -766,5 +766,5 @@ fn send(peer: &UhstPeer, flow: &mut Flow, channel: Channel, size: usize) -> bool
 }
 
 fn secret(known: bool) -> RelayConfig {
-    RelayConfig { secret: known.then(|| "kept".to_owned()), ..RelayConfig::default() }
+    RelayConfig { secret: known.then(|| "a secret that is kept".to_owned()), ..RelayConfig::default() }
 }

@@ -10,8 +10,8 @@ use super::source::Source;
 
 const LIMIT: usize = 4096;
 
-/// What the decompression of one body may take: brotli's largest window, and room for tables.
-const MEMORY: u64 = 40 << 20;
+/// What the decompression of one body may take: the body twice, the largest window of gzip, and room for tables.
+const MEMORY: u64 = 1 << 20;
 
 const ENCODINGS: [&[u8]; 5] = [b"", b"gzip", b"deflate", b"br", b"identity"];
 

@@ -78,7 +78,7 @@ impl UhstHost {
         UhstHost { wanted_id: (!id.is_empty()).then_some(id), ..Self::default() }
     }
 
-    /// Under an id that the relay picks: six digits that are easy to say.
+    /// Under an id that the relay picks: nine digits that are easy to say.
     pub fn any_id() -> Self {
         Self::default()
     }

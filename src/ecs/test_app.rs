@@ -53,7 +53,7 @@ impl TestNetwork {
     pub fn loopback() -> Self {
         let bind = ([127, 0, 0, 1], 0).into();
         TestNetwork {
-            relay: Relay::Embedded(crate::net::EmbeddedRelay { bind, port_attempts: 1, web_files: Vec::new() }),
+            relay: Relay::Embedded(crate::net::EmbeddedRelay { bind, port_attempts: 1, ..Default::default() }),
             paths: PathPolicy::Automatic,
         }
     }

@@ -3,35 +3,49 @@
 #[cfg(feature = "relay")]
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+#[cfg(feature = "relay")]
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+
 use super::relay_choice::EmbeddedRelay;
 use crate::protocol::{EndReason, JoinLink};
 
 /// A relay in this process. Dropping it stops it.
-#[derive(Debug)]
 pub(super) struct Embedded {
     #[cfg(feature = "relay")]
     relay: crate::relay::Relay,
+    /// With it, this process may host. It is in the relay's URL for this process, and in no link.
+    #[cfg(feature = "relay")]
+    key: String,
 }
 
 #[cfg(feature = "relay")]
 impl Embedded {
     /// Starts one, on the first free port of those it may try.
     pub async fn start(options: &EmbeddedRelay) -> Result<Self, EndReason> {
-        let config = crate::relay::RelayConfig {
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).map_err(|error| EndReason::RelayUnreachable(error.to_string()))?;
+        let key = BASE64_URL_SAFE_NO_PAD.encode(random);
+        let mut config = crate::relay::RelayConfig {
             bind: options.bind,
             port_attempts: options.port_attempts,
             web_files: options.web_files.clone(),
-            ..Default::default()
+            names: Some(options.names.clone()),
+            origins: Some(options.origins.clone()),
+            ..crate::relay::RelayConfig::for_one_game(key.clone())
         };
+        if options.other_hosts {
+            config.host_key = None;
+            config.limits = crate::relay::RelayLimits::default();
+        }
         let relay =
             crate::relay::Relay::start(config).await.map_err(|error| EndReason::RelayUnreachable(error.to_string()))?;
-        Ok(Embedded { relay })
+        Ok(Embedded { relay, key })
     }
 
-    /// How this process reaches it.
+    /// How this process reaches it, and may host there.
     pub fn url(&self) -> String {
-        let address = self.relay.local_addr();
-        let here = |ip: IpAddr| format!("http://{}/", SocketAddr::new(ip, address.port()));
+        let (address, key) = (self.relay.local_addr(), &self.key);
+        let here = |ip: IpAddr| format!("http://{}/?key={key}", SocketAddr::new(ip, address.port()));
         match address.ip() {
             IpAddr::V6(ip) if ip.is_unspecified() && !has_ipv4() => here(Ipv6Addr::LOCALHOST.into()),
             ip if ip.is_unspecified() => here(Ipv4Addr::LOCALHOST.into()),

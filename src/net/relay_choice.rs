@@ -33,6 +33,14 @@ pub struct EmbeddedRelay {
     pub port_attempts: u16,
     /// Files for browsers, such as a page on which a phone joins by the same link.
     pub web_files: Vec<WebFile>,
+    /// By which names players reach this machine, besides its addresses, names without a dot and names in `.local`.
+    /// Requests by other names are refused, so that no web page can have a name of its own lead here.
+    pub names: Vec<String>,
+    /// Web pages, as `https://game.example`, whose players may join besides those of `web_files`; `*` for all. Pages
+    /// that are not in here cannot try codes from a player's browser.
+    pub origins: Vec<String>,
+    /// Whether others may host on this relay, too. It has room for one session otherwise: that of its host.
+    pub other_hosts: bool,
 }
 
 impl Relay {
@@ -51,6 +59,9 @@ impl Default for EmbeddedRelay {
             bind: (Ipv6Addr::UNSPECIFIED, Self::DEFAULT_PORT).into(),
             port_attempts: 20,
             web_files: Vec::new(),
+            names: Vec::new(),
+            origins: Vec::new(),
+            other_hosts: false,
         }
     }
 }

@@ -13,16 +13,22 @@ use hyper::{
     header::{
         ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
         ACCESS_CONTROL_REQUEST_HEADERS, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue,
-        RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
+        LOCATION, REFERRER_POLICY, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
     },
 };
 use serde::Serialize;
+use url::Url;
 
 use super::stream::Greeting;
 use crate::protocol::WebFile;
 
 /// Asks nginx not to hold back a stream.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// What a page of a game may do: run what comes with it, and talk to this relay. Nobody frames it, and no form or base
+/// leads out of it.
+const PAGE_POLICY: &str = "default-src 'self' data: blob:; script-src 'self' 'wasm-unsafe-eval'; \
+    style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The body of an answer.
 pub(super) enum Content {
@@ -84,9 +90,34 @@ pub(super) fn plain(status: StatusCode) -> Answer {
     let name = status.canonical_reason().unwrap_or_default();
     let content = Content::Whole(Bytes::from_static(name.as_bytes()));
     let mut answer = answer(status, content, "text/plain; charset=utf-8");
-    if status == StatusCode::TOO_MANY_REQUESTS {
+    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
         answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
+    answer
+}
+
+/// A status for a request that no web page should have sent: none may read the answer.
+pub(super) fn for_nobody(status: StatusCode) -> Answer {
+    let mut answer = plain(status);
+    answer.headers_mut().remove(ACCESS_CONTROL_ALLOW_ORIGIN);
+    answer
+}
+
+/// 307 to the same request at another relay.
+pub(super) fn moved(relay: &Url, query: Option<&str>) -> Answer {
+    let mut url = relay.clone();
+    url.set_query(query);
+    let mut answer = plain(StatusCode::TEMPORARY_REDIRECT);
+    if let Ok(location) = HeaderValue::from_str(url.as_str()) {
+        answer.headers_mut().insert(LOCATION, location);
+    }
+    answer
+}
+
+/// 503 to a load balancer that asks whether this relay takes somebody in.
+pub(super) fn draining() -> Answer {
+    let mut answer = json_text(r#"{"status":"draining"}"#);
+    *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     answer
 }
 
@@ -101,6 +132,8 @@ pub(super) fn file(file: &WebFile) -> Answer {
     let headers = answer.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     answer
 }
 

@@ -5,7 +5,6 @@ use std::{
     error::Error,
     future::poll_fn,
     io::{self, IoSlice},
-    net::SocketAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -26,7 +25,9 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    service::{Caller, Service},
+    callers::{Admitted, Caller},
+    paced::Paced,
+    service::Service,
     stream::{EventStream, Seat},
 };
 
@@ -40,7 +41,7 @@ const BUFFER: usize = 64 * 1024;
 /// Serves one connection until it ends.
 pub(super) async fn serve(
     stream: TcpStream,
-    peer: SocketAddr,
+    admitted: Admitted,
     service: Arc<Service>,
     tls: Option<TlsAcceptor>,
     stopping: watch::Receiver<bool>,
@@ -49,46 +50,65 @@ pub(super) async fn serve(
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    match tls {
-        None => talk(stream, peer, service, stopping).await,
-        // Boxed, so that a connection without it needs no room for it.
-        Some(tls) => {
-            Box::pin(async {
-                match timeout(IDLE, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => talk(stream, peer, service, stopping).await,
-                    Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS"),
-                    Err(_) => tracing::debug!(%peer, "no TLS in time"),
-                }
-            })
-            .await
+    let caller = &admitted.caller;
+    let peer = caller.peer;
+    let stream = Paced::new(stream, service.config.write_timeout);
+    let talking = async {
+        match tls {
+            None => talk(stream, caller, service, stopping).await,
+            // Boxed, so that a connection without it needs no room for it.
+            Some(tls) => {
+                Box::pin(async {
+                    match timeout(IDLE, tls.accept(stream)).await {
+                        Ok(Ok(stream)) => talk(stream, caller, service, stopping).await,
+                        Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS"),
+                        Err(_) => tracing::debug!(%peer, "no TLS in time"),
+                    }
+                })
+                .await
+            }
         }
+    };
+    tokio::select! {
+        () = talking => {}
+        () = caller.kill.notified() => {}
     }
 }
 
 /// Requests, and perhaps a stream in the end.
 async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
-    peer: SocketAddr,
+    caller: &Arc<Caller>,
     service: Arc<Service>,
     stopping: watch::Receiver<bool>,
 ) {
-    let caller = Caller::new(peer.ip());
-    let talking = async {
-        // Boxed: what requests need is given back when a stream begins.
-        match Box::pin(requests(stream, &caller, service, stopping)).await {
+    let metrics = service.metrics.clone();
+    // Boxed: what requests need is given back when a stream begins.
+    let ended: Result<(), Box<dyn Error + Send + Sync>> =
+        match Box::pin(requests(stream, caller, service, stopping)).await {
             Ok(Some((stream, seat))) => EventStream::new(stream, seat).await.map_err(Into::into),
             Ok(None) => Ok(()),
             Err(error) => Err(error.into()),
-        }
-    };
-    let ended: Result<(), Box<dyn Error + Send + Sync>> = tokio::select! {
-        ended = talking => ended,
-        () = caller.kill.notified() => Ok(()),
-    };
+        };
     // The URL of a request, with its token, is in none of hyper's errors.
     if let Err(error) = ended {
-        tracing::trace!(%peer, %error, "connection ended");
+        if is_stalled(&*error) {
+            metrics.stalled.increment(1);
+        }
+        tracing::trace!(peer = %caller.peer, %error, "connection ended");
     }
+}
+
+/// Whether a connection ended since its peer did not read.
+fn is_stalled(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Answers requests until the connection ends or becomes a stream.
@@ -102,7 +122,12 @@ async fn requests<S: AsyncRead + AsyncWrite + Unpin>(
     let stream = Watched { stream, behind: behind.clone() };
     let answer = service_fn(|request| {
         let (service, caller) = (service.clone(), caller.clone());
-        async move { Ok::<_, Infallible>(service.answer(&caller, request).await) }
+        let asking = caller.asks();
+        async move {
+            let answer = service.answer(&caller, request).await;
+            drop(asking);
+            Ok::<_, Infallible>(answer)
+        }
     });
     let mut serving = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -194,12 +219,13 @@ mod tests {
         let service = Arc::new(Service::new(RelayConfig::default(), b"secret"));
         let (_stop, stopping) = watch::channel(false);
         for pings in 0..20 {
-            let token = service.tokens.issue(TokenKind::HostToken, &pings.to_string(), None);
+            let token = service.tokens.issue(TokenKind::HostToken, &pings.to_string(), None).expect("random bytes");
             let ping = "POST /?action=ping&timestamp=1 HTTP/1.1\r\nContent-Length: 0\r\n\r\n".repeat(pings);
             let requests = format!("{ping}GET /?token={token} HTTP/1.1\r\n\r\n");
             // Takes less than an answer at once: the relay is behind all the time.
             let (relay, peer) = duplex(50);
-            let serving = talk(relay, ([127, 0, 0, 1], 1).into(), service.clone(), stopping.clone());
+            let caller = Caller::new([127, 0, 0, 1].into());
+            let serving = talk(relay, &caller, service.clone(), stopping.clone());
             let (mut reading, mut writing) = split(peer);
             let mut read = Vec::new();
             let talking = async {

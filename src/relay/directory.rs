@@ -1,15 +1,21 @@
 //! The list of public relays, in which a public relay finds the prefix of the ids it generates.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{PoisonError, RwLock},
+    time::Duration,
+};
 
 use reqwest::Client;
 use serde::Deserialize;
-use tokio::sync::Mutex;
+use tokio::time::sleep;
 use url::Url;
 
-/// How long to wait before a list that could not be read, or that lacks this relay, is fetched again.
+/// How long to wait before the list is fetched again: after it could not be read, and otherwise.
 const RETRY: Duration = Duration::from_secs(60);
-const TIMEOUT: Duration = Duration::from_secs(5);
+const REFRESH: Duration = Duration::from_secs(3600);
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// A longer list is not read.
+const LONGEST: usize = 1 << 20;
 
 /// One entry of the list: `[{"urls":["https://…/"],"prefix":"0042"}]`.
 #[derive(Deserialize)]
@@ -18,48 +24,59 @@ struct Entry {
     prefix: String,
 }
 
-/// The prefix of this relay, once it is found.
+/// The list, as it was read last. Requests never wait for it.
 pub(super) struct Directory {
     list: Url,
-    found: Mutex<Found>,
-}
-
-#[derive(Default)]
-struct Found {
-    prefix: Option<String>,
-    tried: Option<Instant>,
+    /// This relay, if it knows its own URL.
+    own: Option<Url>,
+    entries: RwLock<Vec<Entry>>,
 }
 
 impl Directory {
-    pub(super) fn new(list: Url) -> Self {
-        Directory { list, found: Mutex::default() }
+    pub(super) fn new(list: Url, own: Option<Url>) -> Self {
+        Directory { list, own, entries: RwLock::default() }
     }
 
-    /// The prefix under which `https://<host>/` is listed. The first `Host` header that is in the list decides.
-    pub(super) async fn prefix(&self, host: &str) -> Option<String> {
-        let mut found = self.found.lock().await;
-        if found.prefix.is_none() && found.tried.is_none_or(|tried| tried.elapsed() >= RETRY) {
-            found.tried = Some(Instant::now());
-            let own = format!("https://{host}/");
-            match self.fetch().await {
+    /// The prefix under which this relay is listed: by its own URL, or, if it does not know that, as `https://<host>/`
+    /// for the request with this `Host`, and for no other.
+    pub(super) fn prefix(&self, host: &str) -> Option<String> {
+        let own = self.own.as_ref().map_or_else(|| format!("https://{host}/"), Url::to_string);
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.iter().find(|entry| entry.urls.contains(&own)).map(|entry| entry.prefix.clone())
+    }
+
+    /// Reads the list now and then, for ever.
+    pub(super) async fn run(&self) {
+        loop {
+            let pause = match self.fetch().await {
                 Ok(entries) => {
-                    let listed = entries.into_iter().find(|entry| entry.urls.contains(&own));
-                    if listed.is_none() {
+                    *self.entries.write().unwrap_or_else(PoisonError::into_inner) = entries;
+                    if let Some(own) = &self.own
+                        && self.prefix("").is_none()
+                    {
                         tracing::warn!(url = %own, list = %self.list, "this relay is not in the list of public relays");
                     }
-                    found.prefix = listed.map(|entry| entry.prefix);
+                    REFRESH
                 }
-                Err(error) => tracing::warn!(%error, "cannot read the list of public relays"),
-            }
+                Err(error) => {
+                    tracing::warn!(%error, list = %self.list, "cannot read the list of public relays");
+                    RETRY
+                }
+            };
+            sleep(pause).await;
         }
-        found.prefix.clone()
     }
 
-    async fn fetch(&self) -> reqwest::Result<Vec<Entry>> {
+    async fn fetch(&self) -> Result<Vec<Entry>, Box<dyn std::error::Error + Send + Sync>> {
         let client = Client::builder().timeout(TIMEOUT).build()?;
-        let answer = client.get(self.list.clone()).send().await?.error_for_status()?;
-        let bytes = answer.bytes().await?;
-        // A list that is not JSON lists nobody.
-        Ok(serde_json::from_slice(&bytes).unwrap_or_default())
+        let mut answer = client.get(self.list.clone()).send().await?.error_for_status()?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = answer.chunk().await? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > LONGEST {
+                return Err(format!("it has more than {LONGEST} bytes").into());
+            }
+        }
+        Ok(serde_json::from_slice(&bytes)?)
     }
 }

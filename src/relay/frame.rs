@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use super::budget::Charge;
+
 /// The longest line that can stand before a chunk: eight digits.
 const MAX_SIZE_LINE: usize = 8 + 2;
 
@@ -13,9 +15,38 @@ pub(super) struct Frame {
     start: usize,
 }
 
+/// The bytes of an event, which count until nobody waits for them any more.
+struct Kept {
+    bytes: Vec<u8>,
+    _charge: Charge,
+}
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 impl Frame {
     /// An event of about `size` bytes, as `write` appends it.
     pub(super) fn write<E>(size: usize, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<Self, E> {
+        Frame::build(size, write, Bytes::from)
+    }
+
+    /// The same, of a message that counts for its sender.
+    pub(super) fn charged<E>(
+        size: usize,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+        charge: Charge,
+    ) -> Result<Self, E> {
+        Frame::build(size, write, |bytes| Bytes::from_owner(Kept { bytes, _charge: charge }))
+    }
+
+    fn build<E>(
+        size: usize,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+        keep: impl FnOnce(Vec<u8>) -> Bytes,
+    ) -> Result<Self, E> {
         let mut chunk = Vec::with_capacity(MAX_SIZE_LINE + size + 2);
         chunk.resize(MAX_SIZE_LINE, 0);
         write(&mut chunk)?;
@@ -23,7 +54,7 @@ impl Frame {
         let unused = MAX_SIZE_LINE - size_line.len();
         chunk[unused..MAX_SIZE_LINE].copy_from_slice(size_line.as_bytes());
         chunk.extend_from_slice(b"\r\n");
-        Ok(Frame { chunk: Bytes::from(chunk).slice(unused..), start: size_line.len() })
+        Ok(Frame { chunk: keep(chunk).slice(unused..), start: size_line.len() })
     }
 
     /// An event with this text.

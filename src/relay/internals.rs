@@ -75,7 +75,7 @@ pub fn verify_token(secret: &[u8], token: &str) -> Result<(String, Option<String
     match Tokens::new(secret).verify(token) {
         Ok(verified) => Ok(match &verified.bearer {
             Bearer::Host { host } => (host.to_string(), None),
-            Bearer::Client { host, client } | Bearer::Response { host, client } => {
+            Bearer::Client { host, client } | Bearer::Response { host, client, .. } => {
                 (host.to_string(), Some(client.to_string()))
             }
         }),

@@ -1,7 +1,7 @@
 //! Who listens: a bounded queue that senders fill and a stream drains.
 
 use std::{
-    collections::VecDeque,
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -12,26 +12,30 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use tokio::{
-    sync::{Notify, Semaphore, TryAcquireError},
+    sync::{Notify, oneshot},
     time::timeout,
 };
 
-use super::{frame::Frame, turns::Turns};
+use super::{
+    frame::Frame,
+    lanes::{Lanes, NoRoom, Placed, Sender},
+    turns::Turns,
+};
 
 /// Frames that wait together are written as one up to this size; a larger frame is not copied.
 const COALESCE: usize = 16 * 1024;
 
-/// How many senders may wait for room in one queue, each with one message.
-const MAX_WAITING: usize = 64;
+/// For how many times its sender's patience a message waits for room at a listener that reads, but slowly.
+const PATIENT: usize = 4;
 
 /// Why a frame was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NotSent {
     /// The stream has ended.
     Gone,
-    /// The queue is full, and it stayed full for as long as the sender may wait.
+    /// There is no room, and the listener reads nothing.
     Full,
-    /// Too many senders wait already.
+    /// There is no room for more of this sender, though the listener reads.
     Crowded,
 }
 
@@ -40,14 +44,16 @@ pub(super) enum NotSent {
 pub(super) struct Listener {
     pub(super) host: Arc<str>,
     /// `None` for the host.
-    pub(super) client: Option<Arc<str>>,
+    pub(super) client: Sender,
+    /// The address it listens from, or its network.
+    pub(super) network: IpAddr,
     /// Whether its stream is chunked, as HTTP/1.1 has it.
-    pub(super) chunked: bool,
+    chunked: bool,
     turns: Arc<Turns>,
-    /// The bytes that fit into the queue now. Being fair, it also keeps senders that wait in their order.
-    room: Semaphore,
-    capacity: u32,
-    waiting: AtomicUsize,
+    /// How many bytes may wait.
+    capacity: usize,
+    /// Counts how often something was written to its connection.
+    writes: AtomicUsize,
     queue: Mutex<Queue>,
     /// Ends the connection, which does not ask for more while its peer does not read.
     kill: Arc<Notify>,
@@ -55,7 +61,7 @@ pub(super) struct Listener {
 
 #[derive(Debug, Default)]
 struct Queue {
-    frames: VecDeque<(Bytes, u32)>,
+    lanes: Lanes,
     end: bool,
     /// Of the stream, when it has nothing to write.
     reader: Option<Waker>,
@@ -63,78 +69,82 @@ struct Queue {
     in_line: bool,
 }
 
+/// What every listener of a relay needs.
+pub(super) struct Stream {
+    pub(super) network: IpAddr,
+    pub(super) chunked: bool,
+    pub(super) capacity: usize,
+    pub(super) turns: Arc<Turns>,
+    pub(super) kill: Arc<Notify>,
+}
+
 impl Listener {
-    pub(super) fn new(
-        host: Arc<str>,
-        client: Option<Arc<str>>,
-        chunked: bool,
-        capacity: u32,
-        turns: Arc<Turns>,
-        kill: Arc<Notify>,
-    ) -> Arc<Self> {
-        // With no room at all, frames would cost nothing.
-        let capacity = capacity.max(1);
-        let room = Semaphore::new(capacity as usize);
-        let (waiting, queue) = (AtomicUsize::new(0), Mutex::default());
-        Arc::new(Listener { host, client, chunked, turns, room, capacity, waiting, queue, kill })
+    pub(super) fn new(host: Arc<str>, client: Sender, stream: Stream) -> Arc<Self> {
+        let Stream { network, chunked, capacity, turns, kill } = stream;
+        let (writes, queue) = (AtomicUsize::new(0), Mutex::default());
+        Arc::new(Listener { host, client, network, chunked, turns, capacity, writes, queue, kill })
     }
 
-    /// Queues a frame if there is room now.
-    pub(super) fn push(self: &Arc<Self>, frame: &Frame) -> Result<(), NotSent> {
-        let cost = self.cost(frame);
-        match self.room.try_acquire_many(cost) {
-            Ok(permit) => permit.forget(),
-            Err(TryAcquireError::NoPermits) => return Err(NotSent::Full),
-            Err(TryAcquireError::Closed) => return Err(NotSent::Gone),
-        }
-        self.enqueue(frame, cost)
+    /// Queues a frame of this sender if there is room now.
+    pub(super) fn push(self: &Arc<Self>, sender: &Sender, frame: &Frame) -> Result<(), NotSent> {
+        self.add(|lanes, bytes| lanes.push(sender, bytes, self.capacity), frame)
     }
 
-    /// Queues a frame, and waits for room while the listener still reads: at most `patience` for this frame.
-    pub(super) async fn send(self: &Arc<Self>, frame: &Frame, patience: Duration) -> Result<(), NotSent> {
-        match self.push(frame) {
-            Err(NotSent::Full) => {}
-            done => return done,
-        }
-        /// Counts down also when the sender hangs up.
-        struct Waiting<'a>(&'a AtomicUsize);
-        impl Drop for Waiting<'_> {
-            fn drop(&mut self) {
-                self.0.fetch_sub(1, Ordering::Relaxed);
+    /// Queues what the relay has to say about a sender, behind what that one has sent.
+    pub(super) fn tell(self: &Arc<Self>, sender: &Sender, frame: &Frame) -> Result<(), NotSent> {
+        self.add(|lanes, bytes| lanes.tell(sender, bytes, self.capacity), frame)
+    }
+
+    /// Queues a frame, or has it wait for room: then for [`Listener::wait`].
+    pub(super) fn place(self: &Arc<Self>, sender: &Sender, frame: &Frame) -> Result<Placed, NotSent> {
+        let placed = self.add(|lanes, bytes| lanes.place(sender, bytes, self.capacity), frame);
+        placed.map_err(|error| if error == NotSent::Full { NotSent::Crowded } else { error })
+    }
+
+    /// Waits until a frame is queued, while the listener reads. Not at all, when it reads nothing for `patience`.
+    pub(super) async fn wait(&self, mut queued: oneshot::Receiver<()>, patience: Duration) -> Result<(), NotSent> {
+        let mut writes = self.writes.load(Ordering::Relaxed);
+        for _ in 0..PATIENT {
+            match timeout(patience, &mut queued).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(_)) => return Err(NotSent::Gone),
+                Err(_) => {
+                    let before = std::mem::replace(&mut writes, self.writes.load(Ordering::Relaxed));
+                    if before == writes {
+                        return Err(NotSent::Full);
+                    }
+                }
             }
         }
-        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let _waiting = Waiting(&self.waiting);
-        if before >= MAX_WAITING {
-            return Err(NotSent::Crowded);
-        }
-        let cost = self.cost(frame);
-        match timeout(patience, self.room.acquire_many(cost)).await {
-            Ok(Ok(permit)) => permit.forget(),
-            Ok(Err(_)) => return Err(NotSent::Gone),
-            Err(_) => return Err(NotSent::Full),
-        }
-        self.enqueue(frame, cost)
+        Err(NotSent::Crowded)
     }
 
-    /// A frame that is larger than the whole queue fits when it is alone.
-    fn cost(&self, frame: &Frame) -> u32 {
-        u32::try_from(frame.len()).unwrap_or(u32::MAX).min(self.capacity)
+    /// Whether its stream is chunked, as HTTP/1.1 has it.
+    pub(super) fn is_chunked(&self) -> bool {
+        self.chunked
     }
 
-    fn enqueue(self: &Arc<Self>, frame: &Frame, cost: u32) -> Result<(), NotSent> {
+    /// Its peer has taken something from the connection.
+    pub(super) fn wrote(&self) {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn add<T>(
+        self: &Arc<Self>,
+        add: impl FnOnce(&mut Lanes, Bytes) -> Result<T, NoRoom>,
+        frame: &Frame,
+    ) -> Result<T, NotSent> {
         let mut queue = self.queue();
         if queue.end {
             return Err(NotSent::Gone);
         }
-        let bytes = if self.chunked { frame.chunk() } else { frame.bare() };
-        queue.frames.push_back((bytes, cost));
+        let added = add(&mut queue.lanes, if self.chunked { frame.chunk() } else { frame.bare() });
         let stands = queue.reader.is_some() && !std::mem::replace(&mut queue.in_line, true);
         drop(queue);
         if stands {
             self.turns.stand_in_line(self.clone());
         }
-        Ok(())
+        added.map_err(|NoRoom| NotSent::Full)
     }
 
     /// Wakes the stream.
@@ -150,9 +160,9 @@ impl Listener {
 
     /// Takes no more frames, and ends the stream after those that are queued.
     pub(super) fn finish(&self) {
-        self.room.close();
         let mut queue = self.queue();
         queue.end = true;
+        queue.lanes.refuse();
         if let Some(reader) = queue.reader.take() {
             drop(queue);
             reader.wake();
@@ -161,11 +171,11 @@ impl Listener {
 
     /// Drops what is queued and the connection with it.
     pub(super) fn kill(&self) {
-        self.room.close();
         let mut queue = self.queue();
         queue.end = true;
-        queue.frames = VecDeque::new();
+        let lanes = std::mem::take(&mut queue.lanes);
         drop(queue);
+        drop(lanes);
         self.kill.notify_one();
     }
 
@@ -176,7 +186,7 @@ impl Listener {
     /// The next bytes to write: everything small that waits in one piece.
     pub(super) fn poll_frames(&self, context: &Context) -> Poll<Option<Bytes>> {
         let mut queue = self.queue();
-        let Some((first, mut cost)) = queue.frames.pop_front() else {
+        let Some(first) = queue.lanes.next(usize::MAX, self.capacity) else {
             if queue.end {
                 return Poll::Ready(None);
             }
@@ -187,38 +197,31 @@ impl Listener {
             return Poll::Pending;
         };
         queue.reader = None;
-        let (mut length, mut more) = (first.len(), 0);
-        for (frame, more_cost) in &queue.frames {
-            if length + frame.len() > COALESCE {
-                break;
+        let mut together = BytesMut::new();
+        while let Some(left) = COALESCE.checked_sub(first.len().max(together.len()))
+            && let Some(frame) = queue.lanes.next(left, self.capacity)
+        {
+            if together.is_empty() {
+                together.extend_from_slice(&first);
             }
-            (length, cost, more) = (length + frame.len(), cost + more_cost, more + 1);
-        }
-        let bytes = if more == 0 {
-            first
-        } else {
-            let mut together = BytesMut::with_capacity(length);
-            together.extend_from_slice(&first);
-            queue.frames.drain(..more).for_each(|(frame, _)| together.extend_from_slice(&frame));
-            together.freeze()
-        };
-        if queue.frames.is_empty() && queue.frames.capacity() > 64 {
-            queue.frames = VecDeque::new(); // a burst is over
+            together.extend_from_slice(&frame);
         }
         drop(queue);
-        self.room.add_permits(cost as usize);
-        Poll::Ready(Some(bytes))
+        Poll::Ready(Some(if together.is_empty() { first } else { together.freeze() }))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
+    use std::{future::poll_fn, net::Ipv4Addr};
 
     use super::*;
+    use crate::relay::lanes::MAX_WAITING;
 
-    fn listener(capacity: u32) -> Arc<Listener> {
-        Listener::new("host".into(), None, false, capacity, Arc::default(), Arc::default())
+    fn listener(capacity: usize) -> Arc<Listener> {
+        let (turns, kill) = (Arc::default(), Arc::default());
+        let network = Ipv4Addr::LOCALHOST.into();
+        Listener::new("host".into(), None, Stream { network, chunked: false, capacity, turns, kill })
     }
 
     fn frame(text: &str) -> Frame {
@@ -229,62 +232,82 @@ mod tests {
         poll_fn(|context| listener.poll_frames(context)).await
     }
 
+    async fn send(listener: &Arc<Listener>, frame: &Frame, patience: Duration) -> Result<(), NotSent> {
+        match listener.place(&None, frame)? {
+            Placed::Now => Ok(()),
+            Placed::Later(queued) => listener.wait(queued, patience).await,
+        }
+    }
+
     #[tokio::test]
     async fn frames_that_wait_leave_together() {
         let listener = listener(1 << 20);
         for text in ["a", "b", "c"] {
-            listener.push(&frame(text)).expect("room");
+            listener.push(&None, &frame(text)).expect("room");
         }
         let large = frame(&"x".repeat(COALESCE + 1));
-        listener.push(&large).expect("room");
-        listener.push(&frame("d")).expect("room");
+        listener.push(&None, &large).expect("room");
+        listener.push(&None, &frame("d")).expect("room");
         assert_eq!(next(&listener).await.as_deref(), Some(&b"abc"[..]));
         let written = next(&listener).await.expect("a frame");
         assert_eq!(written.as_ptr(), large.bare().as_ptr(), "shared, not copied");
         assert_eq!(next(&listener).await.as_deref(), Some(&b"d"[..]));
         listener.finish();
         assert_eq!(next(&listener).await, None);
-        assert_eq!(listener.push(&frame("e")), Err(NotSent::Gone));
+        assert_eq!(listener.push(&None, &frame("e")), Err(NotSent::Gone));
     }
 
     #[tokio::test]
     async fn a_full_queue_makes_a_sender_wait_and_a_broadcast_fail() {
         let listener = listener(10);
-        listener.push(&frame("0123456789")).expect("room");
-        assert_eq!(listener.push(&frame("x")), Err(NotSent::Full));
-        assert_eq!(listener.send(&frame("x"), Duration::from_millis(1)).await, Err(NotSent::Full));
-        let large = frame("0123456789 larger than the queue");
-        let sending = listener.send(&large, Duration::from_secs(5));
+        listener.push(&None, &frame("0123456789")).expect("room");
+        assert_eq!(listener.push(&None, &frame("x")), Err(NotSent::Full));
+        assert_eq!(send(&listener, &frame("x"), Duration::from_millis(1)).await, Err(NotSent::Full));
+        let large = frame("0123456789 larger than the queue;");
+        let sending = send(&listener, &large, Duration::from_secs(5));
         let (sent, read) = tokio::join!(sending, next(&listener));
-        assert_eq!((sent, read.as_deref()), (Ok(()), Some(&b"0123456789"[..])));
+        assert_eq!((sent, read.as_deref()), (Ok(()), Some(&b"01234567890123456789 larger than the queue;"[..])));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_listener_that_reads_slowly_is_waited_for_but_not_for_ever() {
+        let listener = listener(10);
+        listener.push(&None, &frame("0123456789")).expect("room");
+        let reading = async {
+            for _ in 0..10 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                listener.wrote();
+            }
+        };
+        let text = frame("x");
+        let (sent, ()) = tokio::join!(send(&listener, &text, Duration::from_secs(2)), reading);
+        assert_eq!(sent, Err(NotSent::Crowded), "the listener is not to be dropped");
+        assert_eq!(send(&listener, &frame("x"), Duration::from_secs(2)).await, Err(NotSent::Full), "it reads nothing");
     }
 
     #[tokio::test]
     async fn senders_that_wait_keep_their_order_and_are_counted() {
         let listener = listener(4);
-        listener.push(&frame("full")).expect("room");
+        listener.push(&None, &frame("full")).expect("room");
         let sends: Vec<_> = (0..=MAX_WAITING)
             .map(|n| {
                 let listener = listener.clone();
-                tokio::spawn(async move { listener.send(&frame(&format!("{n};")), Duration::from_secs(5)).await })
+                tokio::spawn(async move { send(&listener, &frame(&format!("{n};")), Duration::from_secs(5)).await })
             })
             .collect();
-        tokio::task::yield_now().await;
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
         let mut text = String::new();
+        while text.len() < "full".len() + (0..MAX_WAITING).map(|n| format!("{n};").len()).sum::<usize>() {
+            text.push_str(std::str::from_utf8(&next(&listener).await.expect("a frame")).expect("text"));
+        }
         let mut taken = Vec::new();
-        for send in sends.into_iter().rev() {
-            while !send.is_finished() {
-                text.push_str(std::str::from_utf8(&next(&listener).await.expect("a frame")).expect("text"));
-                tokio::task::yield_now().await;
-            }
+        for send in sends {
             taken.push(send.await.expect("no panic"));
         }
-        assert_eq!(taken[0], Err(NotSent::Crowded));
-        assert!(taken[1..].iter().all(Result::is_ok));
-        listener.finish();
-        while let Some(more) = next(&listener).await {
-            text.push_str(std::str::from_utf8(&more).expect("text"));
-        }
+        assert_eq!(taken.pop(), Some(Err(NotSent::Crowded)));
+        assert!(taken.iter().all(Result::is_ok));
         let expected: String = (0..MAX_WAITING).map(|n| format!("{n};")).collect();
         assert_eq!(text, format!("full{expected}"));
     }

@@ -4,7 +4,45 @@ use metrics::{Counter, Gauge, Unit, counter, describe_counter, describe_gauge, g
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 /// The statuses a relay answers with.
-const STATUSES: [u16; 12] = [200, 204, 400, 401, 404, 408, 413, 415, 429, 431, 500, 503];
+const STATUSES: [u16; 15] = [200, 204, 307, 400, 401, 403, 404, 408, 413, 415, 421, 429, 431, 500, 503];
+
+/// Which limit, or which rule, has refused something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Connections,
+    AddressConnections,
+    Hosts,
+    AddressHosts,
+    Clients,
+    Streams,
+    AddressStreams,
+    Bytes,
+    Waiting,
+    Requests,
+    Guesses,
+    Name,
+    Origin,
+    Key,
+}
+
+impl Refusal {
+    const ALL: [(Refusal, &'static str); 14] = [
+        (Refusal::Connections, "connections"),
+        (Refusal::AddressConnections, "connections_per_address"),
+        (Refusal::Hosts, "hosts"),
+        (Refusal::AddressHosts, "hosts_per_address"),
+        (Refusal::Clients, "clients_per_host"),
+        (Refusal::Streams, "listeners"),
+        (Refusal::AddressStreams, "listeners_per_address"),
+        (Refusal::Bytes, "memory_bytes"),
+        (Refusal::Waiting, "waiting_messages"),
+        (Refusal::Requests, "requests_per_second"),
+        (Refusal::Guesses, "wrong_joins"),
+        (Refusal::Name, "name"),
+        (Refusal::Origin, "origin"),
+        (Refusal::Key, "host_key"),
+    ];
+}
 
 /// Handles to every number that is counted.
 pub(super) struct Metrics {
@@ -20,6 +58,12 @@ pub(super) struct Metrics {
     pub(super) message_bytes: Counter,
     /// Listeners dropped because they did not read.
     pub(super) dropped: Counter,
+    /// Connections closed because their peer did not read.
+    pub(super) stalled: Counter,
+    /// Bytes of messages that are kept.
+    pub(super) kept: Gauge,
+    /// In the order of [`Refusal::ALL`].
+    refused: [Counter; Refusal::ALL.len()],
     answers: [Counter; STATUSES.len()],
     handle: PrometheusHandle,
 }
@@ -35,6 +79,12 @@ impl Metrics {
             describe_counter!("uhst_relay_messages_total", "Messages put into the queue of a listener");
             describe_counter!("uhst_relay_message_bytes_total", Unit::Bytes, "Bytes of these messages");
             describe_counter!("uhst_relay_dropped_listeners_total", "Listeners dropped because they did not read");
+            describe_counter!(
+                "uhst_relay_stalled_connections_total",
+                "Connections closed because their peer did not read"
+            );
+            describe_gauge!("uhst_relay_kept_bytes", Unit::Bytes, "Bytes of messages that are read or wait now");
+            describe_counter!("uhst_relay_refused_total", "What limits and rules have refused");
             describe_counter!("uhst_relay_answers_total", "Answers by HTTP status");
             Metrics {
                 sessions: gauge!("uhst_relay_sessions"),
@@ -43,6 +93,9 @@ impl Metrics {
                 messages: counter!("uhst_relay_messages_total"),
                 message_bytes: counter!("uhst_relay_message_bytes_total"),
                 dropped: counter!("uhst_relay_dropped_listeners_total"),
+                stalled: counter!("uhst_relay_stalled_connections_total"),
+                kept: gauge!("uhst_relay_kept_bytes"),
+                refused: Refusal::ALL.map(|(_, name)| counter!("uhst_relay_refused_total", "limit" => name)),
                 answers: STATUSES.map(|status| counter!("uhst_relay_answers_total", "status" => status.to_string())),
                 handle,
             }
@@ -53,6 +106,13 @@ impl Metrics {
     pub(super) fn answered(&self, status: u16) {
         if let Some(n) = STATUSES.iter().position(|known| *known == status) {
             self.answers[n].increment(1);
+        }
+    }
+
+    /// Counts something that was refused.
+    pub(super) fn refused(&self, refusal: Refusal) {
+        if let Some(n) = Refusal::ALL.iter().position(|(known, _)| *known == refusal) {
+            self.refused[n].increment(1);
         }
     }
 

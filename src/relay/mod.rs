@@ -17,8 +17,7 @@
 //!
 //! - A host that adds `uhst=<version>` to its listening request is announced to joiners as one of the native dialect.
 //! - While clients stay, an id is held for the host whose stream dropped ([`RelayConfig::hold`]): only the same token
-//!   may listen under it. `DELETE /?token=<hostToken>` gives it free. (A token has no more in it than the original's, so
-//!   two hosts that asked for one id within the same second have the same.)
+//!   may listen under it. `DELETE /?token=<hostToken>` gives it free.
 //! - Queues are bounded. A message to one listener waits for room ([`RelayConfig::patience`]), which slows its sender
 //!   down; a broadcast does not wait. A listener that does not read is dropped.
 //! - Limits ([`RelayLimits`]), `/health` for load balancers and `/metrics` for Prometheus.
@@ -32,15 +31,22 @@
 
 mod answer;
 mod body;
+mod budget;
+mod callers;
 mod config;
 mod connection;
 mod directory;
+mod doors;
 mod frame;
+mod guesses;
 pub(crate) mod internals;
 mod json;
+mod lanes;
 mod listener;
 mod metrics;
 mod number;
+mod paced;
+mod proxies;
 mod query;
 mod rooms;
 mod server;
@@ -49,6 +55,8 @@ mod stream;
 mod tls;
 mod tokens;
 mod turns;
+
+pub use ipnet::IpNet;
 
 pub use config::{RelayConfig, RelayError, RelayLimits, TlsFiles};
 pub use server::Relay;

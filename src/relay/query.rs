@@ -35,6 +35,7 @@ pub(super) struct Query<'a> {
     pub(super) token: Param<'a>,
     pub(super) timestamp: Param<'a>,
     pub(super) uhst: Param<'a>,
+    pub(super) key: Param<'a>,
 }
 
 impl<'a> Query<'a> {
@@ -54,6 +55,7 @@ impl<'a> Query<'a> {
                 "token" => &mut parsed.token,
                 "timestamp" => &mut parsed.timestamp,
                 "uhst" => &mut parsed.uhst,
+                "key" => &mut parsed.key,
                 _ => continue,
             };
             *param = match param {

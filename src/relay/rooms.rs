@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{
         Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, Ordering},
@@ -14,15 +15,23 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{RelayLimits, frame::Frame, listener::Listener, metrics::Metrics};
+use super::{
+    RelayLimits,
+    frame::Frame,
+    listener::Listener,
+    metrics::{Metrics, Refusal},
+    tokens::seat,
+};
 
 /// Why somebody cannot listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NotListening {
     /// Somebody else does, or nobody hosts: 400.
     Refused,
-    /// One of the limits is reached: 503.
-    Full,
+    /// This limit is reached: 503.
+    Full(Refusal),
+    /// The relay ends: 503.
+    Closing,
 }
 
 /// Every client of a host, in the order in which they came.
@@ -72,7 +81,46 @@ struct Table {
     listeners: usize,
     /// Counts up: clients are listed in the order in which they came.
     seats: u64,
+    by_network: HashMap<IpAddr, Streams>,
+    /// When the host of an id has left that was not held for it.
+    left: HashMap<Arc<str>, Instant>,
 }
+
+/// The open streams of one address.
+#[derive(Default)]
+struct Streams {
+    all: usize,
+    of_hosts: usize,
+}
+
+impl Table {
+    /// The seat of a listener is free again.
+    fn vacated(&mut self, listener: &Listener) {
+        self.listeners -= 1;
+        if let Some(streams) = self.by_network.get_mut(&listener.network) {
+            streams.all -= 1;
+            streams.of_hosts -= usize::from(listener.client.is_none());
+            if streams.all == 0 {
+                self.by_network.remove(&listener.network);
+            }
+        }
+    }
+
+    /// Remembers for a while that this id was one.
+    fn remember(&mut self, host: &Arc<str>) {
+        let now = Instant::now();
+        if self.left.len() >= MOST_LEFT {
+            self.left.retain(|_, at| now.duration_since(*at) < REMEMBERED);
+        }
+        if self.left.len() < MOST_LEFT {
+            self.left.insert(host.clone(), now);
+        }
+    }
+}
+
+/// For how long, and of how many ids, the relay knows that they were one: who joins under them has not guessed.
+const REMEMBERED: Duration = Duration::from_secs(120);
+const MOST_LEFT: usize = 10_000;
 
 #[derive(Default)]
 struct Room {
@@ -80,29 +128,37 @@ struct Room {
     clients: HashMap<Arc<str>, (u64, Arc<Listener>)>,
     /// The clients as broadcasts want them, made by the first one since they changed.
     audience: OnceLock<Arc<Audience>>,
-    hold: Option<Hold>,
+    former: Option<Former>,
 }
 
 struct Host {
     listener: Arc<Listener>,
     /// Of the token it listens with.
-    signature: Box<str>,
+    signature: Arc<str>,
     /// The version of the native dialect it declared.
     native: Option<u32>,
     released: bool,
 }
 
-/// An id that is kept for a host whose stream dropped while clients stayed.
-struct Hold {
-    signature: Box<str>,
-    until: Instant,
+/// The host whose stream dropped while clients stayed.
+struct Former {
+    signature: Arc<str>,
+    /// Until then the id is held: nobody else may listen under it. Afterwards, and until another host listens, it still
+    /// speaks for the host, as with the original.
+    held_until: Instant,
 }
 
 impl Room {
     /// Whether another host than the bearer of this signature can not listen now.
     fn is_taken(&self, signature: Option<&str>) -> bool {
-        let held = |hold: &Hold| Instant::now() < hold.until && signature != Some(&*hold.signature);
-        self.host.is_some() || self.hold.as_ref().is_some_and(held)
+        let held = |former: &Former| Instant::now() < former.held_until && signature != Some(&*former.signature);
+        self.host.is_some() || self.former.as_ref().is_some_and(held)
+    }
+
+    /// The signature of the token that speaks for the host: of the one that listens, or else of the one that did last.
+    fn speaker(&self) -> Option<&Arc<str>> {
+        let host = self.host.as_ref().map(|host| &host.signature);
+        host.or_else(|| self.former.as_ref().map(|former| &former.signature))
     }
 
     fn listeners(&self) -> impl Iterator<Item = &Arc<Listener>> {
@@ -134,20 +190,41 @@ impl Rooms {
         self.read().rooms.get(host)?.host.as_ref().map(|host| host.native)
     }
 
-    /// The host's stream.
-    pub(super) fn host(&self, host: &str) -> Option<Arc<Listener>> {
-        self.read().rooms.get(host)?.host.as_ref().map(|host| host.listener.clone())
+    /// Whether somebody hosts under this id, or did so a moment ago.
+    pub(super) fn is_known(&self, host: &str) -> bool {
+        let table = self.read();
+        table.rooms.contains_key(host) || table.left.get(host).is_some_and(|at| at.elapsed() < REMEMBERED)
     }
 
-    /// A client's stream.
-    pub(super) fn client(&self, host: &str, client: &str) -> Option<Arc<Listener>> {
-        self.read().rooms.get(host)?.clients.get(client).map(|(_, listener)| listener.clone())
+    /// How many streams are open.
+    pub(super) fn listeners(&self) -> usize {
+        self.read().listeners
     }
 
-    /// Every client that listens under this id. `None`: nobody at all does.
-    pub(super) fn audience(&self, host: &str) -> Option<Arc<Audience>> {
+    /// The host's stream, and the signature of its token.
+    pub(super) fn host(&self, host: &str) -> Option<(Arc<Listener>, Arc<str>)> {
+        self.read().rooms.get(host)?.host.as_ref().map(|host| (host.listener.clone(), host.signature.clone()))
+    }
+
+    /// A client's stream, for a response token that names this seat. `None`: it does not listen, or the token was given
+    /// to a host that is none any more.
+    pub(super) fn client(&self, host: &str, client: &str, wanted: Option<&str>) -> Option<Arc<Listener>> {
         let table = self.read();
         let room = table.rooms.get(host)?;
+        if wanted.is_some_and(|wanted| room.speaker().is_none_or(|speaker| seat(speaker) != wanted)) {
+            return None;
+        }
+        room.clients.get(client).map(|(_, listener)| listener.clone())
+    }
+
+    /// Every client that listens under this id. `None`: nobody at all does, or this signature is not of the token that
+    /// speaks for the host.
+    pub(super) fn audience(&self, host: &str, signature: &str) -> Option<Arc<Audience>> {
+        let table = self.read();
+        let room = table.rooms.get(host)?;
+        if room.speaker().is_none_or(|speaker| **speaker != *signature) {
+            return None;
+        }
         Some(room.audience.get_or_init(|| Audience::of(&room.clients)).clone())
     }
 
@@ -165,18 +242,18 @@ impl Rooms {
             && let Some(former) = room.host.take_if(moved)
         {
             former.listener.kill();
-            table.listeners -= 1;
+            table.vacated(&former.listener);
         }
         match table.rooms.get(&listener.host) {
             Some(room) if room.is_taken(Some(signature)) => return Err(NotListening::Refused),
-            None if table.rooms.len() >= self.limits.hosts => return Err(NotListening::Full),
+            None if table.rooms.len() >= self.limits.hosts => return Err(NotListening::Full(Refusal::Hosts)),
             _ => {}
         }
-        self.seat(table)?;
+        self.seat(table, listener)?;
         let room = table.rooms.entry(listener.host.clone()).or_default();
         let (listener, signature) = (listener.clone(), signature.into());
         room.host = Some(Host { listener, signature, native, released: false });
-        room.hold = None;
+        room.former = None;
         self.count(table);
         Ok(())
     }
@@ -187,10 +264,12 @@ impl Rooms {
         match table.rooms.get(&listener.host) {
             None => return Err(NotListening::Refused),
             Some(room) if room.clients.contains_key(client) => return Err(NotListening::Refused),
-            Some(room) if room.clients.len() >= self.limits.clients_per_host => return Err(NotListening::Full),
+            Some(room) if room.clients.len() >= self.limits.clients_per_host => {
+                return Err(NotListening::Full(Refusal::Clients));
+            }
             Some(_) => {}
         }
-        let seat = self.seat(table)?;
+        let seat = self.seat(table, listener)?;
         if let Some(room) = table.rooms.get_mut(&listener.host) {
             room.clients.insert(client.clone(), (seat, listener.clone()));
             room.audience = OnceLock::new();
@@ -199,12 +278,27 @@ impl Rooms {
         Ok(())
     }
 
-    fn seat(&self, table: &mut Table) -> Result<u64, NotListening> {
-        if table.listeners >= self.limits.listeners || self.closing.load(Ordering::Relaxed) {
-            return Err(NotListening::Full);
+    fn seat(&self, table: &mut Table, listener: &Listener) -> Result<u64, NotListening> {
+        let (limits, is_host) = (&self.limits, listener.client.is_none());
+        let (all, of_hosts) =
+            table.by_network.get(&listener.network).map_or((0, 0), |streams| (streams.all, streams.of_hosts));
+        if self.closing.load(Ordering::Relaxed) {
+            return Err(NotListening::Closing);
+        }
+        let full = match () {
+            () if table.listeners >= limits.listeners => Some(Refusal::Streams),
+            () if all >= limits.listeners_per_address => Some(Refusal::AddressStreams),
+            () if is_host && of_hosts >= limits.hosts_per_address => Some(Refusal::AddressHosts),
+            () => None,
+        };
+        if let Some(refusal) = full {
+            return Err(NotListening::Full(refusal));
         }
         table.listeners += 1;
         table.seats += 1;
+        let streams = table.by_network.entry(listener.network).or_default();
+        streams.all += 1;
+        streams.of_hosts += usize::from(is_host);
         Ok(table.seats)
     }
 
@@ -217,9 +311,9 @@ impl Rooms {
     pub(super) fn release(&self, host: &str, signature: &str) -> bool {
         let table = &mut *self.write();
         let Some(room) = table.rooms.get_mut(host) else { return true };
-        match (&mut room.host, &room.hold) {
+        match (&mut room.host, &room.former) {
             (Some(host), _) if *host.signature == *signature => host.released = true,
-            (None, Some(hold)) if *hold.signature == *signature => room.hold = None,
+            (None, Some(former)) if *former.signature == *signature => room.former = None,
             (None, None) => {}
             _ => return false,
         }
@@ -239,8 +333,8 @@ impl Rooms {
 
     fn vacate(&self, table: &mut Table, listener: &Arc<Listener>, mut dropped: impl FnMut(&Arc<Listener>)) {
         let Some(room) = table.rooms.get_mut(&listener.host) else { return };
-        let mut tell = |other: &Arc<Listener>, event: &Frame| {
-            if !self.closing.load(Ordering::Relaxed) && other.push(event).is_err() {
+        let mut tell = |other: &Arc<Listener>, about: &Option<Arc<str>>, event: &Frame| {
+            if !self.closing.load(Ordering::Relaxed) && other.tell(about, event).is_err() {
                 self.metrics.dropped.increment(1);
                 other.kill();
                 dropped(other);
@@ -254,28 +348,40 @@ impl Rooms {
                 room.clients.remove(client);
                 room.audience = OnceLock::new();
                 if let Some(host) = &room.host {
-                    tell(&host.listener, &relay_event("client_closed", client));
+                    tell(&host.listener, &listener.client, &relay_event("client_closed", client));
                 }
             }
             None => {
                 let is_host = |host: &mut Host| Arc::ptr_eq(&host.listener, listener);
                 let Some(host) = room.host.take_if(is_host) else { return };
-                if !host.released && !self.hold.is_zero() {
-                    room.hold = Some(Hold { signature: host.signature, until: Instant::now() + self.hold });
+                // Nobody waits for a host that nobody listened to.
+                if !host.released && !room.clients.is_empty() {
+                    room.former = Some(Former { signature: host.signature, held_until: Instant::now() + self.hold });
                 }
                 let event = relay_event("host_closed", &listener.host);
-                room.clients.values().for_each(|(_, client)| tell(client, &event));
+                room.clients.values().for_each(|(_, client)| tell(client, &None, &event));
             }
         }
-        table.listeners -= 1;
         if room.host.is_none() && room.clients.is_empty() {
             table.rooms.remove(&listener.host);
+            table.remember(&listener.host);
         }
+        table.vacated(listener);
+    }
+
+    /// The open streams, in the order in which they came.
+    pub(super) fn all(&self) -> Vec<Arc<Listener>> {
+        self.read().rooms.values().flat_map(Room::listeners).cloned().collect()
+    }
+
+    /// Nobody is told from now on who leaves.
+    pub(super) fn drain(&self) {
+        self.closing.store(true, Ordering::Relaxed);
     }
 
     /// Ends every stream. Nobody is told that a host is gone: it may well be back after a restart of the relay.
     pub(super) fn close(&self) {
-        self.closing.store(true, Ordering::Relaxed);
+        self.drain();
         self.write().rooms.values().flat_map(Room::listeners).for_each(|listener| listener.finish());
     }
 }

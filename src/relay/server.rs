@@ -14,12 +14,11 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
     task::{JoinHandle, JoinSet},
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
-use tokio_rustls::TlsAcceptor;
 use url::Url;
 
-use super::{RelayConfig, RelayError, connection, service::Service, tls};
+use super::{RelayConfig, RelayError, connection, proxies, service::Service, tls::Tls};
 use crate::protocol::{AddressRank, LocalAddress, by_rank, outward};
 
 /// How often quiet addresses are forgotten.
@@ -30,6 +29,8 @@ const BACKLOG: i32 = 1024;
 const EAFNOSUPPORT: [i32; 3] = [97, 47, 10047];
 /// After the system has refused a connection, for want of file handles say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often a relay that drains looks whether all streams have ended.
+const DRAINED: Duration = Duration::from_millis(20);
 
 /// A running relay, on the tokio runtime it was started on.
 ///
@@ -42,6 +43,8 @@ pub struct Relay {
     service: Arc<Service>,
     stopping: watch::Sender<bool>,
     server: JoinHandle<()>,
+    /// Closed when the server ends, however it does.
+    alive: watch::Receiver<()>,
 }
 
 /// The listening socket, which can be closed while it waits: dropping a task takes the runtime a moment.
@@ -67,22 +70,28 @@ impl Relay {
     ///
     /// # Errors
     ///
-    /// [`RelayError::PortInUse`] when every port that may be tried is taken, and others when the address, the TLS
-    /// files or the system's random numbers do not work.
+    /// [`RelayError::PortInUse`] when every port that may be tried is taken, and others when the address, the secret,
+    /// the TLS files or the system's random numbers do not work.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime with I/O and time.
     pub async fn start(config: RelayConfig) -> Result<Relay, RelayError> {
         let secret = match &config.secret {
-            Some(secret) if !secret.is_empty() => secret.as_bytes().to_vec(),
+            Some(secret) if !secret.is_empty() => {
+                let (length, shortest) = (secret.len(), RelayConfig::SHORTEST_SECRET);
+                if length < shortest {
+                    return Err(RelayError::ShortSecret { length, shortest });
+                }
+                secret.as_bytes().to_vec()
+            }
             _ => {
                 let mut random = vec![0; 32];
                 getrandom::fill(&mut random).map_err(|error| RelayError::Random(error.to_string()))?;
                 random
             }
         };
-        let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
+        let tls = config.tls.clone().map(Tls::new).transpose()?.map(Arc::new);
         let listener = bind(config.bind, config.port_attempts).await?;
         let addr = listener.local_addr().map_err(|source| RelayError::Bind { addr: config.bind, source })?;
 
@@ -91,9 +100,14 @@ impl Relay {
         let service = Arc::new(Service::new(config, &secret));
         let stopping = watch::Sender::new(false);
         let secure = tls.is_some();
-        let server = tokio::spawn(serve(socket.clone(), service.clone(), tls, stopping.subscribe()));
+        let (lives, alive) = watch::channel(());
+        let serving = serve(socket.clone(), service.clone(), tls, stopping.subscribe());
+        let server = tokio::spawn(async move {
+            let _lives = lives;
+            serving.await;
+        });
         tracing::info!(%addr, "relay is listening");
-        Ok(Relay { addr, secure, shutdown_timeout, socket, service, stopping, server })
+        Ok(Relay { addr, secure, shutdown_timeout, socket, service, stopping, server, alive })
     }
 
     /// The address it listens on, with the port it really has.
@@ -141,12 +155,44 @@ impl Relay {
         self.addresses().iter().filter_map(|address| Url::parse(&format!("{scheme}://{address}/")).ok()).collect()
     }
 
+    /// Ready when the relay does not serve any more, although nobody has ended it.
+    pub async fn ended(&self) {
+        let mut alive = self.alive.clone();
+        while alive.changed().await.is_ok() {}
+    }
+
+    /// Makes room for another relay, in at most this time, and ends.
+    ///
+    /// Nobody new may host, join or listen: they are sent to [`RelayConfig::moved_to`], or asked to come again. The
+    /// streams end one after the other, each host's before those of its clients, so that not all come back at once.
+    /// Until then messages are passed on.
+    pub async fn drain(self, within: Duration) {
+        let end = Instant::now() + within;
+        self.service.drain();
+        let streams = self.service.rooms.all();
+        let pause = within.mul_f64(0.8) / u32::try_from(streams.len().max(1)).unwrap_or(u32::MAX);
+        for stream in streams {
+            stream.finish();
+            sleep(pause).await;
+        }
+        while self.service.rooms.listeners() > 0 && Instant::now() < end {
+            sleep_until(end.min(Instant::now() + DRAINED)).await;
+        }
+        let left = end.saturating_duration_since(Instant::now()).min(self.shutdown_timeout);
+        self.end(left).await;
+    }
+
     /// Ends gracefully: frees the port, ends every stream, and answers what is being sent.
-    pub async fn shutdown(mut self) {
+    pub async fn shutdown(self) {
+        let within = self.shutdown_timeout;
+        self.end(within).await;
+    }
+
+    async fn end(mut self, within: Duration) {
         self.socket.close();
         self.service.rooms.close();
         self.stopping.send_replace(true);
-        if timeout(self.shutdown_timeout, &mut self.server).await.is_err() {
+        if timeout(within, &mut self.server).await.is_err() {
             tracing::warn!("connections were cut: they did not end in time");
         }
     }
@@ -208,19 +254,10 @@ fn is_without_ipv6(error: &io::Error) -> bool {
 }
 
 /// Accepts connections until the socket is closed, then waits for those that are open.
-async fn serve(
-    socket: Arc<Socket>,
-    service: Arc<Service>,
-    tls: Option<TlsAcceptor>,
-    mut stopping: watch::Receiver<bool>,
-) {
+async fn serve(socket: Arc<Socket>, service: Arc<Service>, tls: Option<Arc<Tls>>, mut stopping: watch::Receiver<bool>) {
     // Dropped with this task, and all connections with it.
     let mut connections = JoinSet::new();
-    let mut turns = JoinSet::new();
-    turns.spawn({
-        let turns = service.turns.clone();
-        async move { turns.run().await }
-    });
+    let _beside = beside(&service, tls.as_ref());
     let mut tidy = interval(TIDY);
     tidy.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -242,12 +279,36 @@ async fn serve(
                 tracing::warn!(%error, "cannot accept a connection");
                 sleep(ACCEPT_PAUSE).await;
             }
-            Some(Ok(_)) if connections.len() >= service.config.limits.connections => {}
             Some(Ok((stream, peer))) => {
-                connections.spawn(connection::serve(stream, peer, service.clone(), tls.clone(), stopping.clone()));
+                let is_proxy = proxies::is_trusted(peer.ip(), &service.config.trusted_proxies);
+                match service.callers.admit(peer.ip(), is_proxy) {
+                    Ok(admitted) => {
+                        let tls = tls.as_ref().map(|tls| tls.acceptor());
+                        let (service, stopping) = (service.clone(), stopping.clone());
+                        connections.spawn(connection::serve(stream, admitted, service, tls, stopping));
+                    }
+                    Err(refusal) => service.metrics.refused(refusal),
+                }
                 service.metrics.connections.set(connections.len() as f64);
             }
         }
     }
     while connections.join_next().await.is_some() {}
+}
+
+/// What runs beside the connections, until this is dropped.
+fn beside(service: &Arc<Service>, tls: Option<&Arc<Tls>>) -> JoinSet<()> {
+    let mut beside = JoinSet::new();
+    let turns = service.turns.clone();
+    beside.spawn(async move { turns.run().await });
+    if let Some(tls) = tls.cloned() {
+        beside.spawn(async move { tls.run().await });
+    }
+    let service = service.clone();
+    beside.spawn(async move {
+        if let Some(directory) = &service.directory {
+            directory.run().await;
+        }
+    });
+    beside
 }

@@ -1,32 +1,41 @@
 //! From a request to its answer: the one path `/`, with everything in the query.
 
 use std::{
-    net::{IpAddr, Ipv6Addr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use hyper::{
-    HeaderMap, Method, Request, StatusCode, Version,
-    body::Incoming,
+    HeaderMap, Method, Request, StatusCode, Uri, Version,
+    body::{Body, Incoming},
     header::{ACCEPT, HOST},
 };
-use tokio::{sync::Notify, time::timeout};
+use tokio::time::timeout;
 
 use super::{
     RelayConfig,
     answer::{self, Answer},
     body::{self, Message},
+    budget::{Budget, Charge},
+    callers::{Caller, Callers, network},
     directory::Directory,
+    doors::Doors,
     frame::Frame,
-    listener::{Listener, NotSent},
-    metrics::Metrics,
+    guesses::Guesses,
+    lanes::{Placed, Sender},
+    listener::{Listener, NotSent, Stream},
+    metrics::{Metrics, Refusal},
     number::{parse_int, write_number},
+    proxies,
     query::{Param, Query},
     rooms::{Audience, NotListening, Rooms, reply},
     stream::{Greeting, Seat},
-    tokens::{BadToken, Bearer, Tokens, Verified, signature},
+    tokens::{BadToken, Bearer, Ticket, Tokens, Verified, signature},
     turns::Turns,
 };
 use crate::protocol::{HostReply, JoinReply, NativeHint, TokenKind, WebFile};
@@ -41,48 +50,42 @@ pub(super) struct Service {
     pub(super) rooms: Arc<Rooms>,
     pub(super) turns: Arc<Turns>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) callers: Arc<Callers>,
+    pub(super) directory: Option<Directory>,
+    budget: Arc<Budget>,
+    doors: Doors,
+    guesses: Option<Guesses>,
     limiter: Option<DefaultKeyedRateLimiter<IpAddr>>,
-    directory: Option<Directory>,
+    draining: AtomicBool,
 }
 
-/// The connection a request came on.
-pub(super) struct Caller {
-    pub(super) address: IpAddr,
-    /// Ends the connection.
-    pub(super) kill: Arc<Notify>,
-    /// A stream that has begun on this connection.
-    begun: Mutex<Option<Seat>>,
-}
-
-impl Caller {
-    pub(super) fn new(address: IpAddr) -> Arc<Self> {
-        Arc::new(Caller { address, kill: Arc::default(), begun: Mutex::default() })
-    }
-
-    fn begun(&self) -> MutexGuard<'_, Option<Seat>> {
-        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// From here on the connection is this one's stream.
-    pub(super) fn hand_over(&self, seat: Seat) {
-        *self.begun() = Some(seat);
-    }
-
-    pub(super) fn take_over(&self) -> Option<Seat> {
-        self.begun().take()
-    }
+/// A request, as far as it is known before its body is read.
+struct Asked<'a> {
+    caller: &'a Arc<Caller>,
+    /// Who sends it, or the network of that address.
+    network: IpAddr,
+    uri: &'a Uri,
+    headers: &'a HeaderMap,
+    version: Version,
+    query: Query<'a>,
 }
 
 impl Service {
     pub(super) fn new(config: RelayConfig, secret: &[u8]) -> Self {
         let metrics = Arc::new(Metrics::new());
+        let limits = &config.limits;
         Service {
             tokens: Tokens::new(secret),
-            rooms: Arc::new(Rooms::new(config.limits.clone(), config.hold, metrics.clone())),
+            rooms: Arc::new(Rooms::new(limits.clone(), config.hold, metrics.clone())),
             turns: Arc::default(),
             metrics,
-            limiter: config.limits.requests_per_second.map(|rate| RateLimiter::keyed(Quota::per_second(rate))),
-            directory: config.directory.clone().map(Directory::new),
+            callers: Callers::new(limits),
+            directory: config.directory.clone().map(|list| Directory::new(list, config.public_url.clone())),
+            budget: Budget::new(limits.memory_bytes),
+            doors: Doors::new(&config),
+            guesses: limits.wrong_joins_per_minute.map(Guesses::new),
+            limiter: limits.requests_per_second.map(|rate| RateLimiter::keyed(Quota::per_second(rate))),
+            draining: AtomicBool::new(false),
             config,
         }
     }
@@ -92,6 +95,31 @@ impl Service {
         if let Some(limiter) = &self.limiter {
             limiter.retain_recent();
             limiter.shrink_to_fit();
+        }
+        if let Some(guesses) = &self.guesses {
+            guesses.tidy(Instant::now());
+        }
+    }
+
+    /// From now on nobody new is taken in.
+    pub(super) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.rooms.drain();
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Counts a refusal, and answers it.
+    fn refuse(&self, refusal: Refusal) -> Answer {
+        self.metrics.refused(refusal);
+        match refusal {
+            Refusal::Name => answer::for_nobody(StatusCode::MISDIRECTED_REQUEST),
+            Refusal::Origin => answer::for_nobody(StatusCode::FORBIDDEN),
+            Refusal::Key => answer::plain(StatusCode::FORBIDDEN),
+            Refusal::Requests | Refusal::Guesses | Refusal::Waiting => answer::plain(StatusCode::TOO_MANY_REQUESTS),
+            _ => answer::plain(StatusCode::SERVICE_UNAVAILABLE),
         }
     }
 
@@ -103,24 +131,32 @@ impl Service {
     }
 
     async fn route(&self, caller: &Arc<Caller>, request: Request<Incoming>) -> Answer {
-        if self.limiter.as_ref().is_some_and(|limiter| limiter.check_key(&network(caller.address)).is_err()) {
-            return answer::plain(StatusCode::TOO_MANY_REQUESTS);
-        }
         let (head, content) = request.into_parts();
+        let address = proxies::caller(caller.peer, &head.headers, &self.config.trusted_proxies);
+        let network = network(address);
+        if self.limiter.as_ref().is_some_and(|limiter| limiter.check_key(&network).is_err()) {
+            return self.refuse(Refusal::Requests);
+        }
         let query = Query::parse(head.uri.query().unwrap_or_default());
-        match (&head.method, head.uri.path()) {
-            (&Method::OPTIONS, _) => answer::preflight(&head.headers),
-            (&Method::POST, "/") => match self.read(&head.headers, content).await {
-                Ok(message) => self.post(&query, &head.headers, &message).await,
-                Err(status) => answer::bad_body(status),
-            },
-            (&Method::GET, "/") => match self.web_file("/") {
-                Some(page) if is_visit(&query, &head.headers) => answer::file(page),
-                _ => self.listen(&query, head.version, caller),
-            },
-            (&Method::DELETE, "/") if query.token != Param::Missing => self.release(&query),
+        let (uri, headers, version) = (&head.uri, &head.headers, head.version);
+        let asked = Asked { caller, network, uri, headers, version, query };
+        match (&head.method, uri.path()) {
+            _ if let Err(refusal) = self.doors.check(headers) => self.refuse(refusal),
+            (&Method::GET, "/health") if self.is_draining() => answer::draining(),
             (&Method::GET, "/health") => answer::json_text(r#"{"status":"ok"}"#),
-            (&Method::GET, "/metrics") => answer::prometheus(self.metrics.render()),
+            (&Method::GET, "/metrics") => {
+                self.metrics.kept.set(self.budget.total() as f64);
+                answer::prometheus(self.metrics.render())
+            }
+            (&Method::OPTIONS, _) => answer::preflight(headers),
+            (&Method::POST, "/") => self.post(&asked, content).await,
+            (&Method::GET, "/") => match self.web_file("/") {
+                Some(page) if is_visit(&asked.query, headers) => answer::file(page),
+                // A stream is to begin where the request ends.
+                _ if !content.is_end_stream() => answer::no_events(StatusCode::BAD_REQUEST),
+                _ => self.listen(&asked),
+            },
+            (&Method::DELETE, "/") if asked.query.token != Param::Missing => self.release(&asked.query),
             (method, path) => match self.web_file(path) {
                 Some(page) if method == Method::GET => answer::file(page),
                 _ => answer::not_found(method, path),
@@ -132,25 +168,46 @@ impl Service {
         self.config.web_files.iter().find(|page| page.path == path)
     }
 
-    async fn read(&self, headers: &HeaderMap, content: Incoming) -> Result<Message, StatusCode> {
-        let reading = body::read(headers, content, self.config.limits.body_bytes);
-        timeout(BODY_TIMEOUT, reading).await.unwrap_or(Err(StatusCode::REQUEST_TIMEOUT))
+    async fn read(&self, asked: &Asked<'_>, content: Incoming) -> Result<(Message, Charge), StatusCode> {
+        let full = StatusCode::SERVICE_UNAVAILABLE;
+        let charge = self.budget.charge(asked.network, 0).ok_or(full)?;
+        let reading = body::read(asked.headers, content, self.config.limits.body_bytes, charge);
+        let read = timeout(BODY_TIMEOUT, reading).await.unwrap_or(Err(StatusCode::REQUEST_TIMEOUT));
+        read.inspect_err(|status| {
+            if *status == full {
+                self.metrics.refused(Refusal::Bytes);
+            }
+        })
     }
 
-    async fn post(&self, query: &Query<'_>, headers: &HeaderMap, message: &Message) -> Answer {
-        let answered = match query.action.text() {
-            Some("host") => self.host(query, headers).await,
-            Some("join") => self.join(query),
-            Some("ping") => self.ping(query, headers).await,
-            _ => match self.bearer(query) {
-                Ok(sender) => return self.send(&sender, message).await,
+    /// Who has no token that works cannot make the relay read a body.
+    async fn post(&self, asked: &Asked<'_>, content: Incoming) -> Answer {
+        let answered = match asked.query.action.text() {
+            Some("host" | "join") if self.is_draining() => self.moved(asked),
+            Some("host") => self.host(asked),
+            Some("join") => self.join(asked),
+            Some("ping") => ping(&asked.query),
+            _ => match self.bearer(&asked.query) {
+                Ok(sender) => {
+                    let ticket = sender.arrives();
+                    return match self.read(asked, content).await {
+                        Ok((message, charge)) => self.send(asked, &sender, ticket, &message, charge).await,
+                        Err(StatusCode::SERVICE_UNAVAILABLE) => answer::plain(StatusCode::SERVICE_UNAVAILABLE),
+                        Err(status) => answer::bad_body(status),
+                    };
+                }
                 Err(status) => answer::plain(status),
             },
         };
-        // The original parses a body before it looks at anything else.
-        match message.write(&mut Vec::new()) {
-            Ok(()) => answered,
-            Err(status) => answer::bad_body(status),
+        body::discard(content).await;
+        answered
+    }
+
+    /// The answer to who comes while the relay ends.
+    fn moved(&self, asked: &Asked<'_>) -> Answer {
+        match &self.config.moved_to {
+            Some(url) => answer::moved(url, asked.uri.query()),
+            None => answer::plain(StatusCode::SERVICE_UNAVAILABLE),
         }
     }
 
@@ -162,15 +219,12 @@ impl Service {
         })
     }
 
-    /// The prefix of a public relay, which the original looks up on the first host or ping request.
-    async fn prefix(&self, headers: &HeaderMap) -> Option<String> {
-        let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        self.directory.as_ref()?.prefix(host).await
-    }
-
-    async fn host(&self, query: &Query<'_>, headers: &HeaderMap) -> Answer {
-        let prefix = self.prefix(headers).await;
-        let host_id = match &query.host_id {
+    fn host(&self, asked: &Asked) -> Answer {
+        let key = asked.query.key.text();
+        if self.config.host_key.as_deref().is_some_and(|wanted| !is_same(wanted, key.unwrap_or_default())) {
+            return self.refuse(Refusal::Key);
+        }
+        let host_id = match &asked.query.host_id {
             Param::One(id) if !id.is_empty() => {
                 if self.rooms.is_taken(id) {
                     return answer::plain(StatusCode::BAD_REQUEST);
@@ -178,22 +232,27 @@ impl Service {
                 id.to_string()
             }
             Param::Many => return answer::plain(StatusCode::BAD_REQUEST),
-            _ => match self.free_id(prefix.as_deref()) {
+            _ => match self.free_id(asked.headers) {
                 Some(id) => id,
                 None => return answer::plain(StatusCode::SERVICE_UNAVAILABLE),
             },
         };
-        let host_token = self.tokens.issue(TokenKind::HostToken, &host_id, None);
+        let Some(host_token) = self.tokens.issue(TokenKind::HostToken, &host_id, None) else {
+            return answer::plain(StatusCode::SERVICE_UNAVAILABLE);
+        };
         answer::json(&HostReply { host_id, host_token, send_url: None, receive_url: None })
     }
 
-    /// Six random digits that are not in use; on a public relay its prefix and four.
-    fn free_id(&self, prefix: Option<&str>) -> Option<String> {
-        let digits = if self.directory.is_some() { 4 } else { 6 };
+    /// Random digits that are not in use; on a public relay after its prefix.
+    fn free_id(&self, headers: &HeaderMap) -> Option<String> {
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let prefix = self.directory.as_ref().and_then(|directory| directory.prefix(host));
+        let digits = self.config.id_digits.clamp(1, 18);
         let mut ids = std::iter::repeat_with(|| {
-            let number = uuid::Uuid::new_v4().as_u128() as u32 % 10_u32.pow(digits);
+            // The lowest 62 bits of a v4 UUID are random.
+            let number = uuid::Uuid::new_v4().as_u128() as u64 % (1 << 62) % 10_u64.pow(digits);
             let width = digits as usize;
-            match prefix {
+            match &prefix {
                 Some(prefix) => format!("{prefix}-{number:0width$}"),
                 None => format!("{number:0width$}"),
             }
@@ -202,35 +261,37 @@ impl Service {
         ids.by_ref().take(1000).find(|id| !self.rooms.is_taken(id))
     }
 
-    fn join(&self, query: &Query) -> Answer {
-        let host_id = query.host_id.text().unwrap_or_default();
+    fn join(&self, asked: &Asked) -> Answer {
+        let now = Instant::now();
+        if self.guesses.as_ref().is_some_and(|guesses| !guesses.may_try(asked.network, now)) {
+            return self.refuse(Refusal::Guesses);
+        }
+        let host_id = asked.query.host_id.text().unwrap_or_default();
         let Some(dialect) = self.rooms.host_dialect(host_id) else {
+            if let Some(guesses) = self.guesses.as_ref().filter(|_| !self.rooms.is_known(host_id)) {
+                guesses.was_wrong(asked.network, now);
+            }
             return answer::plain(StatusCode::BAD_REQUEST);
         };
         let client_id = uuid::Uuid::new_v4().to_string();
-        let client_token = self.tokens.issue(TokenKind::ClientToken, host_id, Some(&client_id));
+        let Some(client_token) = self.tokens.issue(TokenKind::ClientToken, host_id, Some(&client_id)) else {
+            return answer::plain(StatusCode::SERVICE_UNAVAILABLE);
+        };
         let uhst = dialect.map(|v| NativeHint { v });
         answer::json(&JoinReply { client_token, send_url: None, receive_url: None, uhst })
     }
 
-    async fn ping(&self, query: &Query<'_>, headers: &HeaderMap) -> Answer {
-        self.prefix(headers).await;
-        let mut pong = String::from(r#"{"pong":"#);
-        write_number(query.timestamp.text().map_or(f64::NAN, parse_int), &mut pong);
-        pong.push('}');
-        answer::json_text(pong)
-    }
-
-    fn listen(&self, query: &Query, version: Version, caller: &Arc<Caller>) -> Answer {
+    fn listen(&self, asked: &Asked) -> Answer {
+        let query = &asked.query;
         let bearer = match self.bearer(query) {
             Ok(bearer) => bearer,
             Err(StatusCode::BAD_REQUEST) => return answer::no_events(StatusCode::BAD_REQUEST),
             Err(status) => return answer::plain(status),
         };
-        let listener = |host: &Arc<str>, client: Option<&Arc<str>>| {
-            let (chunked, capacity) = (version >= Version::HTTP_11, self.config.limits.queue_bytes);
-            let (turns, kill) = (self.turns.clone(), caller.kill.clone());
-            Listener::new(host.clone(), client.cloned(), chunked, capacity, turns, kill)
+        let listener = |host: &Arc<str>, client: Sender| {
+            let (chunked, capacity) = (asked.version >= Version::HTTP_11, self.config.limits.queue_bytes as usize);
+            let (network, turns, kill) = (asked.network, self.turns.clone(), asked.caller.kill.clone());
+            Listener::new(host.clone(), client, Stream { network, chunked, capacity, turns, kill })
         };
         let seated = match &bearer.bearer {
             Bearer::Host { host } => {
@@ -240,19 +301,25 @@ impl Service {
                 self.rooms.listen_as_host(&listener, token, native).map(|()| listener)
             }
             Bearer::Client { host, client } => {
-                let listener = listener(host, Some(client));
+                let listener = listener(host, Some(client.clone()));
                 self.rooms.listen_as_client(&listener, client).map(|()| listener)
             }
             Bearer::Response { .. } => Err(NotListening::Refused),
         };
         match seated {
             Ok(listener) => {
-                tracing::debug!(host = %listener.host, client = ?listener.client, "listening");
+                // Quoted: an id is any text, and the log may be read on a terminal.
+                tracing::debug!(host = ?listener.host, client = ?listener.client, "listening");
+                asked.caller.listens();
                 let seat = Seat::new(listener, self.rooms.clone(), self.config.keep_alive);
-                answer::events(Greeting::new(caller.clone(), seat))
+                answer::events(Greeting::new(asked.caller.clone(), seat))
             }
             Err(NotListening::Refused) => answer::no_events(StatusCode::BAD_REQUEST),
-            Err(NotListening::Full) => answer::no_events(StatusCode::SERVICE_UNAVAILABLE),
+            Err(NotListening::Closing) => self.moved(asked),
+            Err(NotListening::Full(refusal)) => {
+                self.metrics.refused(refusal);
+                answer::no_events(StatusCode::SERVICE_UNAVAILABLE)
+            }
         }
     }
 
@@ -269,36 +336,56 @@ impl Service {
         }
     }
 
-    async fn send(&self, sender: &Verified, message: &Message) -> Answer {
-        let frame = match &sender.bearer {
+    async fn send(
+        &self,
+        asked: &Asked<'_>,
+        sender: &Verified,
+        mut ticket: Ticket,
+        message: &Message,
+        charge: Charge,
+    ) -> Answer {
+        const PLAIN: [&str; 1] = ["data: {\"body\":"];
+        ticket.turn().await;
+        let (listener, of, frame) = match &sender.bearer {
             Bearer::Client { host, client } => {
-                let token = self.tokens.respond(sender, host, client);
-                frame(&["data: {\"responseToken\":\"", &token, "\",\"body\":"], message)
+                let Some((listener, seat)) = self.rooms.host(host) else { return unsent(message) };
+                let token = self.tokens.respond(sender, host, client, &seat);
+                let frame = self.frame(asked, &["data: {\"responseToken\":\"", &token, "\",\"body\":"], message);
+                (listener, Some(client.clone()), frame)
             }
-            _ => frame(&["data: {\"body\":"], message),
-        };
-        let frame = match frame {
-            Ok(frame) => frame,
-            Err(status) => return answer::bad_body(status),
-        };
-        let listener = match &sender.bearer {
-            Bearer::Client { host, .. } => self.rooms.host(host),
-            Bearer::Response { host, client } => self.rooms.client(host, client),
+            Bearer::Response { host, client, seat } => match self.rooms.client(host, client, seat.as_deref()) {
+                Some(listener) => (listener, None, self.frame(asked, &PLAIN, message)),
+                None => return unsent(message),
+            },
             Bearer::Host { host } => {
-                return match self.rooms.audience(host) {
-                    Some(audience) => self.broadcast(&audience, &frame),
-                    None => answer::plain(StatusCode::BAD_REQUEST),
+                let token = signature(asked.query.token.text().unwrap_or_default());
+                let Some(audience) = self.rooms.audience(host, token) else { return unsent(message) };
+                return match self.frame(asked, &PLAIN, message) {
+                    Ok(frame) => self.broadcast(&audience, &frame),
+                    Err(answer) => answer,
                 };
             }
         };
-        let Some(listener) = listener else { return answer::plain(StatusCode::BAD_REQUEST) };
+        drop(charge);
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(answer) => return answer,
+        };
         let bytes = frame.len();
-        match listener.send(&frame, self.config.patience).await {
+        let placed = listener.place(&of, &frame);
+        // What is queued has its order: the next message of this sender may follow.
+        drop((frame, ticket));
+        let sent = match placed {
+            Ok(Placed::Now) => Ok(()),
+            Ok(Placed::Later(queued)) => listener.wait(queued, self.config.patience).await,
+            Err(error) => Err(error),
+        };
+        match sent {
             Ok(()) => {
                 self.metrics.delivered(bytes, 1);
                 answer::json_text("{}")
             }
-            Err(NotSent::Crowded) => answer::plain(StatusCode::TOO_MANY_REQUESTS),
+            Err(NotSent::Crowded) => self.refuse(Refusal::Waiting),
             Err(NotSent::Full) => {
                 self.drop_listener(&listener);
                 answer::plain(StatusCode::BAD_REQUEST)
@@ -307,11 +394,25 @@ impl Service {
         }
     }
 
+    /// One event, with the message as the original writes it, or why there is none.
+    fn frame(&self, asked: &Asked<'_>, start: &[&str], message: &Message) -> Result<Frame, Answer> {
+        let body = if let Message::Json(bytes) = message { bytes.len() } else { 2 };
+        let size = start.iter().map(|part| part.len()).sum::<usize>() + body + 3;
+        let Some(charge) = self.budget.charge(asked.network, size) else { return Err(self.refuse(Refusal::Bytes)) };
+        let write = |out: &mut Vec<u8>| {
+            start.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
+            message.write(out)?;
+            out.extend_from_slice(b"}\n\n");
+            Ok(())
+        };
+        Frame::charged(size, write, charge).map_err(answer::bad_body)
+    }
+
     /// Never waits: who is behind by a whole queue is dropped. The reply names those who were reached.
     fn broadcast(&self, audience: &Audience, frame: &Frame) -> Answer {
         let mut missed = Vec::new();
         for (place, listener) in audience.listeners.iter().enumerate() {
-            match listener.push(frame) {
+            match listener.push(&None, frame) {
                 Ok(()) => {}
                 Err(error) => {
                     missed.push(place);
@@ -330,30 +431,31 @@ impl Service {
     }
 
     fn drop_listener(&self, listener: &Arc<Listener>) {
-        tracing::debug!(host = %listener.host, client = ?listener.client, "dropped: it does not read");
+        tracing::debug!(host = ?listener.host, client = ?listener.client, "dropped: it does not read");
         self.metrics.dropped.increment(1);
         listener.kill();
         self.rooms.leave(listener);
     }
 }
 
-/// One event, with the message as the original writes it.
-fn frame(start: &[&str], message: &Message) -> Result<Frame, StatusCode> {
-    let body = if let Message::Json(bytes) = message { bytes.len() } else { 2 };
-    Frame::write(start.iter().map(|part| part.len()).sum::<usize>() + body + 3, |out| {
-        start.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
-        message.write(out)?;
-        out.extend_from_slice(b"}\n\n");
-        Ok(())
-    })
+/// The answer to a message for which nobody listens: as the original, it is read first.
+fn unsent(message: &Message) -> Answer {
+    match message.write(&mut Vec::new()) {
+        Ok(()) => answer::plain(StatusCode::BAD_REQUEST),
+        Err(status) => answer::bad_body(status),
+    }
 }
 
-/// What counts as one caller: an IPv4 address, or a network of IPv6, of which everybody has a whole one.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
-        v4 => v4,
-    }
+fn ping(query: &Query<'_>) -> Answer {
+    let mut pong = String::from(r#"{"pong":"#);
+    write_number(query.timestamp.text().map_or(f64::NAN, parse_int), &mut pong);
+    pong.push('}');
+    answer::json_text(pong)
+}
+
+/// Whether two secrets are the same, in a time that does not say where they differ.
+fn is_same(one: &str, other: &str) -> bool {
+    one.len() == other.len() && one.bytes().zip(other.bytes()).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
 }
 
 /// Whether a browser opens a link, rather than a peer listens with a token it has lost.

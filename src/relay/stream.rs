@@ -20,13 +20,15 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval_at},
 };
 
-use super::{listener::Listener, rooms::Rooms, service::Caller};
+use super::{callers::Caller, listener::Listener, rooms::Rooms};
 
 /// The first bytes of every stream.
 const CONNECTED: Bytes = Bytes::from_static(b": Connected.\n");
 /// What is written on every interval, so that proxies and peers see the stream alive.
 const KEEP_ALIVE: Bytes = Bytes::from_static(b": sse-keep-alive\n");
 const KEEP_ALIVE_CHUNK: Bytes = Bytes::from_static(b"11\r\n: sse-keep-alive\n\r\n");
+/// How much a peer may say on its stream, such as requests it has pipelined. It is read and thrown away.
+const MOST_HEARD: usize = 64 * 1024;
 /// The end of a chunked body.
 const LAST_CHUNK: Bytes = Bytes::from_static(b"0\r\n\r\n");
 
@@ -88,23 +90,28 @@ pub(super) struct EventStream<S> {
     /// Not written yet.
     writing: Bytes,
     ended: bool,
+    /// Bytes that the peer has said.
+    heard: usize,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> EventStream<S> {
     pub(super) fn new(io: S, seat: Seat) -> Self {
         let mut keep_alive = interval_at(Instant::now() + seat.keep_alive, seat.keep_alive);
         keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        EventStream { io, seat, keep_alive, writing: Bytes::new(), ended: false }
+        EventStream { io, seat, keep_alive, writing: Bytes::new(), ended: false, heard: 0 }
     }
 
-    /// Ready when the peer has closed. Whatever it says here is not listened to.
+    /// Ready when the peer has closed. Whatever it says here is not listened to, and too much of it ends the stream.
     fn poll_closed(&mut self, context: &mut Context) -> Poll<()> {
         let mut scrap = [0; 256];
         loop {
             let mut read = ReadBuf::new(&mut scrap);
             match ready!(Pin::new(&mut self.io).poll_read(context, &mut read)) {
-                Ok(()) if !read.filled().is_empty() => {}
+                Ok(()) if !read.filled().is_empty() => self.heard += read.filled().len(),
                 _ => return Poll::Ready(()),
+            }
+            if self.heard > MOST_HEARD {
+                return Poll::Ready(());
             }
         }
     }
@@ -113,12 +120,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> EventStream<S> {
     fn poll_next(&mut self, context: &mut Context) -> Poll<Bytes> {
         let listener = &self.seat.listener;
         if self.keep_alive.poll_tick(context).is_ready() {
-            return Poll::Ready(if listener.chunked { KEEP_ALIVE_CHUNK } else { KEEP_ALIVE });
+            return Poll::Ready(if listener.is_chunked() { KEEP_ALIVE_CHUNK } else { KEEP_ALIVE });
         }
         let next = ready!(listener.poll_frames(context));
         Poll::Ready(next.unwrap_or_else(|| {
             self.ended = true;
-            if listener.chunked { LAST_CHUNK } else { Bytes::new() }
+            if listener.is_chunked() { LAST_CHUNK } else { Bytes::new() }
         }))
     }
 }
@@ -135,7 +142,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for EventStream<S> {
             while this.writing.has_remaining() {
                 match ready!(Pin::new(&mut this.io).poll_write(context, &this.writing))? {
                     0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    written => this.writing.advance(written),
+                    written => {
+                        this.writing.advance(written);
+                        this.seat.listener.wrote();
+                    }
                 }
             }
             if this.ended {

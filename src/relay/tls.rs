@@ -1,6 +1,10 @@
-//! HTTPS from PEM files.
+//! HTTPS from PEM files, which are read again when they change.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, PoisonError, RwLock},
+    time::{Duration, SystemTime},
+};
 
 use tokio_rustls::{
     TlsAcceptor,
@@ -11,10 +15,62 @@ use tokio_rustls::{
     },
 };
 
+use tokio::time::sleep;
+
 use super::{RelayError, TlsFiles};
 
+/// How often the files are looked at.
+const CHECK: Duration = Duration::from_secs(2);
+
+/// Certificate and key as they were when they last worked.
+pub(super) struct Tls {
+    files: TlsFiles,
+    acceptor: RwLock<TlsAcceptor>,
+}
+
+impl Tls {
+    pub(super) fn new(files: TlsFiles) -> Result<Self, RelayError> {
+        let acceptor = RwLock::new(acceptor(&files)?);
+        Ok(Tls { files, acceptor })
+    }
+
+    /// For one connection.
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        self.acceptor.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads the files again whenever one of them changes, for ever. What does not work changes nothing: it may be that
+    /// only one of the two is new yet.
+    pub(super) async fn run(&self) {
+        let mut known = self.versions();
+        loop {
+            sleep(CHECK).await;
+            let now = self.versions();
+            if now == known {
+                continue;
+            }
+            known = now;
+            match acceptor(&self.files) {
+                Ok(acceptor) => {
+                    *self.acceptor.write().unwrap_or_else(PoisonError::into_inner) = acceptor;
+                    tracing::info!(certificate = %self.files.certificate.display(), "the certificate was read again");
+                }
+                Err(error) => tracing::warn!(%error, "the certificate stays as it was"),
+            }
+        }
+    }
+
+    /// What changes with the files.
+    fn versions(&self) -> [Option<(SystemTime, u64)>; 2] {
+        [&self.files.certificate, &self.files.key].map(|file| {
+            let about = std::fs::metadata(file).ok()?;
+            Some((about.modified().ok()?, about.len()))
+        })
+    }
+}
+
 /// Reads certificate and key.
-pub(super) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, RelayError> {
+fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, RelayError> {
     let bad = |path: &Path, reason: String| RelayError::Tls { path: path.to_owned(), reason };
     let bad_certificate = |reason: String| bad(&files.certificate, reason);
     let chain = CertificateDer::pem_file_iter(&files.certificate)

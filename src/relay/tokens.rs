@@ -7,14 +7,15 @@ use std::{
     borrow::Cow,
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use hmac::{Hmac, Mac};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::Sha256;
+use tokio::{sync::oneshot, time::timeout};
 
 use crate::protocol::{Claims, TokenKind};
 
@@ -24,6 +25,12 @@ const HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
 /// How many verified tokens are remembered, and up to which length: at most 4 MiB.
 const REMEMBERED: usize = 4096;
 const REMEMBERED_LENGTH: usize = 1024;
+
+/// Random bytes in each host and client token, so that nobody gets the token of somebody else by asking in the same
+/// second.
+const NONCE: usize = 16;
+/// How much of a host token's signature its response tokens name.
+const SEAT: usize = 16;
 
 /// Why a token does not work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,17 +44,71 @@ pub(super) enum BadToken {
 /// What a verified token says.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Bearer {
-    Host { host: Arc<str> },
-    Client { host: Arc<str>, client: Arc<str> },
-    Response { host: Arc<str>, client: Arc<str> },
+    Host {
+        host: Arc<str>,
+    },
+    Client {
+        host: Arc<str>,
+        client: Arc<str>,
+    },
+    /// Given to the host whose token has the signature that begins with `seat`; to any, if the token does not say.
+    Response {
+        host: Arc<str>,
+        client: Arc<str>,
+        seat: Option<Box<str>>,
+    },
 }
 
 /// A verified token, remembered since the next request brings it again.
 #[derive(Debug)]
 pub(super) struct Verified {
     pub(super) bearer: Bearer,
-    /// The response token for this client that was signed last, and when.
-    response: Mutex<Option<(u64, Arc<str>)>>,
+    /// The response token for this client that was signed last.
+    response: Mutex<Option<Response>>,
+    /// Ready when the message before has its place.
+    last: Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+/// How long a message waits for the one that arrived before it, of which a part may be missing still.
+const OUT_OF_TURN: Duration = Duration::from_secs(1);
+
+/// The place of a message among those of its sender, from the arrival of its head until this is dropped.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    before: Option<oneshot::Receiver<()>>,
+    _done: oneshot::Sender<()>,
+}
+
+impl Verified {
+    fn new(bearer: Bearer) -> Self {
+        Verified { bearer, response: Mutex::default(), last: Mutex::default() }
+    }
+
+    /// A message of this sender begins to arrive: it goes behind those that did before.
+    pub(super) fn arrives(&self) -> Ticket {
+        let (done, next) = oneshot::channel();
+        let before = self.last.lock().unwrap_or_else(PoisonError::into_inner).replace(next);
+        Ticket { before, _done: done }
+    }
+}
+
+impl Ticket {
+    /// Waits for the message before. Not for long, since its sender may have lost it on the way.
+    pub(super) async fn turn(&mut self) {
+        if let Some(mut before) = self.before.take()
+            && matches!(before.try_recv(), Err(oneshot::error::TryRecvError::Empty))
+        {
+            let _ = timeout(OUT_OF_TURN, before).await;
+        }
+    }
+}
+
+/// A response token, signed in this second for the host with this seat.
+#[derive(Debug)]
+struct Response {
+    second: u64,
+    seat: Box<str>,
+    token: Arc<str>,
 }
 
 /// The relay's key, and the tokens it has verified.
@@ -63,6 +124,14 @@ struct WireHeader<'a> {
     alg: Cow<'a, str>,
 }
 
+/// What is signed: the claims of the original, and one that tells tokens apart, which originals do not read.
+#[derive(Serialize)]
+struct Signed<'a> {
+    #[serde(flatten)]
+    claims: &'a Claims,
+    jti: &'a str,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireClaims {
@@ -72,6 +141,8 @@ struct WireClaims {
     host_id: Value,
     #[serde(default)]
     client_id: Value,
+    #[serde(default)]
+    jti: Value,
     #[serde(default)]
     exp: Option<Value>,
     #[serde(default)]
@@ -86,7 +157,7 @@ impl Tokens {
     }
 
     /// A token with these claims.
-    pub(super) fn sign(&self, claims: &Claims) -> String {
+    fn sign(&self, claims: &impl Serialize) -> String {
         // Strings and a number: there is nothing here that JSON cannot hold.
         let claims = serde_json::to_vec(claims).unwrap_or_default();
         let mut token = String::with_capacity(HEADER.len() + 2 + claims.len().div_ceil(3) * 4 + 43);
@@ -99,22 +170,27 @@ impl Tokens {
         token
     }
 
-    /// A token of this kind, issued now.
-    pub(super) fn issue(&self, kind: TokenKind, host_id: &str, client_id: Option<&str>) -> String {
+    /// A token of this kind, issued now, that equals no other. `None`: the system has no random bytes.
+    pub(super) fn issue(&self, kind: TokenKind, host_id: &str, client_id: Option<&str>) -> Option<String> {
+        let mut nonce = [0; NONCE];
+        getrandom::fill(&mut nonce).ok()?;
         let (host_id, client_id) = (host_id.to_owned(), client_id.map(str::to_owned));
-        self.sign(&Claims { kind, host_id, client_id, iat: Some(now()) })
+        let claims = Claims { kind, host_id, client_id, iat: Some(now()) };
+        Some(self.sign(&Signed { claims: &claims, jti: &BASE64.encode(nonce) }))
     }
 
-    /// The response token for a message of a client. Signed anew for every message, says the protocol; within one
-    /// second that gives the same token, so it is kept for as long.
-    pub(super) fn respond(&self, sender: &Verified, host_id: &str, client_id: &str) -> Arc<str> {
-        let now = now();
+    /// The response token for a message of a client to the host whose token has this signature. Signed anew for every
+    /// message, says the protocol; within one second that gives the same token, so it is kept for as long.
+    pub(super) fn respond(&self, sender: &Verified, host_id: &str, client_id: &str, signature: &str) -> Arc<str> {
+        let (second, seat) = (now(), seat(signature));
         let mut last = sender.response.lock().unwrap_or_else(PoisonError::into_inner);
         match &*last {
-            Some((second, token)) if *second == now => token.clone(),
+            Some(last) if last.second == second && *last.seat == *seat => last.token.clone(),
             _ => {
-                let token: Arc<str> = self.issue(TokenKind::ResponseToken, host_id, Some(client_id)).into();
-                *last = Some((now, token.clone()));
+                let (host_id, client_id) = (host_id.to_owned(), Some(client_id.to_owned()));
+                let claims = Claims { kind: TokenKind::ResponseToken, host_id, client_id, iat: Some(second) };
+                let token: Arc<str> = self.sign(&Signed { claims: &claims, jti: seat }).into();
+                *last = Some(Response { second, seat: seat.into(), token: token.clone() });
                 token
             }
         }
@@ -127,7 +203,7 @@ impl Tokens {
             return Ok(known);
         }
         let (bearer, forever) = self.read(token)?;
-        let verified = Arc::new(Verified { bearer, response: Mutex::default() });
+        let verified = Arc::new(Verified::new(bearer));
         if forever && token.len() <= REMEMBERED_LENGTH {
             let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
             if remembered.len() >= REMEMBERED {
@@ -168,7 +244,9 @@ impl Tokens {
         let bearer = match kind {
             TokenKind::HostToken => Bearer::Host { host },
             TokenKind::ClientToken => Bearer::Client { host, client: client()? },
-            TokenKind::ResponseToken => Bearer::Response { host, client: client()? },
+            TokenKind::ResponseToken => {
+                Bearer::Response { host, client: client()?, seat: claims.jti.as_str().map(Box::from) }
+            }
         };
         Ok((bearer, forever))
     }
@@ -179,6 +257,11 @@ pub(super) fn signature(token: &str) -> &str {
     token.rsplit_once('.').map_or(token, |(_, signature)| signature)
 }
 
+/// What response tokens for the host with this signature name.
+pub(super) fn seat(signature: &str) -> &str {
+    signature.get(..SEAT).unwrap_or(signature)
+}
+
 /// Seconds since 1970.
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
@@ -186,6 +269,8 @@ fn now() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     fn signed(tokens: &Tokens, header: &str, claims: &str) -> String {
@@ -214,13 +299,25 @@ mod tests {
         for (kind, client_id, bearer) in [
             (TokenKind::HostToken, None, Bearer::Host { host: host.clone() }),
             (TokenKind::ClientToken, Some("c1"), Bearer::Client { host: host.clone(), client: client.clone() }),
-            (TokenKind::ResponseToken, Some("c1"), Bearer::Response { host, client }),
         ] {
-            let token = tokens.issue(kind, "größe", client_id);
+            let token = tokens.issue(kind, "größe", client_id).expect("random bytes");
             // The second time from memory.
             assert_eq!(tokens.verify(&token).expect("own token").bearer, bearer);
             assert_eq!(tokens.verify(&token).expect("own token").bearer, bearer);
             assert_eq!(Tokens::new(b"other").verify(&token).map(|_| ()), Err(BadToken::Unauthorized));
+        }
+        let sender = tokens.verify(&tokens.issue(TokenKind::ClientToken, "größe", Some("c1")).expect("random bytes"));
+        let response = tokens.respond(&sender.expect("own token"), "größe", "c1", "0123456789abcdef and more");
+        let seat = Some("0123456789abcdef".into());
+        assert_eq!(tokens.verify(&response).expect("own token").bearer, Bearer::Response { host, client, seat });
+    }
+
+    #[test]
+    fn tokens_of_the_same_second_are_different() {
+        let tokens = Tokens::new(b"secret");
+        for kind in [TokenKind::HostToken, TokenKind::ClientToken] {
+            let all: HashSet<_> = (0..1000).map(|_| tokens.issue(kind, "demo", Some("c1"))).collect();
+            assert_eq!(all.len(), 1000);
         }
     }
 
@@ -259,7 +356,7 @@ mod tests {
     fn memory_of_tokens_is_bounded() {
         let tokens = Tokens::new(b"secret");
         for n in 0..REMEMBERED + 10 {
-            let token = tokens.issue(TokenKind::HostToken, &n.to_string(), None);
+            let token = tokens.issue(TokenKind::HostToken, &n.to_string(), None).expect("random bytes");
             assert!(tokens.verify(&token).is_ok());
         }
         assert!(tokens.remembered.lock().expect("not poisoned").len() <= REMEMBERED);

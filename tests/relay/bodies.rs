@@ -102,8 +102,8 @@ async fn the_limit_counts_decompressed_bytes() {
     table.refused(&[JSON, "Content-Encoding: gzip"], gzip(&above), 413).await;
     table.refused(&[JSON, "Content-Encoding: gzip"], "{}", 400).await;
     table.arrives(&[JSON, "Content-Encoding: deflate"], zlib.finish().unwrap(), "[1]").await;
-    // `{}` in brotli, stored.
-    table.arrives(&[JSON, "Content-Encoding: br"], [0x8b, 0x00, 0x80, b'{', b'}', 0x03], "{}").await;
+    // `{}` in brotli, stored: the original reads it, and nobody sends it.
+    table.refused(&[JSON, "Content-Encoding: br"], [0x8b, 0x00, 0x80, b'{', b'}', 0x03], 415).await;
 
     let chunked = [JSON, "Transfer-Encoding: chunked"];
     table.arrives(&chunked, "2\r\n[1\r\n3;x=y\r\n,2]\r\n0\r\n\r\n", "[1,2]").await;
@@ -112,13 +112,38 @@ async fn the_limit_counts_decompressed_bytes() {
     table.arrives(&[JSON], "[\"still here\"]", "[\"still here\"]").await;
 }
 
+/// Other than the original, which parses a body first.
 #[tokio::test]
-async fn a_body_is_looked_at_before_anything_else() {
+async fn a_token_is_looked_at_before_a_body() {
     let relay = start().await;
-    for target in ["/?action=ping", "/?action=host", "/?action=join", "/", "/?token=x"] {
-        assert_eq!(ask(&relay, "POST", target, &[JSON], "{").await.status, 400, "{target}");
-        let large = ask(&relay, "POST", target, &[JSON], vec![b' '; 102_401]).await;
-        assert_eq!(large.status, 413, "{target}");
+    for (target, status) in
+        [("/?action=ping", 200), ("/?action=host", 200), ("/?action=join", 400), ("/", 401), ("/?token=x", 401)]
+    {
+        for body in [&b"{"[..], &[b' '; 102_401], BOMB] {
+            for encoding in ["X-Nothing: 1", "Content-Encoding: br", "Content-Encoding: zstd"] {
+                let answer = ask(&relay, "POST", target, &[JSON, encoding], body).await;
+                assert_eq!(answer.status, status, "{target} {encoding}");
+            }
+        }
     }
+    // What is promised and does not come holds nobody up.
+    let mut slow = Wire::open(relay.local_addr()).await;
+    slow.write(format!("POST /?token=x HTTP/1.1\r\nHost: relay\r\n{JSON}\r\nContent-Length: 100000\r\n\r\n")).await;
     assert_eq!(ask(&relay, "POST", "/?action=ping", &[JSON], "{}").await.status, 200);
+}
+
+/// A brotli stream of a few bytes, for which its decoder wants a window of 1 GiB.
+const BOMB: &[u8] = include_bytes!("inputs/large-window.br");
+
+#[tokio::test]
+async fn a_small_body_does_not_take_much_memory() {
+    let mut table = Table::new().await;
+    for _ in 0..9 {
+        table.refused(&[JSON, "Content-Encoding: br"], BOMB, 415).await;
+    }
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+    gzip.write_all(&vec![b' '; 64 << 20]).unwrap();
+    let gzip = gzip.finish().unwrap();
+    table.refused(&[JSON, "Content-Encoding: gzip"], &gzip[..gzip.len().min(100_000)], 413).await;
+    table.refused(&[JSON, "Content-Encoding: gzip, gzip"], "{}", 415).await;
 }

@@ -121,12 +121,10 @@ async fn requests_of_one_address_are_limited() {
 }
 
 #[tokio::test]
-async fn bodies_and_connections_are_limited() {
-    let relay = start_with(RelayLimits { body_bytes: 10, connections: 1, ..RelayLimits::default() }).await;
-    let mut wire = Wire::open(relay.local_addr()).await;
-    assert_eq!(wire.request("POST", "/?action=ping", &[JSON], "[\"123456\"]").await.status, 200);
-    assert_eq!(wire.request("POST", "/?action=ping", &[JSON], "[\"1234567\"]").await.status, 413);
-    let mut another = Wire::open(relay.local_addr()).await;
-    assert!(another.ends().await);
-    assert_eq!(wire.request("POST", "/?action=ping", &[], "").await.status, 200);
+async fn bodies_are_limited() {
+    let relay = start_with(RelayLimits { body_bytes: 10, ..RelayLimits::default() }).await;
+    let (_host, _) = host(&relay, "demo").await;
+    let token = client_token(&relay, "demo").await;
+    assert_eq!(send(&relay, &token, "[\"123456\"]").await.0, 200);
+    assert_eq!(send(&relay, &token, "[\"1234567\"]").await.0, 413);
 }

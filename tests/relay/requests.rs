@@ -12,16 +12,16 @@ async fn host_gets_its_id_and_a_token() {
     assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
     assert_eq!(token.split('.').next(), Some("eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"));
     let iat = bevy_uhst::protocol::peek_token(&token).unwrap().iat.unwrap();
-    assert_eq!(claims(&token), format!(r#"{{"type":"hostToken","hostId":"demo","iat":{iat}}}"#));
+    assert_eq!(original_claims(&token), format!(r#"{{"type":"hostToken","hostId":"demo","iat":{iat}}}"#));
 }
 
 #[tokio::test]
-async fn the_relay_picks_six_digits() {
+async fn the_relay_picks_nine_digits() {
     let relay = start().await;
     for target in ["/?action=host", "/?action=host&hostId="] {
         let answer = ask(&relay, "POST", target, &[], "").await.json();
         let id = answer["hostId"].as_str().unwrap();
-        assert!(id.len() == 6 && id.bytes().all(|byte| byte.is_ascii_digit()), "{id}");
+        assert!(id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_digit()), "{id}");
     }
 }
 
@@ -71,7 +71,7 @@ async fn join_needs_a_host_that_listens() {
     let known = bevy_uhst::protocol::peek_token(&token).unwrap();
     let (client_id, iat) = (known.client_id.unwrap(), known.iat.unwrap());
     let expected = format!(r#"{{"type":"clientToken","hostId":"demo","clientId":"{client_id}","iat":{iat}}}"#);
-    assert_eq!(claims(&token), expected);
+    assert_eq!(original_claims(&token), expected);
     assert_eq!((client_id.len(), client_id.as_bytes()[14]), (36, b'4'), "a uuid v4");
 }
 
@@ -151,7 +151,13 @@ async fn tokens_that_do_not_work() {
         assert_eq!((answer.status, answer.text()), (400, "Bad Request"));
     }
     let bare = signed(r#"{"alg":"HS256"}"#, good);
-    assert_eq!(send(&relay, &bare, "{}").await, (200, "{}".to_owned()), "iat and typ may be missing");
+    assert_eq!(
+        send(&relay, &bare, "{}").await,
+        (400, "Bad Request".to_owned()),
+        "valid, but another host has the seat"
+    );
+    let (_relay, relay) = (relay, start().await);
+    assert_eq!(listen_status(&relay, &bare).await, 200, "iat and typ may be missing");
 }
 
 #[tokio::test]

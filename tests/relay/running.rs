@@ -74,7 +74,7 @@ async fn dropping_a_relay_frees_its_port_at_once() {
     let _client = Events::open(&relay, &client_token).await;
     drop(relay);
 
-    for secret in [Some("another".to_owned()), Some(String::new()), None] {
+    for secret in [Some("another secret of the tests".to_owned()), Some(String::new()), None] {
         let relay = Relay::start(RelayConfig { bind, secret, ..config() }).await.unwrap();
         assert_eq!(send(&relay, &client_token, "{}").await.0, 401);
         assert_eq!(listen_status(&relay, &host_token).await, 401);
@@ -145,16 +145,50 @@ async fn a_public_relay_prefixes_its_ids() {
         }
     });
     let relay = Relay::start(RelayConfig { directory: directory.clone(), ..config() }).await.unwrap();
-    assert_eq!(post(&relay, "/?action=ping").await.0, 200);
     let id = |answer: Answer| answer.json()["hostId"].as_str().unwrap().to_owned();
-    let picked = id(ask(&relay, "POST", "/?action=host", &[], "").await);
-    assert!(picked.len() == 9 && picked.starts_with("0042-"), "{picked}");
+    // The list is read in the background.
+    let picked = loop {
+        let picked = id(ask(&relay, "POST", "/?action=host", &[], "").await);
+        if picked.contains('-') {
+            break picked;
+        }
+        assert_eq!(picked.len(), 9);
+    };
+    assert!(picked.len() == 14 && picked.starts_with("0042-"), "{picked}");
     assert_eq!(id(ask(&relay, "POST", "/?action=host&hostId=demo", &[], "").await), "demo");
-
-    let unlisted = Relay::start(RelayConfig { directory, ..config() }).await.unwrap();
-    let mut wire = Wire::open(unlisted.local_addr()).await;
+    // Who calls it by another name decides that for nobody else.
+    let mut wire = Wire::open(relay.local_addr()).await;
     wire.write("POST /?action=host HTTP/1.1\r\nHost: unlisted\r\nContent-Length: 0\r\n\r\n").await;
-    assert_eq!(id(wire.answer().await).len(), 4);
+    assert_eq!(id(wire.answer().await).len(), 9);
+    assert!(id(ask(&relay, "POST", "/?action=host", &[], "").await).starts_with("0042-"));
+
+    let public_url = "https://other/".parse().ok();
+    let relay = Relay::start(RelayConfig { directory, public_url, ..config() }).await.unwrap();
+    while !id(ask(&relay, "POST", "/?action=host", &[], "").await).starts_with("1-") {}
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_list_that_does_not_come() {
+    let list = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let directory = format!("http://{}/list.json", list.local_addr().unwrap()).parse().ok();
+    let relay = Relay::start(RelayConfig { directory, ..config() }).await.unwrap();
+    let _asking = list.accept().await.unwrap();
+    let since = std::time::Instant::now();
+    assert_eq!(post(&relay, "/?action=ping").await.0, 200);
+    host_token(&relay, "demo").await;
+    assert_eq!(post(&relay, "/?action=host").await.0, 200);
+    assert!(since.elapsed().as_secs_f64() < 1.0, "{:?}", since.elapsed());
+}
+
+#[tokio::test]
+async fn a_secret_is_long_enough_and_never_shown() {
+    for length in 1..RelayConfig::SHORTEST_SECRET {
+        let error = Relay::start(RelayConfig { secret: Some("x".repeat(length)), ..config() }).await.unwrap_err();
+        assert!(error.to_string().contains("openssl rand"), "{error}");
+    }
+    let config = RelayConfig { host_key: Some("the key".to_owned()), ..config() };
+    let shown = format!("{config:?}");
+    assert!(!shown.contains(SECRET) && !shown.contains("the key"), "{shown}");
 }
 
 /// Everything logged, as text.
@@ -196,7 +230,7 @@ async fn tokens_are_never_logged() {
     drop((host, client));
     relay.shutdown().await;
     let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    assert!(text.contains("relay is listening") && text.contains("listening host=demo"), "{text}");
+    assert!(text.contains("relay is listening") && text.contains("listening host=\"demo\""), "{text}");
     for token in [&host_token, &client_token] {
         assert!(token.split('.').skip(1).all(|part| !text.contains(part)), "{text}");
     }

@@ -29,16 +29,24 @@ struct Reverts {
 /// How large the QR code is about.
 const CODE_SIDE: f32 = 19.0 * GRID;
 
+/// A code of digits alone in groups of three, as one says it. Typed that way it works, too.
+fn as_spoken(code: &str) -> String {
+    if code.len() != 9 || !code.bytes().all(|byte| byte.is_ascii_digit()) {
+        return code.to_owned();
+    }
+    format!("{} {} {}", &code[..3], &code[3..6], &code[6..])
+}
+
 pub fn spawn(parent: &mut ChildSpawnerCommands, theme: &Theme, table: &Table, images: &mut Assets<Image>) {
     parent.spawn(card(Node::default())).with_children(|card| {
         card.spawn(Node { align_items: AlignItems::Stretch, ..row(3.0) }).with_children(|line| {
             line.spawn(Node { flex_grow: 1.0, flex_basis: px(0), align_items: AlignItems::Start, ..column(0.5) })
                 .with_children(|words| {
                     words.spawn(theme.text(Type::Caps, theme::DIM, "JOIN CODE"));
-                    // A chosen id may be long; six digits get the large type.
-                    let kind = if table.code.chars().count() <= 8 { Type::Huge } else { Type::Title };
+                    let code = as_spoken(&table.code);
+                    let kind = if code.chars().count() <= 8 { Type::Huge } else { Type::Title };
                     words.spawn((
-                        theme.text(kind, theme::ACCENT, &table.code),
+                        theme.text(kind, theme::ACCENT, &code),
                         TextLayout::linebreak(LineBreak::WordOrCharacter),
                     ));
                     words.spawn(spring());

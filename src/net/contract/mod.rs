@@ -40,7 +40,7 @@ pub enum Admission {
 /// What a host is started with.
 #[derive(Clone, Debug)]
 pub struct HostOptions {
-    /// The wanted id; without one the relay picks six digits.
+    /// The wanted id; without one the relay picks nine digits.
     pub id: Option<String>,
     /// How many peers may be connected at once.
     pub max_peers: usize,

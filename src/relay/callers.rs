@@ -1,0 +1,206 @@
+//! Who is connected: how many connections there are, of which address, and which one goes when there are too many.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use tokio::sync::Notify;
+
+use super::{RelayLimits, metrics::Refusal, stream::Seat};
+
+/// The connection a request came on.
+pub(super) struct Caller {
+    /// Who is at its other end: a player, or a proxy.
+    pub(super) peer: IpAddr,
+    /// Ends the connection.
+    pub(super) kill: Arc<Notify>,
+    /// Requests that are not answered yet.
+    requests: AtomicUsize,
+    listens: AtomicBool,
+    /// A stream that has begun on this connection.
+    begun: Mutex<Option<Seat>>,
+}
+
+impl Caller {
+    pub(super) fn new(peer: IpAddr) -> Arc<Self> {
+        let (requests, listens) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Arc::new(Caller { peer, kill: Arc::default(), requests, listens, begun: Mutex::default() })
+    }
+
+    fn begun(&self) -> MutexGuard<'_, Option<Seat>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From here on the connection is one that listens.
+    pub(super) fn listens(&self) {
+        self.listens.store(true, Ordering::Relaxed);
+    }
+
+    /// From here on the connection is this one's stream.
+    pub(super) fn hand_over(&self, seat: Seat) {
+        *self.begun() = Some(seat);
+    }
+
+    pub(super) fn take_over(&self) -> Option<Seat> {
+        self.begun().take()
+    }
+
+    /// A request is answered until this is dropped.
+    pub(super) fn asks(self: &Arc<Self>) -> Asking {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        Asking(self.clone())
+    }
+
+    /// Whether nobody would miss the connection: it has no stream, and no request that is being answered.
+    fn is_idle(&self) -> bool {
+        !self.listens.load(Ordering::Relaxed) && self.requests.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// A request that is being answered.
+pub(super) struct Asking(Arc<Caller>);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Every connection of a relay.
+pub(super) struct Callers {
+    all: usize,
+    of_one: usize,
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    total: usize,
+    /// The oldest first.
+    by_network: HashMap<IpAddr, Vec<Arc<Caller>>>,
+}
+
+/// A connection, which counts until this is dropped.
+pub(super) struct Admitted {
+    callers: Arc<Callers>,
+    pub(super) caller: Arc<Caller>,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        let caller = &self.caller;
+        self.callers.table().remove(network(caller.peer), |other| Arc::ptr_eq(other, caller));
+    }
+}
+
+impl Table {
+    fn remove(&mut self, network: IpAddr, which: impl Fn(&Arc<Caller>) -> bool) -> Option<Arc<Caller>> {
+        let callers = self.by_network.get_mut(&network)?;
+        let removed = callers.remove(callers.iter().position(which)?);
+        self.total -= 1;
+        if callers.is_empty() {
+            self.by_network.remove(&network);
+        }
+        Some(removed)
+    }
+
+    /// Ends the connection of a network that has been idle, and open, for longest.
+    fn make_room(&mut self, network: IpAddr) -> bool {
+        let idle = self.remove(network, |caller| caller.is_idle());
+        idle.inspect(|caller| caller.kill.notify_one()).is_some()
+    }
+
+    fn largest(&self) -> Option<IpAddr> {
+        self.by_network.iter().max_by_key(|(_, callers)| callers.len()).map(|(network, _)| *network)
+    }
+}
+
+impl Callers {
+    pub(super) fn new(limits: &RelayLimits) -> Arc<Self> {
+        let (all, of_one) = (limits.connections, limits.connections_per_address);
+        Arc::new(Callers { all, of_one, table: Mutex::default() })
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a connection in. If there are too many, of its own address or in all, an idle one goes: of its own address,
+    /// or of the address that has most.
+    pub(super) fn admit(self: &Arc<Self>, peer: IpAddr, is_proxy: bool) -> Result<Admitted, Refusal> {
+        let (mut table, network) = (self.table(), network(peer));
+        let own = table.by_network.get(&network).map_or(0, Vec::len);
+        if !is_proxy && own >= self.of_one && !table.make_room(network) {
+            return Err(Refusal::AddressConnections);
+        }
+        if table.total >= self.all && !table.largest().is_some_and(|largest| table.make_room(largest)) {
+            return Err(Refusal::Connections);
+        }
+        let caller = Caller::new(peer);
+        table.total += 1;
+        table.by_network.entry(network).or_default().push(caller.clone());
+        Ok(Admitted { callers: self.clone(), caller })
+    }
+}
+
+/// What counts as one address: one of IPv4, or a network of IPv6, of which everybody has a whole one.
+pub(super) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn callers(connections: usize, connections_per_address: usize) -> Arc<Callers> {
+        Callers::new(&RelayLimits { connections, connections_per_address, ..RelayLimits::default() })
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[tokio::test]
+    async fn an_address_at_its_limit_loses_what_is_idle_for_longest() {
+        let callers = callers(10, 2);
+        let (one, other) = (address("192.0.2.1"), address("192.0.2.2"));
+        let busy = callers.admit(one, false).ok().expect("room");
+        let asking = busy.caller.asks();
+        let idle = callers.admit(one, false).ok().expect("room");
+        let third = callers.admit(one, false).ok().expect("room of the idle one");
+        idle.caller.kill.notified().await;
+        drop(idle);
+        third.caller.listens();
+        assert_eq!(callers.admit(one, false).err(), Some(Refusal::AddressConnections));
+        assert!(callers.admit(one, true).is_ok(), "a proxy has the connections of many");
+        assert!(callers.admit(other, false).is_ok());
+        drop(asking);
+        assert!(callers.admit(one, false).is_ok());
+    }
+
+    #[test]
+    fn when_all_are_taken_the_address_with_most_gives_one() {
+        let callers = callers(4, 4);
+        let crowd: Vec<_> = (0..3).map(|_| callers.admit(address("2001:db8::1"), false).ok().expect("room")).collect();
+        let _honest = callers.admit(address("192.0.2.1"), false).ok().expect("room");
+        let _another = callers.admit(address("192.0.2.2"), false).ok().expect("room of the crowd");
+        assert_eq!(callers.table().by_network.values().map(Vec::len).max(), Some(2));
+        drop(crowd);
+        assert_eq!(callers.table().total, 2);
+    }
+
+    #[test]
+    fn ipv6_counts_by_networks() {
+        assert_eq!(network(address("2001:db8:0:1::1")), network(address("2001:db8:0:1:ffff::2")));
+        assert_ne!(network(address("2001:db8:0:1::1")), network(address("2001:db8:0:2::1")));
+        assert_eq!(network(address("::ffff:192.0.2.1")), address("192.0.2.1"));
+    }
+}
