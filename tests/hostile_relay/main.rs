@@ -40,7 +40,7 @@ impl Kind {
     fn start(self) -> AnyRelay {
         match self {
             Kind::Ours => AnyRelay::Ours(StandaloneRelay::start_with(RelayConfig {
-                secret: Some("kept".to_owned()),
+                secret: Some("a secret that is kept".to_owned()),
                 ..RelayConfig::default()
             })),
             Kind::Original => AnyRelay::Original(NpmRelay::start()),

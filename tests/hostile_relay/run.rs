@@ -54,7 +54,7 @@ impl AnyRelay {
     fn restart(&mut self, known: bool) {
         match self {
             AnyRelay::Ours(relay) => {
-                let secret = known.then(|| "kept".to_owned());
+                let secret = known.then(|| "a secret that is kept".to_owned());
                 relay.restart(RelayConfig { secret, ..RelayConfig::default() });
             }
             AnyRelay::Original(relay) => relay.restart(),

@@ -1,8 +1,9 @@
 //! The relay over loopback, byte by byte: what originals see (`requests`, `bodies`, `streams`), what is beyond them
-//! (`bounds`, `hold`), and how it runs (`running`).
+//! (`bounds`, `hold`), what strangers try (`attacks`), and how it runs (`running`).
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod attacks;
 mod bodies;
 mod bounds;
 mod hold;

@@ -74,6 +74,10 @@ impl Wire {
         Wire { stream: socket.connect(relay).await.unwrap(), received: Vec::new() }
     }
 
+    pub fn over(stream: TcpStream) -> Self {
+        Wire { stream, received: Vec::new() }
+    }
+
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
     }

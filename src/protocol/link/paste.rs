@@ -74,19 +74,17 @@ pub(super) fn trimmed_id(fragment: &str) -> &str {
     fragment.trim_matches(|c| is_blank(c) || is_mark(c) || c == '/')
 }
 
-/// The six digits of a code that was read aloud, and typed in groups. Two groups joined by a dash are three digits
+/// The six or nine digits of a code that was read aloud, and typed in groups. Groups joined by a dash are three digits
 /// each: `0042-18` may be an id of a public relay.
 pub(super) fn digits_of_code(text: &str) -> Option<String> {
     let is_dash = |c: char| matches!(c, '-' | '\u{2010}'..='\u{2015}' | '\u{2212}');
     let digits = |text: &str| text.chars().filter(|c| !is_blank(*c)).collect::<String>();
-    let code = match text.split_once(is_dash) {
-        None => digits(text),
-        Some((first, second)) => {
-            let groups = [digits(first), digits(second)];
-            groups.iter().all(|group| group.len() == 3).then(|| groups.concat())?
-        }
-    };
-    (code.len() == 6 && code.bytes().all(|byte| byte.is_ascii_digit())).then_some(code)
+    let groups: Vec<String> = text.split(is_dash).map(digits).collect();
+    if groups.len() > 1 && groups.iter().any(|group| group.len() != 3) {
+        return None;
+    }
+    let code = groups.concat();
+    (matches!(code.len(), 6 | 9) && code.bytes().all(|byte| byte.is_ascii_digit())).then_some(code)
 }
 
 /// Whether a text without `/` and `#` is an address all the same, whose id is missing.

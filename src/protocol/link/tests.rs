@@ -31,6 +31,12 @@ fn a_bare_id_has_no_relay() {
     {
         assert_eq!(text.parse(), bare("483920"), "{text:?}");
     }
+    for text in ["483920175", "483 920 175", "483-920-175", " 483\u{2011}920\u{2011}175", "48 39 20 175"] {
+        assert_eq!(text.parse(), bare("483920175"), "{text:?}");
+    }
+    for id in ["4839-201-75", "483-920-1", "48392017"] {
+        assert_eq!(id.parse(), bare(id), "{id:?}");
+    }
     for id in ["0042-1818", "42-1818", "my-game", "game (2)", "it's \"fun\"", "1.5", "room:5", "👩\u{200d}🚀", "12 34"]
     {
         assert_eq!(id.parse(), bare(id), "{id:?}");
