@@ -74,6 +74,10 @@ impl Programs {
     pub fn start_ours(&self) -> Outcome<RelayProcess> {
         let mut command = Command::new(&self.ours);
         command.env("PORT", "0").env("RUST_LOG", "warn");
+        // The whole load comes from one address.
+        for limit in ["HOSTS", "LISTENERS", "CONNECTIONS"] {
+            command.env(format!("UHST_MAX_{limit}_PER_ADDRESS"), usize::MAX.to_string());
+        }
         RelayProcess::start(command, |line| {
             line.strip_prefix("uhst-relay is ready on port ")?.split_once(':')?.0.parse().ok()
         })
