@@ -189,8 +189,11 @@ const CHILD: &str = "UHST_TEST_EXIT";
 fn child() {
     let Ok(way) = std::env::var(CHILD) else { return };
     let mut app = App::new();
-    let relay =
-        Relay::Embedded(EmbeddedRelay { bind: ([127, 0, 0, 1], 0).into(), port_attempts: 1, web_files: vec![] });
+    let relay = Relay::Embedded(EmbeddedRelay {
+        bind: ([127, 0, 0, 1], 0).into(),
+        port_attempts: 1,
+        ..EmbeddedRelay::default()
+    });
     let plugin = UhstPlugin::host("game").relay(relay).ice_servers([]);
     let plugin = if way == "handled" { plugin.exit_on_signals() } else { plugin };
     #[cfg(feature = "discovery")]
