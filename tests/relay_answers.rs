@@ -19,7 +19,7 @@ use bevy_uhst::{
     prelude::*,
     test_app::{TestEvent, TestLog, TestNetwork, update_until},
 };
-use support::{StandaloneRelay, connected, ended};
+use support::{StandaloneRelay, connected, diagnostics, ended};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -230,6 +230,19 @@ fn a_relay_that_is_not_there_is_named_and_the_cause_is_told_once() {
         let words = words_of_the_end(app);
         assert!(words.contains(&format!("http://{address}/")) && words.contains("refused"), "{words}");
         assert_eq!((words.matches("error").count(), words.matches("refused").count()), (1, 1), "{words}");
+    }
+}
+
+#[test]
+fn a_relay_that_dies_is_told_with_one_cause() {
+    let mut relay = StandaloneRelay::start();
+    let url = format!("http://{}/", relay.address());
+    let (mut host, mut client) = pair(&url, &url);
+    relay.kill();
+    let lost = |app: &App| diagnostics(app).into_iter().find(|text| text.starts_with("the relay is lost: "));
+    assert!(update_until(&mut [&mut host, &mut client], PATIENCE, |apps| apps.iter().all(|app| lost(app).is_some())));
+    for words in [&host, &client].into_iter().filter_map(lost) {
+        assert!(!words.contains("transport error") && words.matches("error").count() <= 1, "{words}");
     }
 }
 

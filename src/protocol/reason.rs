@@ -4,7 +4,9 @@
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum EndReason {
-    /// Somebody chose to end it: the peer said goodbye, or we left.
+    /// Somebody chose to end it: the peer said goodbye, or we left. Who did, the event tells: a
+    /// [`UhstDisconnected`](crate::UhstDisconnected) of a host is about the peer, unless the host's own
+    /// [`UhstEnded`](crate::UhstEnded) follows in the same frame; on a client that has not left, it is the host.
     #[error("left")]
     Left,
     /// The host removed this player, with its own words.
