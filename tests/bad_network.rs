@@ -97,3 +97,49 @@ fn a_share_of_unreliable_messages_is_lost_on_the_direct_path_while_the_session_r
     // Five standard deviations are 0.06; messages that met in one packet add to it.
     assert!((0.6..=0.8).contains(&arrived), "{arrived} arrived");
 }
+
+/// Nothing passes, on any path and either way. What was sent meanwhile comes afterwards.
+#[test_log::test]
+fn nothing_passes_a_cable_that_is_pulled_and_nothing_is_lost() {
+    let pulled = NetworkConditions { cut: true, ..NetworkConditions::PERFECT };
+    let all_lost = NetworkConditions { loss: 1.0, ..NetworkConditions::PERFECT };
+    for (network, conditions) in [(TestNetwork::memory(), pulled), (TestNetwork::loopback(), all_lost)] {
+        let mut apps = pair(&network, NetworkConditions::PERFECT);
+        let (at_host, at_client) = (the_peer(&mut apps[0]), the_peer(&mut apps[1]));
+        on(&mut apps[0], at_host, |peer| peer.set_conditions(conditions));
+        // The command and what was on its way before it.
+        let [host, client] = &mut apps;
+        update_until(&mut [host, client], Duration::from_millis(200), |_| false);
+        for (app, peer) in [(0, at_host), (1, at_client)] {
+            on(&mut apps[app], peer, |peer| peer.send("meanwhile").unwrap());
+        }
+        let [host, client] = &mut apps;
+        update_until(&mut [host, client], Duration::from_millis(700), |_| false);
+        assert!(apps.iter().all(|app| TestLog::of(app).texts().is_empty()), "something passed");
+        on(&mut apps[0], at_host, |peer| peer.set_conditions(NetworkConditions::PERFECT));
+        await_all(&mut apps, |apps| apps.iter().all(|app| TestLog::of(app).texts() == ["meanwhile"]));
+        assert!(apps.iter().all(|app| disconnected(app).is_empty()));
+    }
+}
+
+/// Not even a goodbye passes.
+#[test_log::test]
+fn who_leaves_over_a_pulled_cable_is_missed() {
+    let network = TestNetwork::memory();
+    let impatient = ConnectionConfig {
+        timeout: Duration::from_millis(500),
+        resume_timeout: Duration::from_secs(1),
+        ..ConnectionConfig::default()
+    };
+    let host = network.host_with(UhstHost::new("bad").connection(impatient.clone()));
+    let client = network.join_with(UhstClient::from(link(&host)).connection(impatient));
+    let mut apps = [host, client];
+    await_all(&mut apps, |apps| apps.iter().all(|app| connected(app) == 1));
+    let peer = the_peer(&mut apps[1]);
+    on(&mut apps[1], peer, |peer| {
+        peer.set_conditions(NetworkConditions { cut: true, ..NetworkConditions::PERFECT });
+        peer.disconnect();
+    });
+    await_all(&mut apps, |apps| !disconnected(apps[0]).is_empty());
+    assert_eq!(disconnected(&apps[0]), [EndReason::TimedOut]);
+}

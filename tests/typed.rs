@@ -399,3 +399,34 @@ fn a_type_that_comes_too_late_is_refused() {
 fn a_name_that_json_would_have_to_escape_is_refused() {
     App::new().add_uhst_message_as::<Chat>("say \"hi\"", Channel::Reliable, Encoding::Json);
 }
+
+#[test_log::test]
+fn the_helpers_make_apps_of_a_game_and_a_message_goes_to_those_who_are_chosen() {
+    #[derive(Resource, Default)]
+    struct Heard(usize);
+    let network = TestNetwork::memory().game(|app| {
+        app.add_uhst_message::<Tick>(Channel::Reliable)
+            .init_resource::<Heard>()
+            .add_systems(Update, |mut ticks: MessageReader<FromPeer<Tick>>, mut heard: ResMut<Heard>| {
+                heard.0 += ticks.read().count()
+            });
+    });
+    let (mut host, mut first) = network.pair("game");
+    let mut others = [network.join(&host), network.join(&host)];
+    let [second, third] = &mut others;
+    until(&mut [&mut host, &mut first, second, third], |apps| {
+        let world = apps[0].world_mut();
+        world.query::<&UhstPeer>().iter(world).count() == 3
+    });
+    let world = host.world_mut();
+    let peers: Vec<Entity> = world.query_filtered::<Entity, With<UhstPeer>>().iter(world).collect();
+    let chosen = [peers[0], peers[2], Entity::PLACEHOLDER];
+    send::<Tick, _>(&mut host, move |sender| sender.to_each(chosen, &Tick(1))).unwrap();
+    // Whoever gets this has had what was sent before.
+    send::<Tick, _>(&mut host, |sender| sender.broadcast(&Tick(2))).unwrap();
+    let heard = |app: &App| app.world().resource::<Heard>().0;
+    until(&mut [&mut host, &mut first, second, third], |apps| {
+        apps[1..].iter().map(|app| heard(app)).sum::<usize>() == 5
+    });
+    assert!([&first, second, third].iter().all(|app| heard(app) >= 1));
+}

@@ -16,7 +16,10 @@ use super::{
 };
 use crate::{
     connection::ConnectionConfig,
-    net::{Admission, IceServer, NetworkConditions, PathPolicy, Relay, SendError, contract::HostOptions},
+    net::{
+        Admission, IceServer, NetworkConditions, PathPolicy, Relay, SendError,
+        contract::{HostOptions, PeerHandle},
+    },
     protocol::{Channel, EndReason, JoinLink, Payload, Tag},
 };
 
@@ -249,14 +252,48 @@ impl UhstHost {
         self.fan_out(Some(peer), channel, payload.into())
     }
 
+    /// Sends to these peers on [`Channel::Reliable`]. The bytes are shared, as in a broadcast.
+    ///
+    /// # Errors
+    ///
+    /// As [`broadcast`](Self::broadcast). An entity that is no peer of this session, or not any more, misses nothing.
+    pub fn send_to(
+        &self,
+        peers: impl IntoIterator<Item = Entity>,
+        payload: impl Into<Payload>,
+    ) -> Result<(), BroadcastError> {
+        self.send_to_on(peers, Channel::Reliable, payload)
+    }
+
+    /// Sends to these peers.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_to`](Self::send_to).
+    pub fn send_to_on(
+        &self,
+        peers: impl IntoIterator<Item = Entity>,
+        channel: Channel,
+        payload: impl Into<Payload>,
+    ) -> Result<(), BroadcastError> {
+        let (payload, mut tally) = (payload.into(), Tally::default());
+        for handle in peers.into_iter().filter_map(|peer| self.handle(peer)) {
+            tally.count(handle.send(channel, payload.clone()));
+        }
+        tally.result()
+    }
+
+    fn handle(&self, peer: Entity) -> Option<&PeerHandle> {
+        self.state.peers.iter().find(|(entity, _)| *entity == peer).map(|(_, handle)| handle)
+    }
+
     /// Removes a peer, which ends with [`EndReason::Kicked`] and these words, after what was sent to it before.
     ///
     /// # Errors
     ///
     /// [`SendError::Disconnected`] if it is no peer of this session, or not any more.
     pub fn kick(&self, peer: Entity, reason: impl Into<String>) -> Result<(), SendError> {
-        let (_, handle) = self.state.peers.iter().find(|(entity, _)| *entity == peer).ok_or(SendError::Disconnected)?;
-        handle.disconnect(EndReason::Kicked(reason.into()));
+        self.handle(peer).ok_or(SendError::Disconnected)?.disconnect(EndReason::Kicked(reason.into()));
         Ok(())
     }
 
@@ -350,7 +387,7 @@ mod tests {
         let mut app = app();
         let session = app.world_mut().spawn(UhstHost::any_id()).id();
         let key = started(&app).key;
-        let (_, mut one) = connect(&mut app, key, 1);
+        let (first, mut one) = connect(&mut app, key, 1);
         let (second, mut two) = connect(&mut app, key, 2);
         let host = app.world().get::<UhstHost>(session).unwrap();
         host.broadcast("all").unwrap();
@@ -358,9 +395,12 @@ mod tests {
         host.broadcast_on(Channel::Unreliable, vec![1, 2]).unwrap();
         host.broadcast_except_on(second, Channel::ReliableUnordered, "other").unwrap();
         let (all, binary) = ((Channel::Reliable, "all".into()), (Channel::Unreliable, vec![1, 2].into()));
-        assert_eq!(sent(&mut two), [all.clone(), binary.clone()]);
+        host.send_to([second, session], "chosen").unwrap();
+        host.send_to_on([second, first], Channel::Unreliable, "both").unwrap();
+        let (chosen, both) = ((Channel::Reliable, "chosen".into()), (Channel::Unreliable, "both".into()));
+        assert_eq!(sent(&mut two), [all.clone(), binary.clone(), chosen, both.clone()]);
         let only = (Channel::Reliable, "one".into());
-        assert_eq!(sent(&mut one), [all, only, binary, (Channel::ReliableUnordered, "other".into())]);
+        assert_eq!(sent(&mut one), [all, only, binary, (Channel::ReliableUnordered, "other".into()), both]);
     }
 
     #[test]

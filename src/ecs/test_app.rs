@@ -14,7 +14,11 @@
 //! assert!(connected);
 //! ```
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bevy::prelude::*;
 use crossbeam_channel::Select;
@@ -35,16 +39,23 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const STEP: Duration = Duration::from_millis(2);
 
 /// A network of its own for one test.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct TestNetwork {
     relay: Relay,
     paths: PathPolicy,
+    game: Option<Arc<dyn Fn(&mut App) + Send + Sync>>,
+}
+
+impl fmt::Debug for TestNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestNetwork").field("relay", &self.relay).field("paths", &self.paths).finish_non_exhaustive()
+    }
 }
 
 impl TestNetwork {
     /// Without a socket.
     pub fn memory() -> Self {
-        TestNetwork { relay: Relay::Memory(MemoryRelay::default()), paths: PathPolicy::RelayOnly }
+        TestNetwork { relay: Relay::Memory(MemoryRelay::default()), paths: PathPolicy::RelayOnly, game: None }
     }
 
     /// Over real sockets on this machine: each host starts an embedded relay on a free port, and connections become
@@ -55,6 +66,7 @@ impl TestNetwork {
         TestNetwork {
             relay: Relay::Embedded(crate::net::EmbeddedRelay { bind, port_attempts: 1, ..Default::default() }),
             paths: PathPolicy::Automatic,
+            game: None,
         }
     }
 
@@ -64,12 +76,30 @@ impl TestNetwork {
         self
     }
 
+    /// Every app of this network is one of your game: this adds its plugins and registers its
+    /// [typed messages](super::UhstAppExt), before a session starts.
+    ///
+    /// ```
+    /// # use bevy_uhst::{prelude::*, test_app::TestNetwork};
+    /// #[derive(serde::Serialize, serde::Deserialize)]
+    /// struct Jump;
+    ///
+    /// let network = TestNetwork::memory().game(|app| {
+    ///     app.add_uhst_message::<Jump>(Channel::Reliable);
+    /// });
+    /// let (host, client) = network.pair("my-game");
+    /// ```
+    pub fn game(mut self, game: impl Fn(&mut App) + Send + Sync + 'static) -> Self {
+        self.game = Some(Arc::new(game));
+        self
+    }
+
     /// The relay, for sessions you spawn yourself.
     pub fn relay(&self) -> Relay {
         self.relay.clone()
     }
 
-    /// An app without a window, with [`UhstPlugin`] and a [`TestLog`]. Add your game's plugins to it.
+    /// An app without a window, with [`UhstPlugin`], a [`TestLog`], and what [`game`](Self::game) adds.
     pub fn app(&self) -> App {
         let mut app = App::new();
         let plugin = UhstPlugin::default().relay(self.relay()).paths(self.paths).ice_servers([]);
@@ -77,6 +107,9 @@ impl TestNetwork {
         let plugin = plugin.discovery(crate::Discovery::ThisMachine);
         app.add_plugins((MinimalPlugins, plugin));
         record(&mut app);
+        if let Some(game) = &self.game {
+            game(&mut app);
+        }
         app
     }
 

@@ -49,9 +49,14 @@ impl Conditioner {
         self.conditions.is_perfect() && self.lines.iter().all(|line| line.packets.is_empty())
     }
 
+    /// Whether nothing passes.
+    pub fn is_cut(&self) -> bool {
+        self.conditions.is_cut()
+    }
+
     /// Whether another packet would not wait too long for bandwidth.
     pub fn has_room(&self, lane: Lane, now: Time) -> bool {
-        self.busy[lane.path() as usize].saturating_sub(now) < NetworkConditions::QUEUE
+        !self.is_cut() && self.busy[lane.path() as usize].saturating_sub(now) < NetworkConditions::QUEUE
     }
 
     /// Takes a packet on its way.
@@ -61,7 +66,8 @@ impl Conditioner {
             return;
         }
         let mut at = self.sent(lane.path(), packet.len(), now) + self.delay();
-        let mut lost = self.is_lost(lane.path());
+        // Over a cut, what is reliable waits.
+        let mut lost = !self.is_cut() && self.is_lost(lane.path());
         if !reliable {
             if lost {
                 return;
@@ -95,9 +101,10 @@ impl Conditioner {
 
     /// The next packet of a lane that has arrived.
     pub fn pop(&mut self, lane: Lane, now: Time) -> Option<Bytes> {
+        let cut = self.is_cut();
         let line = &mut self.lines[lane as usize];
         let first = line.packets.first_entry()?;
-        if first.key().0 > now && line.bytes <= HELD {
+        if (cut || first.key().0 > now) && line.bytes <= HELD {
             return None;
         }
         let packet = first.remove();
@@ -107,12 +114,18 @@ impl Conditioner {
 
     /// When a packet arrives that has not arrived by now.
     pub fn next(&self, now: Time) -> Option<Time> {
+        if self.is_cut() {
+            return None;
+        }
         let later = |line: &Line| line.packets.range((now, u64::MAX)..).next().map(|(key, _)| key.0);
         self.lines.iter().filter_map(later).min()
     }
 
-    /// Lets everything arrive at once, what is on its way and what follows.
+    /// Lets everything arrive at once, what is on its way and what follows, unless nothing passes.
     pub fn release(&mut self) {
+        if self.is_cut() {
+            return;
+        }
         self.conditions = NetworkConditions::PERFECT;
         for line in &mut self.lines {
             let packets = std::mem::take(&mut line.packets);
@@ -148,7 +161,7 @@ impl Conditioner {
     fn is_lost(&mut self, path: Path) -> bool {
         let NetworkConditions { loss, burst, .. } = self.conditions;
         if loss <= 0.0 || loss >= 1.0 {
-            return loss > 0.0;
+            return false;
         }
         // No shorter than by chance alone.
         let burst = burst.max(1.0 / (1.0 - loss));
@@ -302,6 +315,33 @@ mod tests {
             out += usize::from(conditioner.pop(Lane::Relay, Time::ZERO).is_some());
         }
         assert!(out >= 160 && conditioner.lines.iter().all(|line| line.bytes <= HELD + (1 << 20)));
+    }
+
+    #[test]
+    fn nothing_passes_a_cut_and_what_is_reliable_comes_after_it() {
+        let pulled = NetworkConditions { cut: true, ..Default::default() };
+        for conditions in [pulled, NetworkConditions { loss: 1.0, ..Default::default() }] {
+            let mut conditioner = conditioner(NetworkConditions { delay: 50 * MS, ..Default::default() });
+            for lane in Lane::ALL {
+                conditioner.push(lane, numbered(1), Time::ZERO);
+            }
+            conditioner.set(conditions);
+            for lane in Lane::ALL {
+                assert!(!conditioner.has_room(lane, 10 * MS));
+                conditioner.push(lane, numbered(2), 10 * MS);
+                assert!(conditioner.pop(lane, 10_000 * MS).is_none());
+            }
+            assert_eq!((conditioner.next(Time::ZERO), conditioner.is_clear()), (None, false));
+            // Last words do not pass either.
+            conditioner.release();
+            assert!(conditioner.pop(Lane::Relay, 10_000 * MS).is_none());
+
+            conditioner.set(NetworkConditions::PERFECT);
+            for lane in [Lane::Relay, Lane::DirectReliable] {
+                let arrived: Vec<_> = std::iter::from_fn(|| conditioner.pop(lane, 10_000 * MS)).collect();
+                assert_eq!(arrived, [numbered(1), numbered(2)]);
+            }
+        }
     }
 
     #[test]

@@ -26,6 +26,10 @@ pub struct NetworkConditions {
     /// Bytes that get through in a second; `None`: any number. What has to wait for longer than
     /// [`QUEUE`](Self::QUEUE) is dropped if it is unreliable, and slows the sender down if it is not.
     pub bandwidth: Option<u32>,
+    /// The cable is pulled: nothing passes, on any path, either way. So does a [`loss`](Self::loss) of 1. What a path
+    /// promises to deliver waits until the cable is back, or its path is given up. After
+    /// [`timeout`](crate::connection::ConnectionConfig::timeout), both sides are interrupted.
+    pub cut: bool,
 }
 
 impl NetworkConditions {
@@ -38,6 +42,7 @@ impl NetworkConditions {
         duplicates: 0.0,
         reordering: 0.0,
         bandwidth: None,
+        cut: false,
     };
     /// Wi-Fi at home, two rooms from the router: short bursts of loss, some jitter.
     pub const HOME_WIFI: Self = NetworkConditions {
@@ -57,6 +62,7 @@ impl NetworkConditions {
         duplicates: 0.001,
         reordering: 0.005,
         bandwidth: Some(500_000),
+        cut: false,
     };
     /// Hardly playable: what a game should still survive.
     pub const TERRIBLE: Self = NetworkConditions {
@@ -67,6 +73,7 @@ impl NetworkConditions {
         duplicates: 0.01,
         reordering: 0.03,
         bandwidth: Some(64_000),
+        cut: false,
     };
 
     /// How long a packet that is to be overtaken stays behind.
@@ -82,6 +89,12 @@ impl NetworkConditions {
             && self.duplicates <= 0.0
             && self.reordering <= 0.0
             && self.bandwidth.is_none()
+            && !self.is_cut()
+    }
+
+    /// Whether nothing passes.
+    pub fn is_cut(&self) -> bool {
+        self.cut || self.loss >= 1.0
     }
 }
 

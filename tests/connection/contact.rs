@@ -227,8 +227,8 @@ fn a_joiner_with_another_game_is_refused_with_words_that_say_why() {
         (plays(Some("2"), &["Chat", "Move"]), "the host has “3”, the joiner has “2”"),
         (plays(None, &["Chat", "Move"]), "the host has “3”, the joiner has none"),
         (GameId::default(), "the host has “3”, the joiner has none"),
-        (plays(Some("3"), &["Chat"]), "registered are not the same"),
-        (plays(Some("3"), &["ChatM", "ove"]), "registered are not the same"),
+        (plays(Some("3"), &["Chat"]), "registered are not the same: the host alone has `Move`"),
+        (plays(Some("3"), &["ChatM", "ove"]), "the host alone has `Chat`, `Move`; the joiner alone has `ChatM`, `ove`"),
     ] {
         let told = refused(&joiner, &game);
         let [ConnectionEvent::Closed(EndReason::GameMismatch(why))] = &told[..] else { panic!("{told:?}") };

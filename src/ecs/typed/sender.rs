@@ -107,6 +107,26 @@ impl<T: TypedMessage> UhstSender<'_, '_, T> {
         self.fan_out(|entity| entity == host, None, message)
     }
 
+    /// To these peers. The message is written once, and its bytes are shared.
+    ///
+    /// # Errors
+    ///
+    /// As [`broadcast`](Self::broadcast). An entity that is no peer, or not any more, misses nothing.
+    pub fn to_each(&self, peers: impl IntoIterator<Item = Entity>, message: &T) -> Result<(), BroadcastError> {
+        let mut peers = peers.into_iter().filter_map(|peer| self.peers.get(peer).ok()).peekable();
+        if peers.peek().is_none() {
+            return Ok(());
+        }
+        let mut tally = Tally::default();
+        match self.sending().and_then(|sending| Ok((sending, self.payload(message, sending)?))) {
+            Ok((sending, payload)) => {
+                peers.for_each(|peer| tally.count(peer.send_tagged(sending.channel, sending.tag(), payload.clone())))
+            }
+            Err(cause) => peers.for_each(|_| tally.count(Err(cause))),
+        }
+        tally.result()
+    }
+
     fn fan_out(
         &self,
         is_meant: impl Fn(Entity) -> bool,

@@ -40,6 +40,8 @@ impl NativePeer {
                     self.receive(Lane::Relay, hello);
                 }
             }
+            // It would come in over the cut.
+            PeerInput::Resume { .. } if self.inbound.is_cut() => {}
             PeerInput::Resume { packet, route, client } => match self.connection.resume(packet, now) {
                 Ok(()) => {
                     self.route = Some(route);
