@@ -47,6 +47,7 @@ use crate::{
 pub struct UhstHost {
     wanted_id: Option<String>,
     max_peers: usize,
+    locked: bool,
     #[reflect(ignore)]
     admission: Admission,
     replace_interrupted: bool,
@@ -65,6 +66,7 @@ impl Default for UhstHost {
         UhstHost {
             wanted_id: None,
             max_peers: DEFAULT_MAX_PEERS,
+            locked: false,
             admission: Admission::default(),
             replace_interrupted: true,
             settings: Settings::default(),
@@ -159,6 +161,37 @@ impl UhstHost {
         if let Some(handle) = &self.state.handle {
             handle.set_conditions(conditions);
         }
+    }
+
+    /// Changes [`max_peers`](Self::max_peers) while it runs. Nobody has to go when there are more already: the next
+    /// joiners are turned away until there are fewer.
+    pub fn set_max_peers(&mut self, peers: usize) {
+        self.max_peers = peers;
+        if let Some(handle) = &self.state.handle {
+            handle.set_max_peers(peers);
+        }
+    }
+
+    /// Changes the [`password`](Self::password) while it runs, for who joins from now on; `None`: they need none.
+    pub fn set_password(&mut self, password: Option<&str>) {
+        self.settings.password = password.map(|password| Secret(password.to_owned()));
+        if let Some(handle) = &self.state.handle {
+            handle.set_password(password.map(str::to_owned));
+        }
+    }
+
+    /// Lets nobody new in, or again: joiners end with [`EndReason::Refused`]. Peers that are interrupted still come back,
+    /// but not those whose game was started again.
+    pub fn set_locked(&mut self, locked: bool) {
+        self.locked = locked;
+        if let Some(handle) = &self.state.handle {
+            handle.set_locked(locked);
+        }
+    }
+
+    /// Whether nobody new may join.
+    pub fn is_locked(&self) -> bool {
+        self.locked
     }
 
     /// Leaves: everyone is told goodbye, after what was sent before.
@@ -345,6 +378,7 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
     let options = HostOptions {
         id: host.wanted_id.clone(),
         max_peers: host.max_peers,
+        locked: host.locked,
         admission: host.admission,
         replace_interrupted: host.replace_interrupted,
         session: host.settings.options(network, game),

@@ -131,7 +131,12 @@ impl Client {
                 }
                 command = self.commands.recv(), if !leaving => match command {
                     // There is nothing to decide for a client.
-                    Some(SessionCommand::Decide { .. }) => {}
+                    Some(
+                        SessionCommand::Decide { .. }
+                        | SessionCommand::MaxPeers(_)
+                        | SessionCommand::Password(_)
+                        | SessionCommand::Locked(_),
+                    ) => {}
                     Some(SessionCommand::Conditions(conditions)) => {
                         let _ = inputs.send(PeerInput::Conditions(conditions)).await;
                     }

@@ -44,6 +44,8 @@ pub struct HostOptions {
     pub id: Option<String>,
     /// How many peers may be connected at once.
     pub max_peers: usize,
+    /// Whether nobody new may join.
+    pub locked: bool,
     /// Whether the game is asked.
     pub admission: Admission,
     /// Whether a joiner of a full session takes the place of the peer that is interrupted for longest.
@@ -94,6 +96,12 @@ pub(crate) enum SessionCommand {
     },
     /// Make the network of every peer, now and later, worse or better.
     Conditions(NetworkConditions),
+    /// Let so many peers in, from now on; to a host.
+    MaxPeers(usize),
+    /// Ask joiners for this password, or for none, from now on; to a host.
+    Password(Option<String>),
+    /// Let nobody new in, or again; to a host.
+    Locked(bool),
     /// Say goodbye to everyone and end.
     Leave,
 }

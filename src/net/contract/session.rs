@@ -38,8 +38,28 @@ impl SessionHandle {
 
     /// Makes the network of every peer, now and later, worse or better.
     pub fn set_conditions(&self, conditions: NetworkConditions) {
+        self.tell(SessionCommand::Conditions(conditions));
+    }
+
+    /// Lets so many peers in, from now on.
+    pub fn set_max_peers(&self, peers: usize) {
+        self.tell(SessionCommand::MaxPeers(peers));
+    }
+
+    /// Asks joiners for this password, or for none, from now on.
+    pub fn set_password(&self, password: Option<String>) {
+        self.tell(SessionCommand::Password(password));
+    }
+
+    /// Lets nobody new in, or again.
+    pub fn set_locked(&self, locked: bool) {
+        self.tell(SessionCommand::Locked(locked));
+    }
+
+    fn tell(&self, command: SessionCommand) {
+        // A session that has just ended needs no settings.
         if let SessionWay::Network(commands) = &self.0 {
-            let _ = commands.send(SessionCommand::Conditions(conditions));
+            let _ = commands.send(command);
         }
     }
 

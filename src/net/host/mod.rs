@@ -1,6 +1,7 @@
 //! The task of a host: keeps the id and the event stream, and hands each message to the task of its sender.
 
 mod newcomers;
+mod settings;
 mod shares;
 
 use std::{
@@ -210,6 +211,7 @@ impl Host {
                         self.tell_all(|| PeerInput::Conditions(conditions)).await;
                     }
                     Some(SessionCommand::Leave) | None => return self.end(EndReason::Left).await,
+                    Some(setting) => self.set(setting),
                 },
             }
         }

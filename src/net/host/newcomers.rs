@@ -36,6 +36,10 @@ impl Host {
         match Contact::peek(&packet) {
             // What does not listen cannot take an answer.
             Contact::Hello if !open || from.listens == Some(false) => {}
+            Contact::Hello if self.options.locked => {
+                let reason = EndReason::Refused("nobody new may join this session now".to_owned());
+                self.context(PeerKey(u64::MAX)).post(route, frame::refusal(&reason));
+            }
             Contact::Hello if self.places.are_full() && self.options.session.password.is_none() => {
                 self.context(PeerKey(u64::MAX)).post(route, frame::refusal(&EndReason::Full));
             }
@@ -96,6 +100,11 @@ impl Host {
         if from.listens == Some(false) {
             return self.reports.once(Nonsense::Plain, || {
                 "a peer of the original protocol was ignored: it has no event stream, and cannot be answered".to_owned()
+            });
+        }
+        if self.options.locked {
+            return self.reports.once(Nonsense::Plain, || {
+                "a peer of the original protocol was ignored: nobody new may join".to_owned()
             });
         }
         if self.options.session.password.is_some() {

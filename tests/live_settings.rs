@@ -1,0 +1,88 @@
+//! Settings of a host that change while it runs: who may join.
+
+use std::time::Duration;
+
+use bevy::prelude::*;
+use bevy_uhst::{
+    prelude::*,
+    test_app::{TestEvent, TestLog, TestNetwork, update_until},
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn set(host: &mut App, change: impl FnOnce(&mut UhstHost)) {
+    let world = host.world_mut();
+    change(&mut world.query::<&mut UhstHost>().single_mut(world).expect("one host"));
+}
+
+/// Whether this joiner is connected, or why it is not.
+#[track_caller]
+fn join(network: &TestNetwork, host: &mut App, client: UhstClient) -> Result<App, EndReason> {
+    let mut app = network.join_with(client);
+    let known = |event: &TestEvent| matches!(event, TestEvent::Connected(_) | TestEvent::Ended(_));
+    let in_time = update_until(&mut [host, &mut app], PATIENCE, |apps| TestLog::of(apps[1]).has(known));
+    assert!(in_time, "neither connected nor refused");
+    let reason = TestLog::of(&app).0.iter().find_map(|event| match event {
+        TestEvent::Ended(event) => Some(event.reason.clone()),
+        _ => None,
+    });
+    reason.map_or(Ok(app), Err)
+}
+
+fn game() -> UhstClient {
+    UhstClient::join("game")
+}
+
+#[test_log::test]
+fn the_limit_of_peers_follows() {
+    let network = TestNetwork::memory();
+    let mut host = network.host_with(UhstHost::new("game").max_peers(1));
+    let first = join(&network, &mut host, game()).expect("a place");
+    assert_eq!(join(&network, &mut host, game()).err(), Some(EndReason::Full));
+    set(&mut host, |host| host.set_max_peers(2));
+    let second = join(&network, &mut host, game()).expect("another place");
+    assert_eq!(join(&network, &mut host, game()).err(), Some(EndReason::Full));
+
+    // Fewer than there are: nobody has to go, and a place that is left is not given again.
+    set(&mut host, |host| host.set_max_peers(1));
+    let peers = |host: &mut App| host.world_mut().query::<&UhstPeer>().iter(host.world()).count();
+    assert_eq!(peers(&mut host), 2);
+    drop(first);
+    assert!(update_until(&mut [&mut host], PATIENCE, |apps| peers(apps[0]) == 1));
+    assert_eq!(join(&network, &mut host, game()).err(), Some(EndReason::Full));
+    set(&mut host, |host| host.set_max_peers(2));
+    let _third = join(&network, &mut host, game()).expect("a place again");
+    drop(second);
+}
+
+#[test_log::test]
+fn the_password_follows() {
+    let network = TestNetwork::memory();
+    let mut host = network.host("game");
+    let _first = join(&network, &mut host, game()).expect("no password");
+    set(&mut host, |host| host.set_password(Some("swordfish")));
+    assert_eq!(join(&network, &mut host, game()).err(), Some(EndReason::WrongPassword));
+    let _second = join(&network, &mut host, game().password("swordfish")).expect("the right password");
+    set(&mut host, |host| host.set_password(None));
+    let _third = join(&network, &mut host, game()).expect("no password again");
+}
+
+#[test_log::test]
+fn a_lock_keeps_newcomers_out_and_peers_in() {
+    let network = TestNetwork::memory();
+    let mut host = network.host("game");
+    let mut first = join(&network, &mut host, game()).expect("open");
+    set(&mut host, |host| host.set_locked(true));
+    assert!(matches!(join(&network, &mut host, game()), Err(EndReason::Refused(_))));
+    first.world_mut().query::<&UhstClient>().single(first.world()).expect("one client").send("here").expect("room");
+    assert!(update_until(&mut [&mut host, &mut first], PATIENCE, |apps| TestLog::of(apps[0]).texts() == ["here"]));
+    set(&mut host, |host| host.set_locked(false));
+    let _second = join(&network, &mut host, game()).expect("open again");
+
+    // From the beginning.
+    let network = TestNetwork::memory();
+    let mut locked = UhstHost::new("game");
+    locked.set_locked(true);
+    let mut host = network.host_with(locked);
+    assert!(matches!(join(&network, &mut host, game()), Err(EndReason::Refused(_))));
+}
