@@ -6,21 +6,17 @@ use std::{
 };
 
 use bevy_uhst::relay::{Relay, RelayConfig, RelayLimits};
-use tokio::{io::AsyncReadExt, net::TcpSocket, task::JoinSet};
+use tokio::{io::AsyncReadExt, task::JoinSet};
 
 use crate::support::*;
 
 const HS256: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 
-/// A connection from another address of this machine.
-async fn open_from(relay: &Relay, address: [u8; 4]) -> Wire {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind((address, 0).into()).unwrap();
-    Wire::over(socket.connect(relay.local_addr()).await.unwrap())
-}
-
 async fn join_from(relay: &Relay, address: [u8; 4], id: &str) -> Answer {
-    open_from(relay, address).await.request("POST", &format!("/?action=join&hostId={id}"), &[], "").await
+    Wire::open_from(relay.local_addr(), address)
+        .await
+        .request("POST", &format!("/?action=join&hostId={id}"), &[], "")
+        .await
 }
 
 async fn metric(relay: &Relay, line: &str) -> f64 {
@@ -183,7 +179,7 @@ async fn one_address_cannot_take_everything() {
     let (_two, _) = host(&relay, "two").await;
     let third = host_token(&relay, "three").await;
     assert_eq!(listen_status(&relay, &third).await, 503);
-    let mut other = open_from(&relay, [127, 0, 0, 2]).await;
+    let mut other = Wire::open_from(relay.local_addr(), [127, 0, 0, 2]).await;
     other.write(request("GET", &format!("/?token={third}"), &[], "")).await;
     assert_eq!(other.head().await.status, 200, "another address has its own share");
     let (_client, token, _) = client(&relay, "demo").await;
@@ -202,7 +198,7 @@ async fn one_address_cannot_take_everything() {
     // Bodies that do not end: their bytes are counted while they come.
     let mut bodies = Vec::new();
     for n in 0..3 {
-        let mut wire = open_from(&relay, [127, 0, 0, 3 + n / 2]).await;
+        let mut wire = Wire::open_from(relay.local_addr(), [127, 0, 0, 3 + n / 2]).await;
         let target = format!("/?token={token}");
         wire.write(format!("POST {target} HTTP/1.1\r\nHost: x\r\n{JSON}\r\nContent-Length: 100000\r\n\r\n[")).await;
         bodies.push(wire);

@@ -8,6 +8,7 @@ mod bodies;
 mod bounds;
 mod hold;
 mod requests;
+mod runner;
 mod running;
 mod streams;
 mod support;

@@ -74,8 +74,11 @@ impl Wire {
         Wire { stream: socket.connect(relay).await.unwrap(), received: Vec::new() }
     }
 
-    pub fn over(stream: TcpStream) -> Self {
-        Wire { stream, received: Vec::new() }
+    /// One from another address of this machine.
+    pub async fn open_from(relay: SocketAddr, address: [u8; 4]) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((address, 0).into()).unwrap();
+        Wire { stream: socket.connect(relay).await.unwrap(), received: Vec::new() }
     }
 
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) {
