@@ -371,6 +371,33 @@ fn a_client_ignores_a_stranger_who_took_the_id() {
 }
 
 #[test]
+fn a_host_that_knows_nothing_of_it_ends_an_interrupted_client_that_asked() {
+    let (mut client, mut host) = connected();
+    client.path_up(Path::Direct, START);
+    host.path_up(Path::Direct, START);
+    let ping = host.poll_transmit(Lane::DirectUnreliable, 16 << 10, START).unwrap();
+    client.receive(Lane::DirectUnreliable, ping, START);
+    client.path_down(Path::Relay, START);
+    client.path_up(Path::Relay, START);
+    let request = packets(&mut client, START).remove(0);
+    let unknown = frame::unknown(&request).unwrap();
+    events(&mut client);
+    // The host is there, on another path: a stranger has its id.
+    client.receive(Lane::Relay, unknown.clone(), START);
+    assert_eq!(events(&mut client), []);
+    client.path_down(Path::Direct, START);
+    assert_eq!(events(&mut client), [ConnectionEvent::Interrupted(Interruption::NoPath)]);
+    for byte in 2..unknown.len() {
+        let mut forged = unknown.to_vec();
+        forged[byte] ^= 0x20;
+        client.receive(Lane::Relay, forged.into(), START);
+        assert_eq!(events(&mut client), [], "byte {byte}");
+    }
+    client.receive(Lane::Relay, unknown, START);
+    assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::HostRestarted)]);
+}
+
+#[test]
 fn who_never_comes_back_is_given_up_after_the_resume_timeout() {
     let (mut client, mut host) = connected();
     for side in [&mut client, &mut host] {
