@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod responder;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -22,6 +24,7 @@ use bevy_uhst::{
     test_app::{TestEvent, TestLog, TestNetwork, record, update_until},
 };
 use responder::{Responder, announcement, strings};
+use support::StandaloneRelay;
 
 /// For what takes a second.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -121,8 +124,8 @@ fn a_session_is_found_joined_followed_and_gone() {
 fn a_relay_that_is_not_the_host_is_named() {
     let _alone = alone();
     let game = game("relay");
-    let relay = TestNetwork::loopback().host("other");
-    let url = bevy_uhst::test_app::link(&relay).relay.unwrap();
+    let relay = StandaloneRelay::start();
+    let url: url::Url = format!("http://{}/", relay.address()).parse().unwrap();
     let mut host = TestNetwork::loopback().app();
     let session = UhstHost::new("here").relay(Relay::Url(url.to_string())).password("swordfish");
     host.world_mut().spawn((session, UhstAnnounce::new(&game, "elsewhere").local_players(0)));
