@@ -7,7 +7,7 @@ mod support;
 
 use std::time::Duration;
 
-use bevy::prelude::*;
+use bevy::{app::AppExit, prelude::*};
 use bevy_uhst::{
     prelude::*,
     test_app::{TestEvent, TestLog, TestNetwork, link, update_until},
@@ -142,4 +142,35 @@ fn who_leaves_over_a_pulled_cable_is_missed() {
     });
     await_all(&mut apps, |apps| !disconnected(apps[0]).is_empty());
     assert_eq!(disconnected(&apps[0]), [EndReason::TimedOut]);
+}
+
+/// 2 MiB take four seconds on this link.
+#[test]
+fn what_was_sent_before_leaving_arrives_over_a_slow_link() {
+    const COUNT: u32 = 32;
+    let slow =
+        NetworkConditions { delay: Duration::from_millis(50), bandwidth: Some(500_000), ..NetworkConditions::PERFECT };
+    let network = TestNetwork::loopback();
+    for leave in [
+        (|app| app.world_mut().query::<&UhstClient>().single(app.world()).unwrap().leave()) as fn(&mut App),
+        |app| {
+            let session = app.world_mut().query_filtered::<Entity, With<UhstClient>>().single(app.world()).unwrap();
+            app.world_mut().despawn(session);
+        },
+        |app| {
+            app.world_mut().write_message(AppExit::Success);
+            app.update();
+        },
+    ] {
+        let mut apps = pair(&network, slow);
+        let peer = the_peer(&mut apps[1]);
+        for number in 0..COUNT {
+            let mut payload = vec![0; 64 << 10];
+            payload[..4].copy_from_slice(&number.to_be_bytes());
+            on(&mut apps[1], peer, |peer| peer.send(payload.clone())).unwrap();
+        }
+        leave(&mut apps[1]);
+        await_all(&mut apps, |apps| disconnected(apps[0]) == [EndReason::Left]);
+        assert!(numbers(&apps[0]).into_iter().eq(0..COUNT), "{} of {COUNT} arrived", numbers(&apps[0]).len());
+    }
 }

@@ -26,8 +26,9 @@ fn small() -> ConnectionConfig {
 }
 
 fn weather() -> impl Strategy<Value = Weather> {
-    (0_u8..40, 0_u8..40, 0_u16..200, 0_u16..150, any::<bool>())
-        .prop_map(|(loss, double, jitter, delay, told)| Weather { loss, double, jitter, delay, told })
+    (0_u8..40, 0_u8..40, 0_u16..200, 0_u16..150, any::<bool>(), 0_u8..25).prop_map(
+        |(loss, double, jitter, delay, told, unanswered)| Weather { loss, double, jitter, delay, told, unanswered },
+    )
 }
 
 fn size() -> impl Strategy<Value = u32> {
@@ -52,6 +53,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => weather().prop_map(Step::Weather),
         1 => (0_u16..20_000).prop_map(|outage| Step::RestartRelay { outage }),
         1 => Just(Step::Reroute),
+        1 => (0_u16..1500).prop_map(|outage| Step::HostStream { outage }),
+        1 => (any::<bool>(), 0_u16..1500).prop_map(|(client, time)| Step::Suspect { client, time }),
         2 => (0_u16..1500).prop_map(|skew| Step::DirectUp { skew }),
         1 => Just(Step::DirectDown),
         1 => Just(Step::DirectSilent),
@@ -83,6 +86,14 @@ fn drive(config: &ConnectionConfig, paths: PathPolicy, steps: &[Step], seed: u64
     }
 }
 
+fn drive_to_leaving(steps: &[Step], seed: u64, client_leaves: bool) {
+    let config = small();
+    let (client, host) = Connection::pair(config.clone(), config.clone(), START);
+    let mut network = Network::new(&config, client, host, seed, START);
+    steps.iter().for_each(|step| network.step(step));
+    network.leave(client_leaves);
+}
+
 /// As many, unless the environment asks for another number.
 fn cases(cases: u32) -> ProptestConfig {
     let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
@@ -100,6 +111,15 @@ proptest! {
         client_closes: bool,
     ) {
         drive(&small(), PathPolicy::Automatic, &steps, seed, client_closes);
+    }
+
+    #[test]
+    fn what_was_sent_before_leaving_arrives_whatever_the_paths_do(
+        steps in prop::collection::vec(step(), 1..24),
+        seed: u64,
+        client_leaves: bool,
+    ) {
+        drive_to_leaving(&steps, seed, client_leaves);
     }
 
     #[test]

@@ -101,6 +101,7 @@ fn weather(source: &mut Source<'_>) -> Weather {
         jitter: source.u16() % 200,
         delay: source.u16() % 150,
         told: source.bool(),
+        unanswered: source.u8() % 25,
     }
 }
 
@@ -127,7 +128,11 @@ fn step(code: u8, source: &mut Source<'_>) -> Step {
         8 => Step::Wait(400 + source.u16() % 8600),
         9 => Step::Weather(weather(source)),
         10 => Step::RestartRelay { outage: source.u16() % 20_000 },
-        11 => Step::Reroute,
+        11 => match source.u8() % 3 {
+            0 => Step::HostStream { outage: source.u16() % 1500 },
+            1 => Step::Suspect { client: source.bool(), time: source.u16() % 1500 },
+            _ => Step::Reroute,
+        },
         12 => Step::DirectUp { skew: source.u16() % 1500 },
         13 if source.bool() => Step::DirectSilent,
         13 => Step::DirectDown,

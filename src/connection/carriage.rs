@@ -69,7 +69,7 @@ impl Connection {
     /// Tells of another path for messages, and of an interruption or its end.
     pub(super) fn paths_changed(&mut self, now: Time) {
         if !matches!(self.state, State::Open { .. }) {
-            return;
+            return self.drain_advanced(now);
         }
         if self.candidate().is_some()
             && let Some(wait) = self.direct_wait.take()

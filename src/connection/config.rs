@@ -29,6 +29,10 @@ pub struct ConnectionConfig {
     ///
     /// Both sides go by the same number, as with `timeout`.
     pub resume_timeout: Duration,
+    /// How long a side that leaves may go on delivering what it sent before, while the other side confirms more and more of
+    /// it, and trying to say goodbye to one that is interrupted. What is not confirmed then is cut, and reported. 60 seconds
+    /// if not said; at most a day. With zero, nothing that waits is delivered any more.
+    pub drain_timeout: Duration,
     /// The size of one message in bytes, sent or received. At least 1 KiB, at most 1 GiB.
     pub max_message: usize,
     /// Bytes of reliable messages that wait to be sent or acknowledged, with an overhead of 160 bytes for each message
@@ -45,6 +49,7 @@ impl Default for ConnectionConfig {
         Self {
             timeout: Duration::from_secs(5),
             resume_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(60),
             max_message: 16 << 20,
             send_buffer: 24 << 20,
             receive_buffer: 24 << 20,
@@ -57,6 +62,7 @@ impl ConnectionConfig {
     pub fn corrected(mut self) -> Self {
         self.timeout = self.timeout.clamp(Duration::from_millis(50), LONGEST);
         self.resume_timeout = self.resume_timeout.min(LONGEST);
+        self.drain_timeout = self.drain_timeout.min(LONGEST);
         self.max_message = self.max_message.clamp(1 << 10, 1 << 30);
         let largest = message_cost(self.max_message);
         self.send_buffer = self.send_buffer.max(largest);

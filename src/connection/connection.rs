@@ -11,7 +11,7 @@ use super::{
     carriage::DirectWait,
     config::check_metadata,
     cost::message_cost,
-    handshake::{ClientHandshake, HostHandshake, Secret},
+    handshake::{ClientHandshake, HostHandshake, Retry, Secret},
     incoming::Incoming,
     interruption::{Interrupted, Parting},
     keys::Key,
@@ -22,8 +22,11 @@ use super::{
 };
 use crate::protocol::{Channel, EndReason, PathPolicy, Payload, Tag, frame::contact::Limits};
 
-/// How long an end may take, with all that must arrive before it.
+/// How long a refusal, or a goodbye whose drain expired, is repeated.
 pub(super) const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How long a peer that broke the rules is told so.
+const ABANDONED: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) enum State {
@@ -52,14 +55,16 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Closing {
     pub(super) reason: EndReason,
-    /// Nothing needs to arrive before it.
-    pub(super) abrupt: bool,
     pub(super) started: Time,
-    pub(super) first_sent: Option<Time>,
-    /// When to say it again; `None`: now.
-    pub(super) retry: Option<Time>,
-    /// It waits no longer for what comes before it to be sent.
-    pub(super) hurry: bool,
+    /// When the last acknowledgement advanced, or a path came up.
+    pub(super) progress: Time,
+    /// What waited then, in bytes.
+    pub(super) waiting: usize,
+    pub(super) had_path: bool,
+    /// When to say it again on each path; `None`: now.
+    pub(super) retry: [Option<Time>; 2],
+    /// Nothing needs to arrive before it, and it is repeated until then.
+    pub(super) immediate: Option<Time>,
 }
 
 /// The peer's end of the connection, while something that comes before it is missing.
@@ -68,6 +73,8 @@ pub(super) struct PeerClose {
     pub(super) ends: [u64; 3],
     pub(super) reason: EndReason,
     pub(super) until: Time,
+    /// The path it came on.
+    pub(super) path: Path,
 }
 
 /// When to acknowledge.
@@ -93,6 +100,8 @@ pub struct Connection {
     pub(super) inc: Incoming,
     /// The next packet of first contact or resumption.
     pub(super) answer: Option<Bytes>,
+    /// The one that was sent last: a POST that fails may have carried it.
+    pub(super) last_answer: Option<Bytes>,
     /// The largest packet number received on each lane that is acknowledged.
     pub(super) received: [u64; 2],
     pub(super) next_packet: u64,
@@ -102,8 +111,8 @@ pub struct Connection {
     pub(super) resumptions: u64,
     pub(super) gate: Gate,
     pub(super) peer_close: Option<PeerClose>,
-    /// The peer's end is to be confirmed.
-    pub(super) close_ack: bool,
+    /// The peer's end is to be confirmed, on each path.
+    pub(super) close_ack: [bool; 2],
     pub(super) end: Option<EndReason>,
     pub(super) announced: Option<Path>,
     /// What this side allows; once open, what both do.
@@ -126,6 +135,7 @@ impl Connection {
             inc: Incoming::new(&config),
             config,
             answer: None,
+            last_answer: None,
             received: [0; 2],
             next_packet: 1,
             ack: AckTimer::default(),
@@ -133,7 +143,7 @@ impl Connection {
             resumptions: 0,
             gate: Gate::new(seed),
             peer_close: None,
-            close_ack: false,
+            close_ack: [false; 2],
             end: None,
             announced: None,
             paths: PathPolicy::default(),
@@ -222,7 +232,9 @@ impl Connection {
         // Over one way that is as good as another, nothing needs to be proven again.
         let mut proven = path == Path::Relay || self.live.usable(path);
         match &mut self.state {
-            State::Closed | State::Refused { .. } => return,
+            // For the confirmation of the peer's goodbye.
+            State::Closed => return self.live.path_up(path, true, now),
+            State::Refused { .. } => return,
             State::Greeting(handshake) => handshake.restart(now),
             State::Answering(_) | State::Asking(_) => {}
             State::Open { .. } | State::Closing(_) => {
@@ -244,19 +256,13 @@ impl Connection {
 
     /// A path is gone: what it carried and was not acknowledged goes over the other, or waits for the next.
     pub fn path_down(&mut self, path: Path, now: Time) {
-        if path == Path::Relay {
-            self.resuming = None;
-            self.answer = None;
+        if path == Path::Relay && self.is_client {
+            // The next path up begins another resumption. A host's answer goes by POST, which needs no stream of its own.
+            (self.resuming, self.answer, self.last_answer) = (None, None, None);
         }
         self.live.path_down(path, now);
         self.lose(path);
         self.paths_changed(now);
-        if let State::Closing(closing) = &self.state
-            && self.live.active().is_none()
-        {
-            let reason = closing.reason.clone();
-            self.finish(reason);
-        }
     }
 
     /// A path is probably dead: only heartbeats go over it until something comes over it.
@@ -277,6 +283,12 @@ impl Connection {
             self.lose(lane.path());
             // An acknowledgement may have been lost with it.
             self.ack.now |= self.received != [0; 2];
+        }
+        if lane == Lane::Relay {
+            self.answer = self.answer.take().or(self.last_answer.take());
+            if let Some(resuming) = &mut self.resuming {
+                resuming.retry = Retry::new();
+            }
         }
     }
 
@@ -323,23 +335,35 @@ impl Connection {
         self.ack.now |= self.inc.grant_is_news();
     }
 
-    /// Ends the connection: what was sent reliably before arrives first, if a path allows it within two seconds. Then
-    /// the peer is told the reason, and [`Closed`](ConnectionEvent::Closed) follows here. Before the connection is
-    /// open, and while the peer is [interrupted](ConnectionEvent::Interrupted), it ends at once.
+    /// Ends the connection: what was sent reliably before arrives first, for as long as acknowledgements advance, and then
+    /// the peer is told the reason. [`Closed`](ConnectionEvent::Closed) follows here once the peer has confirmed it.
+    /// Without a path, it goes on trying to resume, as long as an open connection would.
+    ///
+    /// [`drain_timeout`](ConnectionConfig::drain_timeout) bounds all this. When it expires, or nothing advances for twice
+    /// the [`timeout`](ConnectionConfig::timeout) although a path is there, what still waits is
+    /// [cut](ConnectionEvent::Cut), and the peer is told the reason at once. Before the connection is open, it ends at
+    /// once.
     pub fn close(&mut self, reason: EndReason, now: Time) {
         match self.state {
-            State::Open { .. } if self.interrupted.is_some() => self.part(reason),
-            State::Open { .. } if self.live.active().is_some() => self.closing(reason, false, now),
+            State::Open { .. } => self.closing(reason, false, now),
             State::Answering(_) | State::Asking(_) => self.refuse(reason, now),
-            State::Open { .. } | State::Greeting(_) => self.finish(reason),
+            State::Greeting(_) => self.finish(reason),
             State::Refused { .. } | State::Closing(_) | State::Closed => {}
         }
     }
 
-    fn closing(&mut self, reason: EndReason, abrupt: bool, now: Time) {
+    fn closing(&mut self, reason: EndReason, immediate: bool, now: Time) {
         self.out.unreliable.clear();
-        let closing = Closing { reason, abrupt, started: now, first_sent: None, retry: None, hurry: false };
-        self.state = State::Closing(closing);
+        self.direct_wait = None;
+        self.state = State::Closing(Closing {
+            reason,
+            started: now,
+            progress: now,
+            waiting: self.out.queued(),
+            had_path: self.live.active().is_some(),
+            retry: [None; 2],
+            immediate: immediate.then_some(now + ABANDONED),
+        });
     }
 
     /// Ends the connection at once. The peer is not told.
@@ -372,7 +396,7 @@ impl Connection {
             self.secret = handshake.secret().cloned();
         }
         self.state = State::Closed;
-        (self.answer, self.resuming, self.peer_close) = (None, None, None);
+        (self.answer, self.last_answer, self.resuming, self.peer_close) = (None, None, None, None);
         self.out.clear();
         self.end = Some(reason.clone());
         self.events.push_back(ConnectionEvent::Closed(reason));
@@ -385,6 +409,11 @@ impl Connection {
             self.inc.signal_taken(signal.len());
         }
         Some(event)
+    }
+
+    /// Whether [`close`](Self::close) waits for the peer.
+    pub fn is_closing(&self) -> bool {
+        matches!(self.state, State::Closing(_))
     }
 
     /// Whether it has ended. A last packet may still be waiting for [`poll_transmit`](Self::poll_transmit).

@@ -78,15 +78,17 @@ impl Connection {
         )
     }
 
-    /// Host: takes a [`Resume`](frame::Contact::Resume) packet of this connection, from whatever route it came. `Ok`:
-    /// the relay path is up, and leads to the sender of this packet from now on. After an error nothing has changed;
+    /// Host: takes a [`Resume`](frame::Contact::Resume) packet of this connection that came on another route than the one
+    /// in use; on that one, [`receive`](Self::receive) takes it like any other packet. `Ok`: the relay path is up, and
+    /// leads to the sender of this packet from now on. After an error nothing has changed;
     /// a [challenge](ResumeError::Challenge) is to be sent back.
     pub fn resume(&mut self, packet: Bytes, now: Time) -> Result<(), ResumeError> {
-        let (Some(secret), false, State::Open { .. }) = (&self.secret, self.is_client, &self.state) else {
+        let (Some(secret), false, State::Open { .. } | State::Closing(_)) = (&self.secret, self.is_client, &self.state)
+        else {
             return Err(ResumeError::NotOpen);
         };
         let before = self.gate.counter();
-        let checked = self.gate.check(&packet, secret.id, &secret.key);
+        let checked = self.gate.check(&packet, secret.id, &secret.key, self.next_packet);
         if self.gate.counter() > before {
             // Not proven to be of now, but the client's own: it is on its way back and deserves our patience.
             self.live.alive(Path::Relay, now);
@@ -100,10 +102,24 @@ impl Connection {
         let (grant, states, received) = (self.inc.tell_grant(), self.inc.states(), self.received);
         let resumed = contact::resumed(secret.id, counter);
         self.answer = Some(with_state(resumed, |out| put_ack(out, grant, received, states), &secret.key));
+        if let State::Open { handshake } = &mut self.state {
+            *handshake = None;
+        }
         self.live.path_up(Path::Relay, true, now);
         self.peer_is_here(Path::Relay, now);
         self.paths_changed(now);
+        self.drain_advanced(now);
         Ok(())
+    }
+
+    /// The client resumes where its packets came from anyway: its stream broke and its id stayed, or it was only slow.
+    fn resumed_on_known_route(&mut self, packet: &Bytes, now: Time) {
+        match self.resume(packet.clone(), now) {
+            Err(ResumeError::Challenge(challenge)) => self.answer = Some(challenge),
+            Err(ResumeError::NotOpen) => self.answer = self.tombstone().and_then(|stone| stone.answer(packet)),
+            // A late copy, or nobody's.
+            Ok(()) | Err(_) => {}
+        }
     }
 
     /// The client's request to resume. `None`: nothing to resume.
@@ -201,7 +217,10 @@ impl Connection {
                 self.opened(metadata, now);
             }
             (State::Greeting(_), Message::Refusal { reason }) => self.finish(reason),
-            (State::Open { .. }, message) if self.is_client => self.resumption_answered(packet, &message, now),
+            (State::Open { .. } | State::Closing(_), message) if self.is_client => {
+                self.resumption_answered(packet, &message, now);
+            }
+            (_, Message::Resume { .. }) => self.resumed_on_known_route(packet, now),
             _ => {}
         }
     }
@@ -236,12 +255,16 @@ impl Connection {
                 if ack.lanes.iter().any(|largest| *largest >= self.next_packet) || self.out.acked(ack).is_err() {
                     return self.violated(Violation::Protocol("an acknowledgement of what was never sent"), now);
                 }
+                self.drain_advanced(now);
                 self.out.lose(Path::Relay as usize);
                 self.live.path_up(Path::Relay, true, now);
                 self.peer_is_here(Path::Relay, now);
                 self.paths_changed(now);
             }
-            Message::Gone { reason, .. } => self.finish(reason.clone()),
+            Message::Gone { reason, .. } => {
+                let ours = if let State::Closing(closing) = &self.state { Some(closing.reason.clone()) } else { None };
+                self.finish(ours.unwrap_or_else(|| reason.clone()));
+            }
             _ => {}
         }
     }

@@ -84,6 +84,12 @@ pub enum ConnectionEvent {
     Interrupted(Interruption),
     /// The interrupted peer is back.
     Resumed,
+    /// Reliable messages that were sent before [`close`](super::Connection::close), and that the peer did not confirm in
+    /// time: this many bytes, with the overhead of each. [`Closed`](Self::Closed) follows.
+    Cut {
+        /// The bytes.
+        bytes: usize,
+    },
     /// The end, told exactly once. Nothing comes after it.
     Closed(EndReason),
 }

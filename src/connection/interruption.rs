@@ -110,8 +110,12 @@ impl Connection {
         self.part(EndReason::TimedOut);
     }
 
-    /// Ends it at once. The peer is told on every path, in case that it hears us.
-    pub(super) fn part(&mut self, reason: EndReason) {
+    /// Ends the connection with a peer that is out of reach, at once. The peer is told on every path, in case that it
+    /// hears us.
+    pub fn part(&mut self, reason: EndReason) {
+        if self.is_closed() {
+            return;
+        }
         self.parting = Some(Parting { reason: reason.clone(), told: [false; 2] });
         self.finish(reason);
     }
@@ -140,7 +144,11 @@ impl Connection {
             State::Greeting(handshake) => handshake.heard += time,
             State::Answering(handshake) | State::Asking(handshake) => handshake.heard += time,
             State::Refused { until, .. } => *until += time,
-            State::Open { .. } | State::Closing(_) | State::Closed => {}
+            State::Closing(closing) => {
+                closing.started += time;
+                closing.progress += time;
+            }
+            State::Open { .. } | State::Closed => {}
         }
     }
 }

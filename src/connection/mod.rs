@@ -28,6 +28,7 @@
 //! | `carriage` | which path carries what |
 
 mod carriage;
+mod closing;
 mod config;
 #[expect(clippy::module_inception, reason = "the room and its main piece of furniture have one name")]
 mod connection;

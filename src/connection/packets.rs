@@ -33,7 +33,7 @@ const DATAGRAM: usize = 1160;
 const DATAGRAM_FRAGMENT: usize = DATAGRAM - 56;
 /// How often the end is said until it is confirmed.
 const CLOSE_RETRY: Duration = Duration::from_millis(250);
-/// So long we wait for what the peer sent before its end.
+/// So long at least we wait for what the peer sent before its end, once it says its end no more.
 const MISSING: Duration = Duration::from_secs(2);
 
 impl Connection {
@@ -53,14 +53,11 @@ impl Connection {
             State::Open { .. } | State::Closing(_) if lane == Lane::Relay && self.resuming.is_some() => {}
             State::Open { handshake } => {
                 *handshake = None;
-                if lane == Lane::Relay {
-                    self.gate.settled();
-                }
                 self.frames(lane, &packet, now);
             }
             State::Closing(_) => self.frames(lane, &packet, now),
             State::Greeting(handshake) if lane == Lane::Relay => handshake.missed_the_welcome(now),
-            State::Closed => self.close_ack |= self.peer_close_again(&packet),
+            State::Closed => self.close_ack[lane.path() as usize] |= self.peer_close_again(&packet),
             _ => {}
         }
     }
@@ -132,18 +129,21 @@ impl Connection {
                 if ack.lanes.iter().any(|largest| *largest >= self.next_packet) || self.out.acked(&ack).is_err() {
                     return Err(Violation::Protocol("an acknowledgement of what was never sent"));
                 }
+                self.gate.acked(ack.lanes[Path::Relay as usize]);
+                self.drain_advanced(now);
             }
             Frame::Ping(token) => self.live.ping_received(path, token, now),
             Frame::Pong(token) => self.live.pong_received(path, token, now),
             Frame::Close(Close { ends, reason }) => match &self.state {
                 State::Closing(closing) => {
                     let reason = closing.reason.clone();
-                    self.close_ack = true;
+                    self.close_ack[path as usize] = true;
                     self.finish(reason);
                 }
                 _ => {
-                    let until = now + MISSING;
-                    self.peer_close.get_or_insert(PeerClose { ends, reason, until });
+                    // Repeated as long as the peer still sends what comes before it. It may have given that up since.
+                    let close = PeerClose { ends, reason, until: now + self.config.timeout.max(MISSING), path };
+                    self.peer_close = Some(close);
                     // Tells the peer what is missing.
                     self.ack.now = true;
                 }
@@ -168,8 +168,8 @@ impl Connection {
         if let (State::Open { .. }, Some(close)) = (&self.state, &self.peer_close)
             && self.inc.reached(&close.ends)
         {
-            let reason = close.reason.clone();
-            self.close_ack = true;
+            let (reason, path) = (close.reason.clone(), close.path);
+            self.close_ack[path as usize] = true;
             self.finish(reason);
         }
     }
@@ -203,7 +203,8 @@ impl Connection {
             resuming.tries += 1;
             return self.resumption();
         }
-        self.answer.take()
+        self.last_answer = self.answer.take();
+        self.last_answer.clone()
     }
 
     fn packet(&mut self, lane: Lane, limit: usize, now: Time) -> Option<Bytes> {
@@ -211,11 +212,10 @@ impl Connection {
         let open = matches!(self.state, State::Open { .. } | State::Closing(_));
         if !self.live.is_up(path)
             || lane == Lane::Relay && self.resuming.is_some()
-            || !(open || self.close_ack || self.parting.is_some())
+            || !(open || self.close_ack[path as usize] || self.parting.is_some())
         {
             return None;
         }
-        let is_main = self.live.active() == Some(path);
         let cargo = self.cargo(path);
         if lane == Lane::DirectUnreliable {
             let waiting = if cargo.messages { self.out.unreliable.cost() } else { 0 };
@@ -230,8 +230,8 @@ impl Connection {
             return self.finish_packet(writer);
         }
         let mut writer = PacketWriter::new(self.next_packet, limit, self.out.ready(limit, cargo) + 64);
-        if self.close_ack && writer.close_ack() {
-            self.close_ack = false;
+        if self.close_ack[path as usize] && writer.close_ack() {
+            self.close_ack[path as usize] = false;
         }
         if !open {
             self.write_parting(&mut writer, path);
@@ -259,9 +259,7 @@ impl Connection {
         if cargo.messages && lane == Lane::Relay {
             self.out.unreliable.write(&mut writer, FRAGMENT, 0);
         }
-        if is_main {
-            self.write_close(&mut writer, now);
-        }
+        self.write_close(&mut writer, path, now);
         self.finish_packet(writer)
     }
 
@@ -289,15 +287,15 @@ impl Connection {
         with_pong || is_main && (due || self.ack.due.is_some() && self.out.sendable(self.cargo(path)))
     }
 
-    fn write_close(&mut self, writer: &mut PacketWriter, now: Time) {
+    /// On every path: the one in use may be dead without our knowing it.
+    fn write_close(&mut self, writer: &mut PacketWriter, path: Path, now: Time) {
         let State::Closing(closing) = &mut self.state else { return };
-        if closing.retry.is_some() || !(closing.hurry || self.out.drained()) {
+        if closing.retry[path as usize].is_some() || !(closing.immediate.is_some() || self.out.drained()) {
             return;
         }
-        let ends = if closing.abrupt { [0; 3] } else { self.out.ends() };
+        let ends = if closing.immediate.is_some() { [0; 3] } else { self.out.ends() };
         if writer.close(&Close { ends, reason: closing.reason.clone() }) {
-            closing.retry = Some(now + CLOSE_RETRY);
-            closing.first_sent = closing.first_sent.or(Some(now));
+            closing.retry[path as usize] = Some(now + CLOSE_RETRY);
         }
     }
 

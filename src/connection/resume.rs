@@ -41,6 +41,9 @@ pub(super) struct Gate {
     taken: u64,
     /// Its nonce: a copy of it is answered again until the client shows that it has the answer.
     copy: Option<[u8; 16]>,
+    /// The number of the next packet when it was taken. The client takes packets from there on only once it has the
+    /// answer; what it sent before may still be on its way to us.
+    answered_at: u64,
 }
 
 impl core::fmt::Debug for Gate {
@@ -53,7 +56,7 @@ impl Gate {
     pub(super) fn new(seed: &[u8; 32]) -> Self {
         let mut random = Random::new(seed, b"resume");
         let nonce = random.array();
-        Self { random, nonce, counter: 0, taken: 0, copy: None }
+        Self { random, nonce, counter: 0, taken: 0, copy: None, answered_at: 0 }
     }
 
     /// The largest counter that came with a right mac.
@@ -61,12 +64,14 @@ impl Gate {
         self.counter
     }
 
-    /// Whether this packet resumes the connection; its counter and the state of the client's receiver.
+    /// Whether this packet resumes the connection; its counter and the state of the client's receiver. `next_packet`: the
+    /// number of the next packet to the client.
     pub(super) fn check<'a>(
         &mut self,
         packet: &'a Bytes,
         expected: ConnectionId,
         key: &Key,
+        next_packet: u64,
     ) -> Result<(u64, Ack<'a>), ResumeError> {
         let Ok(Message::Resume { id, counter, nonce, ack }) = Message::read(packet) else {
             return Err(ResumeError::Malformed);
@@ -88,14 +93,17 @@ impl Gate {
         if nonce != self.nonce {
             return Err(ResumeError::Challenge(key.seal(&[], contact::again(id, counter, &self.nonce))));
         }
-        (self.taken, self.copy) = (counter, Some(nonce));
+        (self.taken, self.copy, self.answered_at) = (counter, Some(nonce), next_packet);
         self.nonce = self.random.array();
         Ok((counter, ack))
     }
 
-    /// The client has our answer: copies of its resumption are refused from now on.
-    pub(super) fn settled(&mut self) {
-        self.copy = None;
+    /// The client has received packets up to this one over the relay. One that was sent after our answer shows that it has
+    /// the answer: copies of its resumption are refused from now on.
+    pub(super) fn acked(&mut self, largest: u64) {
+        if largest >= self.answered_at {
+            self.copy = None;
+        }
     }
 }
 

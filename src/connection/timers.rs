@@ -1,16 +1,9 @@
 //! What the passing of time does.
 
-use super::{
-    Connection, ConnectionEvent, Path, Time,
-    connection::{Closing, FAREWELL, State},
-};
-use crate::protocol::EndReason;
 use core::time::Duration;
 
-/// How long the last word waits to be confirmed.
-const LINGER: Duration = Duration::from_secs(1);
-/// How long it waits for what comes before it to be sent.
-const DRAIN: Duration = Duration::from_secs(1);
+use super::{Connection, ConnectionEvent, Path, Time, connection::State};
+use crate::protocol::EndReason;
 
 impl Connection {
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next; after such a call always later than its
@@ -38,10 +31,16 @@ impl Connection {
             .into_iter()
             .flatten()
             .min(),
-            State::Closing(closing) => {
-                let drain = (!closing.hurry).then_some(closing.started + DRAIN);
-                [Some(closing.deadline()), closing.retry, drain].into_iter().flatten().min()
-            }
+            State::Closing(closing) => [
+                self.live.next_timeout(self.in_flight()),
+                self.resuming.as_ref().and_then(|resuming| resuming.retry.at()),
+                Some(self.closing_deadline(closing)),
+                closing.retry[0],
+                closing.retry[1],
+            ]
+            .into_iter()
+            .flatten()
+            .min(),
             State::Closed => None,
         }
     }
@@ -80,22 +79,12 @@ impl Connection {
                 self.finish(reason);
             }
             State::Open { .. } => self.open_timeout(now),
-            State::Closing(closing) => {
-                closing.hurry |= now >= closing.started + DRAIN;
-                closing.retry = closing.retry.filter(|retry| now < *retry);
-                if now >= closing.deadline() {
-                    let reason = closing.reason.clone();
-                    self.finish(reason);
-                }
-            }
+            State::Closing(_) => self.closing_timeout(now),
             _ => {}
         }
     }
 
     fn open_timeout(&mut self, now: Time) {
-        if let Some(resuming) = &mut self.resuming {
-            resuming.retry.advance(now);
-        }
         if self.ack.due.is_some_and(|due| now >= due) {
             (self.ack.due, self.ack.now) = (None, true);
         }
@@ -104,20 +93,21 @@ impl Connection {
         {
             return self.finish(close.reason);
         }
+        self.paths_timeout(now);
+        self.check_interruption(now);
+        self.check_direct_deadline(now);
+        self.check_interruption_deadline(now);
+    }
+
+    /// Takes down the paths that are silent.
+    pub(super) fn paths_timeout(&mut self, now: Time) {
+        if let Some(resuming) = &mut self.resuming {
+            resuming.retry.advance(now);
+        }
         while let Some(silent) = self.live.advance(self.in_flight(), now) {
             self.lose(silent);
             self.events.push_back(ConnectionEvent::PathSilent(silent));
             self.paths_changed(now);
         }
-        self.check_interruption(now);
-        self.check_direct_deadline(now);
-        self.check_interruption_deadline(now);
-    }
-}
-
-impl Closing {
-    fn deadline(&self) -> Time {
-        let farewell = self.started + FAREWELL;
-        self.first_sent.map_or(farewell, |sent| farewell.min(sent + LINGER))
     }
 }

@@ -1,6 +1,6 @@
 //! What the app knows of the background: which sessions run, and whose events are whose.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use bevy::{
     platform::{
@@ -50,6 +50,8 @@ pub(super) struct Network {
     pub discovery: Discovery,
     /// The network of sessions that choose none.
     pub conditions: NetworkConditions,
+    /// How long an app that exits delivers what was sent before.
+    pub exit_timeout: Duration,
     app_runtime: Option<tokio::runtime::Handle>,
     runtime: Option<Runtime>,
     sender: Sender<Event>,
@@ -150,6 +152,7 @@ impl Network {
             #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
             discovery: Discovery::default(),
             conditions: NetworkConditions::default(),
+            exit_timeout: Duration::from_secs(10),
             app_runtime,
             runtime: None,
             sender,

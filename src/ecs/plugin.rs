@@ -1,5 +1,7 @@
 //! The plugin.
 
+use std::time::Duration;
+
 use bevy::{app::AppExit, prelude::*};
 
 use super::{
@@ -30,6 +32,7 @@ pub struct UhstPlugin {
     conditions: NetworkConditions,
     runtime: Option<tokio::runtime::Handle>,
     signals: bool,
+    exit_timeout: Option<Duration>,
     start: Option<Start>,
     #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
     discovery: Discovery,
@@ -112,6 +115,16 @@ impl UhstPlugin {
         self
     }
 
+    /// How long an app that exits may take to deliver what its sessions sent before, while the other sides confirm more and
+    /// more of it: 10 seconds, if not said. It waits one second at most while nothing is confirmed. The window stands still
+    /// meanwhile. What is not confirmed then is lost.
+    ///
+    /// A session that is left while the app runs on has [`drain_timeout`](ConnectionConfig::drain_timeout).
+    pub fn exit_timeout(mut self, timeout: Duration) -> Self {
+        self.exit_timeout = Some(timeout);
+        self
+    }
+
     /// Turns SIGTERM (what `docker stop` and systemd send), SIGHUP (a terminal that closes) and SIGINT (Ctrl+C) into
     /// [`AppExit`], so that a server without a window says goodbye. Off, if not said. A second signal ends the process at
     /// once.
@@ -139,6 +152,7 @@ impl Plugin for UhstPlugin {
         let mut network = Network::new(self.relay.clone(), self.connection.clone(), self.runtime.clone());
         network.paths = self.paths;
         network.conditions = self.conditions;
+        network.exit_timeout = self.exit_timeout.unwrap_or(network.exit_timeout);
         if let Some(servers) = &self.ice_servers {
             network.direct = DirectConfig { ice_servers: servers.clone(), ..DirectConfig::default() };
         }

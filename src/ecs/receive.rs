@@ -176,6 +176,7 @@ fn tell(world: &mut World, inboxes: &mut Inboxes, about: (SessionKey, (Kind, Ent
             let Some(entity) = world.resource::<Network>().peer(key, peer).map(|remote| remote.entity) else { return };
             world.trigger(UhstPathChanged { entity, path });
         }
+        EventKind::Draining => {}
         EventKind::Interrupted { peer, reason } => {
             let Some(entity) = world.resource::<Network>().peer(key, peer).map(|remote| remote.entity) else { return };
             world.trigger(UhstInterrupted { entity, session, reason });

@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn an_app_that_exits_waits_half_a_second_at_most() {
+    fn an_app_that_exits_waits_a_second_at_most_for_a_silent_network() {
         let (mut app, _, _started, _) = host_with_two_peers();
         app.world_mut().write_message(AppExit::Success);
         let before = std::time::Instant::now();

@@ -46,6 +46,16 @@ use wire::{Reader, varint_len};
 pub use writer::PacketWriter;
 pub(crate) use writer::put_ack;
 
+/// What confirms the goodbye in a packet, for a sender whose connection is known to be over. `None`: it says no goodbye.
+pub fn close_ack_for(packet: &Bytes) -> Option<Bytes> {
+    if !Frames::new(packet).ok()?.any(|frame| matches!(frame, Ok(Frame::Close(_)))) {
+        return None;
+    }
+    let mut writer = PacketWriter::new(1, 64, 0);
+    writer.close_ack();
+    writer.finish()
+}
+
 use super::{Channel, EndReason, Tag};
 
 /// The payload of one fragment, at most: with its header and those of its packet it fits the 16 KiB which every

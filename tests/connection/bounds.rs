@@ -1,6 +1,6 @@
 //! What one side can cost the other, and how connections end.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use bevy_uhst::connection::{
     Connection, ConnectionConfig, ConnectionEvent, Interruption, Lane, MESSAGE_OVERHEAD, Path, ResumeError, SendError,
@@ -280,20 +280,65 @@ fn a_goodbye_comes_after_everything_before_it_and_once() {
 
 #[test]
 fn a_goodbye_that_nobody_hears_ends_all_the_same() {
-    let (mut client, _) = pair(small());
-    client.close(EndReason::Left, START);
-    let mut now = START;
-    while let Some(next) = client.next_timeout() {
-        now = next;
-        client.handle_timeout(now);
-        while client.poll_transmit(Lane::Relay, 16 << 10, now).is_some() {}
+    for (drain, has_path, bytes) in [(60, true, 0), (60, false, 0), (2, true, 0), (2, true, 99), (2, false, 99)] {
+        let (mut client, _) = pair(ConnectionConfig { drain_timeout: Duration::from_secs(drain), ..small() });
+        if !has_path {
+            client.path_down(Path::Relay, START);
+        }
+        if bytes > 0 {
+            client.send(Channel::Reliable, Bytes::from(vec![0; bytes]).into()).unwrap();
+        }
+        client.close(EndReason::Left, START);
+        let mut now = START;
+        while let Some(next) = client.next_timeout() {
+            assert!(next > now);
+            now = next;
+            client.handle_timeout(now);
+            while client.poll_transmit(Lane::Relay, 16 << 10, now).is_some() {}
+        }
+        // The last word of one that cuts is repeated for two seconds.
+        let last_word = if has_path && bytes > 0 { 2 } else { 0 };
+        assert!(now <= START + Duration::from_secs(drain + last_word), "{drain} {has_path} {bytes}: {now:?}");
+        let events = events(&mut client);
+        assert_eq!(events.last(), Some(&ConnectionEvent::Closed(EndReason::Left)));
+        let cut = |event: &&ConnectionEvent| matches!(event, ConnectionEvent::Cut { bytes } if *bytes > 0);
+        assert_eq!(events.iter().filter(cut).count(), usize::from(bytes > 0), "{events:?}");
     }
-    assert!(now <= START + Duration::from_secs(2));
-    assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::Left)]);
-    let (mut client, _) = pair(small());
-    client.path_down(Path::Relay, START);
+}
+
+/// Two packets of 16 KiB a second, and a receiver that reads half a second late.
+#[test]
+fn a_drain_lasts_as_long_as_it_advances() {
+    let (mut client, mut host) = pair(small());
+    let mut sent = 0;
+    while client.send(Channel::Reliable, bytes(20_000)).is_ok() {
+        sent += 1;
+    }
     client.close(EndReason::Left, START);
-    assert!(client.is_closed());
+    let (mut now, mut received, mut unread) = (START, 0, VecDeque::new());
+    while !host.is_closed() {
+        now += Duration::from_millis(500);
+        assert!(now < START + Duration::from_secs(30), "{received} of {sent}");
+        client.handle_timeout(now);
+        host.handle_timeout(now);
+        // One packet at a time, as slow links take them.
+        if let Some(packet) = client.poll_transmit(Lane::Relay, 16 << 10, now) {
+            host.receive(Lane::Relay, packet, now);
+        }
+        carry(&mut host, &mut client, now);
+        for event in events(&mut host) {
+            if let ConnectionEvent::Message { payload, .. } = event {
+                received += 1;
+                unread.push_back((now + Duration::from_millis(500), payload.len() + MESSAGE_OVERHEAD));
+            }
+        }
+        while let Some((_, cost)) = unread.pop_front_if(|(at, _)| *at <= now) {
+            host.consumed(cost);
+        }
+    }
+    carry(&mut host, &mut client, now);
+    assert_eq!(received, sent);
+    assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::Left)]);
 }
 
 #[test]
@@ -460,7 +505,7 @@ fn an_interrupted_peer_is_ended_at_once_and_told_so_if_it_hears_us() {
     alone(&mut host, now, now + Duration::from_secs(8));
     now += Duration::from_secs(8);
     events(&mut client);
-    host.close(EndReason::Kicked("too late".into()), now);
+    host.part(EndReason::Kicked("too late".into()));
     assert_eq!(events(&mut host), [ConnectionEvent::Closed(EndReason::Kicked("too late".into()))]);
     carry(&mut host, &mut client, now);
     assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::Kicked("too late".into()))]);

@@ -448,7 +448,7 @@ proptest! {
         let (mut client, host) = strangers(Some("swordfish"), Some("swordfish"));
         client.path_up(Path::Relay, START);
         let mut network = Network::new(&config, client, host, seed, START);
-        network.step(&Step::Weather(Weather { loss, double, jitter, delay, told: false }));
+        network.step(&Step::Weather(Weather { loss, double, jitter, delay, ..Default::default() }));
         let asked = |network: &Network| network.sides[1].asked;
         for _ in 0..100 {
             network.run(Duration::from_millis(100));

@@ -24,6 +24,8 @@ pub struct Weather {
     pub delay: u16,
     /// Whether the sender of a lost POST is told.
     pub told: bool,
+    /// How many POSTs arrive though their sender is told that they failed.
+    pub unanswered: u8,
 }
 
 /// One thing that happens.
@@ -45,8 +47,18 @@ pub enum Step {
     RestartRelay {
         outage: u16,
     },
-    /// The client's stream breaks and comes back while the host sees nothing.
+    /// The client's stream breaks and comes back while the host sees nothing. What it posted before is on its way.
     Reroute,
+    /// The host's stream breaks while the client sees nothing: what is posted to it meanwhile is refused.
+    HostStream {
+        outage: u16,
+    },
+    /// A side hears nothing of its POST for so long that it takes the relay for dead, and then gets its answer: the route
+    /// stays as it is.
+    Suspect {
+        client: bool,
+        time: u16,
+    },
     /// The direct path opens, on one side a little earlier.
     DirectUp {
         skew: u16,
@@ -109,6 +121,7 @@ pub struct Side {
     pub interruptions: usize,
     pub asked: bool,
     pub connected: bool,
+    pub cut: bool,
 }
 
 impl Side {
@@ -131,6 +144,7 @@ impl Side {
             interruptions: 0,
             asked: false,
             connected: false,
+            cut: false,
         }
     }
 
@@ -186,7 +200,11 @@ pub struct Network {
     ids: u32,
     /// The client's route to the host over the relay; what it sent on an older one is lost.
     route: u32,
+    /// The oldest route that the relay knows of.
+    oldest: u32,
     relay_back: Option<Time>,
+    host_back: Option<Time>,
+    suspects: [Option<Time>; 2],
     direct: u32,
     direct_open: bool,
     direct_dead: bool,
@@ -212,7 +230,10 @@ impl Network {
             passed: HashMap::new(),
             ids: 0,
             route: 0,
+            oldest: 0,
             relay_back: None,
+            host_back: None,
+            suspects: [None; 2],
             direct: 0,
             direct_open: false,
             direct_dead: false,
@@ -266,6 +287,15 @@ impl Network {
             }
             Step::Reroute if self.relay_back.is_none() => {
                 self.reroute();
+            }
+            Step::HostStream { outage } if self.relay_back.is_none() && self.has_paths() => {
+                self.tell(HOST, Input::Down(Path::Relay));
+                self.host_back = Some(self.now + Duration::from_millis(outage.into()));
+            }
+            Step::Suspect { client, time } if self.relay_back.is_none() && self.has_paths() => {
+                let side = Self::side(client);
+                self.tell(side, Input::Down(Path::Relay));
+                self.suspects[side] = Some(self.now + Duration::from_millis(time.into()));
             }
             Step::DirectUp { skew } if !self.direct_open => {
                 self.direct += 1;
@@ -325,6 +355,11 @@ impl Network {
 
     fn relay_down(&mut self) {
         self.route += 1;
+        self.oldest = self.route;
+        self.suspects = [None; 2];
+        if self.host_back.take().is_some() {
+            self.tell(HOST, Input::Up(Path::Relay));
+        }
         for side in [CLIENT, HOST] {
             self.tell(side, Input::Down(Path::Relay));
         }
@@ -351,7 +386,10 @@ impl Network {
         for _ in 0..600 {
             self.run(Duration::from_millis(200));
             // An end that is said on a route which the client has left would be told by what the host keeps of it.
-            let is_back = self.relay_back.is_none() && self.route == self.sides[HOST].route;
+            let is_back = self.relay_back.is_none()
+                && self.host_back.is_none()
+                && self.suspects == [None; 2]
+                && self.route == self.sides[HOST].route;
             // One that sleeps has yet to hear which paths it has.
             if is_back && self.are_awake() && self.sides.iter().all(Self::is_settled) {
                 break;
@@ -360,6 +398,30 @@ impl Network {
         for side in &self.sides {
             assert!(Self::is_settled(side), "never arrived: {:?}", side.connection.stats());
         }
+    }
+
+    /// One side leaves, whatever the paths do just then; before long the weather is good and every path is there. What it
+    /// sent before arrives, and both end for its reason.
+    pub fn leave(&mut self, client: bool) {
+        let leaver = Self::side(client);
+        let now = self.now;
+        self.may_close = true;
+        let reason = EndReason::Kicked("enough".into());
+        self.sides[leaver].connection.close(reason.clone(), now);
+        self.run(Duration::from_millis(500));
+        self.weather = Weather { delay: 20, ..Default::default() };
+        for _ in 0..300 {
+            if self.sides.iter().all(|side| !side.closed.is_empty()) {
+                break;
+            }
+            self.run(Duration::from_millis(200));
+        }
+        for (number, side) in self.sides.iter().enumerate() {
+            assert_eq!(side.closed, std::slice::from_ref(&reason), "side {number} at {:?}", self.now);
+        }
+        let other = &self.sides[1 - leaver];
+        assert!(other.reliable.is_empty() && other.unordered.values().all(|left| *left == 0), "cut");
+        assert!(!self.sides[leaver].cut, "reported what was not cut");
     }
 
     fn is_settled(side: &Side) -> bool {
@@ -413,7 +475,9 @@ impl Network {
                     }
                 }
             }
-            for at in [self.relay_back, self.direct_skew.map(|(at, _)| at)].into_iter().flatten() {
+            let skew = self.direct_skew.map(|(at, _)| at);
+            let [client, host] = self.suspects;
+            for at in [self.relay_back, self.host_back, client, host, skew].into_iter().flatten() {
                 next = next.min(at);
             }
             self.now = next.max(self.now);
@@ -431,6 +495,16 @@ impl Network {
             self.relay_back = None;
             self.tell(CLIENT, Input::Up(Path::Relay));
         }
+        if self.host_back.is_some_and(|at| now >= at) {
+            self.host_back = None;
+            self.tell(HOST, Input::Up(Path::Relay));
+        }
+        for side in [CLIENT, HOST] {
+            if self.suspects[side].is_some_and(|at| now >= at) {
+                self.suspects[side] = None;
+                self.tell(side, Input::Up(Path::Relay));
+            }
+        }
         if let Some((_, side)) = self.direct_skew.filter(|(at, _)| now >= *at) {
             self.direct_skew = None;
             self.tell(side, Input::Up(Path::Direct));
@@ -442,6 +516,9 @@ impl Network {
             self.order.pop();
             let Some(parcel) = self.parcels.remove(&id) else { continue };
             let here = match parcel.lane {
+                Lane::Relay if parcel.to == HOST => {
+                    self.relay_back.is_none() && self.host_back.is_none() && parcel.route >= self.oldest
+                }
                 Lane::Relay => self.relay_back.is_none() && parcel.route == self.route,
                 _ => self.direct_open && !self.direct_dead && parcel.direct == self.direct,
             };
@@ -481,13 +558,20 @@ impl Network {
 
     fn deliver(&mut self, to: usize, lane: Lane, route: u32, packet: Bytes) {
         let now = self.now;
-        if to == HOST && lane == Lane::Relay && matches!(Contact::peek(&packet), Contact::Resume(_)) {
-            match self.sides[HOST].connection.resume(packet, now) {
+        let is_known = to == HOST && route == self.sides[HOST].route;
+        if to == HOST && lane == Lane::Relay && !is_known && matches!(Contact::peek(&packet), Contact::Resume(_)) {
+            match self.sides[HOST].connection.resume(packet.clone(), now) {
                 Ok(()) => self.sides[HOST].route = route,
                 Err(ResumeError::Challenge(reply)) => self.post(HOST, Lane::Relay, route, reply),
+                Err(ResumeError::NotOpen) => {
+                    let stone = self.sides[HOST].connection.tombstone();
+                    if let Some(gone) = stone.and_then(|stone| stone.answer(&packet)) {
+                        self.post(HOST, Lane::Relay, route, gone);
+                    }
+                }
                 Err(_) => {}
             }
-        } else if to == CLIENT || lane != Lane::Relay || route == self.sides[HOST].route {
+        } else if to == CLIENT || lane != Lane::Relay || is_known {
             self.sides[to].connection.receive(lane, packet, now);
         }
     }
@@ -529,6 +613,10 @@ impl Network {
             return;
         }
         self.passed.insert((from, lane), now);
+        // Both would be more than is ever through at once.
+        if lane == Lane::Relay && !self.weather.told && self.chance(self.weather.unanswered) {
+            self.sides[from].connection.lost_in_flight(lane);
+        }
         for _ in 0..1 + u8::from(self.chance(self.weather.double)) {
             let jitter = self.random(u64::from(self.weather.jitter) + 1);
             let at = now + Duration::from_millis(u64::from(self.weather.delay) + jitter);
@@ -558,6 +646,7 @@ impl Network {
                     assert!(!side.connected);
                     side.connected = true;
                 }
+                ConnectionEvent::Cut { .. } => side.cut = true,
                 ConnectionEvent::Closed(reason) => {
                     assert!(self.may_close, "ended by itself: {reason}, side {of} at {now:?}");
                     side.closed.push(reason);

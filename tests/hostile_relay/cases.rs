@@ -29,7 +29,6 @@ fn stands_still(side: Side) {
 }
 
 #[test]
-#[ignore = "waits for resumption on any route"]
 fn a_client_whose_packets_stand_still_goes_on() {
     stands_still(Side::Client);
 }
@@ -54,14 +53,12 @@ fn four_cuts() -> Vec<(Duration, Happening)> {
 }
 
 #[test]
-#[ignore = "waits for resumption on any route"]
 fn streams_are_cut_and_each_fourth_post_is_refused() {
     let answer = Answer::Refused(Refusal::UNAVAILABLE);
     case(Duration::from_secs(8), four_cuts(), EachFourth(PostFault { copies: 0, answer, ..PostFault::NONE }));
 }
 
 #[test]
-#[ignore = "waits for resumption on any route"]
 fn streams_are_cut_and_each_fourth_answer_never_comes() {
     case(Duration::from_secs(8), four_cuts(), EachFourth(PostFault { answer: Answer::Never, ..PostFault::NONE }));
 }
@@ -76,7 +73,6 @@ impl Faults for Redirected {
 }
 
 #[test]
-#[ignore = "waits for resumption on any route"]
 fn a_stream_that_is_redirected_is_followed() {
     let plan = Plan { from_the_start: true, ..Plan::calm(PathPolicy::RelayOnly, Duration::from_secs(1)) };
     let runtime = runtime();

@@ -22,9 +22,9 @@ use crate::{
 };
 
 /// Of all apps.
-const FRAME: Duration = Duration::from_millis(10);
+const FRAME: Duration = Duration::from_millis(16);
 /// Between messages, on each channel and each way.
-const PACE: Duration = Duration::from_millis(20);
+const PACE: Duration = Duration::from_millis(50);
 /// How long what was sent may take once the relay is honest: `resume_timeout`.
 const PATIENCE: Duration = Duration::from_secs(30);
 const CHANNELS: [Channel; 3] = [Channel::Reliable, Channel::ReliableUnordered, Channel::Unreliable];

@@ -198,6 +198,8 @@ pub(crate) enum EventKind {
         /// Who.
         peer: PeerKey,
     },
+    /// A peer that is sent off confirms what was sent before.
+    Draining,
     /// A connected peer is gone; the last event of this peer.
     Disconnected {
         /// Who.

@@ -34,14 +34,14 @@ use super::{
 };
 use crate::{
     connection::{ConnectionId, Tombstone},
-    protocol::{Body, EndReason, JoinLink, PathPolicy, SenderClaims, StreamEvent, peek_sender},
+    protocol::{Body, EndReason, JoinLink, PathPolicy, SenderClaims, StreamEvent, frame::Contact, peek_sender},
 };
 
 /// Original clients that were sent away and may not come back under the same client id.
 const SHUNNED: usize = 256;
 /// Connections that have ended, whose peers can still be told so.
 const TOMBSTONES: usize = 256;
-/// How long peers have to take a goodbye.
+/// How long the tasks of peers have for their last word, once the time to drain is over.
 const GOODBYE: Duration = Duration::from_millis(2500);
 
 /// Runs a host to its end, and reports it.
@@ -125,6 +125,8 @@ struct Host {
     next_key: u64,
     tombstones: VecDeque<Tombstone>,
     shunned: VecDeque<String>,
+    /// The clients of native peers that have ended, or came back under another id: something of theirs may still come.
+    left: VecDeque<String>,
     shares: Shares,
     outputs: mpsc::UnboundedSender<(PeerKey, PeerOutput)>,
     heard: mpsc::UnboundedReceiver<(PeerKey, PeerOutput)>,
@@ -157,6 +159,7 @@ impl Host {
             next_key: 0,
             tombstones: VecDeque::new(),
             shunned: VecDeque::new(),
+            left: VecDeque::new(),
             shares: Shares::new(Instant::now()),
             outputs,
             heard,
@@ -232,23 +235,39 @@ impl Host {
     /// Sends everyone off, waits for their tasks, and lets the id go.
     async fn end(mut self, reason: EndReason) -> EndReason {
         self.tell_all(|| PeerInput::Disconnect(reason.clone())).await;
-        let goodbyes = async {
-            while !self.peers.is_empty() {
-                tokio::select! {
-                    // Peers still have to be heard: they acknowledge what they are sent.
-                    Some(item) = OptionFuture::from(self.stream.as_mut().map(EventStream::next)) => match item {
-                        Ok(StreamItem::Event(event)) => self.event(event, false).await,
-                        Ok(_) => {}
-                        Err(_) => self.stream = None,
-                    },
-                    Some((key, output)) = self.heard.recv() => self.output(key, output),
-                }
-            }
-        };
-        let _ = timeout(GOODBYE, goodbyes).await;
+        let patience = self.options.session.connection.drain_timeout + GOODBYE;
+        let _ = timeout(patience, self.goodbyes()).await;
         // Tasks that are still there end with their inputs, and report nothing: this does.
         self.relay.release(&self.access).await;
         reason
+    }
+
+    /// Peers still have to be heard: they acknowledge what they are sent, and those whose paths are cut come back for it.
+    async fn goodbyes(&mut self) {
+        let mut reconnect: Option<BoxFuture<Relistened>> = self.stream.is_none().then(|| self.relisten());
+        while !self.peers.is_empty() {
+            tokio::select! {
+                Some(item) = OptionFuture::from(self.stream.as_mut().map(EventStream::next)) => match item {
+                    Ok(StreamItem::Event(event)) => self.event(event, false).await,
+                    Ok(_) => {}
+                    Err(error) => reconnect = Some(self.relay_lost(&error).await),
+                },
+                Some(back) = OptionFuture::from(reconnect.as_mut()) => match back {
+                    Ok((access, stream)) => {
+                        reconnect = None;
+                        (self.access, self.stream) = (access, Some(stream));
+                        self.tell_all(|| PeerInput::RelayUp(None)).await;
+                    }
+                    Err(_) => reconnect = Some(self.relisten()),
+                },
+                Some((key, output)) = self.heard.recv() => match output {
+                    PeerOutput::RelayGone(error) if self.stream.is_some() => {
+                        reconnect = Some(self.relay_lost(&error).await);
+                    }
+                    output => self.output(key, output),
+                },
+            }
+        }
     }
 
     async fn item(&mut self, item: StreamItem) {
@@ -289,6 +308,10 @@ impl Host {
         };
         let route = Route { send_to: self.access.send_to.clone(), token: token.into() };
         match (self.by_client.get(&from.client), body) {
+            // Whose connection it is counts, not where it comes from.
+            (_, Body::Native { packet, .. }) if matches!(Contact::peek(&packet), Contact::Resume(_)) => {
+                self.resumption(from, packet, route).await;
+            }
             (Some(&key), body) => self.tell(key, PeerInput::Body(body, Some(route))).await,
             (None, Body::Native { packet, .. }) => self.native_stranger(from, packet, route, open).await,
             (None, Body::Signal(_)) if self.options.session.paths == PathPolicy::RelayOnly => {
@@ -348,7 +371,10 @@ impl Host {
                 if let Some(entry) = self.peers.get_mut(&key) {
                     self.by_client.remove(&entry.client);
                     self.by_client.insert(client.clone(), key);
-                    entry.client = client;
+                    let former = std::mem::replace(&mut entry.client, client);
+                    if former != entry.client {
+                        self.remember_left(former);
+                    }
                 }
             }
             // The route is stale; its peer brings a new one when it resumes.
@@ -361,10 +387,14 @@ impl Host {
                 {
                     self.reports.say(format!("joiners gave a wrong password {wrong} times so far"));
                 }
-                // To originals, a message of somebody who was sent away would be a new beginning.
-                if let Some(entry) = entry.filter(|entry| !entry.native && !entry.closed) {
-                    self.shunned.truncate(SHUNNED - 1);
-                    self.shunned.push_front(entry.client);
+                match entry {
+                    Some(entry) if entry.native => self.remember_left(entry.client),
+                    // To originals, a message of somebody who was sent away would be a new beginning.
+                    Some(entry) if !entry.closed => {
+                        self.shunned.truncate(SHUNNED - 1);
+                        self.shunned.push_front(entry.client);
+                    }
+                    _ => {}
                 }
                 if let Some(stone) = tombstone {
                     self.tombstones.truncate(TOMBSTONES - 1);
@@ -372,6 +402,11 @@ impl Host {
                 }
             }
         }
+    }
+
+    fn remember_left(&mut self, client: String) {
+        self.left.truncate(TOMBSTONES - 1);
+        self.left.push_front(client);
     }
 
     async fn tell(&mut self, key: PeerKey, input: PeerInput) {

@@ -28,14 +28,17 @@ const PENDING: usize = 64;
 
 impl Host {
     pub(super) async fn native_stranger(&mut self, from: Sender, packet: Bytes, route: Route, open: bool) {
-        let client = from.client;
+        let client = from.client.clone();
         let began_with = |entry: &Entry| entry.hello.as_ref() == Some(&packet);
         if let Some((&key, _)) = self.peers.iter().find(|(_, entry)| began_with(entry)) {
             return self.tell(key, PeerInput::HelloAgain { hello: packet, route, client }).await;
         }
         match Contact::peek(&packet) {
             // What does not listen cannot take an answer.
-            Contact::Hello if !open || from.listens == Some(false) => {}
+            Contact::Hello if from.listens == Some(false) => {}
+            Contact::Hello if !open => {
+                self.context(PeerKey(u64::MAX)).post(route, frame::refusal(&EndReason::NoSuchHost));
+            }
             Contact::Hello if self.options.locked => {
                 let reason = EndReason::Refused("nobody new may join this session now".to_owned());
                 self.context(PeerKey(u64::MAX)).post(route, frame::refusal(&reason));
@@ -75,23 +78,34 @@ impl Host {
                     }
                 });
             }
-            Contact::Resume(id) => match self.by_connection.get(&id) {
-                Some(&key) => self.tell(key, PeerInput::Resume { packet, route, client }).await,
-                None => {
-                    let mut answer = self.tombstones.iter().find_map(|stone| stone.answer(&packet));
-                    // Anybody can ask as one whom we do not know.
-                    if answer.is_none()
-                        && from.listens != Some(false)
-                        && self.shares.begin(&from.origin, false, Instant::now()) == Verdict::Begin
-                    {
-                        answer = frame::unknown(&packet);
-                    }
-                    if let Some(answer) = answer {
-                        self.context(PeerKey(u64::MAX)).post(route, answer);
-                    }
+            Contact::Resume(_) => self.resumption(from, packet, route).await,
+            Contact::Other if self.left.contains(&client) => {
+                // Our confirmation of its goodbye was lost.
+                if let Some(confirmation) = frame::close_ack_for(&packet) {
+                    self.context(PeerKey(u64::MAX)).post(route, confirmation);
                 }
-            },
+            }
             Contact::Other => self.reports.once(Nonsense::Packet, || "a packet came from nobody we know".to_owned()),
+        }
+    }
+
+    /// A packet that resumes a connection, from whatever client.
+    pub(super) async fn resumption(&mut self, from: Sender, packet: Bytes, route: Route) {
+        let Contact::Resume(id) = Contact::peek(&packet) else { return };
+        // A peer that has just proven itself may not have told its connection's name yet.
+        if let Some(&key) = self.by_connection.get(&id).or_else(|| self.by_client.get(&from.client)) {
+            return self.tell(key, PeerInput::Resume { packet, route, client: from.client }).await;
+        }
+        let mut answer = self.tombstones.iter().find_map(|stone| stone.answer(&packet));
+        // Anybody can ask as one whom we do not know.
+        if answer.is_none()
+            && from.listens != Some(false)
+            && self.shares.begin(&from.origin, false, Instant::now()) == Verdict::Begin
+        {
+            answer = frame::unknown(&packet);
+        }
+        if let Some(answer) = answer {
+            self.context(PeerKey(u64::MAX)).post(route, answer);
         }
     }
 

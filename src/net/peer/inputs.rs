@@ -42,13 +42,21 @@ impl NativePeer {
             }
             // It would come in over the cut.
             PeerInput::Resume { .. } if self.inbound.is_cut() => {}
-            PeerInput::Resume { packet, route, client } => match self.connection.resume(packet, now) {
+            PeerInput::Resume { packet, route, client } => match self.connection.resume(packet.clone(), now) {
                 Ok(()) => {
                     self.route = Some(route);
                     self.retry_at = None;
                     self.cx.tell(PeerOutput::Rebound(client));
                 }
                 Err(ResumeError::Challenge(challenge)) => self.cx.post(route, challenge),
+                // The task is about to end.
+                Err(ResumeError::NotOpen) => {
+                    if let Some(gone) = self.connection.tombstone().and_then(|stone| stone.answer(&packet)) {
+                        self.cx.post(route, gone);
+                    }
+                }
+                // A late copy.
+                Err(ResumeError::Replayed) => {}
                 Err(error) => self.report_stranger(&error),
             },
             PeerInput::RelayUp(route) => {
@@ -71,7 +79,7 @@ impl NativePeer {
             // A native peer says goodbye itself; without one it may yet resume.
             PeerInput::PeerClosed => {}
             PeerInput::Decide(Ok(())) => self.admit(),
-            PeerInput::GiveWay if self.connection.is_interrupted() => self.connection.close(EndReason::Replaced, now),
+            PeerInput::GiveWay if self.connection.is_interrupted() => self.connection.part(EndReason::Replaced),
             PeerInput::GiveWay => {}
             PeerInput::Decide(Err(words)) => self.connection.refuse(EndReason::Refused(words), now),
             PeerInput::Conditions(conditions) => self.set_conditions(conditions),
@@ -123,6 +131,13 @@ impl NativePeer {
                 }
             }
             PeerCommand::Conditions(conditions) => self.set_conditions(conditions),
+            // One that is out of reach learns it when it comes back, and does not keep its place until then.
+            PeerCommand::Disconnect(reason)
+                if matches!(self.role, Role::Host { .. })
+                    && (self.connection.is_interrupted() || self.connection.stats().path.is_none()) =>
+            {
+                self.connection.part(reason);
+            }
             PeerCommand::Disconnect(reason) => self.connection.close(reason, self.now()),
         }
     }

@@ -41,6 +41,8 @@ const INBOX_CHECK: Duration = Duration::from_millis(10);
 const BUSY: u32 = 4;
 /// A task that wakes up so much later than it asked for was suspended, with its process or its machine.
 const SLEEP: Duration = Duration::from_millis(500);
+/// When the last word is posted again that the relay refused.
+const LAST_WORD_RETRY: Duration = Duration::from_millis(100);
 /// Inputs or commands taken before the connection is driven again.
 const BATCH: usize = 1024;
 
@@ -317,7 +319,10 @@ impl NativePeer {
             };
             while let Some(packet) = next() {
                 let body = Body::Native { version: NATIVE_VERSION, packet }.to_json();
-                let _ = self.cx.relay.clone().send(route.send_to.clone(), route.token.clone(), body).await;
+                let post = || self.cx.relay.clone().send(route.send_to.clone(), route.token.clone(), body.clone());
+                while post().await.is_err() {
+                    n0_future::time::sleep(LAST_WORD_RETRY).await;
+                }
             }
         };
         let _ = n0_future::time::timeout(Duration::from_millis(500), farewell).await;

@@ -102,6 +102,14 @@ impl NativePeer {
                     self.connection.abort(EndReason::ProtocolError(error.to_string()));
                 }
             }
+            ConnectionEvent::Cut { bytes } => {
+                let text = format!(
+                    "{bytes} bytes that were sent before the end did not arrive in time: raise `drain_timeout`, or send \
+                     less before leaving"
+                );
+                tracing::warn!(peer = self.cx.key.0, "{text}");
+                self.cx.diagnostic(text);
+            }
             ConnectionEvent::Closed(reason) => self.ended = Some(reason),
             ConnectionEvent::Message { .. } => {}
         }
@@ -155,6 +163,9 @@ impl NativePeer {
         let shared = self.handle.shared();
         let stats = self.connection.stats();
         let held = self.held.min(stats.queued);
+        if held < self.held && self.connection.is_closing() {
+            self.cx.emit(EventKind::Draining);
+        }
         shared.sent(self.held - held);
         self.held = held;
         shared.set_reachable(stats.path.is_some());

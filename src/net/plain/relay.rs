@@ -20,8 +20,6 @@ use crate::{
 
 /// Bytes of one text: as JSON it has to fit into the 102,400 bytes that relays take.
 const MAX_TEXT: usize = 64 * 1024;
-/// How long the relay has to take what was sent before the end.
-const FAREWELL: Duration = Duration::from_millis(500);
 
 pub(in crate::net) struct RelayPeer {
     cx: PeerContext,
@@ -108,7 +106,10 @@ impl RelayPeer {
             }
         }
         let reason = self.game.disconnect();
-        let _ = timeout(FAREWELL, self.drain()).await;
+        let patience = self.cx.config.drain_timeout;
+        if timeout(patience, self.drain()).await != Ok(true) {
+            self.cx.diagnostic("not everything that was sent before the end arrived".to_owned());
+        }
         Outcome::Ended(reason, None)
     }
 
@@ -227,20 +228,26 @@ impl RelayPeer {
         }
     }
 
-    /// Delivers what was sent before the end.
-    async fn drain(&mut self) {
+    /// Delivers what was sent before the end, and tells whether all of it was. A relay that does not answer is not waited
+    /// for.
+    async fn drain(&mut self) -> bool {
         while let Some(command) = self.game.waiting_command() {
             self.command(command);
         }
+        let patience = self.cx.config.timeout;
         if let Some(post) = self.post.take() {
-            let _ = post.await;
+            if !matches!(timeout(patience, post).await, Ok(Ok(()))) {
+                return false;
+            }
             self.done();
         }
-        let Some(route) = &self.route else { return };
-        for text in &self.queue {
-            if post(&self.cx, route, &Body::Text(text.clone())).await.is_err() {
-                return;
+        let Some(route) = self.route.clone() else { return self.queue.is_empty() };
+        while let Some(text) = self.queue.pop_front() {
+            let post = post(&self.cx, &route, &Body::Text(text));
+            if !matches!(timeout(patience, post).await, Ok(Ok(()))) {
+                return false;
             }
         }
+        true
     }
 }

@@ -1,0 +1,66 @@
+//! Our own end of the connection: what was sent before arrives first, then the peer is told.
+
+use super::{
+    Connection, ConnectionEvent, Time,
+    connection::{Closing, FAREWELL, State},
+};
+use crate::protocol::EndReason;
+
+impl Connection {
+    /// When the patience with the peer is over.
+    pub(super) fn closing_deadline(&self, closing: &Closing) -> Time {
+        if let Some(until) = closing.immediate {
+            return until;
+        }
+        let expires = closing.started + self.config.drain_timeout;
+        match self.live.active() {
+            Some(_) => expires.min(closing.progress + 2 * self.config.timeout),
+            None => expires.min(closing.progress + self.config.resume_timeout),
+        }
+    }
+
+    pub(super) fn closing_timeout(&mut self, now: Time) {
+        self.paths_timeout(now);
+        let State::Closing(closing) = &mut self.state else { return };
+        for retry in &mut closing.retry {
+            *retry = retry.filter(|retry| now < *retry);
+        }
+        let reason = closing.reason.clone();
+        let State::Closing(closing) = &self.state else { return };
+        if now < self.closing_deadline(closing) {
+            return;
+        }
+        // With nothing to cut, the goodbye itself was repeated all the time.
+        if closing.immediate.is_some() || self.out.queued() == 0 || self.live.active().is_none() {
+            return self.finish_closing(reason);
+        }
+        self.cut();
+        if let State::Closing(closing) = &mut self.state {
+            (closing.immediate, closing.retry) = (Some(now + FAREWELL), [None; 2]);
+        }
+    }
+
+    /// An acknowledgement came, or a path.
+    pub(super) fn drain_advanced(&mut self, now: Time) {
+        let (waiting, has_path) = (self.out.queued(), self.live.active().is_some());
+        let State::Closing(closing) = &mut self.state else { return };
+        if waiting < closing.waiting || has_path && !closing.had_path {
+            closing.progress = now;
+        }
+        (closing.waiting, closing.had_path) = (waiting, has_path);
+    }
+
+    fn finish_closing(&mut self, reason: EndReason) {
+        self.cut();
+        self.finish(reason);
+    }
+
+    /// What was not acknowledged by now will not be sent again.
+    fn cut(&mut self) {
+        let bytes = self.out.queued();
+        if bytes > 0 {
+            self.out.clear();
+            self.events.push_back(ConnectionEvent::Cut { bytes });
+        }
+    }
+}
