@@ -99,7 +99,6 @@ fn run_all(kind: Kind, count: u64, at_a_time: usize) {
 }
 
 #[test]
-#[ignore = "waits for one model of silence"]
 fn nothing_is_lost_through_a_hostile_relay() {
     run_all(Kind::Ours, 20, 20);
 }
