@@ -192,7 +192,8 @@ impl Connection {
                 self.answer = Some(answer.clone());
             }
             (State::Greeting(handshake), Message::Challenge { nonce, id, spake, .. }) => {
-                if handshake.challenged(packet, &nonce, id, &spake, now) == Challenged::Again {
+                let challenged = handshake.challenged(packet, &nonce, id, &spake, now);
+                if challenged == Challenged::Again {
                     let words = "the host forgot this attempt to join and asked for the password again: join again";
                     self.finish(EndReason::ProtocolError(words.into()));
                 }

@@ -38,12 +38,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How long to wait at most before apps are stepped again: a condition may depend on time.
 const STEP: Duration = Duration::from_millis(2);
 
+/// What every app of a network adds to itself.
+type Game = Arc<dyn Fn(&mut App) + Send + Sync>;
+
 /// A network of its own for one test.
 #[derive(Clone)]
 pub struct TestNetwork {
     relay: Relay,
     paths: PathPolicy,
-    game: Option<Arc<dyn Fn(&mut App) + Send + Sync>>,
+    game: Option<Game>,
 }
 
 impl fmt::Debug for TestNetwork {

@@ -172,10 +172,10 @@ mod tests {
     async fn an_address_at_its_limit_loses_what_is_idle_for_longest() {
         let callers = callers(10, 2);
         let (one, other) = (address("192.0.2.1"), address("192.0.2.2"));
-        let busy = callers.admit(one, false).ok().expect("room");
+        let busy = callers.admit(one, false).map_err(drop).expect("room");
         let asking = busy.caller.asks();
-        let idle = callers.admit(one, false).ok().expect("room");
-        let third = callers.admit(one, false).ok().expect("room of the idle one");
+        let idle = callers.admit(one, false).map_err(drop).expect("room");
+        let third = callers.admit(one, false).map_err(drop).expect("room of the idle one");
         idle.caller.kill.notified().await;
         drop(idle);
         third.caller.listens();
@@ -189,9 +189,10 @@ mod tests {
     #[test]
     fn when_all_are_taken_the_address_with_most_gives_one() {
         let callers = callers(4, 4);
-        let crowd: Vec<_> = (0..3).map(|_| callers.admit(address("2001:db8::1"), false).ok().expect("room")).collect();
-        let _honest = callers.admit(address("192.0.2.1"), false).ok().expect("room");
-        let _another = callers.admit(address("192.0.2.2"), false).ok().expect("room of the crowd");
+        let crowd: Vec<_> =
+            (0..3).map(|_| callers.admit(address("2001:db8::1"), false).map_err(drop).expect("room")).collect();
+        let _honest = callers.admit(address("192.0.2.1"), false).map_err(drop).expect("room");
+        let _another = callers.admit(address("192.0.2.2"), false).map_err(drop).expect("room of the crowd");
         assert_eq!(callers.table().by_network.values().map(Vec::len).max(), Some(2));
         drop(crowd);
         assert_eq!(callers.table().total, 2);

@@ -395,6 +395,7 @@ impl Service {
     }
 
     /// One event, with the message as the original writes it, or why there is none.
+    #[expect(clippy::result_large_err, reason = "the error is the answer, which every request moves anyway")]
     fn frame(&self, asked: &Asked<'_>, start: &[&str], message: &Message) -> Result<Frame, Answer> {
         let body = if let Message::Json(bytes) = message { bytes.len() } else { 2 };
         let size = start.iter().map(|part| part.len()).sum::<usize>() + body + 3;

@@ -475,7 +475,8 @@ fn no_side_is_interrupted_or_ended_by_its_own_sleep() {
             host.path_up(Path::Direct, START);
         }
         idle(&mut client, &mut host, START, Duration::from_secs(10));
-        (events(&mut client), events(&mut host));
+        events(&mut client);
+        events(&mut host);
         let woken = START + Duration::from_secs(10 + asleep);
         // Both at once, and what waits in their sockets is read later.
         client.handle_timeout(woken);

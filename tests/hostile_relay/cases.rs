@@ -68,7 +68,7 @@ struct Redirected;
 
 impl Faults for Redirected {
     fn stream(&self, _: Side, number: u64, _: bool) -> StreamFault {
-        StreamFault { redirected: number % 2 == 0, ..StreamFault::NONE }
+        StreamFault { redirected: number.is_multiple_of(2), ..StreamFault::NONE }
     }
 }
 

@@ -53,12 +53,15 @@ async fn attack(relay: &Relay, target: &str, headers: &[&str], body: &[u8]) -> (
     (rate, taken.load(Ordering::Relaxed), longest)
 }
 
+/// Its name, what it did before, and the request: target, headers, body.
+type Attack = (&'static str, &'static str, &'static str, &'static [&'static str], &'static [u8]);
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes 20 s, and prints a table"]
 async fn the_table_of_attacks() {
     println!("row | before | now | longest honest join beside it");
-    let bomb: &[u8] = include_bytes!("inputs/large-window.br");
-    let rows: [(&str, &str, &str, &[&str], &[u8]); 4] = [
+    let bomb: &'static [u8] = include_bytes!("inputs/large-window.br");
+    let rows: [Attack; 4] = [
         ("1 bodies without a token", "1 GB and 1 s of CPU each", "/?token=x", &[JSON, "Content-Encoding: br"], bomb),
         ("2 tokens of others broadcast", "all of them", "", &[JSON], b"[\"evil\"]"),
         ("10 guessed codes", "6,500 a second are looked up", "/?action=join&hostId=123456789", &[], b""),
