@@ -75,8 +75,8 @@ struct State {
 pub enum Mode {
     /// Nothing. Requests that it disturbed already stay as they are, and streams are not cut any more.
     Honest,
-    /// Whatever its faults say, but sessions are about to begin: streams and tokens are refused only by answers that ask
-    /// to come again, and no stream of a host is cut, since whoever joins meanwhile is told that there is no host.
+    /// Sessions are about to begin, and have no connection yet that could outlive a break: streams and tokens are late,
+    /// redirected, or refused by answers that ask to come again.
     Joining,
     Hostile,
 }
@@ -244,7 +244,8 @@ impl State {
 
     async fn post(self: Arc<Self>, side: Side, request: Forwarded) -> Reply {
         let number = self.number(side, 0);
-        let fault = if self.is_honest() { PostFault::NONE } else { self.faults().post(side, number) };
+        let is_hostile = *self.mode.borrow() == Mode::Hostile;
+        let fault = if is_hostile { self.faults().post(side, number) } else { PostFault::NONE };
         if fault != PostFault::NONE {
             self.note(format_args!("{side:?} POST #{number} by {}: {fault:?}", request.sender()));
         }
@@ -316,7 +317,7 @@ impl State {
         let (sender, receiver) = mpsc::channel(16);
         let frames = unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver)));
         tokio::spawn(async move {
-            let cut = self.cut(side, fault.cut);
+            let cut = self.cut(fault.cut);
             let ended = tokio::select! {
                 ended = self.pump(side, &mut upstream, fault.split, &sender) => ended,
                 () = sender.closed() => "its reader is gone",
@@ -337,8 +338,8 @@ impl State {
     }
 
     /// Returns when it is time to cut, and whether the body ends as it should.
-    async fn cut(&self, side: Side, cut: Option<Cut>) -> bool {
-        let may_cut = |mode: &Mode| *mode == Mode::Hostile || (*mode == Mode::Joining && side == Side::Client);
+    async fn cut(&self, cut: Option<Cut>) -> bool {
+        let may_cut = |mode: &Mode| *mode == Mode::Hostile;
         let planned = async {
             let Some(cut) = cut else { return pending().await };
             let mut mode = self.mode.subscribe();
