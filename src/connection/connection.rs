@@ -354,7 +354,8 @@ impl Connection {
 
     fn closing(&mut self, reason: EndReason, immediate: bool, now: Time) {
         self.out.unreliable.clear();
-        self.direct_wait = None;
+        // What was sent before goes over whichever path comes.
+        (self.direct_wait, self.interrupted) = (None, None);
         self.state = State::Closing(Closing {
             reason,
             started: now,

@@ -404,13 +404,15 @@ impl Network {
     /// sent before arrives, and both end for its reason.
     pub fn leave(&mut self, client: bool) {
         let leaver = Self::side(client);
+        // One that sleeps cannot leave.
+        self.run(self.sides[leaver].asleep_until.saturating_sub(self.now));
         let now = self.now;
         self.may_close = true;
         let reason = EndReason::Kicked("enough".into());
         self.sides[leaver].connection.close(reason.clone(), now);
         self.run(Duration::from_millis(500));
         self.weather = Weather { delay: 20, ..Default::default() };
-        for _ in 0..300 {
+        for _ in 0..800 {
             if self.sides.iter().all(|side| !side.closed.is_empty()) {
                 break;
             }
