@@ -371,6 +371,14 @@ impl Network {
         }
     }
 
+    /// The entity of a peer that is known already, by another handle than from now on.
+    pub fn replace_handle(&mut self, session: SessionKey, peer: PeerKey, handle: &PeerHandle) -> Option<Entity> {
+        let remote = self.sessions.get_mut(&session)?.peers.get_mut(&peer)?;
+        remote.handle = handle.clone();
+        remote.published = Traffic::default();
+        Some(remote.entity)
+    }
+
     pub fn peer(&self, session: SessionKey, peer: PeerKey) -> Option<&Remote> {
         self.sessions.get(&session)?.peers.get(&peer)
     }

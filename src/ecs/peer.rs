@@ -168,6 +168,11 @@ impl UhstPeer {
         &self.metadata
     }
 
+    /// The same peer, by another handle.
+    pub(super) fn replace_handle(&mut self, handle: PeerHandle, metadata: Bytes) {
+        (self.handle, self.metadata) = (handle, metadata);
+    }
+
     /// How to reach it, for what is no message of the game's own.
     #[cfg(feature = "replicon")]
     pub(crate) fn handle(&self) -> &PeerHandle {

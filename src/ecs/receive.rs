@@ -159,6 +159,18 @@ fn tell(world: &mut World, inboxes: &mut Inboxes, about: (SessionKey, (Kind, Ent
             if world.get_entity(session).is_err() {
                 return;
             }
+            if let Some(entity) = world.resource_mut::<Network>().replace_handle(key, peer, &handle) {
+                // An original that turned out to be native.
+                if let Some(mut component) = world.get_mut::<UhstPeer>(entity) {
+                    component.replace_handle(handle.clone(), metadata);
+                }
+                if let Some(mut state) = state_mut(&mut DeferredWorld::from(&mut *world), owner, key)
+                    && let Some((_, known)) = state.peers.iter_mut().find(|(known, _)| *known == entity)
+                {
+                    *known = handle;
+                }
+                return;
+            }
             let name = match kind {
                 Kind::Host if handle.is_local() => Name::new("local peer"),
                 Kind::Host => Name::new(format!("peer {}", peer.0)),

@@ -280,21 +280,25 @@ async fn peer(
             let words = "the host speaks the original protocol, which has no passwords".to_owned();
             Outcome::Ended(EndReason::Refused(words), None)
         }
-        Outcome::Plain(first, offer) => {
+        Outcome::Plain(first, offer, native) => {
             let answered = matches!(first, Some(Body::Signal(_)));
-            // Silence: it may yet answer.
-            let silent = first.is_none();
-            let first = first.into_iter().map(|body| PeerInput::Body(body, None)).collect();
-            match offer {
+            match (first, offer) {
                 _ if answered && cx.paths == PathPolicy::RelayOnly => Outcome::Ended(plain::wants_webrtc(), None),
-                Some(offer) if answered => DirectPeer::offered(cx.clone(), route, offer).run(first, &mut inputs).await,
+                (Some(first), Some(offer)) if answered => {
+                    let first = vec![PeerInput::Body(first, None)];
+                    DirectPeer::offered(cx.clone(), route, offer).run(first, &mut inputs).await
+                }
                 _ if cx.paths == PathPolicy::DirectOnly => {
                     let words = "the host speaks the original protocol, over the relay".to_owned();
                     Outcome::Ended(EndReason::NoDirectPath(words), None)
                 }
-                offer => {
-                    let offer = offer.filter(|_| silent);
-                    RelayPeer::host(cx.clone(), route, offer).run(first, &mut inputs).await
+                // Silence: it may yet answer.
+                (None, offer) => {
+                    RelayPeer::silent_host(cx.clone(), route, offer, native).run(Vec::new(), &mut inputs).await
+                }
+                (Some(first), _) => {
+                    let first = vec![PeerInput::Body(first, None)];
+                    RelayPeer::host(cx.clone(), route).run(first, &mut inputs).await
                 }
             }
         }

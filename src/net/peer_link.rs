@@ -10,6 +10,7 @@ use url::Url;
 use super::{
     conditions::NetworkConditions,
     contract::{Event, EventKind, PeerKey, SessionKey, SessionOptions},
+    peer::NativePeer,
     plain::Offer,
     relay_client::RelayClient,
     relay_error::RelayError,
@@ -149,6 +150,7 @@ impl PeerContext {
 pub(super) enum Outcome {
     /// For this reason.
     Ended(EndReason, Option<Tombstone>),
-    /// The host is an original: what it said so far, and what it was offered.
-    Plain(Option<Body>, Option<Offer>),
+    /// The host is an original, or says nothing: what it said so far, what it was offered, and the peer that it is should
+    /// it turn out to be one of ours.
+    Plain(Option<Body>, Option<Offer>, Box<NativePeer>),
 }

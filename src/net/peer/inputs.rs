@@ -14,7 +14,7 @@ use crate::{
 
 impl NativePeer {
     /// `Some`: the host has shown itself to be an original, by this word.
-    pub(super) fn input(&mut self, input: PeerInput) -> Option<Body> {
+    pub(in crate::net) fn input(&mut self, input: PeerInput) -> Option<Body> {
         let now = self.now();
         match input {
             PeerInput::Body(Body::Native { packet, .. }, route) => {
@@ -30,8 +30,11 @@ impl NativePeer {
                 if self.may_be_original() {
                     return Some(body);
                 }
-                // An original that took the host's id meanwhile: the true host may yet come back.
-                self.report_foreign();
+                // A client that has not heard us yet may take us for an original: what it says is said again once it has.
+                // Later, an original has taken the host's id meanwhile: the true host may yet come back.
+                if !self.connection.is_beginning() {
+                    self.report_foreign();
+                }
             }
             PeerInput::HelloAgain { hello, route, client } => {
                 if self.connection.is_beginning() {
@@ -115,6 +118,19 @@ impl NativePeer {
     fn report_stranger(&mut self, error: &ResumeError) {
         if !std::mem::replace(&mut self.reported_stranger, true) {
             self.cx.diagnostic(format!("somebody else tried to take this peer's place: {error}"));
+        }
+    }
+
+    /// A command by a handle that the game has of the original which this peer was taken for.
+    pub(super) fn former_command(&mut self, command: Option<PeerCommand>) {
+        match command {
+            Some(PeerCommand::Send { channel, tag, payload }) => {
+                if let Err(error) = self.connection.send_tagged(channel, tag, payload) {
+                    self.cx.diagnostic(format!("a message was not sent: {error}"));
+                }
+            }
+            Some(command) => self.command(command),
+            None => self.former = None,
         }
     }
 

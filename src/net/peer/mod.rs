@@ -10,6 +10,7 @@ mod upward;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use futures_util::future::OptionFuture;
 use n0_future::{
     boxed::BoxFuture,
@@ -103,6 +104,10 @@ pub(super) struct NativePeer {
     reported_foreign: bool,
     reported_stranger: bool,
     ended: Option<EndReason>,
+    /// The game knows this peer as an original, and has sent these texts to it.
+    adopted: Option<Vec<ByteString>>,
+    /// What the game says to the original that this peer was taken for.
+    former: Option<mpsc::UnboundedReceiver<PeerCommand>>,
 }
 
 impl NativePeer {
@@ -146,6 +151,8 @@ impl NativePeer {
             reported_foreign: false,
             reported_stranger: false,
             ended: None,
+            adopted: None,
+            former: None,
         })
     }
 
@@ -179,12 +186,12 @@ impl NativePeer {
                 input = inputs.recv() => {
                     let Some(input) = input else { return Outcome::Ended(EndReason::Left, None) };
                     if let Some(original) = self.input(input) {
-                        return Outcome::Plain(Some(original), self.take_offer());
+                        return self.plain(Some(original));
                     }
                     for _ in 1..BATCH {
                         let Ok(input) = inputs.try_recv() else { break };
                         if let Some(original) = self.input(input) {
-                            return Outcome::Plain(Some(original), self.take_offer());
+                            return self.plain(Some(original));
                         }
                     }
                 }
@@ -197,7 +204,14 @@ impl NativePeer {
                         self.direct_event(event);
                     }
                 }
+                Some(command) = OptionFuture::from(self.former.as_mut().filter(|_| self.connected).map(|former| former.recv())) => {
+                    self.former_command(command);
+                }
                 Some(command) = self.commands.recv() => {
+                    // The game gave these before it had a new handle.
+                    while let Some(command) = self.former.as_mut().and_then(|former| former.try_recv().ok()) {
+                        self.former_command(Some(command));
+                    }
                     self.command(command);
                     for _ in 1..BATCH {
                         let Ok(command) = self.commands.try_recv() else { break };
@@ -208,12 +222,28 @@ impl NativePeer {
                     self.busy = 0;
                     self.woken(deadline);
                     if self.awaits_original() {
-                        return Outcome::Plain(None, self.take_offer());
+                        return self.plain(None);
                     }
                     self.time_passed();
                 }
             }
         }
+    }
+
+    fn plain(mut self: Box<Self>, first: Option<Body>) -> Outcome {
+        Outcome::Plain(first, self.take_offer(), self)
+    }
+
+    /// A host that was taken for an original is native after all: the game knows it already, by the handle at the other end
+    /// of `former`, and has sent these texts, which the host ignores.
+    pub fn adopt(&mut self, texts: Vec<ByteString>, former: mpsc::UnboundedReceiver<PeerCommand>) {
+        self.adopted = Some(texts);
+        self.former = Some(former);
+    }
+
+    /// Where the host is reached since the relay came back.
+    pub fn set_route(&mut self, route: Option<Route>) {
+        self.route = route;
     }
 
     /// Takes a packet from the network: at once, unless it is to be late or lost.
@@ -300,7 +330,7 @@ impl NativePeer {
 
     /// Posts what is left to say (a refusal, the answer to a goodbye), then reports the end.
     async fn finish(mut self: Box<Self>, reason: EndReason) -> Outcome {
-        if self.connected {
+        if self.connected || self.adopted.is_some() {
             self.cx.emit(EventKind::Disconnected { peer: self.cx.key, reason: reason.clone() });
         }
         self.count_interrupted(false);

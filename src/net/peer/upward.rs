@@ -6,10 +6,10 @@ use super::{NativePeer, Role, native_limits};
 use crate::{
     connection::{ConnectionEvent, Lane, Path},
     net::{
-        contract::{Admission, EventKind, PeerHandle, Received, Traffic, inbox_cost},
+        contract::{Admission, EventKind, PeerCommand, PeerHandle, Received, Traffic, inbox_cost},
         peer_link::PeerOutput,
     },
-    protocol::EndReason,
+    protocol::{Channel, EndReason, Payload, Tag},
 };
 
 impl NativePeer {
@@ -78,6 +78,14 @@ impl NativePeer {
                 let (peer, handle) = (self.cx.key, self.handle.clone());
                 let metadata = if matches!(self.role, Role::Host { .. }) { self.metadata.clone() } else { metadata };
                 self.cx.emit(EventKind::Connected { peer, handle, metadata });
+                for text in self.adopted.take().into_iter().flatten() {
+                    let sent = PeerCommand::Send {
+                        channel: Channel::Reliable,
+                        tag: Tag::Untyped,
+                        payload: Payload::Text(text),
+                    };
+                    self.former_command(Some(sent));
+                }
             }
             ConnectionEvent::PathChanged(path) => {
                 self.handle.shared().set_path(path);

@@ -70,6 +70,11 @@ impl Game {
         reason
     }
 
+    /// What the game says from now on, to whoever this peer turned out to be.
+    pub fn into_commands(self) -> mpsc::UnboundedReceiver<PeerCommand> {
+        self.commands
+    }
+
     /// The next command. Cancel safe; pending once there are no more.
     pub async fn command(&mut self) -> PeerCommand {
         match self.commands.recv().await {

@@ -6,7 +6,9 @@
 //! decides. Candidates follow after the answer, since each would be one more message to a game on the relay.
 //!
 //! A host that says nothing for a while is taken for one on the relay. Should it answer after all, what was sent until
-//! then is sent again over the data channel.
+//! then is sent again over the data channel. One that turns out to be native, because the relay was slow, goes on as a
+//! native peer under a new handle: it has ignored the texts that it got meanwhile, and gets them as messages. The game sees
+//! one peer, connected once.
 //!
 //! A Dart host cannot read that body and drops it, with an error in its log; it knows us by our first text.
 

@@ -12,6 +12,7 @@ use crate::{
     net::{
         backoff::Backoff,
         contract::PeerCommand,
+        peer::NativePeer,
         peer_link::{Outcome, PeerContext, PeerInput, PeerOutput, Route},
         relay_error::RelayError,
     },
@@ -35,11 +36,12 @@ pub(in crate::net) struct RelayPeer {
     unanswered: Option<Unanswered>,
 }
 
-/// An offer to a host that has said nothing yet: it is on the relay, or a slow one on WebRTC.
+/// A host that has said nothing yet: it is an original on the relay, a slow one on WebRTC, or native behind a slow relay.
 struct Unanswered {
-    offer: Offer,
+    offer: Option<Offer>,
+    native: Box<NativePeer>,
     until: Instant,
-    /// What was sent since, and is lost on a host on WebRTC. It counts as waiting, which bounds it.
+    /// What was sent since, and is lost on a host that is no original on the relay. It counts as waiting, which bounds it.
     sent: VecDeque<ByteString>,
 }
 
@@ -49,11 +51,15 @@ impl RelayPeer {
         Self::new(cx, route, Some(place), None)
     }
 
-    /// A host that has sent a text, or nothing at all in answer to this offer.
-    pub fn host(cx: PeerContext, route: Route, offer: Option<Offer>) -> Self {
+    /// A host that has sent a text.
+    pub fn host(cx: PeerContext, route: Route) -> Self {
+        Self::new(cx, route, None, None)
+    }
+
+    /// A host that has sent nothing at all: the offer that it got, and the peer that it is if it is native.
+    pub fn silent_host(cx: PeerContext, route: Route, offer: Option<Offer>, native: Box<NativePeer>) -> Self {
         let until = Instant::now() + cx.direct.open_timeout;
-        let unanswered = offer.map(|offer| Unanswered { offer, until, sent: VecDeque::new() });
-        Self::new(cx, route, None, unanswered)
+        Self::new(cx, route, None, Some(Unanswered { offer, native, until, sent: VecDeque::new() }))
     }
 
     fn new(cx: PeerContext, route: Route, place: Option<OwnedSemaphorePermit>, unanswered: Option<Unanswered>) -> Self {
@@ -84,14 +90,20 @@ impl RelayPeer {
             let wake = wake.unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
             tokio::select! {
                 input = inputs.recv() => match input {
-                    Some(PeerInput::Body(Body::Signal(signal), _)) => {
-                        if self.cx.paths == PathPolicy::RelayOnly && self.unanswered.take().is_some() {
-                            self.game.end(wants_webrtc());
-                        } else if let Some(unanswered) = self.unanswered.take() {
-                            return self.answered(unanswered, signal, inputs).await;
+                    Some(PeerInput::Body(Body::Signal(signal), _)) => match self.unanswered.take() {
+                        Some(_) if self.cx.paths == PathPolicy::RelayOnly => self.game.end(wants_webrtc()),
+                        Some(Unanswered { offer: Some(offer), sent, .. }) => {
+                            return self.answered(offer, sent, signal, inputs).await;
                         }
-                        self.report_signal();
-                    }
+                        unanswered => {
+                            self.unanswered = unanswered;
+                            self.report_signal();
+                        }
+                    },
+                    Some(input @ PeerInput::Body(Body::Native { .. }, _)) => match self.unanswered.take() {
+                        Some(unanswered) => return self.turns_native(unanswered, input, inputs).await,
+                        None => self.input(input),
+                    },
                     Some(input) => self.input(input),
                     None => self.game.end(EndReason::Left),
                 },
@@ -215,11 +227,35 @@ impl RelayPeer {
     }
 
     /// The host is on WebRTC after all: what was sent so far goes there again.
-    async fn answered(self, unanswered: Unanswered, signal: Signal, inputs: &mut mpsc::Receiver<PeerInput>) -> Outcome {
-        let Unanswered { offer, sent, .. } = unanswered;
+    async fn answered(
+        self,
+        offer: Offer,
+        sent: VecDeque<ByteString>,
+        signal: Signal,
+        inputs: &mut mpsc::Receiver<PeerInput>,
+    ) -> Outcome {
         let texts = sent.into_iter().chain(self.queue).map(Payload::Text).collect();
         let first = vec![PeerInput::Body(Body::Signal(signal), None)];
         DirectPeer::late(self.cx, self.game, self.route, offer, texts).run(first, inputs).await
+    }
+
+    /// The host is native after all, and has ignored what was sent so far: it goes there again.
+    async fn turns_native(
+        mut self,
+        Unanswered { mut native, sent, .. }: Unanswered,
+        first: PeerInput,
+        inputs: &mut mpsc::Receiver<PeerInput>,
+    ) -> Outcome {
+        // It must not overtake the introduction that follows.
+        if let Some(post) = self.post.take() {
+            let _ = timeout(self.cx.config.timeout, post).await;
+        }
+        native.adopt(sent.into_iter().chain(self.queue).collect(), self.game.into_commands());
+        if self.route.is_some() {
+            native.set_route(self.route);
+        }
+        native.input(first);
+        native.run(inputs).await
     }
 
     fn report_signal(&mut self) {
