@@ -35,7 +35,7 @@ use super::{
     query::{Param, Query},
     rooms::{Audience, NotListening, Rooms, reply},
     stream::{Greeting, Seat},
-    tokens::{BadToken, Bearer, Ticket, Tokens, Verified, signature},
+    tokens::{BadToken, Bearer, Origin, Ticket, Tokens, Verified, signature},
     turns::Turns,
 };
 use crate::protocol::{HostReply, JoinReply, NativeHint, TokenKind, WebFile};
@@ -349,7 +349,9 @@ impl Service {
         let (listener, of, frame) = match &sender.bearer {
             Bearer::Client { host, client } => {
                 let Some((listener, seat)) = self.rooms.host(host) else { return unsent(message) };
-                let token = self.tokens.respond(sender, host, client, &seat);
+                let listens = self.rooms.client(host, client, None).is_some();
+                let token =
+                    self.tokens.respond(sender, Origin { network: asked.network, listens }, host, client, &seat);
                 let frame = self.frame(asked, &["data: {\"responseToken\":\"", &token, "\",\"body\":"], message);
                 (listener, Some(client.clone()), frame)
             }

@@ -6,6 +6,7 @@
 use std::{
     borrow::Cow,
     collections::HashMap,
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -108,7 +109,17 @@ impl Ticket {
 struct Response {
     second: u64,
     seat: Box<str>,
+    from: Origin,
     token: Arc<str>,
+}
+
+/// What a response token tells its host about the sender, beside its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    /// The address of the message, or its network.
+    pub(super) network: IpAddr,
+    /// Whether the sender has an event stream.
+    pub(super) listens: bool,
 }
 
 /// The relay's key, and the tokens it has verified.
@@ -124,12 +135,17 @@ struct WireHeader<'a> {
     alg: Cow<'a, str>,
 }
 
-/// What is signed: the claims of the original, and one that tells tokens apart, which originals do not read.
+/// What is signed: the claims of the original, and others that originals do not read. `jti` tells tokens apart; `from` and
+/// `listens` are those of [`SenderClaims`](crate::protocol::SenderClaims).
 #[derive(Serialize)]
 struct Signed<'a> {
     #[serde(flatten)]
     claims: &'a Claims,
     jti: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listens: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -176,24 +192,39 @@ impl Tokens {
         getrandom::fill(&mut nonce).ok()?;
         let (host_id, client_id) = (host_id.to_owned(), client_id.map(str::to_owned));
         let claims = Claims { kind, host_id, client_id, iat: Some(now()) };
-        Some(self.sign(&Signed { claims: &claims, jti: &BASE64.encode(nonce) }))
+        Some(self.sign(&Signed { claims: &claims, jti: &BASE64.encode(nonce), from: None, listens: None }))
     }
 
     /// The response token for a message of a client to the host whose token has this signature. Signed anew for every
     /// message, says the protocol; within one second that gives the same token, so it is kept for as long.
-    pub(super) fn respond(&self, sender: &Verified, host_id: &str, client_id: &str, signature: &str) -> Arc<str> {
+    pub(super) fn respond(
+        &self,
+        sender: &Verified,
+        from: Origin,
+        host_id: &str,
+        client_id: &str,
+        signature: &str,
+    ) -> Arc<str> {
         let (second, seat) = (now(), seat(signature));
         let mut last = sender.response.lock().unwrap_or_else(PoisonError::into_inner);
         match &*last {
-            Some(last) if last.second == second && *last.seat == *seat => last.token.clone(),
+            Some(last) if last.second == second && *last.seat == *seat && last.from == from => last.token.clone(),
             _ => {
                 let (host_id, client_id) = (host_id.to_owned(), Some(client_id.to_owned()));
                 let claims = Claims { kind: TokenKind::ResponseToken, host_id, client_id, iat: Some(second) };
-                let token: Arc<str> = self.sign(&Signed { claims: &claims, jti: seat }).into();
-                *last = Some(Response { second, seat: seat.into(), token: token.clone() });
+                let (name, listens) = (self.name(from.network), Some(from.listens));
+                let signed = Signed { claims: &claims, jti: seat, from: Some(&name), listens };
+                let token: Arc<str> = self.sign(&signed).into();
+                *last = Some(Response { second, seat: seat.into(), from, token: token.clone() });
                 token
             }
         }
+    }
+
+    /// The name of an address, from which nobody but this relay learns the address.
+    fn name(&self, network: IpAddr) -> String {
+        let name = self.key.clone().chain_update("address ").chain_update(network.to_string()).finalize().into_bytes();
+        BASE64.encode(&name[..9])
     }
 
     /// Who bears this token.
@@ -272,6 +303,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::protocol::peek_sender;
 
     fn signed(tokens: &Tokens, header: &str, claims: &str) -> String {
         let signed = format!("{}.{}", BASE64.encode(header), BASE64.encode(claims));
@@ -307,9 +339,26 @@ mod tests {
             assert_eq!(Tokens::new(b"other").verify(&token).map(|_| ()), Err(BadToken::Unauthorized));
         }
         let sender = tokens.verify(&tokens.issue(TokenKind::ClientToken, "größe", Some("c1")).expect("random bytes"));
-        let response = tokens.respond(&sender.expect("own token"), "größe", "c1", "0123456789abcdef and more");
+        let from = Origin { network: IpAddr::from([192, 0, 2, 1]), listens: true };
+        let response = tokens.respond(&sender.expect("own token"), from, "größe", "c1", "0123456789abcdef and more");
         let seat = Some("0123456789abcdef".into());
         assert_eq!(tokens.verify(&response).expect("own token").bearer, Bearer::Response { host, client, seat });
+    }
+
+    #[test]
+    fn a_host_learns_whether_two_messages_came_from_one_address_and_not_which() {
+        let tokens = Tokens::new(b"secret");
+        let sender = tokens.issue(TokenKind::ClientToken, "demo", Some("c1")).expect("random bytes");
+        let sender = tokens.verify(&sender).expect("own token");
+        let respond = |last, listens| {
+            let from = Origin { network: IpAddr::from([192, 0, 2, last]), listens };
+            peek_sender(&tokens.respond(&sender, from, "demo", "c1", "seat")).expect("a token")
+        };
+        let (one, again, other) = (respond(1, true), respond(1, false), respond(2, true));
+        assert_eq!((one.listens, again.listens), (Some(true), Some(false)));
+        assert_eq!(one.from, again.from);
+        assert_ne!(one.from, other.from);
+        assert_eq!(one.from.map(|name| name.len()), Some(12));
     }
 
     #[test]
