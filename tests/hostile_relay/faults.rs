@@ -208,7 +208,13 @@ impl Faults for Seeded {
             linger: if random.bool() { millis(&mut random, 1000) } else { Duration::ZERO },
         });
         let delay = if self.may_delay && random.bool() { millis(&mut random, 2000) } else { Duration::ZERO };
-        StreamFault { delay, redirected, refused: refused.then_some(refusal), cut, split: self.split && random.bool() }
+        StreamFault {
+            delay,
+            redirected: redirected && number % 2 == 0,
+            refused: refused.then_some(refusal),
+            cut,
+            split: self.split && random.bool(),
+        }
     }
 
     fn token(&self, side: Side, number: u64) -> Option<Refusal> {
