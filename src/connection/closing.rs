@@ -40,14 +40,15 @@ impl Connection {
         }
     }
 
-    /// An acknowledgement came, or a path.
+    /// An acknowledgement came, or another path. A path that turns out to be dead must not use up the patience with the
+    /// next one.
     pub(super) fn drain_advanced(&mut self, now: Time) {
-        let (waiting, has_path) = (self.out.queued(), self.live.active().is_some());
+        let (waiting, path) = (self.out.queued(), self.live.active());
         let State::Closing(closing) = &mut self.state else { return };
-        if waiting < closing.waiting || has_path && !closing.had_path {
+        if waiting < closing.waiting || path.is_some() && path != closing.path {
             closing.progress = now;
         }
-        (closing.waiting, closing.had_path) = (waiting, has_path);
+        (closing.waiting, closing.path) = (waiting, path);
     }
 
     fn finish_closing(&mut self, reason: EndReason) {

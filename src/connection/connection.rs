@@ -56,11 +56,12 @@ pub(super) enum State {
 pub(super) struct Closing {
     pub(super) reason: EndReason,
     pub(super) started: Time,
-    /// When the last acknowledgement advanced, or a path came up.
+    /// When the last acknowledgement advanced, or another path took over.
     pub(super) progress: Time,
     /// What waited then, in bytes.
     pub(super) waiting: usize,
-    pub(super) had_path: bool,
+    /// The path in use then.
+    pub(super) path: Option<Path>,
     /// When to say it again on each path; `None`: now.
     pub(super) retry: [Option<Time>; 2],
     /// Nothing needs to arrive before it, and it is repeated until then.
@@ -361,7 +362,7 @@ impl Connection {
             started: now,
             progress: now,
             waiting: self.out.queued(),
-            had_path: self.live.active().is_some(),
+            path: self.live.active(),
             retry: [None; 2],
             immediate: immediate.then_some(now + ABANDONED),
         });

@@ -128,8 +128,8 @@ impl Connection {
 
     /// This side was asleep for so long: it takes none of that time for the silence of others, and gives up nothing
     /// that it had no time to wait for.
-    pub(super) fn slept(&mut self, time: Duration) {
-        self.live.slept(time);
+    pub(super) fn slept(&mut self, time: Duration, now: Time) {
+        self.live.slept(time, now);
         if let Some(interrupted) = &mut self.interrupted {
             interrupted.since += time;
             interrupted.checked += time;

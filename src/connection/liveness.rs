@@ -248,10 +248,11 @@ impl Liveness {
     }
 
     /// Time has passed while this side was asleep: silence is not counted for so long.
-    pub(super) fn slept(&mut self, time: Duration) {
-        self.peer_heard += time;
+    /// What came since counts from when it came, not from later.
+    pub(super) fn slept(&mut self, time: Duration, now: Time) {
+        self.peer_heard = now.min(self.peer_heard + time);
         for state in &mut self.paths {
-            state.heard += time;
+            state.heard = now.min(state.heard + time);
             // An answer would measure the sleep.
             state.outstanding = None;
         }

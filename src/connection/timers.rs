@@ -61,7 +61,7 @@ impl Connection {
     pub fn handle_timeout(&mut self, now: Time) {
         let late = self.next_timeout().map_or(Duration::ZERO, |due| now.saturating_sub(due));
         if late > self.live.interval() {
-            self.slept(late);
+            self.slept(late, now);
         }
         let timeout = self.config.timeout;
         match &mut self.state {
