@@ -39,7 +39,10 @@ impl Connection {
 
     /// When the connection ends, if nothing comes from the peer.
     pub(super) fn interruption_deadline(&self) -> Option<Time> {
-        self.interrupted.as_ref().map(|interrupted| interrupted.since + self.config.resume_timeout)
+        // A client that has never shown that it has the welcome may have given up: its place is not kept for long.
+        let is_beginning = matches!(self.state, State::Open { handshake: Some(_) });
+        let patience = if is_beginning { self.config.timeout } else { self.config.resume_timeout };
+        self.interrupted.as_ref().map(|interrupted| interrupted.since + patience)
     }
 
     /// When to look at the time of an interruption.
