@@ -210,7 +210,7 @@ impl Faults for Seeded {
         let delay = if self.may_delay && random.bool() { millis(&mut random, 2000) } else { Duration::ZERO };
         StreamFault {
             delay,
-            redirected: redirected && number % 2 == 0,
+            redirected: redirected && number.is_multiple_of(2),
             refused: refused.then_some(refusal),
             cut,
             split: self.split && random.bool(),
