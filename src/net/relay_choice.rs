@@ -12,7 +12,7 @@ pub enum Relay {
     /// A host starts a relay of its own, in this process: on a LAN nothing else is needed. A client looks for a bare
     /// code on this machine, at every port that such a relay may have; from other machines, join by the link that the
     /// host shows. A second host of this machine that wants the same id ends with
-    /// [`EndReason::HostIdInUse`](crate::EndReason::HostIdInUse).
+    /// [`EndReason::HostIdInUse`](crate::prelude::EndReason::HostIdInUse).
     Embedded(EmbeddedRelay),
     /// A relay by its URL, such as `https://relay.example.com/`.
     Url(String),
