@@ -11,7 +11,12 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{RelayLimits, metrics::Refusal, stream::Seat};
+use super::{
+    RelayLimits,
+    arrivals::{Arrival, Arrivals},
+    metrics::Refusal,
+    stream::Seat,
+};
 
 /// The connection a request came on.
 pub(super) struct Caller {
@@ -19,6 +24,7 @@ pub(super) struct Caller {
     pub(super) peer: IpAddr,
     /// Ends the connection.
     pub(super) kill: Arc<Notify>,
+    pub(super) arrival: Arc<Arrival>,
     /// Requests that are not answered yet.
     requests: AtomicUsize,
     listens: AtomicBool,
@@ -27,9 +33,10 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    pub(super) fn new(peer: IpAddr) -> Arc<Self> {
+    pub(super) fn new(peer: IpAddr, arrivals: Arc<Arrivals>) -> Arc<Self> {
         let (requests, listens) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Arc::new(Caller { peer, kill: Arc::default(), requests, listens, begun: Mutex::default() })
+        let (kill, arrival) = (Arc::default(), Arrival::new(arrivals));
+        Arc::new(Caller { peer, kill, arrival, requests, listens, begun: Mutex::default() })
     }
 
     fn begun(&self) -> MutexGuard<'_, Option<Seat>> {
@@ -75,6 +82,7 @@ impl Drop for Asking {
 pub(super) struct Callers {
     all: usize,
     of_one: usize,
+    arrivals: Arc<Arrivals>,
     table: Mutex<Table>,
 }
 
@@ -94,6 +102,7 @@ pub(super) struct Admitted {
 impl Drop for Admitted {
     fn drop(&mut self) {
         let caller = &self.caller;
+        caller.arrival.leave();
         self.callers.table().remove(network(caller.peer), |other| Arc::ptr_eq(other, caller));
     }
 }
@@ -123,7 +132,7 @@ impl Table {
 impl Callers {
     pub(super) fn new(limits: &RelayLimits) -> Arc<Self> {
         let (all, of_one) = (limits.connections, limits.connections_per_address);
-        Arc::new(Callers { all, of_one, table: Mutex::default() })
+        Arc::new(Callers { all, of_one, arrivals: Arc::default(), table: Mutex::default() })
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -141,7 +150,7 @@ impl Callers {
         if table.total >= self.all && !table.largest().is_some_and(|largest| table.make_room(largest)) {
             return Err(Refusal::Connections);
         }
-        let caller = Caller::new(peer);
+        let caller = Caller::new(peer, self.arrivals.clone());
         table.total += 1;
         table.by_network.entry(network).or_default().push(caller.clone());
         Ok(Admitted { callers: self.clone(), caller })

@@ -4,8 +4,8 @@ use std::{
     convert::Infallible,
     error::Error,
     future::poll_fn,
-    io::{self, IoSlice},
-    pin::Pin,
+    io,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -17,7 +17,7 @@ use std::{
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     sync::watch,
     time::timeout,
@@ -25,10 +25,12 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{
+    arrivals::Doorbell,
     callers::{Admitted, Caller},
-    paced::Paced,
+    pace::Pace,
     service::Service,
     stream::{EventStream, Seat},
+    watched::{Watch, Watched},
 };
 
 /// The limit of URL and headers together, that of node.
@@ -52,7 +54,8 @@ pub(super) async fn serve(
     }
     let caller = &admitted.caller;
     let peer = caller.peer;
-    let stream = Paced::new(stream, service.config.write_timeout);
+    let stream = Watched::new(stream, Pace::new(service.config.write_timeout));
+    let stream = Watched::new(stream, Doorbell::new(caller.arrival.clone()));
     let talking = async {
         match tls {
             None => talk(stream, caller, service, stopping).await,
@@ -69,6 +72,8 @@ pub(super) async fn serve(
             }
         }
     };
+    let mut talking = pin!(talking);
+    let talking = poll_fn(|context| caller.arrival.look(|| talking.as_mut().poll(context)));
     tokio::select! {
         () = talking => {}
         () = caller.kill.notified() => {}
@@ -119,7 +124,7 @@ async fn requests<S: AsyncRead + AsyncWrite + Unpin>(
     mut stopping: watch::Receiver<bool>,
 ) -> hyper::Result<Option<(S, Seat)>> {
     let behind = Arc::new(AtomicBool::new(false));
-    let stream = Watched { stream, behind: behind.clone() };
+    let stream = Watched::new(stream, Behind(behind.clone()));
     let answer = service_fn(|request| {
         let (service, caller) = (service.clone(), caller.clone());
         let asking = caller.asks();
@@ -151,7 +156,7 @@ async fn requests<S: AsyncRead + AsyncWrite + Unpin>(
         });
         tokio::select! {
             step = step => {
-                let stream = |seat| (serving.into_parts().io.into_inner().stream, seat);
+                let stream = |seat| (serving.into_parts().io.into_inner().into_inner(), seat);
                 return step.map(|seat| seat.map(stream));
             }
             Ok(()) = stopping.changed() => Pin::new(&mut serving).graceful_shutdown(),
@@ -159,51 +164,19 @@ async fn requests<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// A socket that knows whether more is to be written than it took.
-struct Watched<S> {
-    stream: S,
-    behind: Arc<AtomicBool>,
-}
+/// Knows whether more is to be written than the socket took.
+struct Behind(Arc<AtomicBool>);
 
-impl<S> Watched<S> {
-    fn wrote(&self, written: Poll<io::Result<usize>>, wanted: usize) -> Poll<io::Result<usize>> {
-        let all = matches!(written, Poll::Ready(Ok(written)) if written == wanted);
-        self.behind.store(!all, Ordering::Relaxed);
-        written
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context, buffer: &mut ReadBuf) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.wrote(written, bytes.len())
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context,
-        parts: &[IoSlice],
+impl Watch for Behind {
+    fn wrote(
+        &mut self,
+        _context: &mut Context,
+        written: Poll<io::Result<usize>>,
+        wanted: usize,
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
-        self.wrote(written, parts.iter().map(|part| part.len()).sum())
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let all = matches!(written, Poll::Ready(Ok(written)) if written == wanted);
+        self.0.store(!all, Ordering::Relaxed);
+        written
     }
 }
 
@@ -224,7 +197,7 @@ mod tests {
             let requests = format!("{ping}GET /?token={token} HTTP/1.1\r\n\r\n");
             // Takes less than an answer at once: the relay is behind all the time.
             let (relay, peer) = duplex(50);
-            let caller = Caller::new([127, 0, 0, 1].into());
+            let caller = Caller::new([127, 0, 0, 1].into(), Arc::default());
             let serving = talk(relay, &caller, service.clone(), stopping.clone());
             let (mut reading, mut writing) = split(peer);
             let mut read = Vec::new();

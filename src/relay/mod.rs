@@ -30,6 +30,7 @@
 //! - Idle connections are closed after 60 s, not 5 s.
 
 mod answer;
+mod arrivals;
 mod body;
 mod budget;
 mod callers;
@@ -45,7 +46,7 @@ mod lanes;
 mod listener;
 mod metrics;
 mod number;
-mod paced;
+mod pace;
 mod proxies;
 mod query;
 mod rooms;
@@ -55,6 +56,7 @@ mod stream;
 mod tls;
 mod tokens;
 mod turns;
+mod watched;
 
 pub use ipnet::IpNet;
 

@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use super::{
     RelayConfig,
     answer::{self, Answer},
+    arrivals::Ticket,
     body::{self, Message},
     budget::{Budget, Charge},
     callers::{Caller, Callers, network},
@@ -35,7 +36,7 @@ use super::{
     query::{Param, Query},
     rooms::{Audience, NotListening, Rooms, reply},
     stream::{Greeting, Seat},
-    tokens::{BadToken, Bearer, Origin, Ticket, Tokens, Verified, signature},
+    tokens::{BadToken, Bearer, Origin, Tokens, Verified, signature},
     turns::Turns,
 };
 use crate::protocol::{HostReply, JoinReply, NativeHint, TokenKind, WebFile};
@@ -189,7 +190,7 @@ impl Service {
             Some("ping") => ping(&asked.query),
             _ => match self.bearer(&asked.query) {
                 Ok(sender) => {
-                    let ticket = sender.arrives();
+                    let ticket = Ticket::new(sender.clone(), asked.caller);
                     return match self.read(asked, content).await {
                         Ok((message, charge)) => self.send(asked, &sender, ticket, &message, charge).await,
                         Err(StatusCode::SERVICE_UNAVAILABLE) => answer::plain(StatusCode::SERVICE_UNAVAILABLE),
@@ -340,7 +341,7 @@ impl Service {
         &self,
         asked: &Asked<'_>,
         sender: &Verified,
-        mut ticket: Ticket,
+        ticket: Ticket,
         message: &Message,
         charge: Charge,
     ) -> Answer {

@@ -8,17 +8,16 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
+use super::arrivals::UnderWay;
+use crate::protocol::{Claims, TokenKind};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::Sha256;
-use tokio::{sync::oneshot, time::timeout};
-
-use crate::protocol::{Claims, TokenKind};
 
 /// `{"alg":"HS256","typ":"JWT"}`.
 const HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
@@ -66,41 +65,12 @@ pub(super) struct Verified {
     pub(super) bearer: Bearer,
     /// The response token for this client that was signed last.
     response: Mutex<Option<Response>>,
-    /// Ready when the message before has its place.
-    last: Mutex<Option<oneshot::Receiver<()>>>,
-}
-
-/// How long a message waits for the one that arrived before it, of which a part may be missing still.
-const OUT_OF_TURN: Duration = Duration::from_secs(1);
-
-/// The place of a message among those of its sender, from the arrival of its head until this is dropped.
-#[derive(Debug)]
-pub(super) struct Ticket {
-    before: Option<oneshot::Receiver<()>>,
-    _done: oneshot::Sender<()>,
+    pub(super) under_way: UnderWay,
 }
 
 impl Verified {
     fn new(bearer: Bearer) -> Self {
-        Verified { bearer, response: Mutex::default(), last: Mutex::default() }
-    }
-
-    /// A message of this sender begins to arrive: it goes behind those that did before.
-    pub(super) fn arrives(&self) -> Ticket {
-        let (done, next) = oneshot::channel();
-        let before = self.last.lock().unwrap_or_else(PoisonError::into_inner).replace(next);
-        Ticket { before, _done: done }
-    }
-}
-
-impl Ticket {
-    /// Waits for the message before. Not for long, since its sender may have lost it on the way.
-    pub(super) async fn turn(&mut self) {
-        if let Some(mut before) = self.before.take()
-            && matches!(before.try_recv(), Err(oneshot::error::TryRecvError::Empty))
-        {
-            let _ = timeout(OUT_OF_TURN, before).await;
-        }
+        Verified { bearer, response: Mutex::default(), under_way: UnderWay::default() }
     }
 }
 
@@ -238,9 +208,13 @@ impl Tokens {
         if forever && token.len() <= REMEMBERED_LENGTH {
             let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
             if remembered.len() >= REMEMBERED {
-                remembered.clear();
+                // Messages that are under way know each other by it.
+                remembered.retain(|_, known| Arc::strong_count(known) > 1);
             }
-            remembered.insert(token.into(), verified.clone());
+            if remembered.len() < REMEMBERED {
+                // Another thread may have read the same token meanwhile.
+                return Ok(remembered.entry(token.into()).or_insert(verified).clone());
+            }
         }
         Ok(verified)
     }

@@ -116,38 +116,6 @@ async fn an_honest_message_passes_by_a_flood() {
 }
 
 #[tokio::test]
-async fn messages_of_one_client_keep_the_order_in_which_they_arrive() {
-    let relay = start().await;
-    let (mut host, _) = host(&relay, "demo").await;
-    let target = format!("/?token={}", client_token(&relay, "demo").await);
-    // Heads arrive in order, bodies do not: a small one is complete before a large one.
-    let mut wires = Vec::new();
-    for n in 0..6 {
-        let body = format!("[{n},\"{}\"]", "x".repeat(60_000 >> (2 * n)));
-        let mut wire = Wire::open(relay.local_addr()).await;
-        let post = request("POST", &target, &[JSON], &body);
-        let (head, rest) = post.split_at(post.len() - body.len());
-        wire.write(head).await;
-        // The relay has seen the head when it answers one that was sent later.
-        assert_eq!(ask(&relay, "POST", "/?action=ping", &[], "").await.status, 200);
-        wires.push((wire, rest.to_vec()));
-    }
-    for (wire, rest) in wires.iter_mut().rev() {
-        wire.write(rest).await;
-    }
-    for n in 0..6 {
-        let (_, body) = host.message().await;
-        assert!(body.starts_with(&format!("[{n},")), "{n}: {}", &body[..10]);
-    }
-    // One that never comes holds the others up for a moment only.
-    let mut lost = Wire::open(relay.local_addr()).await;
-    lost.write(format!("POST {target} HTTP/1.1\r\nHost: relay\r\n{JSON}\r\nContent-Length: 100\r\n\r\n")).await;
-    assert_eq!(ask(&relay, "POST", "/?action=ping", &[], "").await.status, 200);
-    assert_eq!(ask(&relay, "POST", &target, &[JSON], "[7]").await.status, 200);
-    assert_eq!(host.message().await.1, "[7]");
-}
-
-#[tokio::test]
 async fn who_asks_and_never_reads_is_cut_off() {
     let write_timeout = Duration::from_millis(200);
     let relay = Relay::start(RelayConfig { write_timeout, ..config() }).await.unwrap();

@@ -1,5 +1,5 @@
 //! The relay over loopback, byte by byte: what originals see (`requests`, `bodies`, `streams`), what is beyond them
-//! (`bounds`, `hold`), what strangers try (`attacks`), and how it runs (`running`).
+//! (`bounds`, `hold`, `order`), what strangers try (`attacks`), and how it runs (`running`).
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -7,6 +7,7 @@ mod attacks;
 mod bodies;
 mod bounds;
 mod hold;
+mod order;
 mod requests;
 mod runner;
 mod running;
