@@ -32,7 +32,7 @@ fn await_all(apps: &mut [App; 2], done: impl FnMut(&mut [&mut App]) -> bool) {
     assert!(update_until(&mut [host, client], PATIENCE, done), "{:?}", TestLog::of(host));
 }
 
-fn on<T>(app: &mut App, peer: Entity, act: impl Fn(&UhstPeer) -> T) -> T {
+fn on<T>(app: &App, peer: Entity, act: impl Fn(&UhstPeer) -> T) -> T {
     act(app.world().get::<UhstPeer>(peer).unwrap())
 }
 
@@ -65,7 +65,7 @@ fn what_is_reliable_arrives_once_and_in_order_on_a_terrible_network() {
         let peers = apps.each_mut().map(the_peer);
         for number in 0..1000_u32 {
             for side in 0..2 {
-                on(&mut apps[side], peers[side], |peer| peer.send(number.to_be_bytes())).unwrap();
+                on(&apps[side], peers[side], |peer| peer.send(number.to_be_bytes())).unwrap();
             }
         }
         await_all(&mut apps, |apps| apps.iter().all(|app| numbers(app).len() >= 1000));
@@ -81,7 +81,8 @@ fn a_share_of_unreliable_messages_is_lost_on_the_direct_path_while_the_session_r
     await_all(&mut apps, |apps| on(apps[0], peers[0], UhstPeer::path) == Path::Direct);
     let host = apps[0].world_mut().query::<&UhstHost>().single(apps[0].world()).unwrap();
     host.set_conditions(NetworkConditions { loss: 0.3, ..Default::default() });
-    let mut sent = 0;
+    let lost = |app: &App| on(app, peers[0], |peer| peer.traffic().lost);
+    let (mut sent, before) = (0, lost(&apps[0]));
     await_all(&mut apps, |apps| {
         // One a step, since messages that are sent at once share a packet.
         if sent < SENT {
@@ -93,9 +94,19 @@ fn a_share_of_unreliable_messages_is_lost_on_the_direct_path_while_the_session_r
         }
         numbers(apps[1]).contains(&SENT)
     });
-    let arrived = numbers(&apps[1]).len() as f64 / f64::from(SENT);
+    let arrived = numbers(&apps[1]).into_iter().filter(|number| *number < SENT).count();
+    let missing = u64::from(SENT) - arrived as u64;
+    let arrived = arrived as f64 / f64::from(SENT);
     // Five standard deviations are 0.06; messages that met in one packet add to it.
     assert!((0.6..=0.8).contains(&arrived), "{arrived} arrived");
+
+    // The other side tells what it missed.
+    on(&apps[0], peers[0], |peer| peer.set_conditions(NetworkConditions::PERFECT));
+    await_all(&mut apps, |apps| {
+        on(apps[0], peers[0], |peer| peer.send_on(Channel::Unreliable, u32::MAX.to_be_bytes())).unwrap();
+        lost(apps[0]) - before == missing
+    });
+    assert_eq!(on(&apps[1], peers[1], |peer| peer.traffic().lost), 0, "the client lost nothing");
 }
 
 /// Nothing passes, on any path and either way. What was sent meanwhile comes afterwards.
@@ -106,17 +117,17 @@ fn nothing_passes_a_cable_that_is_pulled_and_nothing_is_lost() {
     for (network, conditions) in [(TestNetwork::memory(), pulled), (TestNetwork::loopback(), all_lost)] {
         let mut apps = pair(&network, NetworkConditions::PERFECT);
         let (at_host, at_client) = (the_peer(&mut apps[0]), the_peer(&mut apps[1]));
-        on(&mut apps[0], at_host, |peer| peer.set_conditions(conditions));
+        on(&apps[0], at_host, |peer| peer.set_conditions(conditions));
         // The command and what was on its way before it.
         let [host, client] = &mut apps;
         update_until(&mut [host, client], Duration::from_millis(200), |_| false);
         for (app, peer) in [(0, at_host), (1, at_client)] {
-            on(&mut apps[app], peer, |peer| peer.send("meanwhile").unwrap());
+            on(&apps[app], peer, |peer| peer.send("meanwhile").unwrap());
         }
         let [host, client] = &mut apps;
         update_until(&mut [host, client], Duration::from_millis(700), |_| false);
         assert!(apps.iter().all(|app| TestLog::of(app).texts().is_empty()), "something passed");
-        on(&mut apps[0], at_host, |peer| peer.set_conditions(NetworkConditions::PERFECT));
+        on(&apps[0], at_host, |peer| peer.set_conditions(NetworkConditions::PERFECT));
         await_all(&mut apps, |apps| apps.iter().all(|app| TestLog::of(app).texts() == ["meanwhile"]));
         assert!(apps.iter().all(|app| disconnected(app).is_empty()));
     }
@@ -136,7 +147,7 @@ fn who_leaves_over_a_pulled_cable_is_missed() {
     let mut apps = [host, client];
     await_all(&mut apps, |apps| apps.iter().all(|app| connected(app) == 1));
     let peer = the_peer(&mut apps[1]);
-    on(&mut apps[1], peer, |peer| {
+    on(&apps[1], peer, |peer| {
         peer.set_conditions(NetworkConditions { cut: true, ..NetworkConditions::PERFECT });
         peer.disconnect();
     });
@@ -167,7 +178,7 @@ fn what_was_sent_before_leaving_arrives_over_a_slow_link() {
         for number in 0..COUNT {
             let mut payload = vec![0; 64 << 10];
             payload[..4].copy_from_slice(&number.to_be_bytes());
-            on(&mut apps[1], peer, |peer| peer.send(payload.clone())).unwrap();
+            on(&apps[1], peer, |peer| peer.send(payload.clone())).unwrap();
         }
         leave(&mut apps[1]);
         await_all(&mut apps, |apps| disconnected(apps[0]) == [EndReason::Left]);

@@ -6,6 +6,8 @@
 mod bounds;
 #[path = "connection/contact.rs"]
 mod contact;
+#[path = "connection/losses.rs"]
+mod losses;
 #[path = "connection/network.rs"]
 mod network;
 #[path = "connection/policy.rs"]

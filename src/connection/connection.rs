@@ -16,6 +16,7 @@ use super::{
     interruption::{Interrupted, Parting},
     keys::Key,
     liveness::Liveness,
+    losses::Losses,
     outgoing::Outgoing,
     receive::Violation,
     resume::{Gate, Resuming},
@@ -99,6 +100,7 @@ pub struct Connection {
     pub(super) live: Liveness,
     pub(super) out: Outgoing,
     pub(super) inc: Incoming,
+    pub(super) losses: Losses,
     /// The next packet of first contact or resumption.
     pub(super) answer: Option<Bytes>,
     /// The one that was sent last: a POST that fails may have carried it.
@@ -134,6 +136,7 @@ impl Connection {
             live: Liveness::new(config.timeout, now),
             out: Outgoing::new(0, 0, 0),
             inc: Incoming::new(&config),
+            losses: Losses::default(),
             config,
             answer: None,
             last_answer: None,
@@ -441,6 +444,7 @@ impl Connection {
             messages_received: self.inc.messages,
             resent: self.out.resent,
             unreliable_dropped: self.out.unreliable.dropped + self.inc.unreliable_dropped(),
+            unreliable_lost: self.losses.of_peer(),
             ..self.stats
         }
     }

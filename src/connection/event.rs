@@ -176,4 +176,7 @@ pub struct ConnectionStats {
     pub resent: u64,
     /// Unreliable messages dropped here, before sending or after receiving, because a queue was full.
     pub unreliable_dropped: u64,
+    /// Fragments of unreliable messages that the peer has missed, as it tells with its heartbeats: about a second late, and
+    /// less by those that turn out to be only late. A message of up to a kilobyte is one fragment.
+    pub unreliable_lost: u64,
 }

@@ -90,6 +90,10 @@ impl Incoming {
         self.dropped + self.unreliable[0].dropped + self.unreliable[1].dropped
     }
 
+    pub(super) fn unreliable(&self) -> &[UnreliableReceiver; 2] {
+        &self.unreliable
+    }
+
     /// For acknowledgements, in the order of their streams.
     pub(super) fn states(&self) -> [(u64, &[(u64, u64)]); 3] {
         [self.reliable[0].state(), self.reliable[1].state(), self.signals.state()]

@@ -47,7 +47,8 @@ pub(super) struct Liveness {
     timeout: Duration,
     /// When something came from the peer last, on whatever path.
     peer_heard: Time,
-    token: u64,
+    /// Of the last ping.
+    number: u64,
 }
 
 /// The token of a ping whose answer is wanted for the acknowledgement that comes with it.
@@ -57,7 +58,7 @@ const PATHS: [Path; 2] = [Path::Relay, Path::Direct];
 
 impl Liveness {
     pub(super) fn new(timeout: Duration, now: Time) -> Self {
-        Self { paths: Default::default(), timeout, peer_heard: now, token: 0 }
+        Self { paths: Default::default(), timeout, peer_heard: now, number: 0 }
     }
 
     /// Both sides have agreed on it.
@@ -192,14 +193,20 @@ impl Liveness {
         self.paths[path as usize].ping_wanted
     }
 
-    /// The token of a ping that is written now.
-    pub(super) fn ping_sent(&mut self, path: Path, now: Time) -> u64 {
-        self.token += 1;
+    /// A ping with this token is written now.
+    pub(super) fn ping_sent(&mut self, path: Path, token: u64, now: Time) {
+        self.number += 1;
         let due = now + 2 * self.period(path);
         let state = &mut self.paths[path as usize];
         (state.ping_wanted, state.probed, state.ping_due, state.pinged) = (false, false, due, now);
-        state.outstanding = Some(self.token);
-        self.token
+        state.outstanding = Some(token);
+    }
+
+    /// The peer should learn what a ping tells, on the path in use.
+    pub(super) fn want_ping(&mut self) {
+        if let Some(path) = self.active() {
+            self.paths[path as usize].ping_wanted = true;
+        }
     }
 
     /// Whether to ask on the reliable lane, beside the ping on the other, what has arrived there.
@@ -212,8 +219,9 @@ impl Liveness {
         self.paths[Path::Direct as usize].probed = true;
     }
 
-    pub(super) fn next_token(&self) -> u64 {
-        self.token + 1
+    /// The number of the next ping.
+    pub(super) fn next_number(&self) -> u64 {
+        self.number + 1
     }
 
     /// Reliable frames were sent on this path.

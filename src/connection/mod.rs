@@ -40,6 +40,7 @@ mod incoming;
 mod interruption;
 mod keys;
 mod liveness;
+mod losses;
 mod outgoing;
 mod packets;
 mod ranges;

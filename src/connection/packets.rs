@@ -110,6 +110,9 @@ impl Connection {
             }
         }
         compact_events(&mut self.events, known, packet.len());
+        if self.losses.count(self.inc.unreliable(), now) {
+            self.live.want_ping();
+        }
         if must_ack {
             self.ack.bytes += packet.len();
             self.ack.now |= self.ack.bytes >= ACK_BYTES;
@@ -132,7 +135,10 @@ impl Connection {
                 self.gate.acked(ack.lanes[Path::Relay as usize]);
                 self.drain_advanced(now);
             }
-            Frame::Ping(token) => self.live.ping_received(path, token, now),
+            Frame::Ping(token) => {
+                self.losses.ping(token);
+                self.live.ping_received(path, token, now);
+            }
             Frame::Pong(token) => self.live.pong_received(path, token, now),
             Frame::Close(Close { ends, reason }) => match &self.state {
                 State::Closing(closing) => {
@@ -269,8 +275,11 @@ impl Connection {
         if pong.is_some() {
             self.live.pong_sent(path);
         }
-        if self.live.ping_is_wanted(path) && writer.ping(self.live.next_token()) {
-            self.live.ping_sent(path, now);
+        if self.live.ping_is_wanted(path) {
+            let token = self.losses.token(self.live.next_number());
+            if writer.ping(token) {
+                self.live.ping_sent(path, token, now);
+            }
         }
         pong.is_some()
     }

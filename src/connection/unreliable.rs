@@ -100,6 +100,8 @@ pub(super) struct UnreliableReceiver {
     sequenced: bool,
     /// Numbers below were seen or are too old, except for those marked as open in `seen`.
     end: u64,
+    /// Numbers below `end` that did not come.
+    missing: u64,
     seen: [u64; WINDOW as usize / 64],
     /// Sequenced: numbers below come too late, because something newer was delivered.
     delivered: u64,
@@ -116,6 +118,7 @@ impl UnreliableReceiver {
         Self {
             sequenced,
             end: 0,
+            missing: 0,
             seen: [0; WINDOW as usize / 64],
             delivered: 0,
             held: BTreeMap::new(),
@@ -137,21 +140,35 @@ impl UnreliableReceiver {
                     self.seen[word] &= !bit;
                 }
             }
+            self.missing += number - self.end;
             self.end = number + 1;
         } else {
             let (word, bit) = bit(number);
             if self.end - number > WINDOW || self.seen[word] & bit != 0 {
                 return false;
             }
+            self.missing -= 1;
         }
         let (word, bit) = bit(number);
         self.seen[word] |= bit;
         true
     }
 
+    /// Above every number that came.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// How many of the numbers below this one did not come. Gaps that are too old to be filled count in any case.
+    pub(super) fn missed_below(&self, number: u64) -> u64 {
+        let from = number.max(self.end.saturating_sub(WINDOW));
+        let open = |number: &u64| self.seen[(number % WINDOW / 64) as usize] & (1 << (number % 64)) == 0;
+        self.missing - (from..self.end).filter(open).count() as u64
+    }
+
     /// Takes a fragment, and gives the message which it completes.
     pub(super) fn receive(&mut self, data: Data, compact: impl Fn(Bytes) -> Bytes) -> Option<Whole> {
-        if data.number < self.delivered || !self.mark(data.number) {
+        if !self.mark(data.number) || data.number < self.delivered {
             return None;
         }
         if data.first && data.last {
@@ -235,6 +252,28 @@ mod tests {
         assert!(take(&mut receiver, data(3, true, true, b"3")).is_none());
         assert!(take(&mut receiver, data(5 + WINDOW, true, true, b"new")).is_some());
         assert!(take(&mut receiver, data(4, true, true, b"too old")).is_none());
+    }
+
+    #[test]
+    fn what_is_missing_is_counted_until_it_comes() {
+        for sequenced in [false, true] {
+            let mut receiver = UnreliableReceiver::new(sequenced, 1024);
+            for number in [0, 1, 4, 4, 9] {
+                take(&mut receiver, data(number, true, true, b"x"));
+            }
+            let missed = |receiver: &UnreliableReceiver| [0, 4, 5, 8, 10].map(|below| receiver.missed_below(below));
+            assert_eq!(missed(&receiver), [0, 2, 2, 5, 6]);
+            for late in [3, 3, 8] {
+                take(&mut receiver, data(late, true, true, b"late"));
+            }
+            assert_eq!(missed(&receiver), [0, 1, 1, 4, 4]);
+            let far = 20 + 2 * WINDOW;
+            take(&mut receiver, data(far, true, true, b"far"));
+            assert_eq!(receiver.missed_below(far + 1), 4 + far - 10);
+            assert_eq!(receiver.missed_below(0), 4 + far - 10 - (WINDOW - 1));
+            take(&mut receiver, data(2, true, true, b"too old"));
+            assert_eq!(receiver.missed_below(far + 1), 4 + far - 10);
+        }
     }
 
     #[test]

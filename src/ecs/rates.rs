@@ -20,7 +20,7 @@ pub struct Rates {
     pub received_messages: f32,
     /// Bytes received per second.
     pub received_bytes: f32,
-    /// Losses per second: frames sent again, and unreliable messages dropped before they were sent.
+    /// Losses per second, among what was sent.
     pub lost: f32,
 }
 

@@ -22,6 +22,10 @@
 //!                    every number below `next` is here; each range starts `gap` + 1 above the end of the last and
 //!                    has `length` + 1 numbers
 //! ping     = 0x02  token                0: sent to learn what has arrived on the reliable lane, not how far the peer is
+//!                                       2^61 and above: bits 24 to 55 tell how many fragments of `Unreliable` and
+//!                                       `UnreliableSequenced` its sender has missed so far (gaps in their numbers that
+//!                                       last a second and longer), modulo 2^32; bits 0 to 23 number the ping
+//!                                       others number the ping, and tell nothing
 //! pong     = 0x03  token                the answer to a ping, on the same path
 //! close    = 0x04  end{3}  reason       end: how many fragments were sent on the streams of an ack, in that order
 //! reason   = code  length  text         text: UTF-8, at most 256 bytes
@@ -35,6 +39,7 @@
 mod ack;
 pub mod contact;
 mod reason;
+pub(crate) mod token;
 pub(crate) mod wire;
 mod writer;
 

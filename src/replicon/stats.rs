@@ -15,7 +15,8 @@ pub(super) fn network_id(peer: &UhstPeer) -> Option<NetworkId> {
 /// Brings the numbers up to date, and says whether anything is new.
 pub(super) fn renew(stats: &mut ClientStats, peer: &UhstPeer) -> bool {
     let rates = peer.rates();
-    let sent = f64::from(rates.sent_messages + rates.lost);
+    // Losses are told a second late, and some never became a message that was sent.
+    let sent = f64::from(rates.sent_messages.max(rates.lost));
     let now = ClientStats {
         rtt: peer.rtt().unwrap_or_default().as_secs_f64(),
         packet_loss: if sent > 0.0 { 100.0 * f64::from(rates.lost) / sent } else { 0.0 },

@@ -402,6 +402,9 @@ pub struct Traffic {
     pub received_messages: u64,
     /// Bytes received.
     pub received_bytes: u64,
-    /// Frames sent again, and unreliable messages dropped before they were sent.
+    /// What was lost: frames sent again, unreliable messages dropped before they were sent, and those that the other side
+    /// tells that it misses. It tells them about a second late, and takes back those that were only late: the count may
+    /// become smaller. A message above a kilobyte counts once for each kilobyte that is missed on a direct path. A peer of the
+    /// original protocol tells nothing.
     pub lost: u64,
 }

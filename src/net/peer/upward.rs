@@ -185,7 +185,7 @@ impl NativePeer {
             sent_bytes: stats.bytes_sent,
             received_messages: stats.messages_received,
             received_bytes: stats.bytes_received,
-            lost: stats.resent + stats.unreliable_dropped,
+            lost: stats.resent + stats.unreliable_dropped + stats.unreliable_lost,
         });
     }
 }
