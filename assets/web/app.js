@@ -54,7 +54,7 @@ function join(code, name) {
   table = new Table();
   lobby.clear();
   const path = new URLSearchParams(location.search).get("path");
-  session = new Session({ relay, code, name, path }, { onword, onstate, onend });
+  session = new Session({ relay, code, name, path }, { onword, onstate, onmissed, onend });
 }
 
 function leave() {
@@ -64,9 +64,14 @@ function leave() {
 }
 
 function onstate(state) {
-  find("[data-again]").hidden = state !== "again";
   if (state === "joining") show("joining");
   if (state === "in") document.body.dataset.path = session.path;
+}
+
+function onmissed(seconds) {
+  find("[data-again]").hidden = seconds === null;
+  // Only the first words are announced to a screen reader: the seconds would be read out each second.
+  find("[data-again-seconds]").textContent = ` ${seconds ?? 0} s`;
 }
 
 function onend(sentence, wrongCode) {

@@ -6,9 +6,13 @@ import { Peer, askForToken } from "./uhst.js";
 
 /** The host greets a newcomer at once, or never. */
 const WELCOME_MS = 5000;
-/** The host sends a roster every second. */
-const SILENCE_MS = 8000;
-/** Waits between attempts to come back, together about as long as a phone takes from one network to the next. */
+/** The host sends a roster every second: after so much silence it is missed, as between native peers. */
+const SILENCE_MS = 5000;
+/** A direct path that is silent for so long is given up for a new one. */
+const BROKEN_MS = 8000;
+/** For so long a missed host is waited for, as between native peers. */
+const PATIENCE_MS = 30_000;
+/** Waits between attempts to come back; the last one repeats. */
 const AGAIN_MS = [300, 700, 1500, 2500, 3500, 4500];
 
 export class Session {
@@ -21,20 +25,23 @@ export class Session {
   #me = null;
   #left = false;
   #heardAt = 0;
+  /** Since when the host is missed. */
+  #missedAt = null;
   /** Whether the page was out of sight since the last word. */
   #hidden = false;
   /** While the welcome is due. */
   #settle = null;
-  #watch = setInterval(() => this.#mindSilence(), 1000);
+  #watch = setInterval(() => this.#tick(), 1000);
   #onhide = () => {
     this.#hidden = true;
     // Awake again: what came meanwhile needs a moment to get here.
-    if (!document.hidden) this.#heardAt = Math.max(this.#heardAt, Date.now() - SILENCE_MS + 3000);
+    if (!document.hidden) this.#heardAt = Math.max(this.#heardAt, Date.now() - SILENCE_MS + 2000);
   };
 
   /**
    * `path` is `relay`, `direct`, or null for whichever works.
-   * Handlers: `onword(word)`, `onstate("joining" | "in" | "again")`, `onend(sentence, wrongCode)`.
+   * Handlers: `onword(word)`, `onstate("joining" | "in")`, `onmissed(seconds)` for how long the host is missed, or null
+   * when it is back, `onend(sentence, wrongCode)`.
    */
   constructor({ relay, code, name, path }, handlers) {
     this.#relay = relay;
@@ -79,6 +86,7 @@ export class Session {
       setTimeout(() => reject({ kind: "not-admitted" }), WELCOME_MS);
       this.say({ word: "hello", name: this.#name });
     }).finally(() => (this.#settle = null));
+    this.#found();
     this.#handlers.onstate("in");
   }
 
@@ -98,6 +106,7 @@ export class Session {
     if (this.#left) return;
     this.#heardAt = Date.now();
     this.#hidden = document.hidden;
+    if (!this.#settle) this.#found();
     let word;
     try {
       word = JSON.parse(text);
@@ -135,19 +144,18 @@ export class Session {
   async #again(kind) {
     this.#peer?.close();
     this.#peer = null;
-    this.#handlers.onstate("again");
+    this.#miss();
     let hostless = kind === "host-closed" ? 1 : 0;
-    for (const wait of AGAIN_MS) {
+    for (let attempt = 0; this.#missedFor() < PATIENCE_MS; attempt++) {
       // A host that the relay does not know any more seldom comes back; a lost network does.
       if (hostless > 3) break;
-      await pause(wait);
+      await pause(AGAIN_MS[Math.min(attempt, AGAIN_MS.length - 1)]);
       if (this.#left) return;
       try {
         return await this.#enter();
       } catch (error) {
         this.#peer?.close();
         this.#peer = null;
-        if (error.kind === "not-admitted") return this.#end(error.kind);
         if (error.kind === "no-host") hostless += 1;
         kind = hostless ? "host-closed" : error.kind;
       }
@@ -155,12 +163,31 @@ export class Session {
     this.#end(kind);
   }
 
+  #miss() {
+    this.#missedAt ??= Date.now();
+    this.#handlers.onmissed(Math.floor(this.#missedFor() / 1000));
+  }
+
+  #found() {
+    if (this.#missedAt === null) return;
+    this.#missedAt = null;
+    this.#handlers.onmissed(null);
+  }
+
+  #missedFor() {
+    return this.#missedAt === null ? 0 : Date.now() - this.#missedAt;
+  }
+
   /** A relay's stream tells neither of a dead network nor of a host that no longer talks to us. */
-  #mindSilence() {
-    if (!this.#peer || this.#settle || document.hidden || Date.now() - this.#heardAt < SILENCE_MS) return;
+  #tick() {
+    if (this.#missedAt !== null) this.#miss();
+    if (!this.#peer || this.#settle || document.hidden) return;
+    const silence = Date.now() - this.#heardAt;
+    if (silence < SILENCE_MS) return;
+    this.#miss();
     // A phone that slept, or a direct path that broke without a word, is not the host's doing.
-    if (this.#hidden || this.path === "direct") this.#again("lost");
-    else this.#end("silent");
+    if (this.#hidden || (this.path === "direct" && silence >= BROKEN_MS)) this.#again("lost");
+    else if (this.#missedFor() >= PATIENCE_MS) this.#end("silent");
   }
 
   #end(kind) {

@@ -30,35 +30,31 @@ pub struct LobbyPlugin {
 
 impl Plugin for LobbyPlugin {
     fn build(&self, app: &mut App) {
-        // A game that is worth waiting for would keep the default of 30 seconds.
-        let connection = ConnectionConfig { resume_timeout: Duration::from_secs(10), ..default() };
-        app.add_plugins(
-            UhstPlugin::default().connection(connection).conditions(self.network).discovery(self.discovery),
-        )
-        .init_state::<Page>()
-        .init_resource::<Table>()
-        .init_resource::<Session>()
-        .init_resource::<Heading>()
-        .add_message::<Intent>()
-        .add_message::<News>()
-        .add_observer(on_ready)
-        .add_observer(on_connected)
-        .add_observer(on_disconnected)
-        .add_observer(on_trouble)
-        .add_observer(on_ended)
-        .add_systems(
-            Update,
-            (
-                listen,
-                obey,
-                walk.run_if(in_state(Page::Arena)),
-                measure,
-                miss_the_host,
-                tick.run_if(resource_exists::<Rules>),
-            )
-                .chain()
-                .in_set(LobbySystems),
-        );
+        app.add_plugins(UhstPlugin::default().conditions(self.network).discovery(self.discovery))
+            .init_state::<Page>()
+            .init_resource::<Table>()
+            .init_resource::<Session>()
+            .init_resource::<Heading>()
+            .add_message::<Intent>()
+            .add_message::<News>()
+            .add_observer(on_ready)
+            .add_observer(on_connected)
+            .add_observer(on_disconnected)
+            .add_observer(on_trouble)
+            .add_observer(on_ended)
+            .add_systems(
+                Update,
+                (
+                    listen,
+                    obey,
+                    walk.run_if(in_state(Page::Arena)),
+                    measure,
+                    miss_the_host,
+                    tick.run_if(resource_exists::<Rules>),
+                )
+                    .chain()
+                    .in_set(LobbySystems),
+            );
     }
 }
 

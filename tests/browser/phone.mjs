@@ -1,10 +1,11 @@
 // Drives the phone page in a headless Chromium through a visit to a running lobby, and takes a picture of it.
 //
-//   node tests/browser/phone.mjs LINK CHROMIUM PICTURE [HOST-INPUT]
+//   node tests/browser/phone.mjs LINK CHROMIUM PICTURE [HOST-INPUT [HOST-PID]]
 //
 // LINK is the host's join link; `?path=relay` or `?path=direct` before its # settles the path. CHROMIUM is the browser's
 // program, PICTURE the PNG to write. HOST-INPUT is a named pipe that the host reads its lines from
 // (`lobby host --terminal < HOST-INPUT`): the host's part of the visit is written there. Without it somebody types it.
+// HOST-PID is the host's process: it is stopped for some seconds, and the page must show that it misses the host.
 // `playwright-core` is looked for in the working directory and in NODE_PATH.
 //
 // Prints every step that happened, and exits with 0 only if all did.
@@ -16,7 +17,7 @@ import { join } from "node:path";
 
 const { chromium } = createRequire(join(process.cwd(), "x.js"))("playwright-core");
 
-const [link, executablePath, picture, hostInput] = process.argv.slice(2);
+const [link, executablePath, picture, hostInput, hostPid] = process.argv.slice(2);
 if (!picture) {
   console.error("usage: node tests/browser/phone.mjs LINK CHROMIUM PICTURE [HOST-INPUT]");
   process.exit(2);
@@ -95,6 +96,8 @@ async function visit() {
   await see("[data-players] [data-you=true][data-ready=true]");
   done("is ready");
 
+  if (hostPid) await missTheHost(Number(hostPid));
+
   asHost("/ready");
   await see("[data-players] [data-you=false][data-ready=true]");
   asHost("/start");
@@ -121,6 +124,19 @@ async function visit() {
   await see("[data-result]");
   await see("[data-players] [data-you=true][data-ready=false]");
   done(`is in the lobby again: ${(await page.textContent("[data-result]")).trim()}`);
+}
+
+/** The host sleeps, and wakes up as soon as the page misses it. */
+async function missTheHost(host) {
+  process.kill(host, "SIGSTOP");
+  try {
+    await page.locator("[data-again]", { hasText: /Reconnecting… \d+ s/ }).waitFor();
+  } finally {
+    process.kill(host, "SIGCONT");
+  }
+  await page.locator("[data-again]").waitFor({ state: "hidden" });
+  await see("[data-players] [data-you=true][data-ready=true]");
+  done("missed a host that slept, and is the same player after it woke up");
 }
 
 /** Steers until the host says that we are somewhere else. */

@@ -1,4 +1,4 @@
-//! A banner over every page while the host is missed.
+//! A banner at the top of every page while the host is missed. It leaves the corners free, where titles and buttons are.
 
 use bevy::prelude::*;
 
@@ -24,14 +24,25 @@ fn spawn(mut commands: Commands, theme: Res<Theme>) {
             Node {
                 position_type: PositionType::Absolute,
                 width: percent(100),
-                padding: UiRect::all(px(1.5 * GRID)),
+                top: px(4.0 * GRID),
                 justify_content: JustifyContent::Center,
                 display: Display::None,
                 ..default()
             },
-            BackgroundColor(theme::ACCENT),
         ))
-        .with_child((Words, theme.text(Type::Strong, theme::ON_ACCENT, "")));
+        .with_children(|banner| {
+            banner
+                .spawn((
+                    Pickable::IGNORE,
+                    Node {
+                        padding: UiRect::axes(px(3.0 * GRID), px(1.5 * GRID)),
+                        border_radius: BorderRadius::MAX,
+                        ..default()
+                    },
+                    BackgroundColor(theme::ACCENT),
+                ))
+                .with_child((Words, theme.text(Type::Strong, theme::ON_ACCENT, "")));
+        });
 }
 
 fn fill(table: Res<Table>, mut banner: Single<&mut Node, With<Banner>>, mut words: Single<&mut Text, With<Words>>) {
