@@ -1,8 +1,6 @@
 //! The lobby as a Bevy plugin without a window: joins intents, rules, table and network.
 //! This file and `nearby.rs` alone use `bevy_uhst` for more than its words.
 
-use std::time::Duration;
-
 use bevy::{ecs::system::SystemParam, prelude::*};
 use bevy_uhst::prelude::*;
 
