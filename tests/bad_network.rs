@@ -155,6 +155,35 @@ fn who_leaves_over_a_pulled_cable_is_missed() {
     assert_eq!(disconnected(&apps[0]), [EndReason::TimedOut]);
 }
 
+/// Whoever leaves learns what did not arrive, and of whom.
+#[test_log::test]
+fn the_end_tells_what_was_cut() {
+    let network = TestNetwork::memory();
+    let slow = NetworkConditions { bandwidth: Some(100_000), ..NetworkConditions::PERFECT };
+    let config = ConnectionConfig { drain_timeout: Duration::from_secs(1), ..ConnectionConfig::default() };
+    let host = network.host_with(UhstHost::new("bad").connection(config).conditions(slow));
+    let client = network.join_with(UhstClient::from(link(&host)));
+    let mut apps = [host, client];
+    await_all(&mut apps, |apps| apps.iter().all(|app| connected(app) == 1));
+    let peer = the_peer(&mut apps[0]);
+    for _ in 0..16 {
+        on(&apps[0], peer, |peer| peer.send(vec![0; 64 << 10])).unwrap();
+    }
+    let world = apps[0].world_mut();
+    world.query::<&UhstHost>().single(world).unwrap().leave();
+    await_all(&mut apps, |apps| apps.iter().all(|app| !disconnected(app).is_empty()));
+    let unconfirmed = apps.each_ref().map(|app| {
+        let end = |event: &TestEvent| match event {
+            TestEvent::Disconnected(event) => Some(event.unconfirmed),
+            _ => None,
+        };
+        TestLog::of(app).0.iter().find_map(end).unwrap()
+    });
+    let arrived = TestLog::of(&apps[1]).count(|event| matches!(event, TestEvent::Message(_)));
+    assert!(arrived < 16 && unconfirmed[0] >= (16 - arrived - 1) * (64 << 10), "{arrived} arrived, {unconfirmed:?}");
+    assert_eq!(unconfirmed[1], 0);
+}
+
 /// 2 MiB take four seconds on this link.
 #[test]
 fn what_was_sent_before_leaving_arrives_over_a_slow_link() {

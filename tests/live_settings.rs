@@ -67,6 +67,36 @@ fn the_password_follows() {
     let _third = join(&network, &mut host, game()).expect("no password again");
 }
 
+/// The game may take its time to answer a join request: what holds then counts.
+#[test_log::test]
+fn who_is_on_the_way_in_is_turned_away_by_a_new_lock_or_password() {
+    let lock = |host: &mut UhstHost| host.set_locked(true);
+    let password = |host: &mut UhstHost| host.set_password(Some("swordfish"));
+    for (change, words) in [(lock as fn(&mut UhstHost), "nobody new"), (password, "password has just been changed")] {
+        let network = TestNetwork::memory();
+        let mut host = network.host_with(UhstHost::new("game").admission(Admission::Ask));
+        let mut joiner = network.join_with(game());
+        let request = |app: &App| {
+            TestLog::of(app).0.iter().find_map(|event| match event {
+                TestEvent::JoinRequest(request) => Some(request.responder()),
+                _ => None,
+            })
+        };
+        assert!(update_until(&mut [&mut host, &mut joiner], PATIENCE, |apps| request(apps[0]).is_some()));
+        set(&mut host, change);
+        if let Some(responder) = request(&host) {
+            responder.accept();
+        }
+        let known = |event: &TestEvent| matches!(event, TestEvent::Connected(_) | TestEvent::Ended(_));
+        assert!(update_until(&mut [&mut host, &mut joiner], PATIENCE, |apps| TestLog::of(apps[1]).has(known)));
+        let refused = |event: &TestEvent| match event {
+            TestEvent::Ended(event) => matches!(&event.reason, EndReason::Refused(why) if why.contains(words)),
+            _ => false,
+        };
+        assert!(TestLog::of(&joiner).has(refused), "{:?}", TestLog::of(&joiner));
+    }
+}
+
 #[test_log::test]
 fn a_lock_keeps_newcomers_out_and_peers_in() {
     let network = TestNetwork::memory();

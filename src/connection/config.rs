@@ -29,9 +29,10 @@ pub struct ConnectionConfig {
     ///
     /// Both sides go by the same number, as with `timeout`.
     pub resume_timeout: Duration,
-    /// How long a side that leaves may go on delivering what it sent before, while the other side confirms more and more of
-    /// it, and trying to say goodbye to one that is interrupted. What is not confirmed then is cut, and reported. 60 seconds
-    /// if not said; at most a day. With zero, nothing that waits is delivered any more.
+    /// How long a side that leaves may take in total to deliver what it sent before. It gives up sooner only where nothing
+    /// advances: when the other side confirms nothing for twice the `timeout`, or no path leads to it for `resume_timeout`.
+    /// What is not confirmed then is cut, and reported. 5 minutes if not said, in which a full send buffer passes a link of
+    /// 1 Mbit/s, also over the relay; at most a day. With zero, nothing that waits is delivered any more.
     pub drain_timeout: Duration,
     /// The size of one message in bytes, sent or received. At least 1 KiB, at most 1 GiB.
     pub max_message: usize,
@@ -49,7 +50,7 @@ impl Default for ConnectionConfig {
         Self {
             timeout: Duration::from_secs(5),
             resume_timeout: Duration::from_secs(30),
-            drain_timeout: Duration::from_secs(60),
+            drain_timeout: Duration::from_secs(5 * 60),
             max_message: 16 << 20,
             send_buffer: 24 << 20,
             receive_buffer: 24 << 20,

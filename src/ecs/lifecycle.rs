@@ -77,6 +77,11 @@ pub struct UhstDisconnected {
     pub session: Entity,
     /// Why; [`EndReason::Left`] also when this side ended it.
     pub reason: EndReason,
+    /// How much of what this side had sent reliably before it ended the connection was not confirmed within
+    /// [`drain_timeout`](crate::connection::ConnectionConfig::drain_timeout), in bytes, with 160 for each message: it may not
+    /// have arrived. 0 when the other side ended it, and when this side despawned the peer or its session, since what waits
+    /// is delivered after this event then; a warning names what is cut.
+    pub unconfirmed: usize,
 }
 
 /// A session is over, or could not start. Its peers' [`UhstDisconnected`] came first.

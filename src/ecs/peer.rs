@@ -189,6 +189,11 @@ impl UhstPeer {
         self.rates = rates;
     }
 
+    /// Bytes that its goodbye did not wait for.
+    pub(super) fn cut(&self) -> usize {
+        self.handle.shared().cut()
+    }
+
     /// Marks its end as told; false if it was.
     pub(super) fn end(&mut self) -> bool {
         !std::mem::replace(&mut self.over, true)
@@ -231,5 +236,5 @@ fn disconnect(mut world: DeferredWorld, HookContext { entity, .. }: HookContext)
     if let Some(mut state) = state_mut(&mut world, owner, session) {
         state.remove_peer(entity);
     }
-    world.trigger(UhstDisconnected { entity, session: owner.1, reason: EndReason::Left });
+    world.trigger(UhstDisconnected { entity, session: owner.1, reason: EndReason::Left, unconfirmed: 0 });
 }

@@ -82,8 +82,10 @@ pub(super) fn end_session(world: &mut DeferredWorld, key: SessionKey, reason: &E
 
 /// Tells a peer's observers of its end, once.
 pub(super) fn end_peer(world: &mut DeferredWorld, peer: Entity, session: Entity, reason: EndReason) {
-    if world.get_mut::<UhstPeer>(peer).is_some_and(|mut component| component.end()) {
-        world.trigger(UhstDisconnected { entity: peer, session, reason });
+    let Some(mut component) = world.get_mut::<UhstPeer>(peer) else { return };
+    if component.end() {
+        let unconfirmed = component.cut();
+        world.trigger(UhstDisconnected { entity: peer, session, reason, unconfirmed });
     }
 }
 

@@ -341,6 +341,49 @@ fn a_drain_lasts_as_long_as_it_advances() {
     assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::Left)]);
 }
 
+/// A host leaves with as much in its queue as fits by default, over a relay that takes 500 kB/s of base64. The client hears of
+/// it all the time, and never takes the host for silent.
+#[test]
+fn a_full_queue_drains_over_a_slow_relay_and_nobody_hangs() {
+    const RATE: u64 = 500_000 * 3 / 4;
+    let (mut client, mut host) = pair(ConnectionConfig::default());
+    let mut sent = 0;
+    while host.send(Channel::Reliable, bytes(1 << 20)).is_ok() {
+        sent += 1;
+    }
+    assert!(sent >= 20);
+    host.close(EndReason::Left, START);
+    let (mut now, mut last, mut received, mut ended) = (START, START, 0, None);
+    while ended.is_none() {
+        let packet = host.poll_transmit(Lane::Relay, 48 << 10, now);
+        let takes = packet
+            .as_ref()
+            .map_or(Duration::from_millis(100), |packet| Duration::from_micros(packet.len() as u64 * 1_000_000 / RATE));
+        now += takes;
+        if let Some(packet) = packet {
+            client.receive(Lane::Relay, packet, now);
+        }
+        client.handle_timeout(now);
+        host.handle_timeout(now);
+        carry(&mut client, &mut host, now);
+        for event in events(&mut client) {
+            match event {
+                ConnectionEvent::Message { payload, .. } => {
+                    received += 1;
+                    last = now;
+                    client.consumed(payload.len() + MESSAGE_OVERHEAD);
+                }
+                ConnectionEvent::Closed(reason) => ended = Some(reason),
+                event => panic!("{event:?}, {:?} after the beginning", now - START),
+            }
+        }
+        assert!(now - last < Duration::from_secs(5), "nothing came for 5 s, {received} of {sent} had come");
+    }
+    assert_eq!((received, ended), (sent, Some(EndReason::Left)));
+    assert!(now - START > Duration::from_secs(60) && now - last < Duration::from_secs(1));
+    assert_eq!(events(&mut host), [ConnectionEvent::Closed(EndReason::Left)]);
+}
+
 #[test]
 fn both_may_leave_at_once() {
     let (mut client, mut host) = pair(small());

@@ -62,6 +62,8 @@ pub(crate) struct PeerShared {
     received_messages: AtomicU64,
     received_bytes: AtomicU64,
     lost: AtomicU64,
+    /// Bytes that a goodbye did not wait for.
+    cut: AtomicUsize,
 }
 
 /// What one peer can take.
@@ -259,6 +261,7 @@ impl PeerShared {
             received_messages: AtomicU64::new(0),
             received_bytes: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            cut: AtomicUsize::new(0),
         }
     }
 
@@ -313,6 +316,15 @@ impl PeerShared {
     /// Bytes that wait to be sent or acknowledged.
     pub fn queued(&self) -> usize {
         self.queued.load(Ordering::Relaxed)
+    }
+
+    /// Bytes sent reliably before this side ended the connection, and not confirmed in time. Known once it has ended.
+    pub fn cut(&self) -> usize {
+        self.cut.load(Ordering::Relaxed)
+    }
+
+    pub(in crate::net) fn set_cut(&self, bytes: usize) {
+        self.cut.store(bytes, Ordering::Relaxed);
     }
 
     /// Counts since the connection began.

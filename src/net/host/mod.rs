@@ -75,6 +75,9 @@ pub(super) async fn run(
     let _ = events.send(Event { session, kind: EventKind::Ended { reason } });
 }
 
+/// What joiners of a locked session are told.
+const LOCKED: &str = "nobody new may join this session now";
+
 /// One peer, from its first word to the end of its task.
 struct Entry {
     inputs: mpsc::Sender<PeerInput>,
@@ -214,7 +217,7 @@ impl Host {
                         self.tell_all(|| PeerInput::Conditions(conditions)).await;
                     }
                     Some(SessionCommand::Leave) | None => return self.end(EndReason::Left).await,
-                    Some(setting) => self.set(setting),
+                    Some(setting) => self.set(setting).await,
                 },
             }
         }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use n0_future::{task, time::Instant};
 use tokio::sync::mpsc;
 
-use super::{Entry, Host, Sender, shares::Verdict};
+use super::{Entry, Host, LOCKED, Sender, shares::Verdict};
 use crate::{
     connection::{Connection, Credentials, Time},
     net::{
@@ -40,7 +40,7 @@ impl Host {
                 self.context(PeerKey(u64::MAX)).post(route, frame::refusal(&EndReason::NoSuchHost));
             }
             Contact::Hello if self.options.locked => {
-                let reason = EndReason::Refused("nobody new may join this session now".to_owned());
+                let reason = EndReason::Refused(LOCKED.to_owned());
                 self.context(PeerKey(u64::MAX)).post(route, frame::refusal(&reason));
             }
             Contact::Hello if self.places.are_full() && self.options.session.password.is_none() => {

@@ -111,6 +111,7 @@ impl NativePeer {
                 }
             }
             ConnectionEvent::Cut { bytes } => {
+                self.handle.shared().set_cut(bytes);
                 let text = format!(
                     "{bytes} bytes that were sent before the end did not arrive in time: raise `drain_timeout`, or send \
                      less before leaving"
