@@ -421,6 +421,11 @@ impl Connection {
         matches!(self.state, State::Closing(_))
     }
 
+    /// Whether the peer has tried a wrong password.
+    pub fn is_refused_its_password(&self) -> bool {
+        matches!(self.state, State::Refused { reason: EndReason::WrongPassword, .. })
+    }
+
     /// Whether it has ended. A last packet may still be waiting for [`poll_transmit`](Self::poll_transmit).
     pub fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed)

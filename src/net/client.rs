@@ -119,6 +119,7 @@ impl Client {
                     PeerOutput::Ended { reason, .. } => return ended(reason, lost.filter(|_| !answered), &relay),
                     PeerOutput::Identified(_) => answered = true,
                     PeerOutput::Placed
+                    | PeerOutput::WrongPassword
                     | PeerOutput::WantsPlace
                     | PeerOutput::Interrupted(_)
                     | PeerOutput::Rebound(_) => {}

@@ -71,6 +71,8 @@ pub(super) enum PeerOutput {
     Identified(ConnectionId),
     /// It has one of the host's places.
     Placed,
+    /// It has tried a wrong password. What is left of it goes on to say so for a while.
+    WrongPassword,
     /// It is admitted, and no place is free.
     WantsPlace,
     /// It is interrupted from now on, or not any more.

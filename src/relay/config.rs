@@ -204,7 +204,7 @@ impl RelayLimits {
             hosts_per_address: 1,
             clients_per_host: 250,
             listeners: 251,
-            listeners_per_address: 251,
+            listeners_per_address: 150,
             connections: 600,
             connections_per_address: 400,
             ..RelayLimits::default()

@@ -10,7 +10,7 @@ use tokio::{io::AsyncReadExt, task::JoinSet};
 
 use crate::support::*;
 
-const HS256: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
+pub const HS256: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 
 async fn join_from(relay: &Relay, address: [u8; 4], id: &str) -> Answer {
     Wire::open_from(relay.local_addr(), address)
@@ -19,7 +19,7 @@ async fn join_from(relay: &Relay, address: [u8; 4], id: &str) -> Answer {
         .await
 }
 
-async fn metric(relay: &Relay, line: &str) -> f64 {
+pub async fn metric(relay: &Relay, line: &str) -> f64 {
     let metrics = ask(relay, "GET", "/metrics", &[], "").await;
     let found = metrics.text().lines().find_map(|known| known.strip_prefix(line)?.strip_prefix(' ')?.parse().ok());
     found.unwrap_or_else(|| panic!("{line} in\n{}", metrics.text()))

@@ -1,5 +1,6 @@
 //! The relay over loopback, byte by byte: what originals see (`requests`, `bodies`, `streams`), what is beyond them
-//! (`bounds`, `hold`, `order`), what strangers try (`attacks`), and how it runs (`running`).
+//! (`bounds`, `hold`, `order`), what strangers try (`attacks`,
+//! `table`), and how it runs (`running`).
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -9,7 +10,7 @@ mod bounds;
 mod hold;
 mod order;
 mod requests;
-mod runner;
 mod running;
 mod streams;
 mod support;
+mod table;

@@ -61,7 +61,7 @@ fn answers(stream: &mut TcpStream, mut count: usize) {
 
 /// Sends messages with the next numbers in bursts, each message on another of these connections, some of which are new.
 /// In the end several on one.
-fn send_bursts(relay: std::net::SocketAddr, target: &str, bursts: usize) -> usize {
+pub fn send_bursts(relay: std::net::SocketAddr, target: &str, bursts: usize) -> usize {
     const AT_ONCE: usize = 6;
     let open = || {
         let stream = TcpStream::connect(relay).unwrap();

@@ -67,6 +67,25 @@ impl Wire {
         Wire { stream: TcpStream::connect(relay).await.unwrap(), received: Vec::new() }
     }
 
+    /// One that somebody else has opened.
+    pub fn accepted(stream: TcpStream) -> Self {
+        Wire { stream, received: Vec::new() }
+    }
+
+    /// A request, from the side that answers it. `None`: nobody asks any more.
+    pub async fn asked(&mut self) -> Option<Answer> {
+        while !self.received.windows(4).any(|bytes| bytes == b"\r\n\r\n") {
+            if !self.more().await {
+                return None;
+            }
+        }
+        let head = String::from_utf8(self.until(b"\r\n\r\n").await).unwrap();
+        let mut asked = Answer { status: 0, head, body: Vec::new() };
+        let length = asked.header("content-length").map_or(0, |length| length.parse().unwrap());
+        asked.body = self.exactly(length).await;
+        Some(asked)
+    }
+
     /// One that takes little before its reader reads.
     pub async fn open_small(relay: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().unwrap();

@@ -364,6 +364,13 @@ impl Host {
                     entry.placed = true;
                 }
             }
+            PeerOutput::WrongPassword => {
+                if let Some(entry) = self.peers.get(&key)
+                    && let Some(wrong) = self.shares.wrong_password(&entry.origin, Instant::now())
+                {
+                    self.reports.say(format!("joiners gave a wrong password {wrong} times so far"));
+                }
+            }
             PeerOutput::Interrupted(interrupted) => {
                 if let Some(entry) = self.peers.get_mut(&key) {
                     entry.interrupted = interrupted.then(Instant::now);
@@ -385,11 +392,6 @@ impl Host {
             PeerOutput::Ended { reason, tombstone } => {
                 tracing::debug!(peer = key.0, "a peer's task ended: {reason}");
                 let entry = self.forget(key);
-                if let (Some(entry), EndReason::WrongPassword) = (&entry, &reason)
-                    && let Some(wrong) = self.shares.wrong_password(&entry.origin, Instant::now())
-                {
-                    self.reports.say(format!("joiners gave a wrong password {wrong} times so far"));
-                }
                 match entry {
                     Some(entry) if entry.native => self.remember_left(entry.client),
                     // To originals, a message of somebody who was sent away would be a new beginning.

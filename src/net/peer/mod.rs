@@ -82,6 +82,7 @@ pub(super) struct NativePeer {
     commands: mpsc::UnboundedReceiver<PeerCommand>,
     batch: Vec<Received>,
     identified: bool,
+    refused: bool,
     connected: bool,
     /// As the host counts it.
     interrupted: bool,
@@ -137,6 +138,7 @@ impl NativePeer {
             commands,
             batch: Vec::new(),
             identified: false,
+            refused: false,
             connected: false,
             interrupted: false,
             heard: false,

@@ -45,6 +45,10 @@ impl NativePeer {
             self.identified = true;
             self.cx.tell(PeerOutput::Identified(id));
         }
+        // The next guess must not be heard before the host knows of this one.
+        if self.connection.is_refused_its_password() && !std::mem::replace(&mut self.refused, true) {
+            self.cx.tell(PeerOutput::WrongPassword);
+        }
         if self.connection.wants_direct() {
             self.direct.want(self.now());
         }

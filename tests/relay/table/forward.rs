@@ -1,0 +1,27 @@
+//! A way to a relay that begins at another address of this machine: whoever takes it comes from elsewhere.
+
+use std::net::SocketAddr;
+
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpSocket},
+    runtime::Runtime,
+};
+
+/// Where to connect so that the relay sees this address.
+pub fn from(runtime: &Runtime, address: [u8; 4], relay: SocketAddr) -> SocketAddr {
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let here = listener.local_addr().unwrap();
+    runtime.spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let socket = TcpSocket::new_v4().unwrap();
+                socket.bind((address, 0).into()).unwrap();
+                if let Ok(mut far) = socket.connect(relay).await {
+                    let _ = copy_bidirectional(&mut near, &mut far).await;
+                }
+            });
+        }
+    });
+    here
+}

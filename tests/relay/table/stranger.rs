@@ -1,0 +1,135 @@
+//! Who joins a session by hand, and says what no client would say.
+
+use std::{
+    net::SocketAddr,
+    sync::mpsc::{Receiver, channel},
+    time::Duration,
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bevy_uhst::{
+    prelude::*,
+    test_app::{TestNetwork, update_until},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    runtime::Runtime,
+    time::timeout,
+};
+
+use crate::support::*;
+
+/// Where strangers come from.
+pub const ELSEWHERE: [u8; 4] = [127, 0, 0, 2];
+
+/// A client of the session `x`, by hand.
+pub struct Stranger {
+    wire: Wire,
+    target: String,
+    stream: Option<Wire>,
+}
+
+impl Stranger {
+    /// Joins, with an event stream or without. `None`: the relay refuses.
+    pub async fn join(relay: SocketAddr, listens: bool) -> Option<Self> {
+        let mut wire = Wire::open_from(relay, ELSEWHERE).await;
+        let joined = wire.request("POST", "/?action=join&hostId=x", &[], "").await;
+        let token = joined.json().get("clientToken")?.as_str()?.to_owned();
+        let target = format!("/?token={token}");
+        let stream = if listens { Some(listen(relay, &target).await?) } else { None };
+        Some(Stranger { wire, target, stream })
+    }
+
+    /// Says this; the relay's status.
+    pub async fn say(&mut self, body: &str) -> u16 {
+        self.wire.request("POST", &self.target, &[JSON], body).await.status
+    }
+
+    /// Waits until the host says something with this in it.
+    pub async fn hears(&mut self, what: &str) {
+        let (mut heard, stream) = (Vec::new(), self.stream.as_mut().unwrap());
+        while !String::from_utf8_lossy(&heard).contains(what) {
+            let read = timeout(Duration::from_secs(10), stream.stream.read_buf(&mut heard)).await;
+            assert_ne!(read.expect("the host answers").unwrap(), 0);
+        }
+    }
+
+    /// Ends the event stream.
+    pub fn stops_listening(&mut self) {
+        self.stream = None;
+    }
+}
+
+async fn listen(relay: SocketAddr, target: &str) -> Option<Wire> {
+    let mut stream = Wire::open_from(relay, ELSEWHERE).await;
+    stream.write(request("GET", target, &[], "")).await;
+    (stream.head().await.status == 200).then_some(stream)
+}
+
+/// What a client of this crate says first.
+pub struct Introduction {
+    hello: Vec<u8>,
+    /// The description of a direct path that it offers.
+    pub sdp: String,
+}
+
+impl Introduction {
+    /// Lets a client introduce itself to a relay that knows nothing.
+    pub fn learn(runtime: &Runtime) -> Self {
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let (tell, told) = channel();
+        runtime.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(answer(Wire::accepted(stream), tell.clone()));
+            }
+        });
+        let mut app = TestNetwork::loopback().app();
+        app.world_mut().spawn(UhstClient::join("x").relay(Relay::Url(url)));
+        let body: String = wait(&mut app, &told);
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let hello = BASE64_STANDARD.decode(body["uhst"]["p"].as_str().unwrap()).unwrap();
+        Introduction { hello, sdp: body["sdp"].as_str().unwrap().to_owned() }
+    }
+
+    /// The first word of a client with a nonce of its own.
+    pub fn hello(&self, number: u64) -> String {
+        let mut hello = self.hello.clone();
+        hello[3..11].copy_from_slice(&number.to_be_bytes());
+        let hello = BASE64_STANDARD.encode(hello);
+        format!(r#"{{"type":"string","payload":"","uhst":{{"v":1,"p":"{hello}"}}}}"#)
+    }
+}
+
+fn wait(app: &mut bevy::prelude::App, told: &Receiver<String>) -> String {
+    let mut body = None;
+    assert!(update_until(&mut [app], Duration::from_secs(10), |_| {
+        body = body.take().or_else(|| told.try_recv().ok());
+        body.is_some()
+    }));
+    body.unwrap()
+}
+
+async fn answer(mut wire: Wire, tell: std::sync::mpsc::Sender<String>) {
+    loop {
+        let Some(asked) = wire.asked().await else { return };
+        let reply = match &asked.head {
+            head if head.contains("action=join") => {
+                let claims = BASE64_STANDARD.encode(r#"{"type":"clientToken","hostId":"x","clientId":"c"}"#);
+                format!(r#"{{"clientToken":"e30.{}.x"}}"#, claims.trim_end_matches('='))
+            }
+            head if head.starts_with("GET") => {
+                wire.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: Connected.\n").await;
+                let _ = wire.stream.flush().await;
+                std::future::pending::<()>().await;
+                return;
+            }
+            _ => {
+                let _ = tell.send(asked.text().to_owned());
+                "{}".to_owned()
+            }
+        };
+        wire.write(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{reply}", reply.len())).await;
+    }
+}
