@@ -97,6 +97,38 @@ fn who_is_on_the_way_in_is_turned_away_by_a_new_lock_or_password() {
     }
 }
 
+/// Its request is void, and nobody is connected by a late answer.
+#[test_log::test]
+fn a_joiner_that_leaves_before_it_is_let_in_frees_its_place() {
+    for leave in [
+        (|app| app.world_mut().query::<&UhstClient>().single(app.world()).expect("one client").leave()) as fn(&mut App),
+        |app| {
+            let world = app.world_mut();
+            let session = world.query_filtered::<Entity, With<UhstClient>>().single(world).expect("one client");
+            world.despawn(session);
+        },
+    ] {
+        let network = TestNetwork::memory();
+        let mut host = network.host_with(UhstHost::new("game").admission(Admission::Ask));
+        let mut joiner = network.join_with(game());
+        let request = |app: &App| {
+            TestLog::of(app).0.iter().find_map(|event| match event {
+                TestEvent::JoinRequest(request) => Some(request.responder()),
+                _ => None,
+            })
+        };
+        assert!(update_until(&mut [&mut host, &mut joiner], PATIENCE, |apps| request(apps[0]).is_some()));
+        leave(&mut joiner);
+        let over = |event: &TestEvent| matches!(event, TestEvent::Ended(_));
+        assert!(update_until(&mut [&mut host, &mut joiner], PATIENCE, |apps| TestLog::of(apps[1]).has(over)));
+        // The host has no event for it.
+        update_until(&mut [&mut host, &mut joiner], Duration::from_millis(300), |_| false);
+        request(&host).expect("a request").accept();
+        update_until(&mut [&mut host, &mut joiner], Duration::from_millis(300), |_| false);
+        assert!(!TestLog::of(&host).has(|event| matches!(event, TestEvent::Connected(_))), "a ghost is connected");
+    }
+}
+
 #[test_log::test]
 fn a_lock_keeps_newcomers_out_and_peers_in() {
     let network = TestNetwork::memory();

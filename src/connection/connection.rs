@@ -346,11 +346,13 @@ impl Connection {
     /// [`drain_timeout`](ConnectionConfig::drain_timeout) bounds all this. When it expires, or nothing advances for twice
     /// the [`timeout`](ConnectionConfig::timeout) although a path is there, what still waits is
     /// [cut](ConnectionEvent::Cut), and the peer is told the reason at once. Before the connection is open, it ends at
-    /// once.
+    /// once, and a host that has answered is told.
     pub fn close(&mut self, reason: EndReason, now: Time) {
         match self.state {
             State::Open { .. } => self.closing(reason, false, now),
             State::Answering(_) | State::Asking(_) => self.refuse(reason, now),
+            // The host has answered, and keeps the request until it hears from us. One that has not may be an original.
+            State::Greeting(ref handshake) if handshake.secret().is_some() => self.part(reason),
             State::Greeting(_) => self.finish(reason),
             State::Refused { .. } | State::Closing(_) | State::Closed => {}
         }

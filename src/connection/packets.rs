@@ -57,8 +57,21 @@ impl Connection {
             }
             State::Closing(_) => self.frames(lane, &packet, now),
             State::Greeting(handshake) if lane == Lane::Relay => handshake.missed_the_welcome(now),
+            State::Answering(_) | State::Asking(_) if lane == Lane::Relay => self.joiner_left(&packet),
             State::Closed => self.close_ack[lane.path() as usize] |= self.peer_close_again(&packet),
             _ => {}
+        }
+    }
+
+    /// A client that gives up while it joins says goodbye, so that nobody waits for it.
+    fn joiner_left(&mut self, packet: &Bytes) {
+        let Ok(mut frames) = Frames::new(packet) else { return };
+        let reason = frames.find_map(|frame| match frame {
+            Ok(Frame::Close(close)) => Some(close.reason),
+            _ => None,
+        });
+        if let Some(reason) = reason {
+            self.finish(reason);
         }
     }
 

@@ -90,6 +90,31 @@ fn every_wrong_password_is_refused_on_both_sides_once() {
     assert!(matches!(events(&mut host)[..], [ConnectionEvent::JoinRequest { .. }]));
 }
 
+/// With the hello answered, or with the proof taken, too.
+#[test]
+fn a_joiner_that_gives_up_says_goodbye() {
+    for asks in [false, true] {
+        let (mut client, mut host) = strangers(Some("swordfish"), Some("swordfish"));
+        carry(&mut client, &mut host, START);
+        carry(&mut host, &mut client, START);
+        if asks {
+            carry(&mut client, &mut host, START);
+        }
+        assert_eq!(events(&mut host).len(), usize::from(asks));
+        client.close(EndReason::Left, START);
+        talk(&mut client, &mut host, START);
+        assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::Left)]);
+        assert_eq!(events(&mut host), [ConnectionEvent::Closed(EndReason::Left)]);
+        host.admit(START);
+        assert_eq!((events(&mut host), packets(&mut client, START)), (vec![], vec![]));
+    }
+    // Who was not answered says nothing: an original would take it for a text.
+    let (mut client, _) = strangers(None, None);
+    assert_eq!(packets(&mut client, START).len(), 1);
+    client.close(EndReason::Left, START);
+    assert_eq!(packets(&mut client, START).len(), 0);
+}
+
 #[test]
 fn a_password_is_for_one_host_id() {
     let (mut client, _) = strangers(Some("swordfish"), None);
