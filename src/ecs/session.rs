@@ -252,6 +252,31 @@ mod tests {
         assert!([session, peers[0], peers[1]].iter().all(|entity| app.world().get_entity(*entity).is_err()));
     }
 
+    /// The connection knows its own end, and the session may know another name for the same cause.
+    #[test]
+    fn a_client_hears_one_reason_for_its_host_and_its_session() {
+        let reasons = [
+            EndReason::Left,
+            EndReason::Kicked("bye".to_owned()),
+            EndReason::TimedOut,
+            EndReason::HostRestarted,
+            EndReason::Replaced,
+            EndReason::TooMuchData,
+        ];
+        let later = [EndReason::Left, EndReason::TimedOut, EndReason::RelayUnreachable("http://192.0.2.1".to_owned())];
+        for (why, session) in reasons.iter().flat_map(|why| later.iter().map(move |later| (why, later))) {
+            let mut app = app();
+            app.world_mut().spawn(UhstClient::join("1"));
+            let started = started(&app);
+            connect(&mut app, started.key, 1);
+            log(&mut app);
+            push(&app, started.key, EventKind::Disconnected { peer: PeerKey(1), reason: why.clone() });
+            end(&app, started.key, session.clone());
+            app.update();
+            assert_eq!(log(&mut app), [format!("disconnected: {why}"), format!("ended: {why}")], "{session:?}");
+        }
+    }
+
     #[test]
     fn an_observer_of_the_end_can_try_again_on_the_same_entity() {
         let mut app = app();
