@@ -165,17 +165,14 @@ fn breathe(mut dots: Query<&mut BackgroundColor, With<Looking>>, time: Res<Time>
     }
 }
 
-/// Says where a pointer finds each game, in pixels of the window, and when it is there: for `.ci/games`, which clicks.
-fn say_places(mut rows: Query<(&mut Row, &UiGlobalTransform, Ref<Hovered>)>) {
-    for (mut row, transform, hovered) in &mut rows {
+/// Says where a pointer finds each game, in pixels of the window: for `.ci/games`, which clicks.
+fn say_places(mut rows: Query<(&mut Row, &UiGlobalTransform)>) {
+    for (mut row, transform) in &mut rows {
         let place = transform.translation.round();
         let Game { name, players, max, .. } = &row.game;
         if row.said != Some(place) {
             debug!("{name}: {players} of {max} players, at {} {}", place.x, place.y);
             row.said = Some(place);
-        }
-        if hovered.is_changed() && hovered.get() {
-            debug!("the pointer is on {}", row.game.name);
         }
     }
 }

@@ -79,7 +79,17 @@ fn pitch(parent: &mut ChildSpawnerCommands, theme: &Theme) {
 }
 
 fn form(card: &mut ChildSpawnerCommands, theme: &Theme, typed: &Typed) {
-    card.spawn((Notice, Node { display: Display::None, ..column(0.0) }));
+    // Above the card, in the free room: the form stays where it is under the pointer.
+    let above = Node {
+        position_type: PositionType::Absolute,
+        bottom: percent(100),
+        left: px(0),
+        right: px(0),
+        margin: UiRect::bottom(px(2.0 * GRID)),
+        display: Display::None,
+        ..column(0.0)
+    };
+    card.spawn((Notice, above));
     let labelled = |card: &mut ChildSpawnerCommands, label: &str, placeholder: &str, text: &str, longest, input| {
         card.spawn(column(1.0)).with_children(|group| {
             group.spawn(theme.text(Type::Caps, theme::DIM, label));

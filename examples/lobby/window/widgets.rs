@@ -6,7 +6,7 @@ use bevy::{
     picking::hover::Hovered,
     prelude::*,
     ui::{InteractionDisabled, Pressed},
-    ui_widgets::Button,
+    ui_widgets::{Activate, Button},
 };
 
 use super::theme::{self, GRID, Theme, Type};
@@ -108,6 +108,27 @@ fn paint_buttons(
             if let Ok(mut colour) = captions.get_mut(*child) {
                 colour.set_if_neq(TextColor(caption));
             }
+        }
+    }
+}
+
+type PressedButton = (With<Button>, With<Pressed>);
+
+/// Bevy gives a release to what was under the pointer a frame before. A pointer that comes, presses and releases within
+/// one frame would leave its button pressed for good: here it is a click, as for the player.
+fn finish_short_presses(
+    pressed: Query<(Entity, &Hovered), PressedButton>,
+    mouse: Res<ButtonInput<MouseButton>>,
+    touches: Res<Touches>,
+    mut commands: Commands,
+) {
+    if mouse.get_pressed().len() > 0 || touches.iter().next().is_some() {
+        return;
+    }
+    for (button, hovered) in &pressed {
+        commands.entity(button).remove::<Pressed>();
+        if hovered.get() {
+            commands.trigger(Activate { entity: button });
         }
     }
 }
@@ -285,5 +306,5 @@ fn run_toasts(
 pub fn plugin(app: &mut App) {
     app.add_message::<ShowToast>()
         .add_systems(Startup, spawn_toast_stack)
-        .add_systems(Update, (paint_buttons, ring_focus, warn_of_trouble, run_toasts));
+        .add_systems(Update, ((finish_short_presses, paint_buttons).chain(), ring_focus, warn_of_trouble, run_toasts));
 }
