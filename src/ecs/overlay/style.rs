@@ -2,8 +2,8 @@
 
 use bevy::prelude::*;
 
-/// Dark enough to read on over a bright game, clear enough to see what goes on behind.
-pub(super) const PANEL: Color = Color::srgba(0.04, 0.035, 0.06, 0.96);
+/// Opaque: colours mix in linear light, where a twentieth of a bright game is enough to disturb the text.
+pub(super) const PANEL: Color = Color::srgb(0.04, 0.035, 0.06);
 /// The ground of graphs and meters.
 pub(super) const WELL: Color = Color::srgba(1.0, 1.0, 1.0, 0.015);
 pub(super) const TEXT: Color = Color::srgb(0.93, 0.92, 0.96);
