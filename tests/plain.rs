@@ -100,6 +100,36 @@ fn original_hosts(relay: &str, tells_of_leaving: bool) {
     assert_eq!((disconnected(&client), ended(&client)), (vec![reason.clone()], vec![reason]));
 }
 
+/// How many requests this relay has answered so far.
+fn requests(relay: &str) -> u64 {
+    let mut stream = std::net::TcpStream::connect(relay).unwrap();
+    let ask = format!("GET /metrics HTTP/1.1\r\nHost: {relay}\r\nConnection: close\r\n\r\n");
+    std::io::Write::write_all(&mut stream, ask.as_bytes()).unwrap();
+    let metrics = std::io::read_to_string(stream).unwrap();
+    let counts = metrics.lines().filter(|line| line.starts_with("uhst_relay_answers_total"));
+    counts.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64).sum()
+}
+
+#[test]
+fn many_texts_to_an_original_take_few_requests_to_our_relay() {
+    let mut host = TestNetwork::loopback().host("plain");
+    let relay = address(&host);
+    let client = Original::join(&relay, "plain");
+    assert_eq!(client.send(&client.token, "hello"), 200);
+    assert!(update_until(&mut [&mut host], PATIENCE, |apps| connected(apps[0]) == 1));
+    let before = requests(&relay);
+    assert_ne!(before, 0);
+    let peer = the_peer(&mut host);
+    for i in 0..600 {
+        host.world().get::<UhstPeer>(peer).unwrap().send(format!("text \u{1}{i}")).unwrap();
+    }
+    for i in 0..600 {
+        assert_eq!(client.next_text().1, format!("text \u{1}{i}"));
+    }
+    let asked = requests(&relay) - before;
+    assert!(asked < 60, "{asked} requests");
+}
+
 #[test]
 fn an_original_client_plays_with_our_host_through_our_relay() {
     let host = TestNetwork::loopback().host("plain");

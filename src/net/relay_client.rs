@@ -1,6 +1,13 @@
 //! The client of one relay: its requests as async calls, over HTTP or in memory.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use n0_future::time::timeout;
 use reqwest::{
@@ -64,8 +71,25 @@ pub(crate) enum RelayClient {
         url: Url,
         /// A turn for each POST.
         turns: Arc<Semaphore>,
+        /// Whether it takes several messages in one POST, as its last reply said.
+        batches: Arc<AtomicBool>,
     },
     Memory(MemoryRelay),
+}
+
+/// What one POST carries.
+enum Posted {
+    One(String),
+    All(Vec<String>),
+}
+
+impl Posted {
+    fn bodies(&self) -> &[String] {
+        match self {
+            Posted::One(body) => std::slice::from_ref(body),
+            Posted::All(bodies) => bodies,
+        }
+    }
 }
 
 impl RelayClient {
@@ -87,7 +111,7 @@ impl RelayClient {
             return Err(RelayError::Unreachable(format!("`{url}` is no URL of a relay: it starts with http or https")));
         }
         let turns = Arc::new(Semaphore::new(if is_here(&url) { POSTS_HERE } else { Semaphore::MAX_PERMITS }));
-        Ok(RelayClient::Http { http, url, turns })
+        Ok(RelayClient::Http { http, url, turns, batches: Arc::default() })
     }
 
     /// The URL that join links name.
@@ -101,7 +125,7 @@ impl RelayClient {
     /// The reason of a session that ends with this error.
     pub fn unreachable(&self, error: &RelayError) -> EndReason {
         EndReason::RelayUnreachable(match self.url() {
-            Some(url) => format!("{url}: {error}"),
+            Some(url) => format!("{}: {error}", shown(url)),
             None => error.to_string(),
         })
     }
@@ -120,9 +144,10 @@ impl RelayClient {
     /// Asks for a token to host, and the id that it is for.
     pub async fn host(&self, id: Option<&str>) -> Result<(String, Access), RelayError> {
         match self {
-            RelayClient::Http { http, url, .. } => {
-                let (HostReply { host_id, host_token, send_url, receive_url }, at) =
+            RelayClient::Http { http, url, batches, .. } => {
+                let (HostReply { host_id, host_token, send_url, receive_url, batch }, at) =
                     ask(http, url, RelayRequest::Host { id }).await?;
+                batches.store(batch, Ordering::Relaxed);
                 Ok((host_id, access(&at, host_token, send_url, receive_url)?))
             }
             RelayClient::Memory(memory) => memory.host(id),
@@ -132,9 +157,10 @@ impl RelayClient {
     /// Asks for a token to join.
     pub async fn join(&self, id: &str) -> Result<Joined, RelayError> {
         match self {
-            RelayClient::Http { http, url, .. } => {
-                let (JoinReply { client_token, send_url, receive_url, uhst }, at) =
+            RelayClient::Http { http, url, batches, .. } => {
+                let (JoinReply { client_token, send_url, receive_url, uhst, batch }, at) =
                     ask(http, url, RelayRequest::Join { id }).await?;
+                batches.store(batch, Ordering::Relaxed);
                 Ok(Joined { access: access(&at, client_token, send_url, receive_url)?, hint: uhst })
             }
             RelayClient::Memory(memory) => memory.join(id),
@@ -164,10 +190,29 @@ impl RelayClient {
 
     /// Posts one message body. Once it returns `Ok` the relay has written it to the receiver's stream.
     pub async fn send(self, send_to: Arc<Url>, token: Arc<str>, body: String) -> Result<(), RelayError> {
+        self.post(send_to, token, Posted::One(body)).await
+    }
+
+    /// Whether the relay takes several messages in one POST, see [`send_all`](Self::send_all).
+    pub fn batches(&self) -> bool {
+        matches!(self, RelayClient::Http { batches, .. } if batches.load(Ordering::Relaxed))
+    }
+
+    /// Posts several message bodies, in their order: all of them arrive, or none does.
+    pub async fn send_all(self, send_to: Arc<Url>, token: Arc<str>, bodies: Vec<String>) -> Result<(), RelayError> {
+        self.post(send_to, token, Posted::All(bodies)).await
+    }
+
+    async fn post(self, send_to: Arc<Url>, token: Arc<str>, posted: Posted) -> Result<(), RelayError> {
         match self {
             RelayClient::Http { http, turns, .. } => {
                 let turn = turns.acquire().await;
-                let url = RelayRequest::Send { token: &token }.url(&send_to);
+                let (url, body) = match posted {
+                    Posted::One(body) => (RelayRequest::Send { token: &token }.url(&send_to), body),
+                    Posted::All(bodies) => {
+                        (RelayRequest::SendAll { token: &token }.url(&send_to), format!("[{}]", bodies.join(",")))
+                    }
+                };
                 let request = HttpRequest::new(Method::POST, url).header(CONTENT_TYPE, "application/json");
                 let request = HttpRequest { body: Some(body.into()), timeout: Some(REQUEST_TIMEOUT), ..request };
                 let mut answer = pin!(async { delivered(http.send(request).await?).await });
@@ -179,7 +224,12 @@ impl RelayClient {
                     }
                 }
             }
-            RelayClient::Memory(memory) => memory.send(&token, &body).await,
+            RelayClient::Memory(memory) => {
+                for body in posted.bodies() {
+                    memory.send(&token, body).await?;
+                }
+                Ok(())
+            }
         }
     }
 
@@ -191,6 +241,17 @@ impl RelayClient {
             let _ = http.send(HttpRequest { timeout: Some(Duration::from_millis(300)), ..request }).await;
         }
     }
+}
+
+/// A relay's URL without what nobody may learn from an error: the key with which the game of this process hosts.
+fn shown(url: &Url) -> Url {
+    let mut shown = url.clone();
+    let kept: Vec<_> = url.query_pairs().filter(|(name, _)| name != "key").collect();
+    shown.set_query(None);
+    if !kept.is_empty() {
+        shown.query_pairs_mut().extend_pairs(kept);
+    }
+    shown
 }
 
 fn access(
@@ -325,8 +386,21 @@ mod tests {
         relay.join("a b+c&d=e#f%20g/größe 🎲").await.unwrap();
         assert_eq!(
             requests.recv().unwrap(),
-            "POST /?action=join&hostId=a+b%2Bc%26d%3De%23f%2520g%2Fgr%C3%B6%C3%9Fe+%F0%9F%8E%B2 HTTP/1.1"
+            "POST /?action=join&hostId=a+b%2Bc%26d%3De%23f%2520g%2Fgr%C3%B6%C3%9Fe+%F0%9F%8E%B2&uhst=1 HTTP/1.1"
         );
+    }
+
+    #[test]
+    fn no_error_shows_the_key_to_host() {
+        let gone = RelayError::Unreachable("gone".to_owned());
+        for (url, is_shown) in [
+            ("http://127.0.0.1:3000/?key=secret", "http://127.0.0.1:3000/"),
+            ("http://relay/?region=eu&key=secret", "http://relay/?region=eu"),
+        ] {
+            let relay = RelayClient::http(Url::parse(url).unwrap()).unwrap();
+            let reason = relay.unreachable(&gone).to_string();
+            assert!(reason.contains(&format!("{is_shown}: ")) && !reason.contains("secret"), "{reason}");
+        }
     }
 
     #[tokio::test]

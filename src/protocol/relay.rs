@@ -36,6 +36,12 @@ pub enum RelayRequest<'a> {
         /// Any token.
         token: &'a str,
     },
+    /// `POST ?token=&batch=1` with a JSON array of bodies: each is a message, and all are passed on in their order or
+    /// none is. Only relays whose reply said [`batch`](JoinReply::batch) know it.
+    SendAll {
+        /// Any token.
+        token: &'a str,
+    },
     /// `DELETE ?token=`: our own relay forgets a host id that it holds. Originals answer 404.
     Release {
         /// The host token.
@@ -46,8 +52,8 @@ pub enum RelayRequest<'a> {
 impl RelayRequest<'_> {
     /// The URL of this request at a relay, with every value percent-encoded. A query of the relay's own URL is kept.
     ///
-    /// Peers of this crate add `uhst=<version>` when they listen, which originals ignore: so a relay of ours can tell
-    /// a joiner that the host speaks the native dialect.
+    /// Peers of this crate add `uhst=<version>` when they host, join or listen, which originals ignore: so a relay of
+    /// ours can tell a joiner that the host speaks the native dialect, and what else it can do.
     pub fn url(&self, relay: &Url) -> Url {
         let mut url = relay.clone();
         url.set_fragment(None);
@@ -59,15 +65,20 @@ impl RelayRequest<'_> {
                     if let Some(id) = id {
                         query.append_pair("hostId", id);
                     }
+                    query.append_pair("uhst", &NATIVE_VERSION.to_string());
                 }
                 RelayRequest::Join { id } => {
                     query.append_pair("action", "join").append_pair("hostId", id);
+                    query.append_pair("uhst", &NATIVE_VERSION.to_string());
                 }
                 RelayRequest::Ping { timestamp } => {
                     query.append_pair("action", "ping").append_pair("timestamp", &timestamp.to_string());
                 }
                 RelayRequest::Listen { token } => {
                     query.append_pair("token", token).append_pair("uhst", &NATIVE_VERSION.to_string());
+                }
+                RelayRequest::SendAll { token } => {
+                    query.append_pair("token", token).append_pair("batch", "1");
                 }
                 RelayRequest::Send { token } | RelayRequest::Release { token } => {
                     query.append_pair("token", token);
@@ -79,7 +90,7 @@ impl RelayRequest<'_> {
 
     /// The URL of the relay itself, from that of a request.
     pub fn without_query(request: &Url) -> Url {
-        let added = ["action", "hostId", "timestamp", "token", "uhst"];
+        let added = ["action", "hostId", "timestamp", "token", "uhst", "batch"];
         let kept: Vec<_> = request.query_pairs().filter(|(key, _)| !added.contains(&key.as_ref())).collect();
         let mut relay = request.clone();
         relay.set_query(None);
@@ -104,6 +115,9 @@ pub struct HostReply {
     /// Where to listen instead, if the relay says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receive_url: Option<String>,
+    /// From a relay of ours: it takes [`RelayRequest::SendAll`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub batch: bool,
 }
 
 impl fmt::Debug for HostReply {
@@ -127,6 +141,9 @@ pub struct JoinReply {
     /// From a relay of ours whose host speaks the native dialect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uhst: Option<NativeHint>,
+    /// From a relay of ours: it takes [`RelayRequest::SendAll`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub batch: bool,
 }
 
 impl fmt::Debug for JoinReply {
@@ -234,12 +251,13 @@ mod tests {
     fn requests_are_urls_with_everything_in_the_query() {
         let relay = Url::parse("http://relay:3000/?region=eu#demo").expect("a URL");
         for (request, query) in [
-            (RelayRequest::Host { id: None }, "action=host"),
-            (RelayRequest::Host { id: Some("a+b&c#ü") }, "action=host&hostId=a%2Bb%26c%23%C3%BC"),
-            (RelayRequest::Join { id: "my game" }, "action=join&hostId=my+game"),
+            (RelayRequest::Host { id: None }, "action=host&uhst=1"),
+            (RelayRequest::Host { id: Some("a+b&c#ü") }, "action=host&hostId=a%2Bb%26c%23%C3%BC&uhst=1"),
+            (RelayRequest::Join { id: "my game" }, "action=join&hostId=my+game&uhst=1"),
             (RelayRequest::Ping { timestamp: 17 }, "action=ping&timestamp=17"),
             (RelayRequest::Listen { token: "a.b.c" }, "token=a.b.c&uhst=1"),
             (RelayRequest::Send { token: "a.b-_.c" }, "token=a.b-_.c"),
+            (RelayRequest::SendAll { token: "a.b-_.c" }, "token=a.b-_.c&batch=1"),
             (RelayRequest::Release { token: "a.b.c" }, "token=a.b.c"),
         ] {
             assert_eq!(request.url(&relay).as_str(), format!("http://relay:3000/?region=eu&{query}"));

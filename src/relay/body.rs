@@ -15,10 +15,13 @@ use hyper::{
     header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING},
 };
 
+use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::{budget::Charge, json};
 
+/// How many messages one batch may have: each costs its listener the envelope, too.
+pub(super) const MAX_BATCH: usize = 64;
 /// How much of a body that is refused or ignored is still read, so that its sender gets to see the answer.
 const DRAIN: usize = 1 << 20;
 /// How long a body may take that nobody wants.
@@ -36,6 +39,21 @@ pub(super) enum Message {
 impl Message {
     pub(super) fn new(bytes: Bytes) -> Self {
         if bytes.is_empty() { Message::Empty } else { Message::Json(bytes) }
+    }
+
+    /// The messages of a batch. All of them reach a listener in one piece, or none does.
+    pub(super) fn parts(&self) -> Result<Vec<Message>, StatusCode> {
+        let Message::Json(bytes) = self else { return Err(StatusCode::BAD_REQUEST) };
+        let parts: Vec<&RawValue> = serde_json::from_slice(bytes).map_err(|_| StatusCode::BAD_REQUEST)?;
+        if parts.is_empty() || parts.len() > MAX_BATCH {
+            return Err(StatusCode::BAD_REQUEST);
+        }
+        Ok(parts.into_iter().map(|part| Message::new(bytes.slice_ref(part.get().as_bytes()))).collect())
+    }
+
+    /// About how many bytes it is written with.
+    pub(super) fn len(&self) -> usize {
+        if let Message::Json(bytes) = self { bytes.len() } else { 2 }
     }
 
     /// Appends the message to a frame as the original writes it, or refuses it with a status.

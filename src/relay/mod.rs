@@ -18,6 +18,9 @@
 //! - A host that adds `uhst=<version>` to its listening request is announced to joiners as one of the native dialect.
 //! - While clients stay, an id is held for the host whose stream dropped ([`RelayConfig::hold`]): only the same token
 //!   may listen under it. `DELETE /?token=<hostToken>` gives it free.
+//! - Who hosts or joins with `uhst=<version>` is told `"batch":true`: `POST /?token=…&batch=1` takes a JSON array of up to
+//!   64 bodies. Each of them is a message; a listener gets all of them in their order, or none.
+//! - Messages of one sender are passed on in the order in which they arrived, on however many connections.
 //! - Queues are bounded. A message to one listener waits for room ([`RelayConfig::patience`]), which slows its sender
 //!   down; a broadcast does not wait. A listener that does not read is dropped.
 //! - Limits ([`RelayLimits`]), `/health` for load balancers and `/metrics` for Prometheus.

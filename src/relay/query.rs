@@ -36,6 +36,7 @@ pub(super) struct Query<'a> {
     pub(super) timestamp: Param<'a>,
     pub(super) uhst: Param<'a>,
     pub(super) key: Param<'a>,
+    pub(super) batch: Param<'a>,
 }
 
 impl<'a> Query<'a> {
@@ -56,6 +57,7 @@ impl<'a> Query<'a> {
                 "timestamp" => &mut parsed.timestamp,
                 "uhst" => &mut parsed.uhst,
                 "key" => &mut parsed.key,
+                "batch" => &mut parsed.batch,
                 _ => continue,
             };
             *param = match param {

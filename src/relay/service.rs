@@ -241,7 +241,8 @@ impl Service {
         let Some(host_token) = self.tokens.issue(TokenKind::HostToken, &host_id, None) else {
             return answer::plain(StatusCode::SERVICE_UNAVAILABLE);
         };
-        answer::json(&HostReply { host_id, host_token, send_url: None, receive_url: None })
+        let batch = asked.query.uhst != Param::Missing;
+        answer::json(&HostReply { host_id, host_token, send_url: None, receive_url: None, batch })
     }
 
     /// Random digits that are not in use; on a public relay after its prefix.
@@ -279,7 +280,8 @@ impl Service {
             return answer::plain(StatusCode::SERVICE_UNAVAILABLE);
         };
         let uhst = dialect.map(|v| NativeHint { v });
-        answer::json(&JoinReply { client_token, send_url: None, receive_url: None, uhst })
+        let batch = asked.query.uhst != Param::Missing;
+        answer::json(&JoinReply { client_token, send_url: None, receive_url: None, uhst, batch })
     }
 
     fn listen(&self, asked: &Asked) -> Answer {
@@ -397,16 +399,22 @@ impl Service {
         }
     }
 
-    /// One event, with the message as the original writes it, or why there is none.
+    /// One event, with the message as the original writes it, or one for each of a batch; or why there is none.
     #[expect(clippy::result_large_err, reason = "the error is the answer, which every request moves anyway")]
     fn frame(&self, asked: &Asked<'_>, start: &[&str], message: &Message) -> Result<Frame, Answer> {
-        let body = if let Message::Json(bytes) = message { bytes.len() } else { 2 };
-        let size = start.iter().map(|part| part.len()).sum::<usize>() + body + 3;
+        let messages = match asked.query.batch {
+            Param::Missing => std::slice::from_ref(message),
+            _ => &message.parts().map_err(answer::bad_body)?,
+        };
+        let around = start.iter().map(|part| part.len()).sum::<usize>() + 3;
+        let size = messages.iter().map(|message| around + message.len()).sum();
         let Some(charge) = self.budget.charge(asked.network, size) else { return Err(self.refuse(Refusal::Bytes)) };
         let write = |out: &mut Vec<u8>| {
-            start.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
-            message.write(out)?;
-            out.extend_from_slice(b"}\n\n");
+            for message in messages {
+                start.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
+                message.write(out)?;
+                out.extend_from_slice(b"}\n\n");
+            }
             Ok(())
         };
         Frame::charged(size, write, charge).map_err(answer::bad_body)

@@ -130,3 +130,38 @@ async fn bursts_keep_their_order_on_one_thread() {
 async fn bursts_keep_their_order_on_several_threads() {
     bursts_keep_their_order().await;
 }
+
+#[tokio::test]
+async fn a_batch_is_passed_on_in_its_order_or_not_at_all() {
+    let relay = start().await;
+    let (mut host, host_token) = host(&relay, "demo").await;
+    let joined = ask(&relay, "POST", "/?action=join&hostId=demo&uhst=1", &[], "").await.json();
+    assert_eq!(joined["batch"], true);
+    let batch = |token: &str| format!("/?token={token}&batch=1");
+    let token = joined["clientToken"].as_str().unwrap();
+    let mut stream = Events::open(&relay, token).await;
+    let sent = ask(&relay, "POST", &batch(token), &[JSON], "[ {\"a\":1}, [2] ,{\"payload\":\"3\"}]").await;
+    assert_eq!((sent.status, sent.text()), (200, "{}"));
+    let mut response = String::new();
+    for body in ["{\"a\":1}", "[2]", "{\"payload\":\"3\"}"] {
+        let (token, received) = host.message().await;
+        assert_eq!(received, body);
+        response = token;
+    }
+    for (token, answer) in [(&response, "{}".to_owned()), (&host_token, sent_to_all(token))] {
+        let sent = ask(&relay, "POST", &batch(token), &[JSON], "[[1],[2]]").await;
+        assert_eq!((sent.status, sent.text()), (200, &*answer));
+        stream.expect("data: {\"body\":[1]}\n\ndata: {\"body\":[2]}\n\n").await;
+    }
+    let many = format!("[{}[]]", "[],".repeat(64));
+    for bad in ["", "{}", "[]", "[1]", "[[1],2]", "[[1],", "[[\"a\nb\"]]", &many] {
+        assert_eq!(ask(&relay, "POST", &batch(token), &[JSON], bad).await.status, 400, "{bad}");
+    }
+    assert_eq!(send(&relay, token, "[\"next\"]").await.0, 200);
+    assert_eq!(host.message().await.1, "[\"next\"]", "nothing of what was refused");
+}
+
+/// The answer to a broadcast that reaches the client with this token.
+fn sent_to_all(token: &str) -> String {
+    format!("{{\"{}\":true}}", bevy_uhst::protocol::peek_token(token).unwrap().client_id.unwrap())
+}

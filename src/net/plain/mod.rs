@@ -17,6 +17,7 @@ mod game;
 mod relay;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use n0_future::boxed::BoxFuture;
 use tokio::sync::mpsc;
 
@@ -70,6 +71,16 @@ type Post = BoxFuture<Result<(), RelayError>>;
 
 fn post(cx: &PeerContext, route: &Route, body: &Body) -> Post {
     Box::pin(cx.relay.clone().send(route.send_to.clone(), route.token.clone(), body.to_json()))
+}
+
+/// Several texts in one POST: to a relay that passes on all of them in their order, or none.
+fn post_texts(cx: &PeerContext, route: &Route, texts: impl Iterator<Item = ByteString>) -> Post {
+    let mut bodies: Vec<_> = texts.map(|text| Body::Text(text).to_json()).collect();
+    let (relay, to, token) = (cx.relay.clone(), route.send_to.clone(), route.token.clone());
+    match bodies.len() {
+        1 => Box::pin(relay.send(to, token, bodies.remove(0))),
+        _ => Box::pin(relay.send_all(to, token, bodies)),
+    }
 }
 
 /// The answer to a POST, if one is in flight. Cancel safe.

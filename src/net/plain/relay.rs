@@ -6,7 +6,7 @@ use bytestring::ByteString;
 use n0_future::time::{Instant, sleep_until, timeout};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::{DirectPeer, Offer, Post, answer, game::Game, post, wants_webrtc};
+use super::{DirectPeer, Offer, Post, answer, game::Game, post_texts, wants_webrtc};
 use crate::{
     connection::Path,
     net::{
@@ -21,6 +21,12 @@ use crate::{
 
 /// Bytes of one text: as JSON it has to fit into the 102,400 bytes that relays take.
 const MAX_TEXT: usize = 64 * 1024;
+/// Texts of one POST, where the relay takes several.
+const BATCH: usize = 64;
+/// Bytes of their JSON, at most.
+const BATCH_BYTES: usize = 96 * 1024;
+/// The envelope around each.
+const ENVELOPE: usize = 64;
 
 pub(in crate::net) struct RelayPeer {
     cx: PeerContext,
@@ -28,6 +34,8 @@ pub(in crate::net) struct RelayPeer {
     route: Option<Route>,
     queue: VecDeque<ByteString>,
     post: Option<Post>,
+    /// How many texts at the front of the queue it carries.
+    posted: usize,
     retry_at: Option<Instant>,
     /// Since when nothing gets through to the peer.
     failing_since: Option<Instant>,
@@ -69,6 +77,7 @@ impl RelayPeer {
             route: Some(route),
             queue: VecDeque::new(),
             post: None,
+            posted: 0,
             retry_at: None,
             failing_since: None,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_millis(500)),
@@ -176,10 +185,25 @@ impl RelayPeer {
         if self.post.is_none()
             && self.retry_at.is_none()
             && let Some(route) = &self.route
-            && let Some(text) = self.queue.front()
+            && !self.queue.is_empty()
         {
-            self.post = Some(post(&self.cx, route, &Body::Text(text.clone())));
+            self.posted = self.next_batch();
+            self.post = Some(post_texts(&self.cx, route, self.queue.iter().take(self.posted).cloned()));
         }
+    }
+
+    /// How many texts go into the next POST: one, or as many as fit where the relay takes several.
+    fn next_batch(&self) -> usize {
+        if !self.cx.relay.batches() {
+            return self.queue.len().min(1);
+        }
+        let mut size = 0;
+        let fits = self.queue.iter().take(BATCH).take_while(|text| {
+            // Escapes make control characters six times as long.
+            size += 6 * text.len() + ENVELOPE;
+            size <= BATCH_BYTES
+        });
+        fits.count().max(self.queue.len().min(1))
     }
 
     fn posted(&mut self, result: Result<(), RelayError>) {
@@ -210,8 +234,14 @@ impl RelayPeer {
         }
     }
 
-    /// The first message of the queue is sent, or given up.
+    /// The messages of the POST are sent, or given up.
     fn done(&mut self) {
+        for _ in 0..std::mem::take(&mut self.posted) {
+            self.first_is_done();
+        }
+    }
+
+    fn first_is_done(&mut self) {
         match (self.queue.pop_front(), &mut self.unanswered) {
             (Some(text), Some(unanswered)) => unanswered.sent.push_back(text),
             (Some(text), None) => self.game.sent(text.len()),
@@ -278,8 +308,9 @@ impl RelayPeer {
             self.done();
         }
         let Some(route) = self.route.clone() else { return self.queue.is_empty() };
-        while let Some(text) = self.queue.pop_front() {
-            let post = post(&self.cx, &route, &Body::Text(text));
+        while !self.queue.is_empty() {
+            let batch = self.next_batch();
+            let post = post_texts(&self.cx, &route, self.queue.drain(..batch));
             if !matches!(timeout(patience, post).await, Ok(Ok(()))) {
                 return false;
             }

@@ -1,7 +1,7 @@
 //! Attacks against a game that hosts, through its embedded relay.
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -161,16 +161,25 @@ fn signals_unasked(runtime: &Runtime, introduction: &Introduction) {
     assert!(grown < STRANGERS * SIGNALS * 90_000 / 2, "{grown}");
 }
 
+/// The address of this machine from which others are reached. A UDP socket that connects sends nothing.
+fn outward() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
 fn candidates(runtime: &Runtime, introduction: &Introduction) {
     // With those of the offer, fewer than make the host drop it.
     const PORTS: usize = 48;
     let network = TestNetwork::loopback();
     let mut host = network.host_with(UhstHost::new("x"));
     let relay = relay_of(&host);
-    let victims: Vec<_> = (0..PORTS).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    // Where a host sends from its other addresses, too. Nothing leaves this machine.
+    let here = outward().unwrap_or(Ipv4Addr::LOCALHOST.into());
+    let victims: Vec<_> = (0..PORTS).map(|_| UdpSocket::bind((here, 0)).unwrap()).collect();
     let mut said = vec![serde_json::json!({ "type": "offer", "sdp": introduction.sdp }).to_string()];
     for victim in &victims {
-        let line = format!("candidate:1 1 udp 2122260223 127.0.0.1 {} typ host", victim.local_addr().unwrap().port());
+        let line = format!("candidate:1 1 udp 2122260223 {here} {} typ host", victim.local_addr().unwrap().port());
         said.push(
             serde_json::json!({ "candidate": { "candidate": line, "sdpMid": "0", "sdpMLineIndex": 0 } }).to_string(),
         );
@@ -180,6 +189,7 @@ fn candidates(runtime: &Runtime, introduction: &Introduction) {
         for body in &said {
             assert_eq!(stranger.say(body).await, 200);
         }
+        stranger.hears("answer").await;
         stranger
     });
     let to = link(&host);
