@@ -7,6 +7,7 @@
 mod attacks;
 mod bodies;
 mod bounds;
+mod held;
 mod hold;
 mod order;
 mod requests;
