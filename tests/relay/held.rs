@@ -38,7 +38,7 @@ async fn a_body_that_swells_is_refused_at_its_limit() {
 
 #[tokio::test]
 async fn a_page_may_run_nothing_of_others() {
-    let page = WebFile { path: "/".into(), content_type: "text/html", body: (&b"<p>hi"[..]).into() };
+    let page = WebFile { path: "/", content_type: "text/html", body: (&b"<p>hi"[..]).into() };
     let relay = Relay::start(RelayConfig { web_files: vec![page], ..config() }).await.unwrap();
     let answer = ask(&relay, "GET", "/", &[], "").await;
     assert_eq!((answer.status, answer.text()), (200, "<p>hi"));
