@@ -296,6 +296,15 @@ impl Connection {
         }
     }
 
+    /// A packet of ours did not get through, and the relay is to blame. A client that is not in yet repeats it, and gives
+    /// its host the full [`timeout`](ConnectionConfig::timeout) once more; all in all no longer than
+    /// [`resume_timeout`](ConnectionConfig::resume_timeout) since the host last answered.
+    pub fn undelivered(&mut self, now: Time) {
+        if let State::Greeting(handshake) = &mut self.state {
+            handshake.undelivered(now);
+        }
+    }
+
     /// The largest message that both sides allow, in bytes; known once connected.
     pub fn max_message(&self) -> usize {
         self.out.max_message()

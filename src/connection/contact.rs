@@ -151,7 +151,10 @@ impl Connection {
                 if let Some(reason) = handshake.mismatch(&hello) {
                     return self.refuse(reason, now);
                 }
-                self.answer = handshake.greeted(packet, &hello).or(self.answer.take());
+                if let Some(challenge) = handshake.greeted(packet, &hello) {
+                    handshake.heard = now;
+                    self.answer = Some(challenge);
+                }
             }
             (State::Asking(handshake), Message::Hello(hello))
             | (State::Open { handshake: Some(handshake) }, Message::Hello(hello)) => {
@@ -201,7 +204,7 @@ impl Connection {
             (State::Greeting(handshake), Message::Pending { id })
                 if handshake.secret().is_some_and(|secret| secret.id == id) =>
             {
-                handshake.heard = now;
+                handshake.host_answered(now);
                 handshake.retry.slow_down(now, self.live.interval());
             }
             (State::Greeting(handshake), Message::Welcome { id, limits, metadata }) => {

@@ -93,8 +93,10 @@ pub(super) struct ClientHandshake {
     /// The transcript that the last proof answers. It survives a restart.
     answered: Option<[u8; 32]>,
     pub(super) retry: Retry,
+    /// Since when the host could have answered.
+    heard: Time,
     /// When the host last answered.
-    pub(super) heard: Time,
+    answered_at: Time,
 }
 
 /// A seed that no log shows.
@@ -119,6 +121,7 @@ impl ClientHandshake {
             answered: None,
             retry: Retry::new(),
             heard: now,
+            answered_at: now,
         };
         handshake.hello.spake = spake_message(handshake.spake().1);
         handshake
@@ -146,6 +149,28 @@ impl ClientHandshake {
         self.heard = now;
     }
 
+    /// The relay failed to bring a packet: it goes again, and the host has its full time to answer.
+    pub(super) fn undelivered(&mut self, now: Time) {
+        self.retry = Retry::new();
+        self.heard = now;
+    }
+
+    /// The host has answered.
+    pub(super) fn host_answered(&mut self, now: Time) {
+        (self.heard, self.answered_at) = (now, now);
+    }
+
+    pub(super) fn slept(&mut self, time: Duration) {
+        self.heard += time;
+        self.answered_at += time;
+    }
+
+    /// When the host counts as gone: it has been silent for so long since it could have answered, or a relay that fails
+    /// again and again has kept it from answering for so long.
+    pub(super) fn deadline(&self, silence: Duration, trouble: Duration) -> Time {
+        (self.heard + silence).min(self.answered_at + trouble.max(silence))
+    }
+
     /// What to send, and again until it is answered.
     pub(super) fn packet(&self) -> Bytes {
         self.proof.as_ref().map_or_else(|| self.hello.encode(), |(_, proof)| proof.clone())
@@ -155,7 +180,7 @@ impl ClientHandshake {
     pub(super) fn missed_the_welcome(&mut self, now: Time) {
         if self.proof.is_some() {
             self.retry = Retry::new();
-            self.heard = now;
+            self.host_answered(now);
         }
     }
 
@@ -187,7 +212,7 @@ impl ClientHandshake {
         let proof = secret.key.seal(&secret.transcript, contact::proof(id));
         self.proof = Some((secret, proof));
         self.retry = Retry::new();
-        self.heard = now;
+        self.host_answered(now);
         Challenged::Answered
     }
 }

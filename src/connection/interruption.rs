@@ -144,7 +144,7 @@ impl Connection {
             wait.slept(time);
         }
         match &mut self.state {
-            State::Greeting(handshake) => handshake.heard += time,
+            State::Greeting(handshake) => handshake.slept(time),
             State::Answering(handshake) | State::Asking(handshake) => handshake.heard += time,
             State::Refused { until, .. } => *until += time,
             State::Closing(closing) => {

@@ -11,11 +11,11 @@ impl Connection {
     pub fn next_timeout(&self) -> Option<Time> {
         let timeout = self.config.timeout;
         match &self.state {
-            State::Greeting(handshake) if self.live.is_up(Path::Relay) => {
-                let deadline = handshake.heard + timeout;
-                Some(handshake.retry.at().map_or(deadline, |retry| retry.min(deadline)))
+            State::Greeting(handshake) => {
+                let deadline = handshake.deadline(self.greeting_patience(), self.config.resume_timeout);
+                let retry = handshake.retry.at().filter(|_| self.live.is_up(Path::Relay));
+                Some(retry.map_or(deadline, |retry| retry.min(deadline)))
             }
-            State::Greeting(handshake) => Some(handshake.heard + self.config.resume_timeout),
             State::Answering(handshake) => Some(handshake.heard + 2 * timeout),
             State::Asking(handshake) => Some(handshake.heard + timeout),
             State::Refused { until, .. } => Some(*until),
@@ -45,6 +45,11 @@ impl Connection {
         }
     }
 
+    /// How long a host may stay silent before it has let us in.
+    fn greeting_patience(&self) -> Duration {
+        if self.live.is_up(Path::Relay) { self.config.timeout } else { self.config.resume_timeout }
+    }
+
     /// Whether frames wait for an acknowledgement, or for a grant, for each path.
     fn in_flight(&self) -> [bool; 2] {
         let mut in_flight = [self.out.in_flight(0), self.out.in_flight(1)];
@@ -64,11 +69,11 @@ impl Connection {
             self.slept(late, now);
         }
         let timeout = self.config.timeout;
+        let patience = self.greeting_patience();
         match &mut self.state {
             State::Greeting(handshake) => {
-                let patience = if self.live.is_up(Path::Relay) { timeout } else { self.config.resume_timeout };
                 handshake.retry.advance(now);
-                if now >= handshake.heard + patience {
+                if now >= handshake.deadline(patience, self.config.resume_timeout) {
                     self.finish(EndReason::TimedOut);
                 }
             }

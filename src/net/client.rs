@@ -197,10 +197,12 @@ async fn find(options: &ClientOptions) -> Result<(RelayClient, String, Joined, E
     };
     let mut patience = Patience::new();
     loop {
-        match join(&relay, &id).await {
+        match join(&relay, &id, &mut patience).await {
             Ok((joined, stream)) => return Ok((relay, id, joined, stream)),
-            Err(RelayError::Rejected) => return Err(EndReason::NoSuchHost),
-            Err(error) => patience.after(error).await.map_err(|error| relay.unreachable(&error))?,
+            Err(error) => patience.after(error).await.map_err(|error| match error {
+                RelayError::Rejected => EndReason::NoSuchHost,
+                error => relay.unreachable(&error),
+            })?,
         }
     }
 }
@@ -215,8 +217,9 @@ pub(super) fn seed() -> Result<[u8; 32], EndReason> {
     random_seed().map_err(|error| EndReason::NotStarted(format!("the system has no random bytes: {error}")))
 }
 
-async fn join(relay: &RelayClient, id: &str) -> Result<(Joined, EventStream), RelayError> {
+async fn join(relay: &RelayClient, id: &str, patience: &mut Patience) -> Result<(Joined, EventStream), RelayError> {
     let joined = relay.join(id).await?;
+    patience.relay_found();
     let Opened { stream, .. } = open(relay, &joined.access).await?;
     Ok((joined, stream))
 }
@@ -224,7 +227,7 @@ async fn join(relay: &RelayClient, id: &str) -> Result<(Joined, EventStream), Re
 /// Joins again: after a break the old token may be worth nothing, and a new one costs one request.
 async fn rejoin(relay: RelayClient, id: String, after: Duration) -> Result<(Access, EventStream), RelayError> {
     sleep(after).await;
-    let (joined, stream) = join(&relay, &id).await?;
+    let (joined, stream) = join(&relay, &id, &mut Patience::new()).await?;
     Ok((joined.access, stream))
 }
 

@@ -35,8 +35,10 @@ pub(super) async fn relay_of(options: &EmbeddedRelay, id: &str) -> Result<RelayC
     loop {
         match ask(options, id, None).await {
             Ok((_, relay)) => return Ok(relay),
-            Err(RelayError::Rejected) => return Err(EndReason::NoSuchHost),
-            Err(error) => patience.after(error).await.map_err(|error| nobody(options, &error))?,
+            Err(error) => patience.after(error).await.map_err(|error| match error {
+                RelayError::Rejected => EndReason::NoSuchHost,
+                error => nobody(options, &error),
+            })?,
         }
     }
 }

@@ -51,7 +51,7 @@ pub(super) async fn start(options: &HostOptions, embedded: &mut Option<Embedded>
     let since = Instant::now();
     let (mut patience, mut backoff) = (Patience::new(), Backoff::relay());
     loop {
-        match host(&relay, options, embedded.as_ref()).await {
+        match host(&relay, options, embedded.as_ref(), &mut patience).await {
             Ok((id, access, stream)) => return Ok(Listening { relay, id, access, stream }),
             Err(RelayError::Rejected) if since.elapsed() > IN_USE => return Err(EndReason::HostIdInUse),
             Err(RelayError::Rejected) => sleep(backoff.next()).await,
@@ -66,6 +66,7 @@ async fn host(
     relay: &RelayClient,
     options: &HostOptions,
     embedded: Option<&Embedded>,
+    patience: &mut Patience,
 ) -> Result<(String, Access, EventStream), RelayError> {
     let is_taken = async |listening| match (&options.session.relay, &options.id, embedded) {
         (Relay::Embedded(options), Some(id), Some(own)) => here::is_taken(options, id, own.port(), listening).await,
@@ -75,6 +76,7 @@ async fn host(
         return Err(RelayError::Rejected);
     }
     let (id, access) = relay.host(options.id.as_deref()).await?;
+    patience.relay_found();
     let stream = open_host(relay, &id, &access).await?;
     if is_taken(true).await {
         relay.release(&access).await;

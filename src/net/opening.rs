@@ -15,8 +15,13 @@ use super::{
 const LATE: Duration = Duration::from_millis(250);
 /// How long a start waits for a server that is in trouble, as while a relay behind a proxy starts again.
 const TROUBLE: Duration = Duration::from_secs(5);
-/// How long a start asks again after an answer that is none.
+/// How long a start asks again after an answer that is none, of somebody who may be no relay at all.
 const NO_ANSWER: Duration = Duration::from_secs(2);
+/// How long a client asks for a host that the relay does not know, once requests have failed: a relay that was started
+/// anew has its hosts back after some seconds.
+const STARTED_ANEW: Duration = Duration::from_secs(10);
+/// How long a client asks for a host that the relay does not know: one whose stream broke has it back after a moment.
+const MISSING: Duration = Duration::from_secs(1);
 
 /// An event stream that was not refused.
 pub(super) struct Opened {
@@ -59,21 +64,35 @@ pub(super) async fn open_host(relay: &RelayClient, id: &str, access: &Access) ->
 pub(super) struct Patience {
     since: Instant,
     backoff: Backoff,
+    /// It has answered as only a relay does.
+    is_relay: bool,
+    /// A request has failed, so that other errors may follow from the same cause.
+    troubled: bool,
 }
 
 impl Patience {
     pub fn new() -> Self {
-        Patience { since: Instant::now(), backoff: Backoff::relay() }
+        Patience { since: Instant::now(), backoff: Backoff::relay(), is_relay: false, troubled: false }
+    }
+
+    /// It is a relay: what fails from now on is a disturbance, not a wrong URL.
+    pub fn relay_found(&mut self) {
+        self.is_relay = true;
     }
 
     /// Waits until the request may be made again, or gives the error back: it is final.
     pub async fn after(&mut self, error: RelayError) -> Result<(), RelayError> {
         let bound = match &error {
             RelayError::Busy { .. } => MAX_WAIT,
-            RelayError::Status(429 | 500..=599) => TROUBLE,
-            RelayError::Nonsense(_) | RelayError::Unreachable(_) => NO_ANSWER,
+            // A token that it has just given: it was started anew.
+            RelayError::Status(429 | 500..=599) | RelayError::BadToken | RelayError::Unreachable(_) => TROUBLE,
+            RelayError::Nonsense(_) | RelayError::NoConnection(_) if self.is_relay => TROUBLE,
+            RelayError::Nonsense(_) => NO_ANSWER,
+            RelayError::Rejected if self.troubled => STARTED_ANEW,
+            RelayError::Rejected => MISSING,
             _ => return Err(error),
         };
+        self.troubled |= error != RelayError::Rejected;
         let told = match &error {
             RelayError::Busy { wait, .. } => *wait,
             _ => Duration::ZERO,

@@ -67,7 +67,7 @@ fn streams_are_cut_and_each_fourth_answer_never_comes() {
 struct Redirected;
 
 impl Faults for Redirected {
-    fn stream(&self, _: Side, number: u64, _: bool) -> StreamFault {
+    fn stream(&self, _: Side, number: u64) -> StreamFault {
         StreamFault { redirected: number.is_multiple_of(2), ..StreamFault::NONE }
     }
 }
@@ -83,7 +83,7 @@ fn a_stream_that_is_redirected_is_followed() {
 struct LateStream;
 
 impl Faults for LateStream {
-    fn stream(&self, side: Side, number: u64, _: bool) -> StreamFault {
+    fn stream(&self, side: Side, number: u64) -> StreamFault {
         let delay = if side == Side::Client && number == 0 { Duration::from_secs(3) } else { Duration::ZERO };
         StreamFault { delay, ..StreamFault::NONE }
     }

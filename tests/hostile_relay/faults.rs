@@ -30,11 +30,6 @@ impl Refusal {
         let status = [200, 429, 500, 502, 503][random.usize(..5)];
         Refusal { status, retry_after: random.bool().then_some(1), html: status == 200 || random.bool() }
     }
-
-    /// One that asks the client to come again.
-    fn busy(random: &mut Rng) -> Self {
-        Refusal { status: if random.bool() { 429 } else { 503 }, retry_after: Some(1), html: random.bool() }
-    }
 }
 
 /// What the sender of a POST gets.
@@ -108,8 +103,7 @@ pub trait Faults: Send + Sync + 'static {
         PostFault::NONE
     }
 
-    /// `joining`: the session may not have begun, so that an error is a good reason to give up.
-    fn stream(&self, _side: Side, _number: u64, _joining: bool) -> StreamFault {
+    fn stream(&self, _side: Side, _number: u64) -> StreamFault {
         StreamFault::NONE
     }
 
@@ -198,10 +192,10 @@ impl Faults for Seeded {
         PostFault { delay, copies, again_after, answer, answer_first }
     }
 
-    fn stream(&self, side: Side, number: u64, joining: bool) -> StreamFault {
+    fn stream(&self, side: Side, number: u64) -> StreamFault {
         let mut random = self.random(1, side, number);
         let [refused, redirected, cut] = self.streams.map(|percent| random.u8(..100) < percent);
-        let refusal = if joining { Refusal::busy(&mut random) } else { Refusal::any(&mut random) };
+        let refusal = Refusal::any(&mut random);
         let cut = cut.then(|| Cut {
             after: millis(&mut random, 4000),
             clean: random.bool(),
@@ -219,7 +213,10 @@ impl Faults for Seeded {
 
     fn token(&self, side: Side, number: u64) -> Option<Refusal> {
         let mut random = self.random(2, side, number);
-        (random.u8(..100) < self.streams[0]).then(|| Refusal::busy(&mut random))
+        let refused = random.u8(..100) < self.streams[0];
+        let refusal = Refusal::any(&mut random);
+        // A relay that gives no token for seconds is a good reason for a start to give up, and so is a page instead.
+        (refused && number % 3 < 2 && refusal.status != 200).then_some(refusal)
     }
 }
 

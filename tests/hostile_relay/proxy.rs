@@ -75,9 +75,6 @@ struct State {
 pub enum Mode {
     /// Nothing. Requests that it disturbed already stay as they are, and streams are not cut any more.
     Honest,
-    /// Sessions are about to begin, and have no connection yet that could outlive a break: streams and tokens are late,
-    /// redirected, or refused by answers that ask to come again.
-    Joining,
     Hostile,
 }
 
@@ -289,7 +286,7 @@ impl State {
     async fn stream(self: Arc<Self>, side: Side, request: Forwarded) -> Reply {
         let number = self.number(side, 1);
         let mode = *self.mode.borrow();
-        let mut fault = self.faults().stream(side, number, mode != Mode::Hostile);
+        let mut fault = self.faults().stream(side, number);
         if mode == Mode::Honest {
             // It may be cut later.
             fault = StreamFault { cut: fault.cut, ..StreamFault::NONE };

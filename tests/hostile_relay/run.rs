@@ -78,7 +78,7 @@ pub struct Plan {
     pub seed: u64,
     pub paths: PathPolicy,
     pub clients: usize,
-    /// The relay is hostile while clients join, too.
+    /// The relay is hostile before the host listens and while clients join, too.
     pub from_the_start: bool,
     /// How long it is hostile.
     pub hostile: Duration,
@@ -107,7 +107,7 @@ impl Plan {
             happenings.push((millis(&mut random, 3000), restart));
         }
         happenings.sort_by_key(|(at, _)| *at);
-        let (clients, from_the_start) = (random.usize(1..3), random.u8(..10) < 4);
+        let (clients, from_the_start) = (random.usize(1..3), random.u8(..10) < 7);
         Plan { seed, paths, clients, from_the_start, hostile, happenings }
     }
 }
@@ -165,7 +165,7 @@ impl<'a> Party<'a> {
             };
             app
         };
-        proxy.set(if plan.from_the_start { Mode::Joining } else { Mode::Honest });
+        proxy.set(if plan.from_the_start { Mode::Hostile } else { Mode::Honest });
         let mut party = Party {
             host: app(None),
             guests: Vec::new(),
@@ -200,23 +200,16 @@ impl<'a> Party<'a> {
     }
 
     fn disturbed(&mut self, relay: &mut AnyRelay, plan: &Plan) -> Result<(), String> {
+        self.proxy.set(Mode::Hostile);
         let mut happenings = plan.happenings.iter().peekable();
         let mut back: Option<(Instant, bool)> = None;
         let begun = Instant::now();
-        // What happens to everybody happens to those who are in.
-        let mut joined = None;
         self.frames_until(PATIENCE, "not connected", |party| {
-            if party.is_connected() {
-                joined.get_or_insert_with(Instant::now);
-                party.proxy.set(Mode::Hostile);
-            }
             if party.talk_at <= Instant::now() {
                 party.talk_at = Instant::now() + PACE;
                 party.talk();
             }
-            if let Some((_, happening)) =
-                happenings.next_if(|(at, _)| joined.is_some_and(|joined: Instant| *at <= joined.elapsed()))
-            {
+            if let Some((_, happening)) = happenings.next_if(|(at, _)| *at <= begun.elapsed()) {
                 match happening {
                     Happening::Hold(side, ways, time) => party.proxy.hold(*side, ways, *time),
                     Happening::Cut => party.proxy.cut_all(),

@@ -31,6 +31,10 @@ impl Host {
         let client = from.client.clone();
         let began_with = |entry: &Entry| entry.hello.as_ref() == Some(&packet);
         if let Some((&key, _)) = self.peers.iter().find(|(_, entry)| began_with(entry)) {
+            // Under an id that its client has no more, it is a late copy: answers would go nowhere.
+            if self.left.contains(&client) {
+                return;
+            }
             return self.tell(key, PeerInput::HelloAgain { hello: packet, route, client }).await;
         }
         match Contact::peek(&packet) {

@@ -18,12 +18,16 @@ use crate::{
 pub(super) const POST_LIMIT: usize = 64 * 1024;
 /// A POST unanswered for this long shows that the relay, not the peer, is in trouble.
 const POST_SUSPECT: Duration = Duration::from_secs(2);
+/// A POST of at most so many bytes is late because it or its answer is lost, and not because the network is slow.
+const SMALL: usize = 8 * 1024;
 
 /// One POST in flight.
 pub(super) struct Post {
     pub answer: BoxFuture<Result<(), RelayError>>,
     since: Time,
     suspect: bool,
+    /// It is worth posting again instead of waiting: it begins the connection, and is small.
+    contact: bool,
 }
 
 impl Post {
@@ -41,14 +45,18 @@ impl Post {
 }
 
 impl NativePeer {
-    /// A POST that is unanswered for too long takes the relay's path down.
+    /// A POST that is unanswered for too long takes the relay's path down. Before the connection is open there is no
+    /// other path and little time: such a POST is given up and made again.
     pub(super) fn suspect_post(&mut self, now: Time) {
-        if let Some(post) = &mut self.post
-            && post.suspect_at().is_some_and(|at| now >= at)
-        {
-            post.suspect = true;
-            self.connection.path_down(Path::Relay, now);
+        let Some(post) = self.post.as_mut().filter(|post| post.suspect_at().is_some_and(|at| now >= at)) else {
+            return;
+        };
+        if post.contact {
+            self.post = None;
+            return self.undelivered(&RelayError::NoConnection("no answer in time".to_owned()), now);
         }
+        post.suspect = true;
+        self.connection.path_down(Path::Relay, now);
     }
 
     pub(super) fn start_post(&mut self) {
@@ -64,8 +72,9 @@ impl NativePeer {
                 Role::Client { offer: Some(offer), .. } => introduction(NATIVE_VERSION, &packet, offer.sdp()),
                 _ => Body::Native { version: NATIVE_VERSION, packet }.to_json(),
             };
+            let contact = body.len() <= SMALL && (!self.connected || self.connection.is_beginning());
             let answer = self.cx.relay.clone().send(route.send_to.clone(), route.token.clone(), body);
-            self.post = Some(Post { answer: Box::pin(answer), since: now, suspect: false });
+            self.post = Some(Post { answer: Box::pin(answer), since: now, suspect: false, contact });
         }
     }
 
@@ -88,15 +97,22 @@ impl NativePeer {
                 self.backoff.reset();
                 self.introduced.get_or_insert(now);
             }
-            Err(error) => {
-                tracing::debug!(peer = self.cx.key.0, "a message was not delivered: {error}");
-                self.connection.lost_in_flight(Lane::Relay);
-                self.retry_at = Some(now + self.backoff.next().max(error.wait()));
-                if error == RelayError::BadToken {
-                    self.route = None;
-                    self.cx.tell(PeerOutput::BadToken);
-                }
+            Err(error) => self.undelivered(&error, now),
+        }
+    }
+
+    fn undelivered(&mut self, error: &RelayError, now: Time) {
+        tracing::debug!(peer = self.cx.key.0, "a message was not delivered: {error}");
+        self.connection.lost_in_flight(Lane::Relay);
+        self.retry_at = Some(now + self.backoff.next().max(error.wait()));
+        match error {
+            // The other side is not there: the relay did what it can.
+            RelayError::Rejected => {}
+            RelayError::BadToken => {
+                self.route = None;
+                self.cx.tell(PeerOutput::BadToken);
             }
+            _ => self.connection.undelivered(now),
         }
     }
 }
