@@ -125,6 +125,16 @@ async fn https_from_pem_files() {
     let answer = client.post(url.join("?action=ping&timestamp=5").unwrap()).send().await.unwrap();
     assert_eq!(answer.text().await.unwrap(), r#"{"pong":5}"#);
 
+    // TLS 1.1, and nothing later: a fatal alert.
+    let ciphers = [0xc0, 0x13, 0x00, 0x2f];
+    let body = [&[3, 2][..], &[7; 32], &[0, 0, ciphers.len() as u8], &ciphers, &[1, 0]].concat();
+    let hello = [&[1, 0, 0, body.len() as u8][..], &body].concat();
+    let mut old = Wire::open(relay.local_addr()).await;
+    old.write([&[0x16, 3, 1, 0, hello.len() as u8][..], &hello].concat()).await;
+    let alert = old.exactly(7).await;
+    assert_eq!((alert[0], alert[5]), (0x15, 2), "{alert:?}");
+    assert!(old.ends().await);
+
     let swapped = TlsFiles { certificate: tls.key, key: tls.certificate };
     let error = Relay::start(RelayConfig { tls: Some(swapped), ..config() }).await.unwrap_err();
     assert!(matches!(error, RelayError::Tls { .. }), "{error}");
