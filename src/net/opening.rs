@@ -68,11 +68,13 @@ pub(super) struct Patience {
     is_relay: bool,
     /// A request has failed, so that other errors may follow from the same cause.
     troubled: bool,
+    /// When the relay first did not know the host.
+    missing: Option<Instant>,
 }
 
 impl Patience {
     pub fn new() -> Self {
-        Patience { since: Instant::now(), backoff: Backoff::relay(), is_relay: false, troubled: false }
+        Patience { since: Instant::now(), backoff: Backoff::relay(), is_relay: false, troubled: false, missing: None }
     }
 
     /// It is a relay: what fails from now on is a disturbance, not a wrong URL.
@@ -92,13 +94,18 @@ impl Patience {
             RelayError::Rejected => MISSING,
             _ => return Err(error),
         };
-        self.troubled |= error != RelayError::Rejected;
+        let mut since = self.since;
+        match error {
+            // A slow request before it was no time to look.
+            RelayError::Rejected => since = *self.missing.get_or_insert_with(Instant::now),
+            _ => self.troubled = true,
+        }
         let told = match &error {
             RelayError::Busy { wait, .. } => *wait,
             _ => Duration::ZERO,
         };
         let pause = self.backoff.next().max(told);
-        if self.since.elapsed().saturating_add(pause) > bound {
+        if since.elapsed().saturating_add(pause) > bound {
             return Err(error);
         }
         sleep(pause).await;
