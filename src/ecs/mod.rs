@@ -27,6 +27,7 @@ mod session;
 mod settings;
 #[cfg(unix)]
 mod signals;
+mod slow_reader;
 pub mod test_app;
 mod typed;
 mod unread;

@@ -8,6 +8,7 @@ use super::{
     PeerOf, Peers, UhstClient, UhstHost, UhstMessage, UhstPeer, diagnostics, error,
     network::Network,
     receive::{despawn_leftovers, has_events, has_leftovers, leave_on_exit, receive},
+    slow_reader,
     typed::{Inboxes, Types},
 };
 #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
@@ -180,6 +181,7 @@ impl Plugin for UhstPlugin {
                     .chain()
                     .in_set(UhstSystems::Cleanup),
             );
+        slow_reader::watch_readers::<UhstMessage>(app, UhstSystems::Receive);
         match self.start.clone() {
             None => {}
             Some(Start::Host(id)) => {

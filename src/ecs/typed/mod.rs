@@ -14,6 +14,7 @@ pub(super) use inbox::{DecodeError, Inboxes};
 pub(super) use registry::Types;
 pub use sender::UhstSender;
 
+use super::{UhstSystems, slow_reader::watch_readers};
 use crate::protocol::Channel;
 
 /// What can be registered: anything that `serde` writes and reads, and that systems can share.
@@ -125,6 +126,7 @@ impl UhstAppExt for App {
         if let Err(error) = types.register::<T>(name.into(), channel, encoding) {
             panic!("{error}");
         }
+        watch_readers::<FromPeer<T>>(self, UhstSystems::Receive);
         self
     }
 }
