@@ -151,6 +151,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for EventStream<S> {
             if this.ended {
                 return Pin::new(&mut this.io).poll_shutdown(context);
             }
+            // An idle stream would keep its last message: an empty `Bytes` holds what it was a part of.
+            this.writing = Bytes::new();
             match this.poll_next(context) {
                 Poll::Ready(next) => this.writing = next,
                 Poll::Pending => {
