@@ -74,6 +74,39 @@ async fn an_id_is_held_for_the_token_that_had_it() {
     client.expect("data: {\"body\":[2]}\n\n").await;
 }
 
+/// As the original answers: there an id is free as soon as its host's stream has ended.
+#[tokio::test]
+async fn an_id_that_nobody_listens_to_is_free_at_once() {
+    let relay = start_holding(Duration::from_secs(60)).await;
+    for case in ["nobody came", "a client left first", "a client never listened", "a client never listened, but sent"] {
+        let (mut host_stream, own) = host(&relay, "demo").await;
+        let token = if case == "nobody came" { String::new() } else { client_token(&relay, "demo").await };
+        match case {
+            "a client left first" => {
+                drop(Events::open(&relay, &token).await);
+                assert_eq!(host_stream.line().await, "event: relay_event");
+            }
+            "a client never listened, but sent" => {
+                assert!(is(&send(&relay, &token, "[1]").await, (200, "{}")));
+                host_stream.message().await;
+            }
+            _ => {}
+        }
+        assert!(is(&post(&relay, "/?action=host&hostId=demo").await, BAD_REQUEST), "{case}: its host listens");
+        drop(host_stream);
+        while post(&relay, "/?action=join&hostId=demo").await.0 == 200 {}
+        // To others as well as to the host that had it.
+        let next = host_token(&relay, "demo").await;
+        drop(Events::open(&relay, &next).await);
+        while post(&relay, "/?action=join&hostId=demo").await.0 == 200 {}
+        drop(Events::open(&relay, &own).await);
+        while post(&relay, "/?action=join&hostId=demo").await.0 == 200 {}
+        if !token.is_empty() {
+            assert!(is(&send(&relay, &token, "[1]").await, BAD_REQUEST), "{case}: no host hears it");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_hold_ends_with_its_time_or_the_last_client() {
     let relay = start_holding(Duration::from_millis(50)).await;
