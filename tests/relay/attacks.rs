@@ -335,18 +335,3 @@ async fn what_is_malformed_gets_nowhere() {
         assert_eq!(ask(&relay, "GET", path, &[], "").await.status, 404, "{path}");
     }
 }
-
-#[tokio::test]
-async fn ids_that_are_only_asked_for_cost_nothing() {
-    let relay = start().await;
-    let mut wire = Wire::open(relay.local_addr()).await;
-    for _ in 0..20 {
-        let asks: Vec<u8> =
-            (0..500).flat_map(|n| request("POST", &format!("/?action=host&hostId=id-{n}"), &[], "")).collect();
-        wire.write(&asks).await;
-        for _ in 0..500 {
-            assert_eq!(wire.answer().await.status, 200);
-        }
-    }
-    assert_eq!(metric(&relay, "uhst_relay_sessions").await, 0.0);
-}

@@ -1,6 +1,5 @@
 //! The relay over loopback, byte by byte: what originals see (`requests`, `bodies`, `streams`), what is beyond them
-//! (`bounds`, `hold`, `order`), what strangers try (`attacks`,
-//! `table`), and how it runs (`running`).
+//! (`bounds`, `hold`, `order`), what strangers try (`attacks`, `held`, `table`), and how it runs (`running`, `program`).
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -10,6 +9,8 @@ mod bounds;
 mod held;
 mod hold;
 mod order;
+#[cfg(all(feature = "relay-cli", unix))]
+mod program;
 mod requests;
 mod running;
 mod streams;

@@ -246,41 +246,6 @@ async fn tokens_are_never_logged() {
     }
 }
 
-#[cfg(all(feature = "relay-cli", unix))]
-#[tokio::test]
-async fn the_program_reads_the_originals_environment_and_stops_when_told() {
-    use tokio::io::{AsyncBufReadExt, BufReader};
-
-    let mut program = tokio::process::Command::new(env!("CARGO_BIN_EXE_uhst-relay"))
-        .args(["--log", "json", "--drain", "2"])
-        .envs([("HOST", "127.0.0.1"), ("PORT", "0"), ("JWT_SECRET", SECRET), ("UHST_PUBLIC_RELAY", "false")])
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    drop(program.stderr.take());
-    let mut lines = BufReader::new(program.stdout.take().unwrap()).lines();
-    let ready = lines.next_line().await.unwrap().unwrap();
-    let ready: serde_json::Value = serde_json::from_str(&ready).unwrap();
-    assert_eq!((&ready["event"], &ready["tls"]), (&"ready".into(), &false.into()));
-    assert_eq!(ready["version"], env!("CARGO_PKG_VERSION"));
-    let addr = ready["address"].as_str().unwrap().parse().unwrap();
-    let mut wire = Wire::open(addr).await;
-    let token = signed(r#"{"alg":"HS256","typ":"JWT"}"#, r#"{"type":"hostToken","hostId":"demo"}"#);
-    let answer = wire.request("POST", &format!("/?token={token}"), &[JSON], "{}").await;
-    assert_eq!((answer.status, answer.text()), (400, "Bad Request"), "signed with its secret");
-
-    // Its logs cannot be read, and it serves on. Told to stop, it sends who comes away, and ends in time.
-    let host = Wire::open(addr).await;
-    let mut host = Events::open_on(host, &format!("/?token={token}")).await;
-    let id = program.id().unwrap().to_string();
-    assert!(tokio::process::Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
-    host.expect_end().await;
-    let status = tokio::time::timeout(std::time::Duration::from_secs(5), program.wait()).await.unwrap().unwrap();
-    assert!(status.success());
-}
-
 #[tokio::test]
 async fn a_relay_that_drains_sends_who_comes_to_another() {
     let moved_to = "https://other.example/".parse().ok();
