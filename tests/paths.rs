@@ -159,6 +159,40 @@ fn a_stranger_who_took_the_id_gets_nothing_and_the_client_is_told() {
     assert_eq!((connected(&stranger), numbers(&stranger)), (0, vec![]));
 }
 
+/// The relay says that the host's stream has ended, and the next host under its id that it knows nobody. Silence would
+/// take longer than this test waits.
+#[test]
+fn a_host_that_is_started_anew_on_a_relay_of_others_says_so_at_once() {
+    let relay = StandaloneRelay::start_with(RelayConfig { hold: Duration::ZERO, ..RelayConfig::default() });
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let config = ConnectionConfig { timeout: 2 * PATIENCE, ..default() };
+    let plugin = || UhstPlugin::default().relay(relay.relay()).paths(PathPolicy::RelayOnly).connection(config.clone());
+    let app = |plugin: UhstPlugin| {
+        let mut app = App::new();
+        app.add_plugins((MinimalPlugins, plugin));
+        bevy_uhst::test_app::record(&mut app);
+        app
+    };
+    let ready = |app: &App| TestLog::of(app).has(|event| matches!(event, TestEvent::Ready(_)));
+    let mut host = app(plugin().runtime(runtime.handle().clone()));
+    host.world_mut().spawn(UhstHost::new("paths"));
+    assert!(update_until(&mut [&mut host], PATIENCE, |apps| ready(apps[0])));
+    let mut client = app(plugin());
+    client.world_mut().spawn(UhstClient::join("paths"));
+    assert!(update_until(&mut [&mut host, &mut client], PATIENCE, |apps| apps.iter().all(|app| connected(app) == 1)));
+
+    // As a process that is killed: without a word.
+    runtime.shutdown_background();
+    let missed = |app: &App| TestLog::of(app).has(|event| matches!(event, TestEvent::Interrupted(_)));
+    assert!(update_until(&mut [&mut client], PATIENCE, |apps| missed(apps[0])));
+    let mut anew = app(plugin());
+    anew.world_mut().spawn(UhstHost::new("paths"));
+    assert!(update_until(&mut [&mut anew], PATIENCE, |apps| ready(apps[0])));
+    let told = |app: &App| disconnected(app) == [EndReason::HostRestarted];
+    assert!(update_until(&mut [&mut client, &mut anew], PATIENCE, |apps| told(apps[0])), "{:?}", TestLog::of(&client));
+    assert_eq!(connected(&anew), 0);
+}
+
 /// A client whose relay is lost between the host letting it in and its hearing of that, by hand: it joins again, with the
 /// hello it began with, and is the player it was.
 #[test]

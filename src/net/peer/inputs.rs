@@ -79,8 +79,15 @@ impl NativePeer {
                 self.connection.lost_in_flight(Lane::Relay);
                 self.connection.path_down(Path::Relay, now);
             }
-            // A native peer says goodbye itself; without one it may yet resume.
-            PeerInput::PeerClosed => {}
+            // A native peer says goodbye itself; without one it may yet resume. A client asks at once whether its host is
+            // there again, or another has its id.
+            PeerInput::PeerClosed => {
+                if let Role::Client { .. } = self.role
+                    && self.relay_up
+                {
+                    self.connection.path_up(Path::Relay, now);
+                }
+            }
             PeerInput::Decide(Ok(())) => self.admit(),
             PeerInput::GiveWay if self.connection.is_interrupted() => self.connection.part(EndReason::Replaced),
             PeerInput::GiveWay => {}
