@@ -27,9 +27,14 @@ pub(super) struct Parting {
 }
 
 impl Connection {
+    /// Whether the peer is in: from then on it may be missed, and resumes.
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, State::Open { .. })
+    }
+
     /// Whether the peer is silent or out of reach now.
     pub fn is_interrupted(&self) -> bool {
-        matches!(self.state, State::Open { .. }) && self.interrupted.is_some()
+        self.is_open() && self.interrupted.is_some()
     }
 
     /// How long the peer may stay interrupted until the connection ends; zero if it is not.
@@ -39,10 +44,7 @@ impl Connection {
 
     /// When the connection ends, if nothing comes from the peer.
     pub(super) fn interruption_deadline(&self) -> Option<Time> {
-        // A client that has never shown that it has the welcome may have given up: its place is not kept for long.
-        let is_beginning = matches!(self.state, State::Open { handshake: Some(_) });
-        let patience = if is_beginning { self.config.timeout } else { self.config.resume_timeout };
-        self.interrupted.as_ref().map(|interrupted| interrupted.since + patience)
+        self.interrupted.as_ref().map(|interrupted| interrupted.since + self.config.resume_timeout)
     }
 
     /// When to look at the time of an interruption.
@@ -58,7 +60,7 @@ impl Connection {
 
     /// Whether the owner was told that the peer is connected, and not yet of its end.
     fn is_announced(&self) -> bool {
-        matches!(self.state, State::Open { .. }) && self.direct_wait.is_none()
+        self.is_open() && self.direct_wait.is_none()
     }
 
     /// Something came from the peer itself, over this path.

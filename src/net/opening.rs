@@ -17,11 +17,11 @@ const LATE: Duration = Duration::from_millis(250);
 const TROUBLE: Duration = Duration::from_secs(5);
 /// How long a start asks again after an answer that is none, of somebody who may be no relay at all.
 const NO_ANSWER: Duration = Duration::from_secs(2);
-/// How long a client asks for a host that the relay does not know, once requests have failed: a relay that was started
-/// anew has its hosts back after some seconds.
+/// How long a start goes on with what is a relay for sure, though requests fail: one that was started anew has its hosts
+/// back after some seconds.
 const STARTED_ANEW: Duration = Duration::from_secs(10);
 /// How long a client asks for a host that the relay does not know: one whose stream broke has it back after a moment.
-const MISSING: Duration = Duration::from_secs(1);
+const MISSING: Duration = Duration::from_secs(2);
 
 /// An event stream that was not refused.
 pub(super) struct Opened {
@@ -86,9 +86,17 @@ impl Patience {
     pub async fn after(&mut self, error: RelayError) -> Result<(), RelayError> {
         let bound = match &error {
             RelayError::Busy { .. } => MAX_WAIT,
-            // A token that it has just given: it was started anew.
+            // A token that it has just given, for one: it was started anew.
+            RelayError::Status(429 | 500..=599)
+            | RelayError::BadToken
+            | RelayError::Unreachable(_)
+            | RelayError::Nonsense(_)
+            | RelayError::NoConnection(_)
+                if self.is_relay =>
+            {
+                STARTED_ANEW
+            }
             RelayError::Status(429 | 500..=599) | RelayError::BadToken | RelayError::Unreachable(_) => TROUBLE,
-            RelayError::Nonsense(_) | RelayError::NoConnection(_) if self.is_relay => TROUBLE,
             RelayError::Nonsense(_) => NO_ANSWER,
             RelayError::Rejected if self.troubled => STARTED_ANEW,
             RelayError::Rejected => MISSING,

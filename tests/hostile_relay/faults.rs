@@ -24,6 +24,8 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// It asks to come again.
+    pub const BUSY: Self = Refusal { status: 503, retry_after: Some(1), html: false };
     pub const UNAVAILABLE: Self = Refusal { status: 503, retry_after: None, html: false };
 
     fn any(random: &mut Rng) -> Self {

@@ -75,6 +75,10 @@ struct State {
 pub enum Mode {
     /// Nothing. Requests that it disturbed already stay as they are, and streams are not cut any more.
     Honest,
+    /// Sessions are about to begin: streams and tokens are late, redirected, or refused by answers that ask to come again.
+    /// Through an original relay a client cannot tell a native host that does not answer from an original one, and is
+    /// connected to that without a word. Such a connection is lost with the relay.
+    Joining,
     Hostile,
 }
 
@@ -226,11 +230,15 @@ impl State {
         }
     }
 
+    fn mild(&self, refusal: Refusal) -> Refusal {
+        if *self.mode.borrow() == Mode::Joining { Refusal::BUSY } else { refusal }
+    }
+
     async fn token(&self, side: Side, request: Forwarded) -> Reply {
         let number = self.number(side, 2);
         self.pass(side, Way::Up).await;
         let refusal = if self.is_honest() { None } else { self.faults().token(side, number) };
-        if let Some(refusal) = refusal {
+        if let Some(refusal) = refusal.map(|refusal| self.mild(refusal)) {
             self.note(format_args!("{side:?} token #{number}: {refusal:?}"));
             return Ok(refused(refusal));
         }
@@ -297,7 +305,7 @@ impl State {
             reply.headers_mut().insert(LOCATION, request.head.uri.to_string().parse().unwrap());
             return Ok(reply);
         }
-        if let Some(refusal) = fault.refused {
+        if let Some(refusal) = fault.refused.map(|refusal| self.mild(refusal)) {
             return Ok(refused(refusal));
         }
         sleep(fault.delay).await;

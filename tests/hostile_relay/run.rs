@@ -165,7 +165,8 @@ impl<'a> Party<'a> {
             };
             app
         };
-        proxy.set(if plan.from_the_start { Mode::Hostile } else { Mode::Honest });
+        let joining = if matches!(relay, AnyRelay::Original(_)) { Mode::Joining } else { Mode::Hostile };
+        proxy.set(if plan.from_the_start { joining } else { Mode::Honest });
         let mut party = Party {
             host: app(None),
             guests: Vec::new(),
@@ -181,10 +182,15 @@ impl<'a> Party<'a> {
             let (up, down) = (Flow::new(2 * client), Flow::new(2 * client + 1));
             party.guests.push(Guest { app: app(Some(client)), connected: false, up, down, peer: None });
         }
-        if !plan.from_the_start {
+        if !plan.from_the_start || joining == Mode::Joining {
             party.frames_until(PATIENCE, "not connected", |party| Ok(party.is_connected()))?;
         }
-        party.disturbed(relay, plan)?;
+        let disturbed = party.disturbed(relay, plan);
+        if disturbed.is_err() {
+            // For the next run: it may be gone.
+            relay.restart(true);
+        }
+        disturbed?;
         proxy.set(Mode::Honest);
         let calm = Instant::now();
         party.frames_until(

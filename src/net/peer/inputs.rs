@@ -84,6 +84,7 @@ impl NativePeer {
             PeerInput::PeerClosed => {
                 if let Role::Client { .. } = self.role
                     && self.relay_up
+                    && self.connection.is_open()
                 {
                     self.connection.path_up(Path::Relay, now);
                 }
