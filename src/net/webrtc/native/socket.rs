@@ -85,6 +85,10 @@ impl AsyncUdpSocket for OneByOne {
             let len = rest.datagrams.len().min(rest.meta.stride);
             *meta = give(&rest.datagrams[..len], buf, rest.meta);
             rest.datagrams.advance(len);
+            if rest.datagrams.is_empty() {
+                // An empty `Bytes` keeps all of what it was a part of.
+                rest.datagrams = Bytes::new();
+            }
             Poll::Ready(Ok(1))
         }
     }
