@@ -11,17 +11,30 @@ const MAX_HOST: usize = 16;
 /// late, and often are the only ones that work.
 const MAX_OTHER: usize = 8;
 
+/// The same for a peer of which nothing is proven: it may name the addresses of others.
+const MAX_UNPROVEN_HOST: usize = 8;
+const MAX_UNPROVEN_OTHER: usize = 4;
+
 /// How many candidates of a peer were let in.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct CandidateBudget {
     host: usize,
     other: usize,
+    max_host: usize,
+    max_other: usize,
 }
 
 /// More than any peer has.
 const FLOOD: usize = 64;
 
 impl CandidateBudget {
+    /// For a peer that has proven itself, or has not.
+    pub fn new(proven: bool) -> Self {
+        let (max_host, max_other) =
+            if proven { (MAX_HOST, MAX_OTHER) } else { (MAX_UNPROVEN_HOST, MAX_UNPROVEN_OTHER) };
+        CandidateBudget { host: 0, other: 0, max_host, max_other }
+    }
+
     /// Whether the peer has sent more than anyone has.
     pub fn is_flooded(&self) -> bool {
         self.host + self.other > FLOOD
@@ -31,7 +44,7 @@ impl CandidateBudget {
     pub fn admits(&mut self, attribute: &str) -> bool {
         let kind = attribute.split_ascii_whitespace().skip_while(|word| !word.eq_ignore_ascii_case("typ")).nth(1);
         let is_host = kind.is_none_or(|kind| kind.eq_ignore_ascii_case("host"));
-        let (count, max) = if is_host { (&mut self.host, MAX_HOST) } else { (&mut self.other, MAX_OTHER) };
+        let (count, max) = if is_host { (&mut self.host, self.max_host) } else { (&mut self.other, self.max_other) };
         *count += 1;
         *count <= max
     }
@@ -102,12 +115,14 @@ mod tests {
 
     #[test]
     fn a_peer_with_many_addresses_is_bounded_and_its_routers_are_not_crowded_out() {
-        let mut budget = CandidateBudget::default();
-        let host = |i: usize| budget.admits(&format!("1 1 udp 1 10.0.0.{i} 5000 typ host"));
-        assert_eq!((0..40).map(host).filter(|admitted| *admitted).count(), MAX_HOST);
-        assert!(budget.admits("1 1 udp 1 203.0.113.5 5000 typ srflx raddr 10.0.0.1 rport 5000"));
-        let relayed = |_| budget.admits("1 1 udp 1 203.0.113.6 5000 typ relay");
-        assert_eq!((0..40).map(relayed).filter(|admitted| *admitted).count(), MAX_OTHER - 1);
+        for (proven, max_host, max_other) in [(true, 16, 8), (false, 8, 4)] {
+            let mut budget = CandidateBudget::new(proven);
+            let host = |i: usize| budget.admits(&format!("1 1 udp 1 10.0.0.{i} 5000 typ host"));
+            assert_eq!((0..40).map(host).filter(|admitted| *admitted).count(), max_host);
+            assert!(budget.admits("1 1 udp 1 203.0.113.5 5000 typ srflx raddr 10.0.0.1 rport 5000"));
+            let relayed = |_| budget.admits("1 1 udp 1 203.0.113.6 5000 typ relay");
+            assert_eq!((0..40).map(relayed).filter(|admitted| *admitted).count(), max_other - 1);
+        }
     }
 
     #[test]

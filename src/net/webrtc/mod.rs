@@ -120,6 +120,12 @@ impl DirectDialect {
         }
     }
 
+    /// Whether the peer has proven who it is before its first signal. Signals of ours come over a connection; an original
+    /// that offers is anybody.
+    fn is_proven(self, role: DirectRole) -> bool {
+        (self, role) != (DirectDialect::Plain, DirectRole::Answer)
+    }
+
     /// How many of them this side announces.
     fn announced(self, role: DirectRole) -> usize {
         match (self, role) {

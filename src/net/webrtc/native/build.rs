@@ -35,6 +35,10 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 /// For how many checks a pair is tried: 5 s, so that both sides of two routers overlap. (The default is 1.4 s.)
 const MAX_CHECKS: u16 = 100;
 
+/// The same for a peer of which nothing is proven: it may have named the addresses of others, who get these checks. Half
+/// a second of them opens our router to the peer, whose own checks, which only it can make, are answered at any time.
+const MAX_UNPROVEN_CHECKS: u16 = 10;
+
 /// How long better pairs are waited for when an address answers that the peer has not told yet. The default of 1 s
 /// would be spent whenever a check overtakes the signal, because the library never learns that the two are one.
 const UNTOLD_WAIT: Duration = CHECK_INTERVAL;
@@ -106,28 +110,29 @@ pub(super) async fn connect(
     let expected_channels = expected_channels.into();
     let handler = Arc::new(Handler { progress: Arc::default(), internal, expected_channels });
     // Browsers hide their addresses behind mDNS names. Asking for them needs multicast, which not every network has.
-    match build(config, dialect, handler.clone(), MulticastDnsMode::QueryOnly).await {
+    match build(config, (role, dialect), handler.clone(), MulticastDnsMode::QueryOnly).await {
         Ok(connection) => Ok(connection),
         Err(error) => {
             tracing::debug!("no multicast here: {error}");
             let unavailable = |error: Error| DirectError::Unavailable(error.to_string());
-            build(config, dialect, handler, MulticastDnsMode::Disabled).await.map_err(unavailable)
+            build(config, (role, dialect), handler, MulticastDnsMode::Disabled).await.map_err(unavailable)
         }
     }
 }
 
 async fn build(
     config: &DirectConfig,
-    dialect: DirectDialect,
+    (role, dialect): (DirectRole, DirectDialect),
     handler: Arc<Handler>,
     multicast_dns: MulticastDnsMode,
 ) -> Result<Arc<dyn PeerConnection>, Error> {
+    let checks = if dialect.is_proven(role) { MAX_CHECKS } else { MAX_UNPROVEN_CHECKS };
     let settings = SettingEngineBuilder::new()
         .with_multicast_dns_mode(multicast_dns)
         .with_include_loopback_candidate(true)
         .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(dialect.max_message() as u32))
         .with_ice_timeouts(Some(DISCONNECTED), Some(FAILED), Some(CONSENT_INTERVAL))
-        .with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(MAX_CHECKS))
+        .with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(checks))
         .with_prflx_acceptance_min_wait(Some(UNTOLD_WAIT))
         .build();
     let servers = config.ice_servers.iter().map(|server| {

@@ -79,7 +79,7 @@ impl<'a> Link<'a> {
             described: false,
             section: None,
             candidates: Vec::new(),
-            budget: CandidateBudget::default(),
+            budget: CandidateBudget::new(dialect.is_proven(role)),
             without_turn: false,
             complained: HashSet::new(),
             opening: Opening::of(dialect.channels()),
