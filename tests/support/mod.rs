@@ -92,11 +92,14 @@ pub struct NpmRelay {
 impl NpmRelay {
     /// Installs it if need be, and starts it on a free port.
     pub fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self::start_at(port)
+        // Whoever connects somewhere may get the port in between.
+        let mut ports =
+            std::iter::repeat_with(|| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
+        ports.by_ref().take(5).find_map(Self::try_start_at).expect("uhst-server listens")
     }
 
-    fn start_at(port: u16) -> Self {
+    /// `None`: it ended instead of listening.
+    fn try_start_at(port: u16) -> Option<Self> {
         // Tests in parallel install it once.
         static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
         let installed = INSTALLED.get_or_init(|| npm_packages("uhst-server-2.1.1", &["uhst-server@2.1.1"]));
@@ -112,9 +115,11 @@ impl NpmRelay {
         let mut line = String::new();
         while !line.contains("is running") {
             line.clear();
-            assert_ne!(output.read_line(&mut line).unwrap(), 0, "uhst-server ended instead of listening");
+            if output.read_line(&mut line).unwrap() == 0 {
+                return None;
+            }
         }
-        relay
+        Some(relay)
     }
 
     /// `host:port`.
@@ -131,7 +136,8 @@ impl NpmRelay {
     /// Comes back on the same port, and knows nobody.
     pub fn restart(&mut self) {
         self.kill();
-        *self = Self::start_at(self.address.rsplit(':').next().unwrap().parse().unwrap());
+        let port = self.address.rsplit(':').next().unwrap().parse().unwrap();
+        *self = Self::try_start_at(port).expect("uhst-server listens again");
     }
 }
 
