@@ -108,17 +108,94 @@ async fn a_reader_of_its_logs_that_goes_away_ends_nothing() {
     stop(child).await;
 }
 
+/// Listens under a long id, which is logged, again and again: more than waits for any reader.
+async fn makes_it_log(address: SocketAddr) {
+    let id = "x".repeat(10_000);
+    let token = signed(HS256, &format!(r#"{{"type":"hostToken","hostId":"{id}"}}"#));
+    let listen = request("GET", &format!("/?token={token}"), &[], "");
+    for _ in 0..400 {
+        let mut wire = Wire::open(address).await;
+        wire.write(&listen).await;
+        // The former stream of this id may not have ended yet.
+        assert!([200, 400].contains(&timeout(PATIENCE, wire.head()).await.unwrap().status));
+    }
+}
+
+#[tokio::test]
+async fn a_reader_of_its_logs_that_never_reads_stalls_nothing() {
+    let mut child = program(&[])
+        .env("RUST_LOG", "bevy_uhst=trace,uhst_relay=warn")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut logs = BufReader::new(child.stderr.take().unwrap()).lines();
+    let ready: serde_json::Value = serde_json::from_str(&stdout.next_line().await.unwrap().unwrap()).unwrap();
+    let address = ready["address"].as_str().unwrap().parse().unwrap();
+    makes_it_log(address).await;
+    serves(address).await;
+
+    // Whoever reads after all reads whole lines from the first one on, and is told that some are missing.
+    let mut first = true;
+    let reads = async {
+        loop {
+            let line: serde_json::Value = serde_json::from_str(&logs.next_line().await.unwrap().unwrap()).unwrap();
+            let message = line["fields"]["message"].as_str().unwrap();
+            assert!(!std::mem::take(&mut first) || message == "relay is listening", "{line}");
+            if message.contains("were dropped") {
+                return line["fields"]["lines"].as_u64().unwrap();
+            }
+        }
+    };
+    assert!(timeout(PATIENCE, reads).await.unwrap() > 0);
+
+    // It ends, though its last words find no reader.
+    makes_it_log(address).await;
+    stop(child).await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_pipe_that_is_full_keeps_nothing_from_starting() {
+    let (_reader, mut writer) = std::io::pipe().unwrap();
+    // As much as a pipe of Linux takes: the line that says that it is ready has to wait, too.
+    std::io::Write::write_all(&mut writer, &[b'\n'; 65_536]).unwrap();
+    let address = std::net::TcpListener::bind("127.77.0.2:0").unwrap().local_addr().unwrap();
+    let (stdout, stderr) = (writer.try_clone().unwrap(), writer);
+    starts_serves_and_stops(program(&[]).stdout(stdout).stderr(stderr), address).await;
+}
+
+#[tokio::test]
+async fn its_last_words_are_written_before_it_ends() {
+    let output = program(&[]).env("JWT_SECRET", "short").env("RUST_LOG", "trace").output().await.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.lines().last().unwrap().starts_with("uhst-relay: the secret has 5 bytes"), "{said}");
+
+    let Program { child, mut logs, .. } = Program::start(&[]).await;
+    stop(child).await;
+    let mut last = String::new();
+    while let Some(line) = logs.next_line().await.unwrap() {
+        last = line;
+    }
+    assert!(last.contains("stopping"), "{last}");
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_full_disk_keeps_nothing_from_starting() {
     let full = || File::options().write(true).open("/dev/full").unwrap();
-    // An address of its own, where nobody else takes the port meanwhile: the line with the port cannot be read.
     let address = std::net::TcpListener::bind("127.77.0.1:0").unwrap().local_addr().unwrap();
-    let mut child = program(&[])
+    starts_serves_and_stops(program(&[]).stdout(full()).stderr(full()), address).await;
+}
+
+/// At an address of its own, where nobody else takes the port meanwhile: the line with the port cannot be read.
+#[cfg(target_os = "linux")]
+async fn starts_serves_and_stops(program: &mut Command, address: SocketAddr) {
+    let mut child = program
         .envs([("HOST", address.ip().to_string()), ("PORT", address.port().to_string())])
         .env("RUST_LOG", "trace")
-        .stdout(full())
-        .stderr(full())
         .spawn()
         .unwrap();
     let starts = async {

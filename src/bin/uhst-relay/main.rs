@@ -1,7 +1,9 @@
 //! A UHST relay as a program of its own. Takes the environment variables of the original relay, and flags.
 
+mod output;
+
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
     net::{Ipv6Addr, SocketAddr},
     num::NonZeroU32,
     path::PathBuf,
@@ -13,6 +15,8 @@ use bevy_uhst::relay::{IpNet, Relay, RelayConfig, RelayLimits, TlsFiles};
 use clap::{Parser, ValueEnum};
 use tracing_subscriber::EnvFilter;
 use url::Url;
+
+use self::output::Output;
 
 /// Passes messages between the players of a game, one of whom is its host.
 #[derive(Parser)]
@@ -116,46 +120,42 @@ enum LogFormat {
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    start_logs(args.log);
-    match run(args).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(io::stderr(), &format!("uhst-relay: {error}"));
-            ExitCode::FAILURE
-        }
+    let (stdout, stderr) = match Output::to(io::stdout()).and_then(|out| Ok((out, Output::to(io::stderr())?))) {
+        Ok(outputs) => outputs,
+        Err(_) => return ExitCode::FAILURE,
+    };
+    start_logs(args.log, &stderr);
+    let ended = run(args, &stdout).await;
+    if let Err(error) = &ended {
+        stderr.say(&format!("uhst-relay: {error}"));
     }
+    stdout.settle();
+    stderr.settle();
+    if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Nobody may be there to read it: that ends no relay.
-fn say(mut to: impl Write, line: &str) {
-    let _ = writeln!(to, "{line}").and_then(|()| to.flush());
-}
-
-/// Standard error, to which writing always succeeds: its reader may be gone, or its disk full.
-struct Logs;
-
-impl Write for Logs {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let _ = io::stderr().write_all(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let _ = io::stderr().flush();
-        Ok(())
-    }
-}
-
-fn start_logs(format: LogFormat) {
+/// What panics is logged, too: a panic of Rust's own writes to standard error itself, and may wait there for ever.
+fn start_logs(format: LogFormat, stderr: &Output) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Logs).log_internal_errors(false);
+    let output = stderr.clone();
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(move || output.clone())
+        .log_internal_errors(false);
     match format {
         LogFormat::Text => logs.with_ansi(io::stderr().is_terminal()).init(),
         LogFormat::Json => logs.json().init(),
     }
+    let output = stderr.clone();
+    std::panic::set_hook(Box::new(move |panic| {
+        tracing::error!("{panic}");
+        if cfg!(panic = "abort") {
+            output.settle();
+        }
+    }));
 }
 
-async fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
+async fn run(args: Args, stdout: &Output) -> Result<(), Box<dyn std::error::Error>> {
     let public = matches!(args.public_relay.as_str(), "true" | "1");
     let mut config = RelayConfig {
         port_attempts: 1,
@@ -198,7 +198,7 @@ async fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     // Before it says that it is ready: whoever reads that may stop it at once.
     let told_to_stop = told_to_stop()?;
     let (drain, format) = (Duration::from_secs(args.drain), args.log);
-    say(io::stdout(), &ready(&relay, format));
+    stdout.say(&ready(&relay, format));
     notify("READY=1");
     tokio::select! {
         told = told_to_stop => told?,

@@ -1,0 +1,110 @@
+//! Standard output and standard error, each written by a thread of its own: a reader that is gone, a full disk or a
+//! reader that never reads neither ends nor stalls the service.
+
+use std::{
+    io::{self, Write},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
+/// How many bytes wait for a reader. What comes then is dropped.
+const WAITING: usize = 1 << 20;
+/// How long [`Output::settle`] waits for a reader.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// A stream, to which writing always succeeds at once. Clones write to the same one, in order.
+#[derive(Clone)]
+pub struct Output {
+    pieces: Sender<Piece>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    /// Bytes that wait.
+    waiting: AtomicUsize,
+    /// Lines that were dropped, and not reported yet.
+    dropped: AtomicU64,
+}
+
+enum Piece {
+    Line(Vec<u8>),
+    /// Answered once all before it is written.
+    Settled(Sender<()>),
+}
+
+impl Output {
+    /// # Errors
+    ///
+    /// When the system has no thread for it.
+    pub fn to(stream: impl Write + Send + 'static) -> io::Result<Output> {
+        let (pieces, waiting) = unbounded();
+        let counts = Arc::<Counts>::default();
+        let of_thread = counts.clone();
+        thread::Builder::new().name("output".to_owned()).spawn(move || write(stream, &waiting, &of_thread))?;
+        Ok(Output { pieces, counts })
+    }
+
+    /// Writes a line.
+    pub fn say(&self, line: &str) {
+        self.put(format!("{line}\n").into_bytes());
+    }
+
+    /// Waits until all is written that came before, for a second at most.
+    pub fn settle(&self) {
+        let (settled, settles) = bounded(1);
+        if self.pieces.send(Piece::Settled(settled)).is_ok() {
+            let _ = settles.recv_timeout(SETTLE);
+        }
+    }
+
+    fn put(&self, line: Vec<u8>) {
+        let Counts { waiting, dropped } = &*self.counts;
+        let length = line.len();
+        if waiting.fetch_add(length, Ordering::Relaxed) + length > WAITING {
+            waiting.fetch_sub(length, Ordering::Relaxed);
+            dropped.fetch_add(1, Ordering::Relaxed);
+        } else {
+            // The thread is there for as long as somebody can write.
+            let _ = self.pieces.send(Piece::Line(line));
+        }
+    }
+}
+
+impl Write for Output {
+    /// Takes a whole line.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.put(line.to_vec());
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn write(mut stream: impl Write, pieces: &Receiver<Piece>, counts: &Counts) {
+    for piece in pieces {
+        match piece {
+            Piece::Line(line) => {
+                let _ = stream.write_all(&line).and_then(|()| stream.flush());
+                counts.waiting.fetch_sub(line.len(), Ordering::Relaxed);
+            }
+            Piece::Settled(settled) => {
+                let _ = settled.send(());
+            }
+        }
+        if pieces.is_empty() {
+            let lines = counts.dropped.swap(0, Ordering::Relaxed);
+            if lines > 0 {
+                tracing::warn!(lines, "lines of this log were dropped: they came faster than it was read");
+            }
+        }
+    }
+}
