@@ -33,6 +33,8 @@ const CHROMIUM: &str = "/usr/bin/chromium";
 const WORKERS: usize = 6;
 /// How many texts go each way.
 const TEXTS: usize = 20;
+/// Bytes of the largest message over WebRTC.
+const LARGEST: usize = 262_144;
 /// How long two originals have to break up. They do within 0.1 s on an idle machine.
 const BREAK_UP: Duration = Duration::from_secs(2);
 
@@ -234,8 +236,9 @@ impl<'a> Peer<'a> {
 fn messages(transport: Transport, from: &str) -> Vec<Value> {
     let mut messages: Vec<_> = (0..TEXTS).map(|i| json!({ "text": format!("{from} {i} ✓") })).collect();
     if transport == Transport::WebRtc {
-        let largest: Vec<u8> = (0..65_536_u32).map(|i| (i * 31 % 251) as u8).collect();
+        let largest: Vec<u8> = (0..LARGEST).map(|i| (i * 31 % 251) as u8).collect();
         messages.extend([json!({ "text": "" }), json!({ "bytes": [0, 255] }), json!({ "bytes": largest })]);
+        messages.extend([json!({ "text": "ß".repeat(LARGEST / 2) }), json!({ "text": "and more" })]);
     }
     messages
 }
@@ -278,6 +281,9 @@ fn talk(app: &mut App, original: &Peer, transport: Transport) -> Outcome {
         }
         Transport::WebRtc => {
             assert_eq!(handle.path(), Path::Direct);
+            assert_eq!(handle.max_message(), LARGEST);
+            let size = LARGEST + 1;
+            assert_eq!(handle.send(vec![0; size]), Err(SendError::TooLarge { size, limit: LARGEST }));
             Outcome::TextAndBytes
         }
     }

@@ -157,7 +157,8 @@ impl UhstPeer {
         self.handle.is_local()
     }
 
-    /// The largest message that can be sent, in bytes.
+    /// The largest message that can be sent, in bytes: what both sides have set, or what an original takes, which is 64 KiB
+    /// over the relay and what its session description says over WebRTC.
     pub fn max_message(&self) -> usize {
         self.handle.shared().limits().max_message
     }

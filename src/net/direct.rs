@@ -209,7 +209,7 @@ impl DirectPath {
                 // Without a connection there is nobody to signal to.
                 let _ = connection.send_signal(numbered.freeze());
             }
-            DirectEvent::Open => {
+            DirectEvent::Open { .. } => {
                 self.let_go_of_the_old();
                 if let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.number == number) {
                     attempt.open = true;

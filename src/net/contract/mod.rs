@@ -225,8 +225,8 @@ pub(crate) enum EventKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// Larger than `max_message`.
-    #[error("the message has {size} bytes, the limit is {limit}: split it or raise `max_message`")]
+    /// Larger than what this peer takes: `UhstPeer::max_message`.
+    #[error("the message has {size} bytes, this peer takes {limit}: split it, or raise `max_message` on both sides")]
     TooLarge {
         /// Bytes in the message.
         size: usize,

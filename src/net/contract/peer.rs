@@ -37,6 +37,8 @@ enum Way {
 #[derive(Debug)]
 pub(crate) struct PeerShared {
     limits: PeerLimits,
+    /// Of these limits the one that may change: an original's with its path.
+    max_message: AtomicUsize,
     /// Set before anyone is told of the peer; never, if it speaks the original protocol.
     connection: OnceLock<ConnectionId>,
     /// Bytes handed down and not yet acknowledged, or sent for good.
@@ -121,7 +123,7 @@ impl PeerHandle {
 
     /// Queues one message. Never waits.
     pub fn send_tagged(&self, channel: Channel, tag: Tag, payload: Payload) -> Result<(), SendError> {
-        let PeerLimits { max_message, send_buffer, text_only, native } = self.shared.limits;
+        let PeerLimits { max_message, send_buffer, text_only, native } = self.shared.limits();
         let size = payload.len();
         if size > max_message {
             return Err(SendError::TooLarge { size, limit: max_message });
@@ -245,6 +247,7 @@ impl PeerShared {
     pub(in crate::net) fn new(limits: PeerLimits) -> Self {
         PeerShared {
             limits,
+            max_message: limits.max_message.into(),
             connection: OnceLock::new(),
             queued: AtomicUsize::new(0),
             inbox: AtomicUsize::new(0),
@@ -267,7 +270,11 @@ impl PeerShared {
 
     /// What this peer can take.
     pub fn limits(&self) -> PeerLimits {
-        self.limits
+        PeerLimits { max_message: self.max_message.load(Ordering::Relaxed), ..self.limits }
+    }
+
+    pub(in crate::net) fn set_max_message(&self, bytes: usize) {
+        self.max_message.store(bytes, Ordering::Relaxed);
     }
 
     /// What both sides call the connection. Peers of the original protocol have no name for it.

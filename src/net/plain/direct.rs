@@ -182,8 +182,9 @@ impl DirectPeer {
     fn event(&mut self, event: DirectEvent) {
         match event {
             DirectEvent::Signal(signal) => self.signals.push_back(signal),
-            DirectEvent::Open => {
+            DirectEvent::Open { max_message } => {
                 (self.open, self.gone_at) = (true, None);
+                self.game.limit(max_message);
                 self.game.connect(Path::Direct);
                 self.send_backlog();
             }

@@ -41,6 +41,11 @@ impl Game {
         self.place.is_some()
     }
 
+    /// The peer takes messages of this many bytes from now on.
+    pub fn limit(&mut self, max_message: usize) {
+        self.handle.shared().set_max_message(max_message.min(self.cx.config.max_message));
+    }
+
     /// Messages flow from here on.
     pub fn connect(&mut self, path: Path) {
         self.handle.shared().set_path(path);

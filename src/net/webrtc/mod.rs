@@ -9,6 +9,7 @@
 
 mod candidate;
 mod lane;
+mod message_size;
 #[cfg(not(target_family = "wasm"))]
 mod native;
 
@@ -23,12 +24,9 @@ use crate::{
     protocol::{Payload, Signal},
 };
 
-/// The largest message every WebRTC stack takes from us, in bytes.
-pub(crate) const MAX_MESSAGE: usize = 65_536;
-
-/// The largest message that we take from originals, in bytes: what browsers take, and the most that the library can. An
-/// original in node loses its connection when it sends a larger one than it was told.
-const MAX_RECEIVED: usize = 262_144;
+/// The largest message that we take from originals and send to them, in bytes: what browsers take, and the most that the
+/// library can. An original in node loses its connection when it sends a larger one than it was told.
+pub(crate) const MAX_MESSAGE: usize = 262_144;
 
 /// How many bytes may wait in front of a data channel, and as many again inside it.
 ///
@@ -116,7 +114,7 @@ impl DirectDialect {
     fn max_message(self) -> usize {
         match self {
             DirectDialect::Native => MIN_PACKET_LIMIT,
-            DirectDialect::Plain => MAX_RECEIVED,
+            DirectDialect::Plain => MAX_MESSAGE,
         }
     }
 
@@ -142,7 +140,10 @@ pub(crate) enum DirectEvent {
     /// To be brought to the peer, in order.
     Signal(Signal),
     /// Messages flow from here on.
-    Open,
+    Open {
+        /// The largest that an original takes, in bytes. Packets for ours are smaller.
+        max_message: usize,
+    },
     /// A message of the peer.
     Packet {
         /// Whether it came on the reliable channel.

@@ -23,6 +23,7 @@ use crate::{
         DirectConfig, DirectDialect, DirectError, DirectEvent, DirectRole,
         candidate::{self, CandidateBudget},
         lane::LaneReceiver,
+        message_size,
     },
     protocol::{Candidate, Signal},
 };
@@ -218,9 +219,9 @@ impl<'a> Link<'a> {
                 if !self.described {
                     self.section = candidate::section(&sdp);
                 }
-                RTCSessionDescription::offer(sdp.to_string())
+                RTCSessionDescription::offer(self.understood(&sdp))
             }
-            (Signal::Answer(sdp), DirectRole::Offer) => RTCSessionDescription::answer(sdp.to_string()),
+            (Signal::Answer(sdp), DirectRole::Offer) => RTCSessionDescription::answer(self.understood(&sdp)),
             _ => {
                 self.complain("an offer or answer from the wrong side", "").await;
                 return Ok(());
@@ -246,6 +247,19 @@ impl<'a> Link<'a> {
             self.add_candidate(candidate).await;
         }
         Ok(())
+    }
+
+    /// The peer's description for the library. An original's limit is ours to keep.
+    fn understood(&self, sdp: &str) -> String {
+        match self.dialect {
+            DirectDialect::Native => sdp.to_owned(),
+            DirectDialect::Plain => {
+                if !self.described {
+                    self.opening.limit(message_size::announced(sdp));
+                }
+                message_size::with_ours(sdp)
+            }
+        }
     }
 
     async fn candidate(&mut self, candidate: Candidate) {

@@ -21,7 +21,7 @@ use webrtc::{
 };
 
 use crate::{
-    net::webrtc::{DirectEvent, MAX_RECEIVED, lane::LaneReceiver},
+    net::webrtc::{DirectEvent, MAX_MESSAGE, lane::LaneReceiver},
     protocol::Payload,
 };
 
@@ -38,12 +38,24 @@ pub(super) async fn last_word(events: &mpsc::Sender<DirectEvent>, event: DirectE
 pub(super) struct Opening {
     unopened: Arc<AtomicUsize>,
     opened: watch::Sender<bool>,
+    /// Bytes of the largest message that the peer takes.
+    max_message: Arc<AtomicUsize>,
 }
 
 impl Opening {
     /// Of as many channels.
     pub fn of(channels: usize) -> Self {
-        Opening { unopened: Arc::new(channels.into()), opened: watch::channel(false).0 }
+        let max_message = Arc::new(MAX_MESSAGE.into());
+        Opening { unopened: Arc::new(channels.into()), opened: watch::channel(false).0, max_message }
+    }
+
+    /// Messages above this many bytes are not sent. Known once the peer has described itself, and so before any opens.
+    pub fn limit(&self, max_message: usize) {
+        self.max_message.store(max_message, Ordering::Relaxed);
+    }
+
+    fn max_message(&self) -> usize {
+        self.max_message.load(Ordering::Relaxed)
     }
 
     pub fn is_open(&self) -> bool {
@@ -61,7 +73,7 @@ impl Opening {
             return false;
         }
         if self.unopened.fetch_sub(1, Ordering::AcqRel) == 1 {
-            last_word(events, DirectEvent::Open).await;
+            last_word(events, DirectEvent::Open { max_message: self.max_message() }).await;
             self.opened.send_replace(true);
             return true;
         }
@@ -81,7 +93,7 @@ pub(super) fn pump(
         if opening.wait(&*channel, &events).await {
             tokio::select! {
                 () = read(&*channel, reliable, &events) => {}
-                () = write(&*channel, lane, &events) => {}
+                () = write(&*channel, lane, &events, opening.max_message()) => {}
             }
         }
     })
@@ -136,11 +148,16 @@ async fn read(channel: &dyn DataChannel, reliable: bool, events: &mpsc::Sender<D
 }
 
 /// Sends what the lane has, until it has no more or the channel is closed.
-async fn write(channel: &dyn DataChannel, mut lane: LaneReceiver, events: &mpsc::Sender<DirectEvent>) {
+async fn write(
+    channel: &dyn DataChannel,
+    mut lane: LaneReceiver,
+    events: &mpsc::Sender<DirectEvent>,
+    max_message: usize,
+) {
     while let Some(payload) = lane.recv().await {
         let len = payload.len();
         let sent = match payload {
-            _ if len > MAX_RECEIVED => Err(Error::ErrOutboundPacketTooLarge),
+            _ if len > max_message => Err(Error::ErrOutboundPacketTooLarge),
             Payload::Text(text) => channel.send_text(&text).await,
             Payload::Binary(bytes) => channel.send(into_mut(bytes)).await,
         };

@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     net::webrtc::{
         DirectDialect::{Native, Plain},
-        DirectError, IceServer, MAX_MESSAGE, MAX_RECEIVED, candidate,
+        DirectError, IceServer, MAX_MESSAGE, candidate,
     },
     protocol::Candidate,
 };
@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Peer {
     link: DirectLink,
     events: mpsc::Receiver<DirectEvent>,
+    /// What the other side takes, once open.
+    max_message: usize,
 }
 
 impl Peer {
@@ -32,7 +34,7 @@ impl Peer {
 
     fn with(role: DirectRole, dialect: DirectDialect, config: DirectConfig) -> Self {
         let (sender, events) = mpsc::channel(64);
-        Peer { link: DirectLink::start(role, dialect, config, sender), events }
+        Peer { link: DirectLink::start(role, dialect, config, sender), events, max_message: 0 }
     }
 
     async fn event(&mut self) -> Option<DirectEvent> {
@@ -79,21 +81,25 @@ fn pair(dialect: DirectDialect) -> (Peer, Peer) {
 
 /// Brings signals across until both are open, and tells which candidates crossed.
 async fn meet(client: &mut Peer, host: &mut Peer) -> Vec<ByteString> {
+    meet_with(client, host, |signal| signal).await
+}
+
+/// The same, with the host's signals changed on their way.
+async fn meet_with(client: &mut Peer, host: &mut Peer, changed: impl Fn(Signal) -> Signal) -> Vec<ByteString> {
     let mut candidates = Vec::new();
-    let (mut client_open, mut host_open) = (false, false);
-    while !(client_open && host_open) {
-        let (from, to, open, event) = tokio::select! {
-            event = client.event() => ("client", &host.link, &mut client_open, event),
-            event = host.event() => ("host", &client.link, &mut host_open, event),
+    while client.max_message == 0 || host.max_message == 0 {
+        let (from, to, limit, event) = tokio::select! {
+            event = client.event() => ("client", &host.link, &mut client.max_message, event),
+            event = host.event() => ("host", &client.link, &mut host.max_message, event),
         };
         match event.expect("an event") {
             DirectEvent::Signal(signal) => {
                 if let Signal::Candidate(candidate) = &signal {
                     candidates.push(candidate.candidate.clone());
                 }
-                to.signal(signal);
+                to.signal(if from == "host" { changed(signal) } else { signal });
             }
-            DirectEvent::Open => *open = true,
+            DirectEvent::Open { max_message } => *limit = max_message,
             event => panic!("{from}: {event:?} before both were open"),
         }
     }
@@ -108,6 +114,10 @@ async fn met(dialect: DirectDialect) -> (Peer, Peer) {
 
 fn number(n: u32) -> Payload {
     Payload::Binary(Bytes::copy_from_slice(&n.to_be_bytes()))
+}
+
+fn sized(bytes: usize) -> Payload {
+    Payload::Binary(Bytes::from(vec![7; bytes]))
 }
 
 fn text(text: &'static str) -> Payload {
@@ -133,13 +143,39 @@ async fn plain_peers_exchange_text_and_binary() {
     for expected in [text("grüß dich"), Payload::Binary(Bytes::new()), text("")] {
         assert_eq!(host.packet().await, (true, expected));
     }
-    for size in [MAX_MESSAGE, MAX_RECEIVED] {
-        let large = Payload::Binary(Bytes::from(vec![7; size]));
-        host.send(true, large.clone()).await;
-        assert_eq!(client.packet().await, (true, large));
+    for size in [65_536, 65_537, MAX_MESSAGE] {
+        for large in [sized(size), Payload::Text("x".repeat(size).into())] {
+            host.send(true, large.clone()).await;
+            assert_eq!(client.packet().await, (true, large.clone()));
+            client.send(true, large.clone()).await;
+            assert_eq!(host.packet().await, (true, large));
+        }
     }
-    host.send(true, Payload::Binary(Bytes::from(vec![7; MAX_RECEIVED + 1]))).await;
+    assert_eq!((client.max_message, host.max_message), (MAX_MESSAGE, MAX_MESSAGE));
+    host.send(true, sized(MAX_MESSAGE + 1)).await;
     assert!(matches!(host.news().await, DirectEvent::Diagnostic(_)));
+}
+
+#[tokio::test]
+async fn an_original_that_takes_less_gets_no_more_and_may_send_more() {
+    for (announced, limit) in [("a=max-message-size:100000\r\n", 100_000), ("", 65_536)] {
+        let (mut client, mut host) = pair(Plain);
+        meet_with(&mut client, &mut host, |signal| match signal {
+            Signal::Answer(sdp) => Signal::Answer(sdp.replace("a=max-message-size:262144\r\n", announced).into()),
+            signal => signal,
+        })
+        .await;
+        assert_eq!((client.max_message, host.max_message), (limit, MAX_MESSAGE));
+        client.send(true, sized(limit)).await;
+        assert_eq!(host.packet().await, (true, sized(limit)));
+        client.send(true, sized(limit + 1)).await;
+        let DirectEvent::Diagnostic(text) = client.news().await else { panic!("the loss is told") };
+        assert!(text.contains(&(limit + 1).to_string()), "{text}");
+        client.send(true, sized(1)).await;
+        assert_eq!(host.packet().await, (true, sized(1)), "nothing above what it takes, and the path lives");
+        host.send(true, sized(MAX_MESSAGE)).await;
+        assert_eq!(client.packet().await, (true, sized(MAX_MESSAGE)), "what it takes bounds not what it sends");
+    }
 }
 
 #[tokio::test]
@@ -166,7 +202,7 @@ async fn native_peers_have_an_unreliable_channel() {
     assert_eq!(host.packet().await, (false, number(1)));
     host.send(false, number(2)).await;
     assert_eq!(client.packet().await, (false, number(2)));
-    let largest = Payload::Binary(Bytes::from(vec![7; Native.max_message()]));
+    let largest = sized(Native.max_message());
     client.send(true, largest.clone()).await;
     assert_eq!(host.packet().await, (true, largest));
 }
@@ -186,7 +222,7 @@ async fn what_is_sent_before_opening_arrives() {
             match event.expect("an event") {
                 DirectEvent::Signal(signal) => to.signal(signal),
                 DirectEvent::Packet { payload, .. } => *got = Some(payload),
-                DirectEvent::Open => {}
+                DirectEvent::Open { .. } => {}
                 event => panic!("{dialect:?}: {event:?}"),
             }
         }
@@ -249,7 +285,7 @@ async fn nonsense_is_told_once_and_ends_nothing() {
         };
         match event.expect("an event") {
             DirectEvent::Signal(signal) => to.signal(signal),
-            DirectEvent::Open => open += 1,
+            DirectEvent::Open { .. } => open += 1,
             DirectEvent::Diagnostic(_) => diagnostics += 1,
             event => panic!("{event:?}"),
         }
@@ -276,7 +312,7 @@ async fn closing_is_seen_after_what_was_sent_before() {
         for n in 0..100 {
             client.send(true, number(n)).await;
         }
-        let Peer { link, events: _ } = client;
+        let Peer { link, events: _, .. } = client;
         link.close().await;
         for n in 0..100 {
             assert_eq!(host.packet().await, (true, number(n)));
@@ -323,7 +359,7 @@ async fn a_reader_that_does_not_read_cannot_hold_up_closing() {
         }
     };
     timeout(Duration::from_millis(500), send).await.expect_err("the sender is held up");
-    let Peer { link, events } = host;
+    let Peer { link, events, .. } = host;
     timeout(PATIENCE, link.close()).await.expect("closing ends");
     drop((client, events));
     only_tasks(tasks).await;
