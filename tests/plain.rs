@@ -17,6 +17,8 @@ use original::{Heard, Original};
 use support::{StandaloneRelay, address, connected, disconnected, ended, the_peer};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// After how long a client that says nothing makes itself known, and a moment more.
+const KNOCK: Duration = Duration::from_millis(2000);
 
 fn texts(app: &App) -> Vec<String> {
     TestLog::of(app).texts().into_iter().map(str::to_owned).collect()
@@ -141,6 +143,64 @@ fn an_original_client_plays_with_our_host_through_our_relay() {
 fn our_client_plays_with_an_original_host_through_our_relay() {
     let relay = StandaloneRelay::start();
     original_hosts(relay.address(), true);
+}
+
+/// A session of ours with the original host `id`, connected.
+fn joined(relay: &StandaloneRelay, id: &str, network: &TestNetwork) -> App {
+    let mut client = network.join_with(UhstClient::join(id).relay(relay.relay()));
+    assert!(update_until(&mut [&mut client], PATIENCE, |apps| connected(apps[0]) == 1), "{:?}", TestLog::of(&client));
+    client
+}
+
+#[test]
+fn an_original_host_that_has_answered_anybody_gets_no_empty_message_at_a_join() {
+    let relay = StandaloneRelay::start();
+    let network = TestNetwork::loopback();
+    let host = Original::host(relay.address(), "relay");
+    assert_eq!(host.next(), Heard::Open);
+    let _first = joined(&relay, "relay", &network);
+    let (token, text) = host.next_text();
+    assert_eq!(text, "", "nothing is known of it: it might need an offer");
+    assert_eq!(host.send(&host.token, "to all"), 200);
+    let _second = joined(&relay, "relay", &network);
+    assert_eq!(host.next_text().1, "", "a host on WebRTC broadcasts in the same way");
+    assert_eq!(host.send(&token.unwrap(), "welcome"), 200);
+
+    let mut third = joined(&relay, "relay", &network);
+    let peer = the_peer(&mut third);
+    third.world().get::<UhstPeer>(peer).unwrap().send("first").unwrap();
+    let (token, text) = host.next_text();
+    assert_eq!(text, "first");
+    assert_eq!(host.send(&token.unwrap(), "hello"), 200);
+    assert!(update_until(&mut [&mut third], PATIENCE, |apps| texts(apps[0]) == ["hello"]));
+    assert_eq!(host.next_within(KNOCK), None, "nor later");
+
+    let mut silent = joined(&relay, "relay", &network);
+    let (token, text) = host.next_text();
+    assert_eq!(text, "", "one that only listens makes itself known");
+    assert_eq!(host.send(&token.unwrap(), "who are you?"), 200);
+    assert!(update_until(&mut [&mut silent], PATIENCE, |apps| texts(apps[0]) == ["who are you?"]));
+}
+
+#[test]
+fn a_session_that_cannot_play_with_an_original_on_the_relay_says_why_at_once() {
+    let relay = StandaloneRelay::start();
+    let host = Original::host(relay.address(), "relay");
+    assert_eq!(host.next(), Heard::Open);
+    let network = TestNetwork::loopback();
+    let _first = joined(&relay, "relay", &network);
+    assert_eq!(host.send(&host.next_text().0.unwrap(), "welcome"), 200);
+    let client = || UhstClient::join("relay").relay(relay.relay());
+    let direct_only = (client().paths(PathPolicy::DirectOnly), "NoDirectPath");
+    for (client, expected) in [direct_only, (client().password("swordfish"), "Refused")] {
+        let mut client = network.join_with(client);
+        assert!(update_until(&mut [&mut client], PATIENCE, |apps| !ended(apps[0]).is_empty()));
+        assert!(format!("{:?}", ended(&client)[0]).starts_with(expected), "{:?}", ended(&client));
+        assert_eq!(connected(&client), 0);
+        while let Some(heard) = host.next_within(Duration::from_millis(300)) {
+            assert!(matches!(heard, Heard::Relay(..)), "{heard:?}");
+        }
+    }
 }
 
 #[test]

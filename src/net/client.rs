@@ -18,7 +18,7 @@ use super::{
     peer_link::{Outcome, PeerContext, PeerInput, PeerOutput, Route},
     plain::{self, DirectPeer, Offer, RelayPeer},
     relay_choice::Relay,
-    relay_client::{Access, Joined, RelayClient},
+    relay_client::{Access, HostHint, Joined, RelayClient},
     relay_error::RelayError,
     report::{Nonsense, Reports},
     webrtc::{AddressWatch, DirectConfig},
@@ -72,8 +72,7 @@ impl Client {
         let (inputs, receiver) = mpsc::channel(INPUTS);
         let options = self.options.session.clone();
         let cx = PeerContext::new((self.session, HOST), self.events.clone(), outputs, relay.clone(), &options);
-        let certain = joined.hint.is_some();
-        task::spawn(peer(cx, options, id.clone(), certain, route(joined.access), receiver));
+        task::spawn(peer(cx, options, id.clone(), joined.hint, route(joined.access), receiver));
 
         let mut reports = Reports::new(self.session, self.events.clone());
         let mut stream = Some(stream);
@@ -261,10 +260,40 @@ async fn peer(
     cx: PeerContext,
     options: SessionOptions,
     id: String,
-    certain: bool,
+    hint: Option<HostHint>,
     route: Route,
     mut inputs: mpsc::Receiver<PeerInput>,
 ) {
+    let outcome = match (hint, against_texts(&cx, &options)) {
+        (Some(HostHint::Texts), Some(reason)) => Outcome::Ended(reason, None),
+        (Some(HostHint::Texts), None) => RelayPeer::known_host(cx.clone(), route).run(Vec::new(), &mut inputs).await,
+        _ => introduced(&cx, options, id, hint.is_some(), route, &mut inputs).await,
+    };
+    if let Outcome::Ended(reason, tombstone) = outcome {
+        cx.tell(PeerOutput::Ended { reason, tombstone });
+    }
+}
+
+/// Why this session cannot play with an original host on the relay, if so.
+fn against_texts(cx: &PeerContext, options: &SessionOptions) -> Option<EndReason> {
+    let words = "the host speaks the original protocol, ";
+    match cx.paths {
+        _ if options.password.is_some() => Some(EndReason::Refused(format!("{words}which has no passwords"))),
+        PathPolicy::DirectOnly => Some(EndReason::NoDirectPath(format!("{words}over the relay"))),
+        _ => None,
+    }
+}
+
+/// To a host that is native for `certain`, or may be anything.
+async fn introduced(
+    cx: &PeerContext,
+    options: SessionOptions,
+    id: String,
+    certain: bool,
+    route: Route,
+    inputs: &mut mpsc::Receiver<PeerInput>,
+) -> Outcome {
+    let against_texts = against_texts(cx, &options);
     let credentials = Credentials { host_id: id, password: options.password.clone(), game: options.game };
     let (config, metadata) = (cx.config.clone(), options.metadata.clone());
     let connection = match seed() {
@@ -275,40 +304,28 @@ async fn peer(
     };
     let connection = match connection {
         Ok(connection) => connection,
-        Err(reason) => return cx.tell(PeerOutput::Ended { reason, tombstone: None }),
+        Err(reason) => return Outcome::Ended(reason, None),
     };
-    let offer = if certain || options.password.is_some() { None } else { Offer::make(offered(&cx)).await };
+    let offer = if certain || options.password.is_some() { None } else { Offer::make(offered(cx)).await };
     let native = NativePeer::new(cx.clone(), Role::Client { certain, offer }, Some(route.clone()), connection);
-    let outcome = match native.run(&mut inputs).await {
-        Outcome::Plain(..) if options.password.is_some() => {
-            let words = "the host speaks the original protocol, which has no passwords".to_owned();
-            Outcome::Ended(EndReason::Refused(words), None)
-        }
-        Outcome::Plain(first, offer, native) => {
-            let answered = matches!(first, Some(Body::Signal(_)));
-            match (first, offer) {
-                _ if answered && cx.paths == PathPolicy::RelayOnly => Outcome::Ended(plain::wants_webrtc(), None),
-                (Some(first), Some(offer)) if answered => {
-                    let first = vec![PeerInput::Body(first, None)];
-                    DirectPeer::offered(cx.clone(), route, offer).run(first, &mut inputs).await
-                }
-                _ if cx.paths == PathPolicy::DirectOnly => {
-                    let words = "the host speaks the original protocol, over the relay".to_owned();
-                    Outcome::Ended(EndReason::NoDirectPath(words), None)
-                }
-                // Silence: it may yet answer.
-                (None, offer) => {
-                    RelayPeer::silent_host(cx.clone(), route, offer, native).run(Vec::new(), &mut inputs).await
-                }
-                (Some(first), _) => {
-                    let first = vec![PeerInput::Body(first, None)];
-                    RelayPeer::host(cx.clone(), route).run(first, &mut inputs).await
-                }
-            }
-        }
-        ended => ended,
+    let (first, offer, native) = match native.run(inputs).await {
+        Outcome::Plain(first, offer, native) => (first, offer, native),
+        ended => return ended,
     };
-    if let Outcome::Ended(reason, tombstone) = outcome {
-        cx.tell(PeerOutput::Ended { reason, tombstone });
+    let answered = matches!(first, Some(Body::Signal(_)));
+    match (first, offer, against_texts) {
+        (_, _, Some(reason)) if options.password.is_some() => Outcome::Ended(reason, None),
+        _ if answered && cx.paths == PathPolicy::RelayOnly => Outcome::Ended(plain::wants_webrtc(), None),
+        (Some(first), Some(offer), _) if answered => {
+            let first = vec![PeerInput::Body(first, None)];
+            DirectPeer::offered(cx.clone(), route, offer).run(first, inputs).await
+        }
+        (_, _, Some(reason)) => Outcome::Ended(reason, None),
+        // Silence: it may yet answer.
+        (None, offer, None) => RelayPeer::silent_host(cx.clone(), route, offer, native).run(Vec::new(), inputs).await,
+        (Some(first), _, None) => {
+            let first = vec![PeerInput::Body(first, None)];
+            RelayPeer::host(cx.clone(), route).run(first, inputs).await
+        }
     }
 }

@@ -13,10 +13,10 @@ use url::Url;
 
 use super::{
     events::{EventStream, StreamItem},
-    relay_client::{Access, Joined},
+    relay_client::{Access, HostHint, Joined},
     relay_error::RelayError,
 };
-use crate::protocol::{Claims, NATIVE_VERSION, NativeHint, StreamEvent, TokenKind, peek_token};
+use crate::protocol::{Claims, StreamEvent, TokenKind, peek_token};
 
 /// Events that may wait for one listener; a sender then waits, as it would for the answer to its POST.
 const QUEUE: usize = 64;
@@ -86,7 +86,7 @@ impl MemoryRelay {
         rooms.clients += 1;
         let client = format!("client-{}", rooms.clients);
         let access = access(TokenKind::ClientToken, id.to_owned(), Some(client), rooms.life);
-        Ok(Joined { access, hint: Some(NativeHint { v: NATIVE_VERSION }) })
+        Ok(Joined { access, hint: Some(HostHint::Native) })
     }
 
     pub(super) fn listen(&self, token: &str) -> EventStream {

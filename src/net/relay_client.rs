@@ -24,7 +24,7 @@ use super::{
     memory::MemoryRelay,
     relay_error::RelayError,
 };
-use crate::protocol::{EndReason, HostReply, JoinReply, NativeHint, PingReply, RelayRequest};
+use crate::protocol::{EndReason, HostReply, JoinReply, PingReply, RelayRequest};
 
 /// Replies to requests for tokens are small; whoever sends more is not a relay.
 const MAX_REPLY: usize = 64 * 1024;
@@ -59,8 +59,17 @@ impl std::fmt::Debug for Access {
 pub(crate) struct Joined {
     /// The client's token.
     pub access: Access,
-    /// From a relay of ours: the host speaks the native dialect.
-    pub hint: Option<NativeHint>,
+    /// From a relay of ours, if it knows.
+    pub hint: Option<HostHint>,
+}
+
+/// How a host speaks, as its relay tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HostHint {
+    /// The native dialect.
+    Native,
+    /// The plain one, over the relay.
+    Texts,
 }
 
 /// One relay. Cheap to clone.
@@ -158,10 +167,11 @@ impl RelayClient {
     pub async fn join(&self, id: &str) -> Result<Joined, RelayError> {
         match self {
             RelayClient::Http { http, url, batches, .. } => {
-                let (JoinReply { client_token, send_url, receive_url, uhst, batch }, at) =
+                let (JoinReply { client_token, send_url, receive_url, uhst, batch, texts }, at) =
                     ask(http, url, RelayRequest::Join { id }).await?;
                 batches.store(batch, Ordering::Relaxed);
-                Ok(Joined { access: access(&at, client_token, send_url, receive_url)?, hint: uhst })
+                let hint = uhst.map(|_| HostHint::Native).or(texts.then_some(HostHint::Texts));
+                Ok(Joined { access: access(&at, client_token, send_url, receive_url)?, hint })
             }
             RelayClient::Memory(memory) => memory.join(id),
         }

@@ -144,6 +144,9 @@ pub struct JoinReply {
     /// From a relay of ours: it takes [`RelayRequest::SendAll`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub batch: bool,
+    /// From a relay of ours: the host is an original on the relay transport, since it has answered a client by a text.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub texts: bool,
 }
 
 impl fmt::Debug for JoinReply {

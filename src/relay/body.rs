@@ -19,6 +19,7 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::{budget::Charge, json};
+use crate::protocol;
 
 /// How many messages one batch may have: each costs its listener the envelope, too.
 pub(super) const MAX_BATCH: usize = 64;
@@ -49,6 +50,13 @@ impl Message {
             return Err(StatusCode::BAD_REQUEST);
         }
         Ok(parts.into_iter().map(|part| Message::new(bytes.slice_ref(part.get().as_bytes()))).collect())
+    }
+
+    /// Whether it is a text of an original on the relay transport.
+    pub(super) fn is_text(&self) -> bool {
+        let Message::Json(bytes) = self else { return false };
+        let body = std::str::from_utf8(bytes).ok().and_then(|json| protocol::Body::parse(json).ok());
+        matches!(body, Some(protocol::Body::Text(_)))
     }
 
     /// About how many bytes it is written with.

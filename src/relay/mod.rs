@@ -20,6 +20,8 @@
 //!   may listen under it. `DELETE /?token=<hostToken>` gives it free.
 //! - Who hosts or joins with `uhst=<version>` is told `"batch":true`: `POST /?token=…&batch=1` takes a JSON array of up to
 //!   64 bodies. Each of them is a message; a listener gets all of them in their order, or none.
+//! - Who joins so is told `"texts":true` once the host, an original, has answered a client by a text: then it is on the
+//!   relay transport, and needs no offer. A broadcast does not count: it travels so whatever the host's transport.
 //! - Messages of one sender are passed on in the order in which they arrived, on however many connections.
 //! - Queues are bounded. A message to one listener waits for room ([`RelayConfig::patience`]), which slows its sender
 //!   down; a broadcast does not wait. A listener that does not read is dropped.

@@ -137,7 +137,18 @@ struct Host {
     signature: Arc<str>,
     /// The version of the native dialect it declared.
     native: Option<u32>,
+    /// Whether it has answered a client by a text.
+    texts: AtomicBool,
     released: bool,
+}
+
+/// How a host speaks, as far as the relay knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Dialect {
+    /// The version of the native dialect it declared, if any.
+    pub(super) native: Option<u32>,
+    /// It is an original on the relay transport.
+    pub(super) texts: bool,
 }
 
 /// The host whose stream dropped while clients stayed.
@@ -146,6 +157,13 @@ struct Former {
     /// Until then the id is held: nobody else may listen under it. Afterwards, and until another host listens, it still
     /// speaks for the host, as with the original.
     held_until: Instant,
+}
+
+impl Dialect {
+    /// Whether the next answer of the host may tell more.
+    pub(super) fn is_open(self) -> bool {
+        self.native.is_none() && !self.texts
+    }
 }
 
 impl Room {
@@ -185,9 +203,17 @@ impl Rooms {
         self.read().rooms.get(host).is_some_and(|room| room.is_taken(None))
     }
 
-    /// `None`: no host is listening. Otherwise the version of the native dialect it declared, if any.
-    pub(super) fn host_dialect(&self, host: &str) -> Option<Option<u32>> {
-        self.read().rooms.get(host)?.host.as_ref().map(|host| host.native)
+    /// `None`: no host is listening.
+    pub(super) fn host_dialect(&self, host: &str) -> Option<Dialect> {
+        let dialect = |host: &Host| Dialect { native: host.native, texts: host.texts.load(Ordering::Relaxed) };
+        self.read().rooms.get(host)?.host.as_ref().map(dialect)
+    }
+
+    /// The host has answered a client by a text.
+    pub(super) fn host_texts(&self, host: &str) {
+        if let Some(host) = self.read().rooms.get(host).and_then(|room| room.host.as_ref()) {
+            host.texts.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Whether somebody hosts under this id, or did so a moment ago.
@@ -252,7 +278,7 @@ impl Rooms {
         self.seat(table, listener)?;
         let room = table.rooms.entry(listener.host.clone()).or_default();
         let (listener, signature) = (listener.clone(), signature.into());
-        room.host = Some(Host { listener, signature, native, released: false });
+        room.host = Some(Host { listener, signature, native, texts: AtomicBool::new(false), released: false });
         room.former = None;
         self.count(table);
         Ok(())

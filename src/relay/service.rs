@@ -34,7 +34,7 @@ use super::{
     number::{parse_int, write_number},
     proxies,
     query::{Param, Query},
-    rooms::{Audience, NotListening, Rooms, reply},
+    rooms::{Audience, Dialect, NotListening, Rooms, reply},
     stream::{Greeting, Seat},
     tokens::{BadToken, Bearer, Origin, Tokens, Verified, signature},
     turns::Turns,
@@ -279,9 +279,10 @@ impl Service {
         let Some(client_token) = self.tokens.issue(TokenKind::ClientToken, host_id, Some(&client_id)) else {
             return answer::plain(StatusCode::SERVICE_UNAVAILABLE);
         };
-        let uhst = dialect.map(|v| NativeHint { v });
+        let uhst = dialect.native.map(|v| NativeHint { v });
         let batch = asked.query.uhst != Param::Missing;
-        answer::json(&JoinReply { client_token, send_url: None, receive_url: None, uhst, batch })
+        let texts = batch && dialect.texts;
+        answer::json(&JoinReply { client_token, send_url: None, receive_url: None, uhst, batch, texts })
     }
 
     fn listen(&self, asked: &Asked) -> Answer {
@@ -359,7 +360,12 @@ impl Service {
                 (listener, Some(client.clone()), frame)
             }
             Bearer::Response { host, client, seat } => match self.rooms.client(host, client, seat.as_deref()) {
-                Some(listener) => (listener, None, self.frame(asked, &PLAIN, message)),
+                Some(listener) => {
+                    if self.rooms.host_dialect(host).is_some_and(Dialect::is_open) && message.is_text() {
+                        self.rooms.host_texts(host);
+                    }
+                    (listener, None, self.frame(asked, &PLAIN, message))
+                }
                 None => return unsent(message),
             },
             Bearer::Host { host } => {

@@ -58,6 +58,33 @@ async fn joiners_are_told_of_a_native_host() {
 }
 
 #[tokio::test]
+async fn joiners_of_ours_are_told_of_an_original_host_once_it_has_answered_by_a_text() {
+    let relay = start().await;
+    let (mut host, token) = host(&relay, "demo").await;
+    let (mut client, client_token, _) = client(&relay, "demo").await;
+    let told = async |query: &str| {
+        let (_, text) = post(&relay, &format!("/?action=join&hostId=demo{query}")).await;
+        serde_json::from_str::<JoinReply>(&text).unwrap().texts
+    };
+    assert!(is(&send(&relay, &client_token, r#"{"payload":"of a client"}"#).await, (200, "{}")));
+    let (response, _) = host.message().await;
+    let broadcast = send(&relay, &token, r#"{"type":"string","payload":"to all"}"#).await;
+    assert_eq!(broadcast.0, 200);
+    for signal in [r#"{"type":"answer","sdp":"v=0"}"#, r#"{"candidate":"candidate:1","sdpMid":"0"}"#, "{}", "[1]"] {
+        assert!(is(&send(&relay, &response, signal).await, (200, "{}")));
+        assert!(!told("&uhst=1").await, "after {signal}");
+    }
+    assert!(is(&send(&relay, &response, r#"{"type":"string","payload":"hi"}"#).await, (200, "{}")));
+    assert!(told("&uhst=1").await);
+    assert!(!told("").await, "originals get what they know");
+
+    drop(host);
+    while !client.line().await.contains("host_closed") {}
+    let _other = Events::open(&relay, &token).await;
+    assert!(!told("&uhst=1").await, "whoever comes next may have another transport");
+}
+
+#[tokio::test]
 async fn an_id_is_held_for_the_token_that_had_it() {
     let relay = start_holding(Duration::from_secs(60)).await;
     let (mut client, own, client_token) = left_by_its_host(&relay).await;

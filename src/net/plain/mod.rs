@@ -5,6 +5,11 @@
 //! offer to a host on WebRTC, and a native packet to a host of ours. Only what comes back, an answer or something else,
 //! decides. Candidates follow after the answer, since each would be one more message to a game on the relay.
 //!
+//! So the game of a host on the relay gets an empty text, since whatever comes first is a message to it, while a host on
+//! WebRTC needs an offer first. It is left out where our relay tells that the host has answered somebody by a text: what
+//! our game sends is then the first that the host gets. Only if it sends nothing for a moment does an empty text
+//! introduce us.
+//!
 //! A host that says nothing for a while is taken for one on the relay. Should it answer after all, what was sent until
 //! then is sent again over the data channel. One that turns out to be native, because the relay was slow, goes on as a
 //! native peer under a new handle: it has ignored the texts that it got meanwhile, and gets them as messages. The game sees

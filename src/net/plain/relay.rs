@@ -27,6 +27,9 @@ const BATCH: usize = 64;
 const BATCH_BYTES: usize = 96 * 1024;
 /// The envelope around each.
 const ENVELOPE: usize = 64;
+/// After how much silence of our game a host that does not know us yet is sent an empty text: it may have something to
+/// say to everyone who joins, and its game to ours, which may only listen.
+const KNOCK: Duration = Duration::from_millis(1500);
 
 pub(in crate::net) struct RelayPeer {
     cx: PeerContext,
@@ -42,6 +45,8 @@ pub(in crate::net) struct RelayPeer {
     backoff: Backoff,
     reported_signal: bool,
     unanswered: Option<Unanswered>,
+    /// When the host gets a first text from us, should the game have none until then.
+    knock_at: Option<Instant>,
 }
 
 /// A host that has said nothing yet: it is an original on the relay, a slow one on WebRTC, or native behind a slow relay.
@@ -64,6 +69,11 @@ impl RelayPeer {
         Self::new(cx, route, None, None)
     }
 
+    /// A host that the relay knows to take texts, and to which we are nobody before our first one.
+    pub fn known_host(cx: PeerContext, route: Route) -> Self {
+        RelayPeer { knock_at: Some(Instant::now() + KNOCK), ..Self::host(cx, route) }
+    }
+
     /// A host that has sent nothing at all: the offer that it got, and the peer that it is if it is native.
     pub fn silent_host(cx: PeerContext, route: Route, offer: Option<Offer>, native: Box<NativePeer>) -> Self {
         let until = Instant::now() + cx.direct.open_timeout;
@@ -83,6 +93,7 @@ impl RelayPeer {
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_millis(500)),
             reported_signal: false,
             unanswered,
+            knock_at: None,
         }
     }
 
@@ -95,7 +106,8 @@ impl RelayPeer {
         while !self.game.has_ended() {
             self.start_post();
             let offered_until = self.unanswered.as_ref().map(|unanswered| unanswered.until);
-            let wake = self.retry_at.into_iter().chain(offered_until).min();
+            let knock_at = self.knock_at.filter(|_| self.post.is_none());
+            let wake = self.retry_at.or(knock_at).into_iter().chain(offered_until).min();
             let wake = wake.unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
             tokio::select! {
                 input = inputs.recv() => match input {
@@ -182,13 +194,14 @@ impl RelayPeer {
     }
 
     fn start_post(&mut self) {
-        if self.post.is_none()
-            && self.retry_at.is_none()
-            && let Some(route) = &self.route
-            && !self.queue.is_empty()
-        {
+        let Some(route) = self.route.as_ref().filter(|_| self.post.is_none() && self.retry_at.is_none()) else {
+            return;
+        };
+        if !self.queue.is_empty() {
             self.posted = self.next_batch();
             self.post = Some(post_texts(&self.cx, route, self.queue.iter().take(self.posted).cloned()));
+        } else if self.knock_at.is_some_and(|at| at <= Instant::now()) {
+            self.post = Some(post_texts(&self.cx, route, std::iter::once(ByteString::new())));
         }
     }
 
@@ -211,7 +224,7 @@ impl RelayPeer {
         match result {
             Ok(()) => {
                 self.backoff.reset();
-                self.failing_since = None;
+                (self.failing_since, self.knock_at) = (None, None);
                 self.done();
             }
             Err(error @ RelayError::Status(413)) => {

@@ -41,7 +41,8 @@ mod tests {
 
     #[test]
     fn what_a_description_announces_is_taken_within_what_the_library_can() {
-        let announcing = |value: &str| announced(&format!("v=0\r\nm=application 9\r\n{ATTRIBUTE}{value}\r\na=mid:0\r\n"));
+        let announcing =
+            |value: &str| announced(&format!("v=0\r\nm=application 9\r\n{ATTRIBUTE}{value}\r\na=mid:0\r\n"));
         assert_eq!(announcing("100000"), 100_000);
         assert_eq!(announcing(" 16384 "), 16_384);
         assert_eq!(announcing("262144"), MAX_MESSAGE);
