@@ -6,8 +6,12 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+#[path = "namespaces/addresses.rs"]
+mod addresses;
 #[path = "namespaces/game.rs"]
 mod game;
+#[path = "namespaces/joiners.rs"]
+mod joiners;
 #[path = "namespaces/net.rs"]
 mod net;
 #[path = "namespaces/outages.rs"]
@@ -17,10 +21,7 @@ mod player;
 #[path = "namespaces/status.rs"]
 mod status;
 
-use std::{
-    thread::sleep,
-    time::{Duration, Instant},
-};
+use std::{thread::sleep, time::Duration};
 
 use game::Game;
 use net::{BadWire, Machine, Net};
@@ -47,73 +48,6 @@ fn a_game_outlives_its_direct_path_and_becomes_direct_again() {
     eprintln!("direct again {back:?} after it was mended");
     game.goes_on(PATIENCE);
     game.nothing_is_lost();
-}
-
-/// A machine with many addresses before the one that counts: bridges of containers, and wires to them.
-fn crowd(net: &Net, machine: Machine, addresses: usize) {
-    for i in 0..addresses {
-        let device = if i % 2 == 0 { format!("abr{i}") } else { format!("veth{i}") };
-        let kind = if i % 2 == 0 { "bridge".to_owned() } else { format!("veth peer name inside{i}") };
-        net.ip(machine, &format!("link add name {device} type {kind}"));
-        net.address(machine, &device, &format!("10.{}.{i}.1", 1 + machine as u8));
-        if i % 2 == 1 {
-            net.ip(machine, &format!("link set inside{i} up"));
-        }
-    }
-}
-
-#[test]
-#[ignore = "needs root and network namespaces"]
-fn many_addresses_neither_hide_the_way_nor_starve_the_game() {
-    let net = Net::new();
-    for machine in [Machine::Host, Machine::Client] {
-        crowd(&net, machine, 40);
-    }
-    net.direct();
-    let mut game = Game::start(&net);
-    let connected = Instant::now();
-    game.say("talk");
-    game.goes_on(PATIENCE);
-    game.say("reset");
-    game.both("not direct", PATIENCE, |status| status.direct);
-    let direct = connected.elapsed();
-    game.goes_on(PATIENCE);
-    let gaps = [&game.host, &game.client].map(|player| player.status().gap);
-    eprintln!("direct {direct:?} after it was connected, silent for {gaps:?} at most");
-    assert!(direct < Duration::from_secs(5), "{direct:?}");
-    // A peer that is silent for 5 s counts as interrupted.
-    assert!(gaps.iter().all(|gap| *gap < Duration::from_secs(4)), "{gaps:?}");
-    game.nothing_is_lost();
-}
-
-#[test]
-#[ignore = "needs root and network namespaces"]
-fn a_machine_without_ipv4_hosts_and_one_without_ipv6_too() {
-    let net = Net::new();
-    for (machine, other, without) in [(Machine::Host, "127.0.0.1/8", "-4"), (Machine::Client, "::1/128", "-6")] {
-        // All addresses of that family, of the loopback device too.
-        for device in ["lo", "relay"] {
-            net.ip(machine, &format!("{without} addr flush dev {device}"));
-        }
-        let host = net.start(machine, "embedded", &[]);
-        let family = if without == "-4" { "127.0.0.1" } else { "[::1]" };
-        host.wait_for(&format!("no host without {other}"), PATIENCE, |status| status.ready && status.connected == 1);
-        assert!(host.status().links.iter().all(|link| !link.contains(family)), "{:?}", host.status().links);
-    }
-}
-
-#[test]
-#[ignore = "needs root and network namespaces"]
-fn links_follow_when_addresses_change() {
-    let net = Net::new();
-    crowd(&net, Machine::Host, 4);
-    let host = net.start(Machine::Host, "embedded", &[]);
-    let first =
-        |such: &'static str| move |status: &Status| status.links.first().is_some_and(|link| link.contains(such));
-    host.wait_for("the bridges are in front", PATIENCE, first("//10.77.2.1:"));
-    net.ip(Machine::Host, "addr flush dev relay");
-    net.address(Machine::Host, "relay", "10.77.2.99");
-    host.wait_for("the links are old", PATIENCE, first("//10.77.2.99:"));
 }
 
 #[test]

@@ -1,12 +1,17 @@
 //! Which addresses of a machine others can reach: for join links, and for direct paths.
 
 use std::{
-    collections::HashSet,
+    cell::OnceCell,
+    collections::{HashMap, HashSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
+    path::Path,
 };
 
+/// What Linux says of each interface.
+const INTERFACES: &str = "/sys/class/net";
+
 /// How likely others reach an address, the likeliest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum AddressRank {
     /// IPv4 on the interface of the default route.
     Outward,
@@ -43,14 +48,16 @@ pub struct LocalAddress {
 
 impl LocalAddress {
     /// How likely others reach it. `outward`: the addresses that this machine uses towards others.
-    fn rank(&self, outward: &[IpAddr]) -> AddressRank {
+    fn rank(&self, outward: &[IpAddr], wires: &Wires) -> AddressRank {
         let is_outward = outward.contains(&self.address);
         match self.address {
             address if address.is_loopback() => AddressRank::Loopback,
             IpAddr::V6(ip) if ip.is_unicast_link_local() => AddressRank::LinkLocalV6,
             IpAddr::V4(ip) if ip.is_link_local() => AddressRank::LinkLocal,
             IpAddr::V4(ip) if is_shared(ip) => AddressRank::Shared,
-            _ if !is_outward && (!self.is_up || is_virtual(&self.interface)) => AddressRank::Virtual,
+            _ if !is_outward && (!self.is_up || is_virtual(&self.interface) || wires.end_here(&self.interface)) => {
+                AddressRank::Virtual
+            }
             IpAddr::V4(_) if is_outward => AddressRank::Outward,
             IpAddr::V4(ip) if ip.is_private() => AddressRank::Private,
             IpAddr::V4(_) => AddressRank::Public,
@@ -60,18 +67,54 @@ impl LocalAddress {
     }
 }
 
-/// These addresses by rank, the likeliest first, each once; those of one rank in the order given, which on most systems
-/// is that in which the interfaces appeared. `outward`: the addresses that this machine uses towards others.
+/// These addresses by rank, the likeliest first, each once. Of one rank, the first of each interface precede the others,
+/// so that one with many addresses does not hide another; else they keep the order given, which on most systems is that
+/// in which the interfaces appeared. `outward`: the addresses that this machine uses towards others.
 pub fn by_rank(addresses: &[LocalAddress], outward: &[IpAddr]) -> Vec<(AddressRank, IpAddr)> {
+    let wires = Wires::default();
+    let mut count = HashMap::new();
     let mut ranked: Vec<_> = addresses
         .iter()
         .filter(|local| !local.address.is_unspecified() && !local.address.is_multicast())
-        .map(|local| (local.rank(outward), local.address))
+        .map(|local| {
+            let rank = local.rank(outward, &wires);
+            let count = count.entry((&local.interface, rank)).or_insert(0);
+            *count += 1;
+            (rank, *count, local.address)
+        })
         .collect();
-    ranked.sort_by_key(|(rank, _)| *rank);
+    ranked.sort_by_key(|(rank, count, _)| (*rank, *count));
     let mut seen = HashSet::new();
-    ranked.retain(|(_, address)| seen.insert(*address));
-    ranked
+    ranked.retain(|(_, _, address)| seen.insert(*address));
+    ranked.into_iter().map(|(rank, _, address)| (rank, address)).collect()
+}
+
+/// The virtual wires (veth) of this machine, read from the system when somebody asks.
+#[derive(Default)]
+struct Wires(OnceCell<HashMap<u32, u32>>);
+
+impl Wires {
+    /// Whether an interface is one end of a wire whose other end is on this machine, too, and not in a container: such a
+    /// wire leads nowhere else. Unknown but on Linux.
+    fn end_here(&self, interface: &str) -> bool {
+        // Most are no wires, and cost nobody a list of all.
+        let Some((index, other)) = wire(interface).filter(|(index, other)| index != other) else { return false };
+        self.0.get_or_init(all_wires).get(&other) == Some(&index)
+    }
+}
+
+/// The number of an interface, and of what it leads to: its own, or that of the other end of a wire.
+fn wire(interface: &str) -> Option<(u32, u32)> {
+    let read = |file| {
+        let path = Path::new(INTERFACES).join(interface).join(file);
+        std::fs::read_to_string(path).ok()?.trim().parse().ok()
+    };
+    if cfg!(target_os = "linux") { Some((read("ifindex")?, read("iflink")?)) } else { None }
+}
+
+fn all_wires() -> HashMap<u32, u32> {
+    let entries = std::fs::read_dir(INTERFACES).into_iter().flatten().filter_map(Result::ok);
+    entries.filter_map(|entry| wire(entry.file_name().to_str()?)).collect()
 }
 
 /// The addresses this machine uses towards others, rather than towards its own containers: at most one of each family.
@@ -95,8 +138,7 @@ fn is_shared(ip: Ipv4Addr) -> bool {
 
 /// Whether an interface leads to containers or virtual machines. (A bridge to the LAN has the default route.)
 fn is_virtual(interface: &str) -> bool {
-    #[cfg(target_os = "linux")]
-    if std::path::Path::new("/sys/class/net").join(interface).join("bridge").exists() {
+    if cfg!(target_os = "linux") && Path::new(INTERFACES).join(interface).join("bridge").exists() {
         return true;
     }
     const BEGINNINGS: [&str; 19] = [
@@ -191,5 +233,13 @@ mod tests {
         interfaces.extend((0..40).map(|i| LocalAddress { is_up: false, ..local("eth1", [10, 0, i, 1].into()) }));
         interfaces.push(local("wlan0", [192, 168, 7, 7].into()));
         assert_eq!(by_rank(&interfaces, &[])[0], (AddressRank::Private, IpAddr::from([192, 168, 7, 7])));
+    }
+
+    #[test]
+    fn an_interface_with_many_addresses_does_not_hide_another() {
+        let mut interfaces: Vec<_> = (0..40).map(|i| local("eth0", [10, 0, i, 1].into())).collect();
+        interfaces.push(local("wlan0", [192, 168, 7, 7].into()));
+        let ranked: Vec<_> = by_rank(&interfaces, &[]).into_iter().map(|(_, address)| address).collect();
+        assert_eq!(ranked[..3], [[10, 0, 0, 1], [192, 168, 7, 7], [10, 0, 1, 1]].map(IpAddr::from));
     }
 }

@@ -16,7 +16,10 @@ use bevy_uhst::{
     test_app::{TestEvent, TestLog, TestNetwork, update_until, wait_for_arrival},
 };
 
-use crate::status::{Delays, Status};
+use crate::{
+    joiners::joiners,
+    status::{Delays, Status},
+};
 
 /// How many messages a second, on each channel.
 const RATE: f64 = 60.0;
@@ -25,7 +28,7 @@ const MESSAGE: usize = 64;
 const LARGE: usize = 1 << 20;
 /// Where a relay listens, alone or in a host.
 const RELAY: ([u8; 4], u16) = ([0, 0, 0, 0], 8080);
-const TELL: Duration = Duration::from_millis(50);
+pub const TELL: Duration = Duration::from_millis(50);
 
 /// Not a test of its own.
 #[test_log::test]
@@ -43,6 +46,9 @@ fn player() {
             };
             let embedded = EmbeddedRelay { bind: RELAY.into(), ..EmbeddedRelay::default() };
             let relay = setting("RELAY").map_or(Relay::Embedded(embedded), Relay::Url);
+            if let Some(("joiners", count)) = role.split_once(' ') {
+                joiners(count.parse().unwrap(), &relay);
+            }
             let network = TestNetwork::loopback().paths(paths);
             Talker::new(network.app(), role == "host", relay, setting("PATIENT").is_some()).run();
         }
@@ -50,7 +56,7 @@ fn player() {
     }
 }
 
-fn tell(status: &Status) {
+pub fn tell(status: &Status) {
     println!("@status {}", serde_json::to_string(status).unwrap());
 }
 
@@ -132,7 +138,7 @@ impl Talker {
     fn begin(&mut self) {
         let relay = self.relay.clone();
         if self.is_host {
-            self.app.world_mut().spawn(UhstHost::new("namespaces").relay(relay));
+            self.app.world_mut().spawn(UhstHost::new("namespaces").max_peers(64).relay(relay));
         } else {
             self.app.world_mut().spawn(UhstClient::join("namespaces").relay(relay));
         }
@@ -211,14 +217,16 @@ impl Talker {
 
     fn send(&mut self) {
         let world = self.app.world_mut();
-        let Ok(peer) = world.query::<&UhstPeer>().single(world) else { return };
+        let peers: Vec<_> = world.query::<&UhstPeer>().iter(world).collect();
+        let Some(peer) = peers.first() else { return };
         self.status.rtt = peer.rtt().unwrap_or_default();
         let Status { sent, .. } = &mut self.status;
         for (channel, talks, count) in [
             (Channel::Reliable, self.talks[0], &mut sent.reliable),
             (Channel::Unreliable, self.talks[1], &mut sent.unreliable),
         ] {
-            if talks && peer.send_on(channel, message(*count, MESSAGE)).is_ok() {
+            let message = message(*count, MESSAGE);
+            if talks && peers.iter().fold(false, |sent, peer| peer.send_on(channel, message.clone()).is_ok() || sent) {
                 *count += 1;
             }
         }

@@ -21,6 +21,8 @@ pub struct Status {
     /// Something reliable came twice, not at all, or in another order.
     pub broken: bool,
     pub direct: bool,
+    /// How many of many are.
+    pub directs: u32,
     /// It sends nothing any more.
     pub silent: bool,
     pub rtt: Duration,
