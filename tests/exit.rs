@@ -51,6 +51,25 @@ fn host_ends(way: &str, end: impl FnOnce(App)) {
     assert_goodbye(way, &mut client);
 }
 
+#[test_log::test]
+fn leaving_and_despawning_are_goodbyes() {
+    let goes_on_until_ended = |mut host: App| {
+        assert!(update_until(&mut [&mut host], PATIENCE, |apps| !ends(apps[0]).is_empty()));
+        assert_eq!(ends(&host), [EndReason::Left]);
+    };
+    host_ends("leave", |mut host| {
+        let world = host.world_mut();
+        world.query::<&UhstHost>().single(world).expect("one host").leave();
+        goes_on_until_ended(host);
+    });
+    host_ends("despawn", |mut host| {
+        let world = host.world_mut();
+        let session = world.query_filtered::<Entity, With<UhstHost>>().single(world).expect("one host");
+        world.despawn(session);
+        goes_on_until_ended(host);
+    });
+}
+
 fn exit_in(schedule: impl ScheduleLabel) -> impl FnOnce(App) {
     move |mut app| {
         app.add_systems(schedule, |mut exit: MessageWriter<AppExit>| {
@@ -196,6 +215,22 @@ fn child() {
     });
     let plugin = UhstPlugin::host("game").relay(relay).ice_servers([]);
     let plugin = if way == "handled" { plugin.exit_on_signals() } else { plugin };
+    if way == "Ctrl+C" {
+        // One of Bevy's `DefaultPlugins`.
+        app.add_plugins(bevy::app::TerminalCtrlCHandlerPlugin);
+    }
+    // When the test says so.
+    let end: Option<fn() -> !> = match way.as_str() {
+        "exit" => Some(|| std::process::exit(0)),
+        "abort" => Some(|| std::process::abort()),
+        _ => None,
+    };
+    if let Some(end) = end {
+        std::thread::spawn(move || {
+            let _ = std::io::stdin().read(&mut [0]);
+            end()
+        });
+    }
     #[cfg(feature = "discovery")]
     let plugin = plugin.discovery(Discovery::ThisMachine);
     app.add_plugins((MinimalPlugins, plugin))
@@ -221,6 +256,7 @@ impl Host {
         let mut process = Command::new(std::env::current_exe().expect("this test"))
             .args(["--exact", "child", "--nocapture", "--test-threads=1"])
             .env(CHILD, way)
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("this test starts");
@@ -254,14 +290,14 @@ fn join(host: &Host, config: ConnectionConfig) -> App {
 #[cfg(unix)]
 #[test_log::test]
 fn signals_that_stop_a_server_are_goodbyes() {
-    for signal in ["-TERM", "-HUP", "-INT"] {
-        let mut host = Host::start("handled");
+    for (way, signal) in [("handled", "-TERM"), ("handled", "-HUP"), ("handled", "-INT"), ("Ctrl+C", "-INT")] {
+        let mut host = Host::start(way);
         let mut client = join(&host, ConnectionConfig::default());
         host.signal(signal);
         assert_goodbye(signal, &mut client);
         let status = host.process.wait().expect("it ends");
         // The test in that process passed.
-        assert!(status.success(), "{signal}: {status}");
+        assert!(status.success(), "{way}, {signal}: {status}");
     }
 }
 
@@ -273,11 +309,15 @@ fn a_process_that_is_ended_without_a_word_is_missed() {
         resume_timeout: Duration::from_secs(1),
         ..ConnectionConfig::default()
     };
-    for (way, signal) in [("handled", "-KILL"), ("not handled", "-TERM")] {
-        let host = Host::start(way);
+    let signals = [("handled", Some("-KILL")), ("not handled", Some("-TERM")), ("not handled", Some("-INT"))];
+    for (way, signal) in signals.into_iter().chain([("exit", None), ("abort", None)]) {
+        let mut host = Host::start(way);
         let mut client = join(&host, impatient.clone());
-        host.signal(signal);
+        match signal {
+            Some(signal) => host.signal(signal),
+            None => drop(host.process.stdin.take()),
+        }
         assert!(update_until(&mut [&mut client], PATIENCE, |apps| !ends(apps[0]).is_empty()));
-        assert_ne!(ends(&client), [EndReason::Left], "{signal}");
+        assert_eq!(ends(&client), [EndReason::TimedOut], "{way}, {signal:?}");
     }
 }

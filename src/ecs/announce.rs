@@ -1,17 +1,12 @@
 //! Telling the local network of a session.
 
-use std::time::{Duration, Instant};
-
 use bevy::prelude::*;
 
-use super::{UhstEnded, UhstHost, UhstSystems, network::Network};
+use super::{UhstEnded, UhstHost, network::Network};
 use crate::{
     net::discovery::{AnnounceHandle, Place},
     protocol::Announcement,
 };
-
-/// How long an app that exits waits until its goodbyes are said.
-const EXIT_PATIENCE: Duration = Duration::from_millis(500);
 
 /// On a [`UhstHost`]: announces the session on the local network, where each [`UhstBrowser`](super::UhstBrowser) of the
 /// same game lists it.
@@ -66,11 +61,7 @@ impl UhstAnnounce {
 }
 
 pub(super) fn plugin(app: &mut App) {
-    app.register_type::<UhstAnnounce>()
-        .add_observer(stop)
-        .add_systems(PostUpdate, announce)
-        // Before the sessions end, since what ends with them is not waited for.
-        .add_systems(Last, say_goodbye.run_if(on_message::<AppExit>).before(UhstSystems::Cleanup));
+    app.register_type::<UhstAnnounce>().add_observer(stop).add_systems(PostUpdate, announce);
 }
 
 type News = Or<(Changed<UhstHost>, Changed<UhstAnnounce>)>;
@@ -112,25 +103,23 @@ fn stop(ended: On<UhstEnded>, mut announces: Query<&mut UhstAnnounce>) {
     }
 }
 
-/// An app that exits takes back what it announces.
-fn say_goodbye(mut announces: Query<&mut UhstAnnounce>) {
-    let deadline = Instant::now() + EXIT_PATIENCE;
-    let saying: Vec<_> = announces
-        .iter_mut()
-        .filter_map(|mut announce| Some(announce.bypass_change_detection().handle.take()?.withdraw()))
-        .collect();
-    for done in saying {
-        // Disconnected when it is said.
-        let _ = done.recv_deadline(deadline);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+        time::{Duration, Instant},
+    };
+
     use super::*;
     use crate::{
         ecs::network::fake::{app, connect, started},
-        net::contract::{EventKind, PeerKey, SessionKey},
+        net::{
+            contract::{EventKind, PeerKey, SessionKey},
+            discovery::AnnounceTask,
+        },
         protocol::{EndReason, JoinLink},
     };
 
@@ -141,14 +130,12 @@ mod tests {
         app.update();
     }
 
-    type Told = tokio::sync::watch::Receiver<Announcement>;
-
     /// What the network would be told from now on.
-    fn told(app: &mut App) -> Told {
+    fn told(app: &mut App) -> AnnounceTask {
         app.world_mut().resource_mut::<Network>().announced.pop().expect("something is announced")
     }
 
-    fn hosted() -> (App, Entity, SessionKey, Told) {
+    fn hosted() -> (App, Entity, SessionKey, AnnounceTask) {
         let mut app = app();
         let host = UhstHost::any_id().max_peers(3).password("swordfish");
         let session = app.world_mut().spawn((host, UhstAnnounce::new("game", "Ada"))).id();
@@ -163,23 +150,23 @@ mod tests {
     #[test]
     fn an_announcement_follows_the_session() {
         let (mut app, session, key, mut told) = hosted();
-        let first = told.borrow_and_update().clone();
+        let first = told.latest.borrow_and_update().clone();
         assert_eq!((first.players, first.limit, first.password), (1, 4, true));
         assert_eq!((first.id.as_str(), &first.relay), ("483920", &None));
 
         connect(&mut app, key, 1);
-        assert_eq!(told.borrow_and_update().players, 2);
+        assert_eq!(told.latest.borrow_and_update().players, 2);
         let kind = EventKind::Disconnected { peer: PeerKey(1), reason: EndReason::Left };
         crate::ecs::network::fake::push(&app, key, kind);
         app.update();
-        assert_eq!(told.borrow_and_update().players, 1);
+        assert_eq!(told.latest.borrow_and_update().players, 1);
 
         app.world_mut().get_mut::<UhstAnnounce>(session).unwrap().name = "Ada’s round".to_owned();
         app.update();
-        assert_eq!(told.borrow_and_update().name, "Ada’s round");
+        assert_eq!(told.latest.borrow_and_update().name, "Ada’s round");
 
         app.update();
-        assert!(!told.has_changed().unwrap(), "an idle frame is no news");
+        assert!(!told.latest.has_changed().unwrap(), "an idle frame is no news");
         assert!(app.world().resource::<Network>().announced.is_empty(), "one announcement is enough");
     }
 
@@ -191,15 +178,15 @@ mod tests {
 
         let (mut app, session, _, told) = hosted();
         app.world_mut().despawn(session);
-        assert!(told.has_changed().is_err(), "goodbye");
+        assert!(told.latest.has_changed().is_err(), "goodbye");
 
         let (mut app, session, key, told) = hosted();
         app.world_mut().entity_mut(session).remove::<UhstAnnounce>();
-        assert!(told.has_changed().is_err(), "goodbye");
+        assert!(told.latest.has_changed().is_err(), "goodbye");
         // Put on a session that is running.
         app.world_mut().entity_mut(session).insert(UhstAnnounce::new("game", "again").local_players(0));
         connect(&mut app, key, 1);
-        assert_eq!(self::told(&mut app).borrow().players, 1);
+        assert_eq!(self::told(&mut app).latest.borrow().players, 1);
     }
 
     #[test]
@@ -217,6 +204,36 @@ mod tests {
         let (mut app, _, _, told) = hosted();
         app.world_mut().write_message(AppExit::Success);
         app.update();
-        assert!(told.has_changed().is_err(), "goodbye");
+        assert!(told.open.has_changed().is_err(), "goodbye");
+    }
+
+    #[test]
+    fn an_app_that_is_dropped_waits_until_its_goodbyes_are_said() {
+        let (app, _, _, mut told) = hosted();
+        let said = Arc::new(AtomicBool::new(false));
+        let saying = std::thread::spawn({
+            let said = said.clone();
+            move || {
+                bevy::tasks::block_on(told.open.changed()).unwrap_err();
+                // As long as a busy daemon takes.
+                std::thread::sleep(Duration::from_millis(100));
+                said.store(true, Ordering::SeqCst);
+                drop(told);
+            }
+        });
+        drop(app);
+        assert!(said.load(Ordering::SeqCst));
+        saying.join().unwrap();
+    }
+
+    #[test]
+    fn a_goodbye_that_was_begun_before_the_app_ends_is_waited_for_but_not_forever() {
+        let (mut app, session, _, told) = hosted();
+        app.world_mut().despawn(session);
+        let begun = Instant::now();
+        drop(app);
+        let waited = begun.elapsed();
+        assert!((Duration::from_millis(400)..Duration::from_secs(2)).contains(&waited), "{waited:?}");
+        drop(told);
     }
 }

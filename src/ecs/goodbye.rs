@@ -8,15 +8,28 @@ use crate::net::contract::EventKind;
 /// How long an app that ends waits for its goodbyes while nothing that was sent before them is confirmed.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long it waits at least until what it announced on the local network is taken back.
+const WITHDRAWAL: Duration = Duration::from_millis(500);
+
 /// How often it looks whether a runtime of the app's own has been shut down.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Leaves every session, and waits until every goodbye is said.
+/// Takes back what is announced, leaves every session, and waits until every goodbye is said.
 pub(super) fn say(network: &mut Network) {
+    let withdrawn_by = Instant::now() + WITHDRAWAL;
+    let unsaid = network.withdraw_announcements();
     network.leave_all();
     if network.runs_on_this_thread() {
         return;
     }
+    wait_for_sessions(network);
+    for unsaid in unsaid {
+        // Disconnected when it is said.
+        let _ = unsaid.recv_deadline(withdrawn_by);
+    }
+}
+
+fn wait_for_sessions(network: &mut Network) {
     let latest = Instant::now() + network.exit_timeout;
     let mut deadline = latest.min(Instant::now() + PATIENCE);
     while !network.all_are_gone() {

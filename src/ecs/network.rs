@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::rates::{add, difference};
 #[cfg(all(test, feature = "discovery"))]
-use crate::net::discovery::BrowseEvent;
+use crate::net::discovery::{AnnounceTask, BrowseEvent};
 use crate::{
     connection::ConnectionConfig,
     net::{
@@ -30,7 +30,7 @@ use crate::{
 };
 #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
 use crate::{
-    net::discovery::{AnnounceHandle, BrowseHandle, Discovery, Place},
+    net::discovery::{AnnounceHandle, Announcements, BrowseHandle, Discovery, Place},
     protocol::Announcement,
 };
 
@@ -48,6 +48,8 @@ pub(super) struct Network {
     /// Who is told of sessions.
     #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
     pub discovery: Discovery,
+    #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+    announcements: Announcements,
     /// The network of sessions that choose none.
     pub conditions: NetworkConditions,
     /// How long an app that exits delivers what was sent before.
@@ -69,7 +71,7 @@ pub(super) struct Network {
     #[cfg(test)]
     pub fake: Option<std::sync::Arc<std::sync::Mutex<Vec<fake::Started>>>>,
     #[cfg(all(test, feature = "discovery"))]
-    pub announced: Vec<tokio::sync::watch::Receiver<Announcement>>,
+    pub announced: Vec<AnnounceTask>,
     #[cfg(all(test, feature = "discovery"))]
     pub browsed: Vec<Sender<BrowseEvent>>,
 }
@@ -151,6 +153,8 @@ impl Network {
             direct: DirectConfig::default(),
             #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
             discovery: Discovery::default(),
+            #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+            announcements: Announcements::default(),
             conditions: NetworkConditions::default(),
             exit_timeout: Duration::from_secs(10),
             app_runtime,
@@ -266,14 +270,25 @@ impl Network {
     /// Announces a session until the handle is dropped.
     #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
     pub fn announce(&mut self, place: Place, announcement: Announcement) -> Result<AnnounceHandle, EndReason> {
+        let (handle, task) = self.announcements.begin(announcement);
         #[cfg(test)]
         if self.fake.is_some() {
-            let (handle, told, _) = AnnounceHandle::new(announcement);
-            self.announced.push(told);
+            self.announced.push(task);
             return Ok(handle);
         }
         let scope = self.discovery;
-        Ok(self.runtime()?.announce(scope, place, announcement))
+        self.runtime()?.announce(scope, place, task);
+        Ok(handle)
+    }
+
+    /// Takes back what is announced. What it returns is disconnected when that is said, or when nobody is there to say it.
+    #[cfg(not(target_family = "wasm"))]
+    pub fn withdraw_announcements(&mut self) -> Vec<Receiver<()>> {
+        #[cfg(feature = "discovery")]
+        let unsaid = self.announcements.withdraw();
+        #[cfg(not(feature = "discovery"))]
+        let unsaid = Vec::new();
+        unsaid
     }
 
     /// Lists the sessions of a game until the handle is dropped.

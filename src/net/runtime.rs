@@ -5,14 +5,12 @@ use std::thread;
 use tokio::sync::oneshot;
 
 #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
-use super::discovery::{self, AnnounceHandle, BrowseHandle, Discovery, Place};
+use super::discovery::{self, AnnounceTask, BrowseHandle, Discovery, Place};
 use super::{
     client,
     contract::{ClientOptions, Event, HostOptions, SessionHandle, SessionKey},
     host,
 };
-#[cfg(all(feature = "discovery", not(target_family = "wasm")))]
-use crate::protocol::Announcement;
 
 /// Runs sessions.
 #[derive(Debug)]
@@ -76,12 +74,10 @@ impl Runtime {
         handle
     }
 
-    /// Announces a session until the handle is dropped.
+    /// Announces a session until its announcement is taken back.
     #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
-    pub fn announce(&self, scope: Discovery, place: Place, first: Announcement) -> AnnounceHandle {
-        let (handle, latest, done) = AnnounceHandle::new(first);
-        self.handle.spawn(discovery::run_announcement(scope, place, latest, done));
-        handle
+    pub fn announce(&self, scope: Discovery, place: Place, task: AnnounceTask) {
+        self.handle.spawn(discovery::run_announcement(scope, place, task));
     }
 
     /// Lists the sessions of a game until the handle is dropped.

@@ -291,6 +291,11 @@ fn a_host_for_the_other_tests() {
     if std::env::var("UHST_EVERYWHERE").is_ok_and(|value| value.is_empty()) {
         plugin = plugin.relay(TestNetwork::loopback().relay()).discovery(Discovery::ThisMachine);
     }
+    let end = std::env::var("UHST_END").unwrap_or_default();
+    let runtime = (end == "drop on a runtime").then(|| tokio::runtime::Runtime::new().unwrap());
+    if let Some(runtime) = &runtime {
+        plugin = plugin.runtime(runtime.handle().clone());
+    }
     let closed = Arc::new(AtomicBool::new(false));
     let seen = closed.clone();
     // Its parent closes it.
@@ -299,13 +304,22 @@ fn a_host_for_the_other_tests() {
         seen.store(true, Ordering::Relaxed);
     });
     app.add_plugins((MinimalPlugins.set(ScheduleRunnerPlugin::run_loop(Duration::from_millis(10))), plugin))
-        .add_observer(|_: On<UhstReady>| println!("hosting"))
-        .add_systems(Update, move |mut exit: MessageWriter<AppExit>| {
-            if closed.load(Ordering::Relaxed) {
-                exit.write(AppExit::Success);
-            }
-        });
+        .add_observer(|_: On<UhstReady>| println!("hosting"));
     app.world_mut().spawn((UhstHost::any_id().max_peers(3), UhstAnnounce::new(game, name)));
+    if end.starts_with("drop") {
+        while !closed.load(Ordering::Relaxed) {
+            app.update();
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        drop(app);
+        // Nothing of it runs any more.
+        std::process::exit(0);
+    }
+    app.add_systems(Update, move |mut exit: MessageWriter<AppExit>| {
+        if closed.load(Ordering::Relaxed) {
+            exit.write(AppExit::Success);
+        }
+    });
     app.run();
 }
 
@@ -322,18 +336,24 @@ fn a_host_in_another_process_is_joined_and_missed_when_it_is_killed() {
     joined_and_missed(&mut browser_app(&game), &mut host);
 }
 
+/// By an `AppExit`, or because its app is dropped, on a runtime of its own or not.
 #[test]
-fn a_host_that_exits_is_gone_at_once() {
+fn a_host_that_ends_is_gone_at_once() {
     let _alone = alone();
-    let game = game("exit");
-    let mut host = HostProcess::start(this_program(), &game, "next door", false);
-    host.go();
-    let mut browser = browser_app(&game);
-    assert!(update_until(&mut [&mut browser], PATIENCE, |apps| lists(apps[0], &[("next door", 1)])));
-    host.close();
-    let goodbye = Instant::now();
-    assert!(update_until(&mut [&mut browser], PATIENCE, |apps| lists(apps[0], &[])));
-    assert!(goodbye.elapsed() < Duration::from_secs(15), "by a goodbye, not by silence: {:?}", goodbye.elapsed());
+    for end in ["exit", "drop", "drop on a runtime"] {
+        let game = game(end);
+        let mut command = this_program();
+        command.env("UHST_END", end);
+        let mut host = HostProcess::start(command, &game, "next door", false);
+        host.go();
+        let mut browser = browser_app(&game);
+        assert!(update_until(&mut [&mut browser], PATIENCE, |apps| lists(apps[0], &[("next door", 1)])));
+        host.close();
+        let goodbye = Instant::now();
+        assert!(update_until(&mut [&mut browser], PATIENCE, |apps| lists(apps[0], &[])));
+        let after = goodbye.elapsed();
+        assert!(after < Duration::from_secs(15), "{end}: by a goodbye, not by silence: {after:?}");
+    }
 }
 
 fn joined_and_missed(browser: &mut App, host: &mut HostProcess) {

@@ -4,9 +4,8 @@ use std::{net::IpAddr, time::Duration};
 
 use mdns_sd::{IfKind, ServiceInfo};
 use n0_future::time::{Instant, sleep_until};
-use tokio::sync::watch;
 
-use super::{BEAT, Discovery, Place, daemon::Daemon};
+use super::{AnnounceTask, BEAT, Discovery, Place, daemon::Daemon};
 use crate::protocol::{Announcement, SERVICE_TYPE};
 
 /// The shortest time between two announcements: players who come and go by the dozen are news once.
@@ -14,13 +13,8 @@ const SPACING: Duration = Duration::from_millis(500);
 /// How long to wait after a daemon was flooded, or could not start.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// Announces until the handle is dropped, then says goodbye. Drops `_done` when it is said.
-pub(in crate::net) async fn run(
-    scope: Discovery,
-    place: Place,
-    mut latest: watch::Receiver<Announcement>,
-    _done: crossbeam_channel::Sender<()>,
-) {
+/// Announces until it is taken back, then says goodbye. Drops `task` when it is said.
+pub(in crate::net) async fn run(scope: Discovery, place: Place, mut task: AnnounceTask) {
     // A name that nobody else has needs no probing: players see the one in the record.
     let instance = format!("{:016x}", getrandom::u64().unwrap_or_default());
     let mut daemon: Option<Daemon> = None;
@@ -28,7 +22,8 @@ pub(in crate::net) async fn run(
     let (mut last, mut due) = (Instant::now(), Instant::now());
     loop {
         tokio::select! {
-            changed = latest.changed() => match changed {
+            _ = task.open.changed() => break,
+            changed = task.latest.changed() => match changed {
                 Ok(()) => due = due.min((last + SPACING).max(Instant::now())),
                 Err(_) => break,
             },
@@ -40,7 +35,7 @@ pub(in crate::net) async fn run(
                     due = last + PAUSE;
                     continue;
                 }
-                let announcement = latest.borrow_and_update().clone();
+                let announcement = task.latest.borrow_and_update().clone();
                 match announce(&mut daemon, scope, &place, &instance, &announcement, beat) {
                     Ok(()) => {}
                     Err(error) if warned => tracing::debug!("not announced: {error}"),

@@ -13,6 +13,7 @@ use std::{net::IpAddr, time::Duration};
 
 pub(super) use announce::run as run_announcement;
 pub(super) use browse::run as run_browser;
+use crossbeam_channel::TryRecvError;
 use tokio::sync::{mpsc, watch};
 
 use super::relay_choice::Relay;
@@ -67,21 +68,51 @@ impl Place {
     }
 }
 
+/// The announcements of an app, which end with it at the latest.
+#[derive(Debug, Default)]
+pub(crate) struct Announcements {
+    /// Dropped, it ends them all.
+    open: watch::Sender<()>,
+    /// Of each that has not said its goodbye: disconnected when that is said.
+    unsaid: Vec<crossbeam_channel::Receiver<()>>,
+}
+
+impl Announcements {
+    /// One more: a handle, and what its task holds.
+    pub fn begin(&mut self, first: Announcement) -> (AnnounceHandle, AnnounceTask) {
+        let (latest, receiver) = watch::channel(first);
+        let (saying, unsaid) = crossbeam_channel::bounded(0);
+        self.unsaid.retain(|unsaid| unsaid.try_recv() == Err(TryRecvError::Empty));
+        self.unsaid.push(unsaid);
+        let task = AnnounceTask { latest: receiver, open: self.open.subscribe(), _saying: saying };
+        (AnnounceHandle { latest }, task)
+    }
+
+    /// Has all say goodbye, also those whose handle was dropped just now. What it returns is disconnected when that is
+    /// said.
+    pub fn withdraw(&mut self) -> Vec<crossbeam_channel::Receiver<()>> {
+        self.open = watch::Sender::default();
+        std::mem::take(&mut self.unsaid)
+    }
+}
+
+/// What the task of an announcement holds. Dropped when the goodbye is said.
+#[derive(Debug)]
+pub(crate) struct AnnounceTask {
+    /// What to announce, until the handle is dropped.
+    pub latest: watch::Receiver<Announcement>,
+    /// Closed when all announcements are taken back.
+    pub open: watch::Receiver<()>,
+    _saying: crossbeam_channel::Sender<()>,
+}
+
 /// A running announcement. Dropping it says goodbye.
 #[derive(Debug)]
 pub(crate) struct AnnounceHandle {
     latest: watch::Sender<Announcement>,
-    done: crossbeam_channel::Receiver<()>,
 }
 
 impl AnnounceHandle {
-    /// A handle, and the ends for the task: what to announce, and what it drops when the goodbye is said.
-    pub fn new(first: Announcement) -> (Self, watch::Receiver<Announcement>, crossbeam_channel::Sender<()>) {
-        let (latest, receiver) = watch::channel(first);
-        let (saying, done) = crossbeam_channel::bounded(0);
-        (AnnounceHandle { latest, done }, receiver, saying)
-    }
-
     /// Announces this from now on. What has not changed costs nothing.
     pub fn update(&self, announcement: Announcement) {
         self.latest.send_if_modified(|latest| {
@@ -89,11 +120,6 @@ impl AnnounceHandle {
             *latest = announcement;
             changed
         });
-    }
-
-    /// Says goodbye. What it returns is disconnected when that is said.
-    pub fn withdraw(self) -> crossbeam_channel::Receiver<()> {
-        self.done
     }
 }
 
