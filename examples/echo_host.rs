@@ -45,5 +45,5 @@ fn echo(mut messages: MessageReader<UhstMessage>, host: Single<&UhstHost>) -> Re
 
 fn stop(ended: On<UhstEnded>, mut exit: MessageWriter<AppExit>) {
     info!("over: {}", ended.reason);
-    exit.write(if ended.reason == EndReason::Left { AppExit::Success } else { AppExit::error() });
+    exit.write(if ended.reason == EndReason::EndedLocally { AppExit::Success } else { AppExit::error() });
 }

@@ -26,7 +26,7 @@ fn main() -> AppExit {
         })
         .add_observer(|ended: On<UhstEnded>, mut exit: MessageWriter<AppExit>| {
             info!("over: {}", ended.reason);
-            exit.write(if ended.reason == EndReason::Left { AppExit::Success } else { AppExit::error() });
+            exit.write(if ended.reason == EndReason::EndedLocally { AppExit::Success } else { AppExit::error() });
         })
         .add_systems(FixedUpdate, count)
         .run()

@@ -205,28 +205,33 @@ fn a_kick_ends_the_local_session_after_what_was_sent_before() {
 
 #[test_log::test]
 fn leaving_either_way_is_told_once_to_both() {
-    let leave: [fn(&mut Listen); 4] = [
-        |listen| listen.client().leave(),
-        |listen| {
-            listen.app.world_mut().despawn(listen.client);
-        },
-        |listen| {
-            let host = listen.client().host().unwrap();
-            listen.app.world().get::<UhstPeer>(host).unwrap().kick("a client cannot");
-        },
-        |listen| {
-            let player = listen.player();
-            listen.app.world_mut().despawn(player);
-        },
+    let leave: [(fn(&mut Listen), &str); 4] = [
+        (|listen| listen.client().leave(), "this"),
+        (|listen| drop(listen.app.world_mut().despawn(listen.client)), "this"),
+        (
+            |listen| {
+                let host = listen.client().host().unwrap();
+                listen.app.world().get::<UhstPeer>(host).unwrap().kick("a client cannot");
+            },
+            "this",
+        ),
+        (
+            |listen| {
+                let player = listen.player();
+                listen.app.world_mut().despawn(player);
+            },
+            "the other",
+        ),
     ];
-    for leave in leave {
+    for (leave, side_of_client) in leave {
         let mut listen = listen(&TestNetwork::memory(), UhstHost::new("game"));
         listen.clear();
         leave(&mut listen);
         (0..5).for_each(|_| listen.app.update());
         let mut log = listen.log();
         log.sort();
-        assert_eq!(log, ["disconnected: left", "disconnected: left", "ended: left"]);
+        let ended = format!("ended: {side_of_client} side left");
+        assert_eq!(log, ["disconnected: the other side left", "disconnected: this side left", &*ended]);
         assert!(listen.app.world().get_entity(listen.client).is_err() && listen.host().is_ready());
         // And may come back.
         listen.clear();
@@ -248,9 +253,11 @@ fn a_host_that_leaves_takes_its_local_player_along() {
         let mut listen = listen(&TestNetwork::memory(), UhstHost::new("game"));
         listen.clear();
         leave(&mut listen);
-        until(&mut [&mut listen.app], |apps| events(apps[0], "ended: left") == 2);
+        let ended = ["ended: this side left", "ended: the other side left"];
+        until(&mut [&mut listen.app], |apps| ended.iter().all(|ended| events(apps[0], ended) == 1));
         (0..5).for_each(|_| listen.app.update());
-        assert_eq!(events(&listen.app, "disconnected: left"), 2);
+        assert_eq!(events(&listen.app, "disconnected: this side left"), 1);
+        assert_eq!(events(&listen.app, "disconnected: the other side left"), 1);
         assert_eq!(listen.log().len(), 4, "{:?}", listen.log());
         let left = listen.app.world_mut().query_filtered::<Entity, With<UhstPeer>>().iter(listen.app.world()).count();
         assert_eq!(left, 0);
@@ -318,5 +325,7 @@ fn an_app_that_exits_does_not_wait_for_its_local_player() {
     assert!(before.elapsed() < Duration::from_millis(450), "it waited in vain: {:?}", before.elapsed());
     let mut log = listen.log();
     log.sort();
-    assert_eq!(log, ["disconnected: left", "disconnected: left", "ended: left", "ended: left"]);
+    let [this, other] = ["this side left", "the other side left"];
+    let ends = [("disconnected", other), ("disconnected", this), ("ended", other), ("ended", this)];
+    assert_eq!(log, ends.map(|(what, who)| format!("{what}: {who}")));
 }

@@ -94,7 +94,11 @@ fn it_follows_who_comes_and_goes() {
     client.world_mut().query::<&UhstClient>().single(client.world()).unwrap().leave();
     let gone = |apps: &mut [&mut App]| shows(apps[0], "0 of ");
     assert!(update_until(&mut [&mut host, &mut client], PATIENCE, gone), "{:?}", texts(&mut host));
-    assert!(shows(&mut host, "Ben is gone: left") && !shows(&mut host, "queue"), "{:?}", texts(&mut host));
+    assert!(
+        shows(&mut host, "Ben is gone: the other side left") && !shows(&mut host, "queue"),
+        "{:?}",
+        texts(&mut host)
+    );
 
     let session = host.world_mut().query_filtered::<Entity, With<UhstHost>>().single(host.world()).unwrap();
     host.world_mut().despawn(session);

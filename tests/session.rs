@@ -59,7 +59,7 @@ fn a_client_that_is_despawned_has_left() {
     let (mut host, mut client) = TestNetwork::memory().pair("game");
     let entity = session::<UhstClient>(&mut client);
     client.world_mut().despawn(entity);
-    assert_eq!((disconnects(&client), ends(&client)), (vec![EndReason::Left], vec![EndReason::Left]));
+    assert_eq!((disconnects(&client), ends(&client)), (vec![EndReason::EndedLocally], vec![EndReason::EndedLocally]));
     until(&mut [&mut host, &mut client], |apps| !disconnects(apps[0]).is_empty());
     settle(&mut [&mut host, &mut client]);
     assert_eq!((disconnects(&host), ends(&host)), (vec![EndReason::Left], vec![]));
@@ -77,7 +77,7 @@ fn a_host_that_leaves_ends_the_sessions_of_its_peers() {
     host.world().get::<UhstHost>(entity).unwrap().leave();
     until(&mut [&mut host, &mut client, &mut other], |apps| apps.iter().all(|app| !ends(app).is_empty()));
     settle(&mut [&mut host, &mut client, &mut other]);
-    assert_eq!((disconnects(&host), ends(&host)), (vec![EndReason::Left; 2], vec![EndReason::Left]));
+    assert_eq!((disconnects(&host), ends(&host)), (vec![EndReason::EndedLocally; 2], vec![EndReason::EndedLocally]));
     for app in [&client, &other] {
         assert_eq!((disconnects(app), ends(app)), (vec![EndReason::Left], vec![EndReason::Left]));
     }
@@ -102,7 +102,7 @@ fn a_client_that_is_despawned_while_it_joins_leaves_nothing_behind() {
     settle(&mut [&mut host, &mut client]);
     assert_eq!(connected(&host), disconnects(&host).len());
     assert_eq!(connected(&client), disconnects(&client).len());
-    assert_eq!(ends(&client), vec![EndReason::Left; 20]);
+    assert_eq!(ends(&client), vec![EndReason::EndedLocally; 20]);
 }
 
 #[test_log::test]
@@ -168,7 +168,7 @@ fn a_host_that_despawns_a_peer_disconnects_it() {
     host.world_mut().despawn(player);
     until(&mut [&mut host, &mut client], |apps| !ends(apps[1]).is_empty());
     settle(&mut [&mut host, &mut client]);
-    assert_eq!((disconnects(&host), ends(&host)), (vec![EndReason::Left], vec![]));
+    assert_eq!((disconnects(&host), ends(&host)), (vec![EndReason::EndedLocally], vec![]));
     assert_eq!((disconnects(&client), ends(&client)), (vec![EndReason::Left], vec![EndReason::Left]));
 }
 
@@ -179,7 +179,7 @@ fn a_client_that_despawns_its_host_has_left() {
     client.world_mut().despawn(server);
     until(&mut [&mut host, &mut client], |apps| !ends(apps[1]).is_empty() && !disconnects(apps[0]).is_empty());
     settle(&mut [&mut host, &mut client]);
-    assert_eq!((disconnects(&client), ends(&client)), (vec![EndReason::Left], vec![EndReason::Left]));
+    assert_eq!((disconnects(&client), ends(&client)), (vec![EndReason::EndedLocally], vec![EndReason::EndedLocally]));
     assert_eq!(disconnects(&host), [EndReason::Left]);
 }
 
@@ -280,7 +280,7 @@ fn an_app_that_exits_says_goodbye() {
     let (mut host, mut client) = TestNetwork::memory().pair("game");
     host.world_mut().write_message(AppExit::Success);
     host.update();
-    assert_eq!((disconnects(&host), ends(&host)), (vec![EndReason::Left], vec![EndReason::Left]));
+    assert_eq!((disconnects(&host), ends(&host)), (vec![EndReason::EndedLocally], vec![EndReason::EndedLocally]));
     drop(host);
     until(&mut [&mut client], |apps| !ends(apps[0]).is_empty());
     assert_eq!(ends(&client), [EndReason::Left]);

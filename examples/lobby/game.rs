@@ -248,6 +248,7 @@ fn on_disconnected(gone: On<UhstDisconnected>, seats: Query<&Seat>, mut talk: Ta
     let Ok(seat) = seats.get(gone.entity) else { return Ok(()) };
     let how = match &gone.reason {
         EndReason::Left => "left",
+        EndReason::EndedLocally => "was removed",
         EndReason::Kicked(_) => "was removed",
         _ => "lost the connection",
     };

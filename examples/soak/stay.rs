@@ -76,10 +76,11 @@ impl Ending {
         matches!(self, Ending::Kick | Ending::HostDisconnects | Ending::HostDespawnsPeer)
     }
 
-    /// Whether a side may be given this reason.
-    fn allows(self, reason: &EndReason) -> bool {
+    /// Whether the side that ended it, or the other one, may be given this reason.
+    fn allows(self, reason: &EndReason, ended_it: bool) -> bool {
         match reason {
-            EndReason::Left => true,
+            EndReason::Left => !ended_it,
+            EndReason::EndedLocally => ended_it,
             EndReason::Kicked(_) => self == Ending::Kick,
             _ => false,
         }
@@ -173,10 +174,16 @@ impl Stay {
         let timed_out = |reason: &EndReason| {
             matches!(reason, EndReason::TimedOut) || (outage && matches!(reason, EndReason::RelayUnreachable(_)))
         };
-        let fits = |reason: &EndReason| match self.phase {
-            _ if (self.blackout || starved) && (timed_out(reason) || *reason == EndReason::Left) => true,
+        let fits = |side: &str, reason: &EndReason| match self.phase {
+            _ if (self.blackout || starved)
+                && (timed_out(reason) || matches!(reason, EndReason::Left | EndReason::EndedLocally)) =>
+            {
+                true
+            }
             Phase::Killed => timed_out(reason),
-            Phase::Over(ending) => ending.allows(reason) || (!self.strict && timed_out(reason)),
+            Phase::Over(ending) => {
+                ending.allows(reason, (side == "host") == ending.is_by_host()) || (!self.strict && timed_out(reason))
+            }
             Phase::Playing | Phase::Draining(_) => false,
         };
         let never = self.client.peer.is_none();
@@ -186,7 +193,7 @@ impl Stay {
             [("host", &self.host.disconnected), ("client", &self.client.disconnected), ("session", &self.ended)]
         {
             if let Some(reason) = reason
-                && !fits(reason)
+                && !fits(side, reason)
                 && !joining
             {
                 return Err(format!("the {side} ended though {:?}: {reason}", self.phase));

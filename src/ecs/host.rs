@@ -492,7 +492,7 @@ mod tests {
             entity.get::<UhstClient>().is_some_and(UhstClient::is_running),
         );
         assert!(running.0 != running.1, "{running:?}");
-        assert_eq!(log(&mut app), ["ended: left"]);
+        assert_eq!(log(&mut app), ["ended: this side left"]);
     }
 
     #[test]

@@ -75,7 +75,7 @@ pub struct UhstDisconnected {
     pub entity: Entity,
     /// Its session.
     pub session: Entity,
-    /// Why; [`EndReason::Left`] also when this side ended it.
+    /// Why: [`EndReason::Left`] if the other side left, [`EndReason::EndedLocally`] if this side ended it.
     pub reason: EndReason,
     /// How much of what this side had sent reliably before it ended the connection was not confirmed within
     /// [`drain_timeout`](crate::connection::ConnectionConfig::drain_timeout), in bytes, with 160 for each message: it may not
@@ -87,12 +87,12 @@ pub struct UhstDisconnected {
 /// A session is over, or could not start. Its peers' [`UhstDisconnected`] came first.
 ///
 /// The session's entity is despawned at the end of this frame, unless an observer inserts a new session on it. An
-/// entity that the game itself despawned is gone by now; then the reason is [`EndReason::Left`].
+/// entity that the game itself despawned is gone by now; then the reason is [`EndReason::EndedLocally`].
 #[derive(EntityEvent, Clone, Debug)]
 pub struct UhstEnded {
     /// The session.
     pub entity: Entity,
-    /// Why; [`EndReason::Left`] when this side ended it.
+    /// Why: [`EndReason::Left`] if a client's host left, [`EndReason::EndedLocally`] if this side ended it.
     pub reason: EndReason,
 }
 

@@ -75,7 +75,7 @@ impl UhstPeer {
     /// Ends the connection, after what was sent before. [`UhstDisconnected`] follows; until then messages may still
     /// arrive.
     pub fn disconnect(&self) {
-        self.handle.disconnect(EndReason::Left);
+        self.handle.disconnect(EndReason::EndedLocally);
     }
 
     /// As [`disconnect`](Self::disconnect), with words for the peer's player, which ends with
@@ -83,7 +83,7 @@ impl UhstPeer {
     pub fn kick(&self, reason: impl Into<String>) {
         self.handle.disconnect(match self.of {
             Kind::Host => EndReason::Kicked(reason.into()),
-            Kind::Client => EndReason::Left,
+            Kind::Client => EndReason::EndedLocally,
         });
     }
 
@@ -237,5 +237,5 @@ fn disconnect(mut world: DeferredWorld, HookContext { entity, .. }: HookContext)
     if let Some(mut state) = state_mut(&mut world, owner, session) {
         state.remove_peer(entity);
     }
-    world.trigger(UhstDisconnected { entity, session: owner.1, reason: EndReason::Left, unconfirmed: 0 });
+    world.trigger(UhstDisconnected { entity, session: owner.1, reason: EndReason::EndedLocally, unconfirmed: 0 });
 }

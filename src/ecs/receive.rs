@@ -339,7 +339,7 @@ pub(super) fn leave_on_exit(world: &mut World) {
     tell_endings(world);
     let sessions: Vec<SessionKey> = world.resource::<Network>().owners().collect();
     for key in sessions {
-        finish(world, key, &EndReason::Left);
+        finish(world, key, &EndReason::EndedLocally);
     }
     world.flush();
     #[cfg(not(target_family = "wasm"))]
@@ -474,7 +474,10 @@ mod tests {
         for _ in 0..20 {
             app.update();
         }
-        assert_eq!(app.world().resource::<Seen>().0, ["one", "disconnected: left", "ended: left"]);
+        assert_eq!(
+            app.world().resource::<Seen>().0,
+            ["one", "disconnected: the other side left", "ended: the other side left"]
+        );
     }
 
     #[test]
@@ -496,7 +499,7 @@ mod tests {
             app.update();
             assert!(begun.elapsed() < Duration::from_secs(20), "it is never told");
         }
-        assert_eq!(app.world().resource::<Seen>().0, ["one", "disconnected: left"]);
+        assert_eq!(app.world().resource::<Seen>().0, ["one", "disconnected: the other side left"]);
     }
 
     #[test]

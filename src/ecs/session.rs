@@ -91,7 +91,7 @@ pub(super) fn end_peer(world: &mut DeferredWorld, peer: Entity, session: Entity,
 
 /// For hooks of a component that runs this session: it is being despawned, removed or replaced.
 pub(super) fn leave(world: &mut DeferredWorld, key: Option<SessionKey>) {
-    let Some(ended) = key.and_then(|key| end_session(world, key, &EndReason::Left)) else { return };
+    let Some(ended) = key.and_then(|key| end_session(world, key, &EndReason::EndedLocally)) else { return };
     for peer in ended.peers {
         world.commands().entity(peer).try_despawn();
     }
@@ -144,13 +144,16 @@ mod tests {
             assert_eq!(peers.get(end.entity), Ok(&PeerOf(end.session)));
         });
         app.world_mut().despawn(session);
-        assert_eq!(log(&mut app), ["disconnected: left", "disconnected: left", "ended: left"]);
+        assert_eq!(
+            log(&mut app),
+            ["disconnected: this side left", "disconnected: this side left", "ended: this side left"]
+        );
         assert!(matches!(started.commands.try_recv(), Ok(SessionCommand::Leave)));
         assert!(peers.iter().all(|peer| app.world().get_entity(*peer).is_err()));
 
         // Whatever the network still says.
         push_texts(&app, started.key, 1, &["late"]);
-        push(&app, started.key, EventKind::Disconnected { peer: PeerKey(1), reason: EndReason::Left });
+        push(&app, started.key, EventKind::Disconnected { peer: PeerKey(1), reason: EndReason::EndedLocally });
         end(&app, started.key, EndReason::TimedOut);
         app.update();
         assert!(log(&mut app).is_empty());
@@ -165,11 +168,14 @@ mod tests {
         app.world().get::<UhstHost>(session).unwrap().leave();
         assert!(matches!(started.commands.try_recv(), Ok(SessionCommand::Leave)));
         for peer in [1, 2] {
-            push(&app, started.key, EventKind::Disconnected { peer: PeerKey(peer), reason: EndReason::Left });
+            push(&app, started.key, EventKind::Disconnected { peer: PeerKey(peer), reason: EndReason::EndedLocally });
         }
-        end(&app, started.key, EndReason::Left);
+        end(&app, started.key, EndReason::EndedLocally);
         app.update();
-        assert_eq!(log(&mut app), ["disconnected: left", "disconnected: left", "ended: left"]);
+        assert_eq!(
+            log(&mut app),
+            ["disconnected: this side left", "disconnected: this side left", "ended: this side left"]
+        );
         assert!([session, peers[0], peers[1]].iter().all(|entity| app.world().get_entity(*entity).is_err()));
     }
 
@@ -197,7 +203,10 @@ mod tests {
     fn removing_the_component_is_leaving_too() {
         let (mut app, session, mut started, peers) = host_with_two_peers();
         app.world_mut().entity_mut(session).remove::<UhstHost>();
-        assert_eq!(log(&mut app), ["disconnected: left", "disconnected: left", "ended: left"]);
+        assert_eq!(
+            log(&mut app),
+            ["disconnected: this side left", "disconnected: this side left", "ended: this side left"]
+        );
         assert!(matches!(started.commands.try_recv(), Ok(SessionCommand::Leave)));
         app.update();
         assert!(app.world().get_entity(session).is_ok());
@@ -208,11 +217,14 @@ mod tests {
     fn inserting_again_ends_the_old_session_first() {
         let (mut app, session, mut old, _) = host_with_two_peers();
         app.world_mut().entity_mut(session).insert(UhstHost::any_id());
-        assert_eq!(log(&mut app), ["disconnected: left", "disconnected: left", "ended: left"]);
+        assert_eq!(
+            log(&mut app),
+            ["disconnected: this side left", "disconnected: this side left", "ended: this side left"]
+        );
         assert!(matches!(old.commands.try_recv(), Ok(SessionCommand::Leave)));
 
         let new = started(&app);
-        end(&app, old.key, EndReason::Left);
+        end(&app, old.key, EndReason::EndedLocally);
         push_ready(&app, new.key);
         connect(&mut app, new.key, 1);
         assert_eq!(log(&mut app), ["ready 483920", "connected"]);
@@ -226,7 +238,10 @@ mod tests {
         app.world_mut().entity_mut(session).insert(UhstClient::join("1"));
         assert!(!app.world().entity(session).contains::<UhstHost>());
         assert!(matches!(old.commands.try_recv(), Ok(SessionCommand::Leave)));
-        assert_eq!(log(&mut app), ["disconnected: left", "disconnected: left", "ended: left"]);
+        assert_eq!(
+            log(&mut app),
+            ["disconnected: this side left", "disconnected: this side left", "ended: this side left"]
+        );
 
         let new = started(&app);
         connect(&mut app, new.key, 1);
@@ -256,14 +271,15 @@ mod tests {
     #[test]
     fn a_client_hears_one_reason_for_its_host_and_its_session() {
         let reasons = [
-            EndReason::Left,
+            EndReason::EndedLocally,
             EndReason::Kicked("bye".to_owned()),
             EndReason::TimedOut,
             EndReason::HostRestarted,
             EndReason::Replaced,
             EndReason::TooMuchData,
         ];
-        let later = [EndReason::Left, EndReason::TimedOut, EndReason::RelayUnreachable("http://192.0.2.1".to_owned())];
+        let later =
+            [EndReason::EndedLocally, EndReason::TimedOut, EndReason::RelayUnreachable("http://192.0.2.1".to_owned())];
         for (why, session) in reasons.iter().flat_map(|why| later.iter().map(move |later| (why, later))) {
             let mut app = app();
             app.world_mut().spawn(UhstClient::join("1"));
@@ -296,7 +312,7 @@ mod tests {
         assert!(app.world().get::<UhstClient>(session).unwrap().is_connected());
 
         app.world_mut().despawn(session);
-        assert_eq!(log(&mut app), ["disconnected: left", "ended: left"]);
+        assert_eq!(log(&mut app), ["disconnected: this side left", "ended: this side left"]);
     }
 
     #[test]
@@ -305,11 +321,14 @@ mod tests {
         *app.world_mut().get_mut::<UhstHost>(session).unwrap() = UhstHost::new("other");
         assert!(matches!(started.commands.try_recv(), Ok(SessionCommand::Leave)));
         for peer in [1, 2] {
-            push(&app, started.key, EventKind::Disconnected { peer: PeerKey(peer), reason: EndReason::Left });
+            push(&app, started.key, EventKind::Disconnected { peer: PeerKey(peer), reason: EndReason::EndedLocally });
         }
-        end(&app, started.key, EndReason::Left);
+        end(&app, started.key, EndReason::EndedLocally);
         app.update();
-        assert_eq!(log(&mut app), ["disconnected: left", "disconnected: left", "ended: left"]);
+        assert_eq!(
+            log(&mut app),
+            ["disconnected: this side left", "disconnected: this side left", "ended: this side left"]
+        );
         assert!(app.world().get_entity(session).is_err());
     }
 
@@ -333,7 +352,7 @@ mod tests {
         let mut app = app();
         let session = app.world_mut().spawn(UhstHost::any_id()).id();
         app.world_mut().despawn(session);
-        assert_eq!(log(&mut app), ["ended: left"]);
+        assert_eq!(log(&mut app), ["ended: this side left"]);
         assert!(matches!(started(&app).commands.try_recv(), Ok(SessionCommand::Leave)));
     }
 
@@ -346,7 +365,7 @@ mod tests {
         push_ready(&app, started.key);
         push(&app, started.key, EventKind::Diagnostic { peer: None, text: "late".to_owned() });
         app.update();
-        assert_eq!(log(&mut app), ["ready 483920", "ended: left"]);
+        assert_eq!(log(&mut app), ["ready 483920", "ended: this side left"]);
         assert!(app.world().get_entity(session).is_err());
     }
 
@@ -358,12 +377,12 @@ mod tests {
         let (peer, mut commands) = connect(&mut app, started.key, 1);
         log(&mut app);
         app.world_mut().despawn(peer);
-        assert_eq!(log(&mut app), ["disconnected: left"]);
-        assert!(matches!(commands.try_recv(), Ok(PeerCommand::Disconnect(EndReason::Left))));
+        assert_eq!(log(&mut app), ["disconnected: this side left"]);
+        assert!(matches!(commands.try_recv(), Ok(PeerCommand::Disconnect(EndReason::EndedLocally))));
         assert_eq!(app.world().get::<UhstHost>(session).unwrap().peer_count(), 0);
 
         push_texts(&app, started.key, 1, &["late"]);
-        push(&app, started.key, EventKind::Disconnected { peer: PeerKey(1), reason: EndReason::Left });
+        push(&app, started.key, EventKind::Disconnected { peer: PeerKey(1), reason: EndReason::EndedLocally });
         app.update();
         assert!(log(&mut app).is_empty());
     }
@@ -390,14 +409,17 @@ mod tests {
         let network = std::thread::spawn(move || {
             while !matches!(started.commands.blocking_recv(), Some(SessionCommand::Leave)) {}
             std::thread::sleep(std::time::Duration::from_millis(50));
-            let kind = EventKind::Ended { reason: EndReason::Left };
+            let kind = EventKind::Ended { reason: EndReason::EndedLocally };
             sender.send(crate::net::contract::Event { session: started.key, kind }).unwrap();
         });
         app.world_mut().write_message(AppExit::Success);
         app.update();
         assert!(app.world().resource::<Network>().is_idle(), "it did not wait");
         network.join().unwrap();
-        assert_eq!(log(&mut app), ["disconnected: left", "disconnected: left", "ended: left"]);
+        assert_eq!(
+            log(&mut app),
+            ["disconnected: this side left", "disconnected: this side left", "ended: this side left"]
+        );
         assert!(app.world().get_entity(session).is_err());
     }
 

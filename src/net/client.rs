@@ -55,7 +55,7 @@ impl Client {
     async fn run(mut self) -> EndReason {
         let found = tokio::select! {
             found = find(&self.options) => found,
-            () = left(&mut self.commands) => return EndReason::Left,
+            () = left(&mut self.commands) => return EndReason::EndedLocally,
         };
         match found {
             Ok((relay, id, joined, stream)) => self.play(relay, id, joined, stream).await,
@@ -143,7 +143,7 @@ impl Client {
                     // Dropping the handle leaves, too.
                     Some(SessionCommand::Leave) | None => {
                         leaving = true;
-                        let _ = inputs.send(PeerInput::Disconnect(EndReason::Left)).await;
+                        let _ = inputs.send(PeerInput::Disconnect(EndReason::EndedLocally)).await;
                     }
                 }
             }

@@ -33,7 +33,7 @@ pub(crate) struct LocalLink {
 }
 
 /// One side of the connection, and who the other is there.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct End {
     session: SessionKey,
     peer: PeerKey,
@@ -121,9 +121,10 @@ impl LocalWay {
             return;
         }
         self.other.close();
+        let seen = |end: End| if end == self.to { reason.seen_by_peer() } else { reason.clone() };
         for end in [self.host, self.client] {
-            self.tell(end, EventKind::Disconnected { peer: end.peer, reason: reason.clone() });
+            self.tell(end, EventKind::Disconnected { peer: end.peer, reason: seen(end) });
         }
-        self.tell(self.client, EventKind::Ended { reason });
+        self.tell(self.client, EventKind::Ended { reason: seen(self.client) });
     }
 }

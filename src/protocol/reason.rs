@@ -4,11 +4,13 @@
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum EndReason {
-    /// Somebody chose to end it: the peer said goodbye, or we left. Who did, the event tells: a
-    /// [`UhstDisconnected`](crate::UhstDisconnected) of a host is about the peer, unless the host's own
-    /// [`UhstEnded`](crate::UhstEnded) follows in the same frame; on a client that has not left, it is the host.
-    #[error("left")]
+    /// The other side chose to end it, and said goodbye.
+    #[error("the other side left")]
     Left,
+    /// This side chose to end it: the game left, disconnected the peer, or despawned an entity. The other side sees
+    /// [`Left`](Self::Left).
+    #[error("this side left")]
+    EndedLocally,
     /// The host removed this player, with its own words.
     #[error("removed by the host: {0}")]
     Kicked(String),
@@ -56,4 +58,15 @@ pub enum EndReason {
     /// One side allows direct paths only, and there is none, or the other side allows none.
     #[error("no direct path: {0}")]
     NoDirectPath(String),
+}
+
+impl EndReason {
+    /// What the other side is told when this side ends for this reason.
+    pub(crate) fn seen_by_peer(&self) -> EndReason {
+        match self {
+            // A session that never started has nobody to tell why.
+            EndReason::EndedLocally | EndReason::NotStarted(_) => EndReason::Left,
+            reason => reason.clone(),
+        }
+    }
 }

@@ -90,7 +90,7 @@ fn a_relay_of_others_carries_text_and_bytes_of_native_peers() {
 
     client.world_mut().query::<&UhstClient>().single(client.world()).unwrap().leave();
     until(&mut [&mut host, &mut client], |apps| ends(apps[0]).len() == 1 && ends(apps[1]).len() == 2);
-    assert_eq!((ends(&host), ends(&client)), (vec![EndReason::Left], vec![EndReason::Left; 2]));
+    assert_eq!((ends(&host), ends(&client)), (vec![EndReason::Left], vec![EndReason::EndedLocally; 2]));
 }
 
 #[test_log::test]
@@ -101,7 +101,7 @@ fn a_relay_of_others_introduces_peers_that_then_talk_directly() {
 
     host.world_mut().query::<&UhstHost>().single(host.world()).unwrap().leave();
     until(&mut [&mut host, &mut client], |apps| apps.iter().all(|app| ends(app).len() == 2));
-    assert_eq!((ends(&host), ends(&client)), (vec![EndReason::Left; 2], vec![EndReason::Left; 2]));
+    assert_eq!((ends(&host), ends(&client)), (vec![EndReason::EndedLocally; 2], vec![EndReason::Left; 2]));
 }
 
 #[cfg(not(feature = "relay"))]

@@ -127,7 +127,7 @@ pub(super) fn plugin(app: &mut App) {
 
 fn end_colour(reason: &EndReason) -> Color {
     match reason {
-        EndReason::Left => style::TEXT,
+        EndReason::Left | EndReason::EndedLocally => style::TEXT,
         _ => style::BAD,
     }
 }

@@ -67,7 +67,7 @@ impl SessionHandle {
     pub fn leave(&self) {
         match &self.0 {
             SessionWay::Network(commands) => drop(commands.send(SessionCommand::Leave)),
-            SessionWay::Local(host) => host.disconnect(EndReason::Left),
+            SessionWay::Local(host) => host.disconnect(EndReason::EndedLocally),
         }
     }
 }

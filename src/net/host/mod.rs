@@ -67,7 +67,7 @@ pub(super) async fn run(
             Host::new(session, options, events.clone(), commands, listening).run(embedded.as_ref()).await
         }
         Some(Err(reason)) => reason,
-        None => EndReason::Left,
+        None => EndReason::EndedLocally,
     };
     if let Some(embedded) = embedded {
         embedded.stop().await;
@@ -216,7 +216,7 @@ impl Host {
                         self.options.session.conditions = conditions;
                         self.tell_all(|| PeerInput::Conditions(conditions)).await;
                     }
-                    Some(SessionCommand::Leave) | None => return self.end(EndReason::Left).await,
+                    Some(SessionCommand::Leave) | None => return self.end(EndReason::EndedLocally).await,
                     Some(setting) => self.set(setting).await,
                 },
             }

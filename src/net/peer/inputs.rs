@@ -232,13 +232,13 @@ mod tests {
         for number in 0..10 {
             handle.send(Channel::Reliable, Payload::Binary(vec![number].into())).expect("room");
         }
-        assert!(peer.input(PeerInput::Disconnect(EndReason::Left)).is_none());
+        assert!(peer.input(PeerInput::Disconnect(EndReason::EndedLocally)).is_none());
         exchange(&mut peer.connection, &mut host, now);
         let mut received = Vec::new();
         while let Some(event) = host.poll_event() {
             match event {
                 ConnectionEvent::Message { payload, .. } => received.extend_from_slice(payload.as_bytes()),
-                ConnectionEvent::Closed(reason) => assert_eq!(reason, EndReason::Left),
+                ConnectionEvent::Closed(reason) => assert_eq!(reason, EndReason::EndedLocally),
                 _ => {}
             }
         }

@@ -186,7 +186,7 @@ impl NativePeer {
             tokio::select! {
                 biased;
                 input = inputs.recv() => {
-                    let Some(input) = input else { return Outcome::Ended(EndReason::Left, None) };
+                    let Some(input) = input else { return Outcome::Ended(EndReason::EndedLocally, None) };
                     if let Some(original) = self.input(input) {
                         return self.plain(Some(original));
                     }

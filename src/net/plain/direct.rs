@@ -127,7 +127,7 @@ impl DirectPeer {
             let gone_at = self.gone_at.unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
             let takes_commands = self.open && self.backlog.is_empty();
             tokio::select! {
-                input = inputs.recv() => self.input(input.unwrap_or(PeerInput::Disconnect(EndReason::Left))),
+                input = inputs.recv() => self.input(input.unwrap_or(PeerInput::Disconnect(EndReason::EndedLocally))),
                 Some(event) = self.events.recv() => self.event(event),
                 command = self.game.command(), if takes_commands => self.command(command),
                 // A signal that is lost costs a candidate; others may do.

@@ -67,7 +67,7 @@ impl Game {
 
     /// Tells the game that the peer is gone, and returns why.
     pub fn disconnect(&mut self) -> EndReason {
-        let reason = self.ended.take().unwrap_or(EndReason::Left);
+        let reason = self.ended.take().unwrap_or(EndReason::EndedLocally);
         self.handle.shared().leave_place(self.place.take());
         if self.connected {
             self.cx.emit(EventKind::Disconnected { peer: self.cx.key, reason: reason.clone() });

@@ -52,7 +52,8 @@ pub(super) async fn ask(cx: &PeerContext, inputs: &mut mpsc::Receiver<PeerInput>
             Some(PeerInput::Decide(Ok(()))) => return Ok(kept),
             Some(PeerInput::Decide(Err(words))) => return Err(EndReason::Refused(words)),
             Some(PeerInput::Disconnect(reason)) => return Err(reason),
-            None | Some(PeerInput::PeerClosed) => return Err(EndReason::Left),
+            None => return Err(EndReason::EndedLocally),
+            Some(PeerInput::PeerClosed) => return Err(EndReason::Left),
             Some(input) => {
                 bytes += if let PeerInput::Body(body, _) = &input { body.size() } else { 0 };
                 kept.push(input);

@@ -126,7 +126,7 @@ impl RelayPeer {
                         None => self.input(input),
                     },
                     Some(input) => self.input(input),
-                    None => self.game.end(EndReason::Left),
+                    None => self.game.end(EndReason::EndedLocally),
                 },
                 command = self.game.command() => self.command(command),
                 result = answer(&mut self.post) => self.posted(result),

@@ -13,15 +13,14 @@ const MAX_TEXT: usize = 256;
 
 fn code_and_text(reason: &EndReason) -> (u64, &str) {
     match reason {
-        EndReason::Left => (0, ""),
+        // See `EndReason::seen_by_peer`.
+        EndReason::Left | EndReason::EndedLocally | EndReason::NotStarted(_) => (0, ""),
         EndReason::Kicked(text) => (1, text),
         EndReason::Refused(text) => (2, text),
         EndReason::Full => (3, ""),
         EndReason::WrongPassword => (4, ""),
         EndReason::TimedOut => (5, ""),
         EndReason::RelayUnreachable(text) => (6, text),
-        // A session that never started has nobody to tell it to.
-        EndReason::NotStarted(_) => (0, ""),
         EndReason::HostIdInUse => (7, ""),
         EndReason::NoSuchHost => (8, ""),
         EndReason::ProtocolError(text) => (9, text),
@@ -102,6 +101,16 @@ mod tests {
             put(&mut out, &reason);
             assert_eq!(out.len(), len(&reason));
             assert_eq!(read(&mut Reader::new(&out)), Ok(reason));
+        }
+    }
+
+    #[test]
+    fn who_leaves_is_told_apart() {
+        for reason in [EndReason::EndedLocally, EndReason::NotStarted("no thread".into())] {
+            let mut out = BytesMut::new();
+            put(&mut out, &reason);
+            assert_eq!(read(&mut Reader::new(&out)), Ok(reason.seen_by_peer()));
+            assert_eq!(reason.seen_by_peer(), EndReason::Left);
         }
     }
 
