@@ -238,7 +238,7 @@ mod tests {
         while let Some(event) = host.poll_event() {
             match event {
                 ConnectionEvent::Message { payload, .. } => received.extend_from_slice(payload.as_bytes()),
-                ConnectionEvent::Closed(reason) => assert_eq!(reason, EndReason::EndedLocally),
+                ConnectionEvent::Closed(reason) => assert_eq!(reason, EndReason::Left),
                 _ => {}
             }
         }
