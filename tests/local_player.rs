@@ -207,7 +207,12 @@ fn a_kick_ends_the_local_session_after_what_was_sent_before() {
 fn leaving_either_way_is_told_once_to_both() {
     let leave: [(fn(&mut Listen), &str); 4] = [
         (|listen| listen.client().leave(), "this"),
-        (|listen| drop(listen.app.world_mut().despawn(listen.client)), "this"),
+        (
+            |listen| {
+                listen.app.world_mut().despawn(listen.client);
+            },
+            "this",
+        ),
         (
             |listen| {
                 let host = listen.client().host().unwrap();
