@@ -10,12 +10,15 @@ use super::{
     UhstHost,
     network::Network,
     session::{self, SessionState},
-    settings::{Secret, Settings},
+    settings::Settings,
     typed::Types,
 };
 use crate::{
     connection::ConnectionConfig,
-    net::{IceServer, NetworkConditions, PathPolicy, Relay, SendError, contract::ClientOptions},
+    net::{
+        IceServer, NetworkConditions, PathPolicy, Relay, SendError,
+        contract::{ClientOptions, Secret},
+    },
     protocol::{Channel, EndReason, JoinLink, Payload, Tag},
 };
 

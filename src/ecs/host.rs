@@ -11,14 +11,14 @@ use super::{
     error::Tally,
     network::{LocalHost, Network},
     session::{self, Phase, SessionState},
-    settings::{Secret, Settings},
+    settings::Settings,
     typed::Types,
 };
 use crate::{
     connection::ConnectionConfig,
     net::{
         Admission, IceServer, NetworkConditions, PathPolicy, Relay, SendError,
-        contract::{HostOptions, PeerHandle},
+        contract::{HostOptions, PeerHandle, Secret},
     },
     protocol::{Channel, EndReason, JoinLink, Payload, Tag},
 };
@@ -176,7 +176,7 @@ impl UhstHost {
     pub fn set_password(&mut self, password: Option<&str>) {
         self.settings.password = password.map(|password| Secret(password.to_owned()));
         if let Some(handle) = &self.state.handle {
-            handle.set_password(password.map(str::to_owned));
+            handle.set_password(self.settings.password.clone());
         }
     }
 

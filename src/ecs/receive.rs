@@ -16,11 +16,13 @@ use super::{
 };
 use crate::{
     net::contract::{Event, EventKind, PeerKey, Received, SessionKey, inbox_cost},
-    protocol::{EndReason, Tag},
+    protocol::{EndReason, Tag, shown},
 };
 
 /// What is told of a message that cannot be read, in bytes, at most.
 const MAX_ERROR: usize = 200;
+/// The longest diagnostic in bytes: what is longer is cut.
+const LONGEST_DIAGNOSTIC: usize = 2000;
 
 /// How long an end waits for systems to read what came before it: in `FixedUpdate`, they have to wait for a step, which
 /// a paused app does not make.
@@ -321,6 +323,8 @@ pub(super) fn report_stray(world: &mut World, (key, from): (SessionKey, PeerKey)
 }
 
 fn diagnose(world: &mut World, session: Entity, peer: Option<Entity>, text: String) {
+    // Some of it may be in a peer's or a relay's own words.
+    let text = shown(&text, LONGEST_DIAGNOSTIC);
     tracing::warn!("{text}");
     world.trigger(UhstDiagnostic { entity: session, peer, text });
     world.flush();
@@ -600,5 +604,17 @@ mod tests {
             matches!(&events[1], TestEvent::Diagnostic(event) if event.entity == session && event.peer == Some(peer))
         );
         assert!(matches!(&events[2], TestEvent::Diagnostic(event) if event.peer.is_none()));
+    }
+
+    #[test]
+    fn what_others_say_is_cut_and_moves_no_cursor() {
+        let mut app = app();
+        app.world_mut().spawn(UhstHost::any_id());
+        let text = format!("the relay sent an unknown relay event: \u{1b}[2J\n\u{9b}31m{}", "ö".repeat(10_000));
+        push(&app, started(&app).key, EventKind::Diagnostic { peer: None, text });
+        app.update();
+        let TestEvent::Diagnostic(event) = &TestLog::of(&app).0[0] else { panic!("{:?}", TestLog::of(&app)) };
+        assert!(event.text.starts_with("the relay sent an unknown relay event:  [2J  31mö"), "{}", event.text);
+        assert!(event.text.len() <= LONGEST_DIAGNOSTIC && !event.text.contains(char::is_control));
     }
 }

@@ -5,19 +5,12 @@ use bytes::Bytes;
 use super::network::Network;
 use crate::{
     connection::ConnectionConfig,
-    net::{DirectConfig, IceServer, NetworkConditions, PathPolicy, Relay, contract::SessionOptions},
+    net::{
+        DirectConfig, IceServer, NetworkConditions, PathPolicy, Relay,
+        contract::{Secret, SessionOptions},
+    },
     protocol::GameId,
 };
-
-/// A password, kept out of logs.
-#[derive(Clone)]
-pub(super) struct Secret(pub String);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("…")
-    }
-}
 
 /// The settings of one session. For what is not set, the plugin's count.
 #[derive(Debug, Default)]
@@ -46,7 +39,7 @@ impl Settings {
     pub fn options(&self, network: &Network, game: GameId) -> SessionOptions {
         SessionOptions {
             relay: self.relay(network).clone(),
-            password: self.password.clone().map(|password| password.0),
+            password: self.password.clone(),
             game,
             metadata: self.metadata.clone(),
             connection: self.connection(network).clone(),

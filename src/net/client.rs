@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::OptionFuture;
 use n0_future::{boxed::BoxFuture, task, time::sleep};
 use tokio::sync::mpsc;
+use url::Url;
 
 use super::{
     backoff::Backoff,
@@ -64,7 +65,7 @@ impl Client {
     }
 
     async fn play(mut self, relay: RelayClient, id: String, joined: Joined, stream: EventStream) -> EndReason {
-        let link = JoinLink { relay: relay.url().cloned(), id: id.clone() };
+        let link = JoinLink { relay: relay.url(), id: id.clone() };
         let kind = EventKind::Ready { id: id.clone(), links: vec![link] };
         let _ = self.events.send(Event { session: self.session, kind });
 
@@ -188,7 +189,7 @@ fn route(access: Access) -> Route {
 async fn find(options: &ClientOptions) -> Result<(RelayClient, String, Joined, EventStream), EndReason> {
     let id = options.target.id.clone();
     let relay = match (&options.target.relay, &options.session.relay) {
-        (Some(url), _) => RelayClient::http(url.clone()).map_err(not_started)?,
+        (Some(url), own) => of_link(url, own)?,
         (None, Relay::Memory(memory)) => RelayClient::Memory(memory.clone()),
         (None, Relay::Url(url)) => RelayClient::at(url).map_err(not_started)?,
         (None, Relay::Embedded(embedded)) => here::relay_of(embedded, &id).await?,
@@ -204,6 +205,21 @@ async fn find(options: &ClientOptions) -> Result<(RelayClient, String, Joined, E
             })?,
         }
     }
+}
+
+/// The relay of a link, which may come from anybody, and make a machine of the player's own network do something by being
+/// asked. So it leads to the root of a server, unless that has a certificate, or the game itself names this relay.
+fn of_link(url: &Url, own: &Relay) -> Result<RelayClient, EndReason> {
+    let relay = RelayClient::http(url.clone()).map_err(not_started)?;
+    let is_own = matches!(own, Relay::Url(own) if RelayClient::at(own).is_ok_and(|own| own.url() == relay.url()));
+    let is_root = url.path() == "/" && url.query().is_none_or(str::is_empty);
+    let has_login = !url.username().is_empty() || url.password().is_some();
+    if is_own || !has_login && (is_root || url.scheme() == "https") {
+        return Ok(relay);
+    }
+    let words = "this link is none of a session: a link without https has nothing but a / before its #, and no link has a \
+                 user name in it";
+    Err(EndReason::NotStarted(words.to_owned()))
 }
 
 /// A relay whose URL is none.
@@ -294,7 +310,8 @@ async fn introduced(
     inputs: &mut mpsc::Receiver<PeerInput>,
 ) -> Outcome {
     let against_texts = against_texts(cx, &options);
-    let credentials = Credentials { host_id: id, password: options.password.clone(), game: options.game };
+    let credentials =
+        Credentials { host_id: id, password: options.password.clone().map(|password| password.0), game: options.game };
     let (config, metadata) = (cx.config.clone(), options.metadata.clone());
     let connection = match seed() {
         Ok(seed) => Connection::connect(config, &credentials, metadata, seed, Time::ZERO)
@@ -326,6 +343,34 @@ async fn introduced(
         (Some(first), _, None) => {
             let first = vec![PeerInput::Body(first, None)];
             RelayPeer::host(cx.clone(), route).run(first, inputs).await
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_leads_to_no_place_within_a_server_that_proves_nothing() {
+        let of_link = |link: &str, own: &str| {
+            let own = if own.is_empty() { Relay::default() } else { Relay::Url(own.to_owned()) };
+            of_link(&Url::parse(link).expect("a URL"), &own).map(|_| ())
+        };
+        for link in ["http://192.168.1.5:3000/", "http://relay.example", "https://relay.example/games?eu=1"] {
+            assert_eq!(of_link(link, ""), Ok(()), "{link}");
+        }
+        for link in [
+            "http://192.168.1.1/reboot",
+            "http://192.168.1.1/?reboot=1",
+            "http://router.example/a/../reboot",
+            "http://admin:admin@192.168.1.1/",
+            "https://admin@192.168.1.1/",
+        ] {
+            let Err(EndReason::NotStarted(words)) = of_link(link, "") else { panic!("{link}") };
+            assert!(!words.contains("admin"), "{words}");
+            assert_eq!(of_link(link, link), Ok(()), "the game's own");
+            assert!(of_link(link, "http://192.168.1.2/").is_err(), "{link}");
         }
     }
 }

@@ -73,7 +73,7 @@ pub(crate) enum HostHint {
 }
 
 /// One relay. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) enum RelayClient {
     Http {
         http: Http,
@@ -84,6 +84,12 @@ pub(crate) enum RelayClient {
         batches: Arc<AtomicBool>,
     },
     Memory(MemoryRelay),
+}
+
+impl std::fmt::Debug for RelayClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("RelayClient").field(&self.url().as_ref().map(Url::as_str)).finish()
+    }
 }
 
 /// What one POST carries.
@@ -117,16 +123,17 @@ impl RelayClient {
     /// The relay at this URL, asked by these HTTP clients.
     pub fn sharing(http: Http, url: Url) -> Result<Self, RelayError> {
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(RelayError::Unreachable(format!("`{url}` is no URL of a relay: it starts with http or https")));
+            let words = format!("`{}` is no URL of a relay: it starts with http or https", shown(&url));
+            return Err(RelayError::Unreachable(words));
         }
         let turns = Arc::new(Semaphore::new(if is_here(&url) { POSTS_HERE } else { Semaphore::MAX_PERMITS }));
         Ok(RelayClient::Http { http, url, turns, batches: Arc::default() })
     }
 
-    /// The URL that join links name.
-    pub fn url(&self) -> Option<&Url> {
+    /// The URL that join links name: without the key to host, which joiners do not need.
+    pub fn url(&self) -> Option<Url> {
         match self {
-            RelayClient::Http { url, .. } => Some(url),
+            RelayClient::Http { url, .. } => Some(shown(url)),
             RelayClient::Memory(_) => None,
         }
     }
@@ -134,7 +141,7 @@ impl RelayClient {
     /// The reason of a session that ends with this error.
     pub fn unreachable(&self, error: &RelayError) -> EndReason {
         EndReason::RelayUnreachable(match self.url() {
-            Some(url) => format!("{}: {error}", shown(url)),
+            Some(url) => format!("{url}: {error}"),
             None => error.to_string(),
         })
     }
@@ -156,6 +163,10 @@ impl RelayClient {
             RelayClient::Http { http, url, batches, .. } => {
                 let (HostReply { host_id, host_token, send_url, receive_url, batch }, at) =
                     ask(http, url, RelayRequest::Host { id }).await?;
+                // It is shown to players.
+                if host_id.contains(char::is_control) {
+                    return Err(RelayError::Nonsense("an id with control characters in it"));
+                }
                 batches.store(batch, Ordering::Relaxed);
                 Ok((host_id, access(&at, host_token, send_url, receive_url)?))
             }
@@ -411,6 +422,13 @@ mod tests {
             let reason = relay.unreachable(&gone).to_string();
             assert!(reason.contains(&format!("{is_shown}: ")) && !reason.contains("secret"), "{reason}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_id_that_would_move_a_cursor_is_none() {
+        let (url, _requests) = forgetful_relay(r#"{"hostId":"a\u001b[2Jb","hostToken":"t"}"#);
+        let hosted = RelayClient::http(url).unwrap().host(None).await;
+        assert!(matches!(hosted, Err(RelayError::Nonsense(_))), "{hosted:?}");
     }
 
     #[tokio::test]

@@ -144,8 +144,9 @@ impl Announcement {
     }
 }
 
-/// Cuts text to a number of bytes, between characters, and puts a space for each control character.
-fn shown(text: &str, limit: usize) -> String {
+/// Cuts text of others to a number of bytes, between characters, and puts a space for each control character: it may be
+/// printed on a terminal.
+pub(crate) fn shown(text: &str, limit: usize) -> String {
     let mut end = text.len().min(limit);
     while !text.is_char_boundary(end) {
         end -= 1;

@@ -19,6 +19,7 @@ mod token;
 mod web_file;
 
 pub use address::{AddressRank, LocalAddress, by_rank, outward};
+pub(crate) use announcement::shown;
 pub use announcement::{Announcement, AnnouncementError, SERVICE_TYPE};
 pub use body::{Body, BodyError, NATIVE_VERSION, introduction};
 pub use game::GameId;

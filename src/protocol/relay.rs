@@ -8,8 +8,8 @@ use url::Url;
 
 use super::NATIVE_VERSION;
 
-/// One request, all of which go to the relay's one path with everything in the query.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One request, all of which go to the relay's one path with everything in the query. Its `Debug` hides tokens.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum RelayRequest<'a> {
     /// `POST ?action=host`: a token to listen as a host. Without an id the relay picks one.
     Host {
@@ -47,6 +47,20 @@ pub enum RelayRequest<'a> {
         /// The host token.
         token: &'a str,
     },
+}
+
+impl fmt::Debug for RelayRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RelayRequest::Host { id } => f.debug_struct("Host").field("id", id).finish(),
+            RelayRequest::Join { id } => f.debug_struct("Join").field("id", id).finish(),
+            RelayRequest::Ping { timestamp } => f.debug_struct("Ping").field("timestamp", timestamp).finish(),
+            RelayRequest::Listen { .. } => f.write_str("Listen { .. }"),
+            RelayRequest::Send { .. } => f.write_str("Send { .. }"),
+            RelayRequest::SendAll { .. } => f.write_str("SendAll { .. }"),
+            RelayRequest::Release { .. } => f.write_str("Release { .. }"),
+        }
+    }
 }
 
 impl RelayRequest<'_> {

@@ -1,6 +1,6 @@
 //! The query string, read as the original's `qs` reads it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use percent_encoding::percent_decode_str;
 
@@ -27,8 +27,8 @@ impl Param<'_> {
     }
 }
 
-/// The parameters that a relay knows.
-#[derive(Debug, Default, PartialEq)]
+/// The parameters that a relay knows. Its `Debug` hides the token and the key.
+#[derive(Default, PartialEq)]
 pub(super) struct Query<'a> {
     pub(super) action: Param<'a>,
     pub(super) host_id: Param<'a>,
@@ -37,6 +37,12 @@ pub(super) struct Query<'a> {
     pub(super) uhst: Param<'a>,
     pub(super) key: Param<'a>,
     pub(super) batch: Param<'a>,
+}
+
+impl fmt::Debug for Query<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Query").field("action", &self.action).field("host_id", &self.host_id).finish_non_exhaustive()
+    }
 }
 
 impl<'a> Query<'a> {

@@ -28,7 +28,7 @@ use super::{
     doors::Doors,
     frame::Frame,
     guesses::Guesses,
-    lanes::{Placed, Sender},
+    lanes::{FRAME_COST, Placed, Sender},
     listener::{Listener, NotSent, Stream},
     metrics::{Metrics, Refusal},
     number::{parse_int, write_number},
@@ -413,8 +413,10 @@ impl Service {
             _ => &message.parts().map_err(answer::bad_body)?,
         };
         let around = start.iter().map(|part| part.len()).sum::<usize>() + 3;
-        let size = messages.iter().map(|message| around + message.len()).sum();
-        let Some(charge) = self.budget.charge(asked.network, size) else { return Err(self.refuse(Refusal::Bytes)) };
+        let size = messages.iter().map(|message| around + message.len()).sum::<usize>();
+        let Some(charge) = self.budget.charge(asked.network, size + FRAME_COST) else {
+            return Err(self.refuse(Refusal::Bytes));
+        };
         let write = |out: &mut Vec<u8>| {
             for message in messages {
                 start.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));

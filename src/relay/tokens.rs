@@ -6,6 +6,7 @@
 use std::{
     borrow::Cow,
     collections::HashMap,
+    fmt,
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
@@ -74,13 +75,18 @@ impl Verified {
     }
 }
 
-/// A response token, signed in this second for the host with this seat.
-#[derive(Debug)]
+/// A response token, signed in this second for the host with this seat. Its `Debug` hides it.
 struct Response {
     second: u64,
     seat: Box<str>,
     from: Origin,
     token: Arc<str>,
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response").field("second", &self.second).finish_non_exhaustive()
+    }
 }
 
 /// What a response token tells its host about the sender, beside its id.

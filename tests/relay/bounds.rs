@@ -128,3 +128,23 @@ async fn bodies_are_limited() {
     assert_eq!(send(&relay, &token, "[\"123456\"]").await.0, 200);
     assert_eq!(send(&relay, &token, "[\"1234567\"]").await.0, 413);
 }
+
+#[tokio::test]
+async fn tiny_messages_count_with_what_they_cost() {
+    // One address has half of it.
+    let relay = start_with(RelayLimits { memory_bytes: 512 * 1024, ..RelayLimits::default() }).await;
+    let (mut host, _) = host(&relay, "demo").await;
+    let (sleeper, response) = sleeper(&relay, &mut host, 50_000).await;
+    let mut wire = Wire::open(relay.local_addr()).await;
+    let mut taken = 0;
+    let refused = loop {
+        let answer = wire.request("POST", &format!("/?token={response}"), &[JSON], "[]").await;
+        if answer.status != 200 {
+            break answer.status;
+        }
+        taken += 1;
+        assert!(taken < 2000, "each costs more than a hundred bytes");
+    };
+    assert_eq!(refused, 503);
+    drop(sleeper);
+}

@@ -142,18 +142,7 @@ async fn https_from_pem_files() {
 
 #[tokio::test]
 async fn a_public_relay_prefixes_its_ids() {
-    let list = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let directory = format!("http://{}/list.json", list.local_addr().unwrap()).parse().ok();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = list.accept().await {
-            let json = r#"[{"urls":["https://other/"],"prefix":"1"},{"urls":["https://relay/"],"prefix":"0042"}]"#;
-            let answer =
-                format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{json}", json.len());
-            let mut head = [0; 1024];
-            let _ = tokio::io::AsyncReadExt::read(&mut stream, &mut head).await;
-            let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes()).await;
-        }
-    });
+    let directory = Some(list_of_relays().await);
     let relay = Relay::start(RelayConfig { directory: directory.clone(), ..config() }).await.unwrap();
     let id = |answer: Answer| answer.json()["hostId"].as_str().unwrap().to_owned();
     // The list is read in the background.

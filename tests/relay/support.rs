@@ -8,9 +8,12 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpSocket, TcpStream},
-    time::timeout,
+    net::{TcpListener, TcpSocket, TcpStream},
+    time::{sleep, timeout},
 };
+use url::Url;
+
+use crate::attacks::metric;
 
 pub const SECRET: &str = "a secret of the tests";
 pub const JSON: &str = "Content-Type: application/json";
@@ -32,6 +35,23 @@ pub fn config() -> RelayConfig {
 
 pub async fn start() -> Relay {
     Relay::start(config()).await.unwrap()
+}
+
+/// The URL of a list of public relays, in which `relay` has the prefix `0042` and `other` has `1`.
+pub async fn list_of_relays() -> Url {
+    let list = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/list.json", list.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = list.accept().await {
+            let mut wire = Wire::accepted(stream);
+            let json = r#"[{"urls":["https://other/"],"prefix":"1"},{"urls":["https://relay/"],"prefix":"0042"}]"#;
+            let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", json.len());
+            if wire.asked().await.is_some() {
+                wire.write(head + json).await;
+            }
+        }
+    });
+    url.parse().unwrap()
 }
 
 #[derive(Debug)]
@@ -212,6 +232,23 @@ pub async fn client(relay: &Relay, id: &str) -> (Events, String, String) {
     let token = client_token(relay, id).await;
     let client_id = bevy_uhst::protocol::peek_token(&token).unwrap().client_id.unwrap();
     (Events::open(relay, &token).await, token, client_id)
+}
+
+/// A client that listens and never reads, of which the relay keeps so many bytes: what the system buffers is full. With
+/// the token by which its host answers it.
+pub async fn sleeper(relay: &Relay, host: &mut Events, kept: usize) -> (Events, String) {
+    let token = client_token(relay, "demo").await;
+    let wire = Wire::open_small(relay.local_addr()).await;
+    let stream = Events::open_on(wire, &format!("/?token={token}")).await;
+    assert_eq!(send(relay, &token, "[]").await.0, 200);
+    let (response, _) = host.message().await;
+    let large = format!("[\"{}\"]", "x".repeat(20_000));
+    while metric(relay, "uhst_relay_kept_bytes").await < kept as f64 {
+        assert_eq!(send(relay, &response, &large).await.0, 200);
+        // It may yet be written.
+        sleep(Duration::from_millis(5)).await;
+    }
+    (stream, response)
 }
 
 /// The status of an attempt to listen.

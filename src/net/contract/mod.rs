@@ -63,13 +63,23 @@ pub struct ClientOptions {
     pub session: SessionOptions,
 }
 
+/// A password, kept out of logs.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
 /// What every session is started with.
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
     /// Where a host listens, and a client looks when its target names no relay.
     pub relay: Relay,
     /// Joiners prove to know it; it is never sent.
-    pub password: Option<String>,
+    pub password: Option<Secret>,
     /// What is played, the same on both sides.
     pub game: GameId,
     /// Shown to the peer: a client's with its request to join, a host's when it admits.
@@ -99,7 +109,7 @@ pub(crate) enum SessionCommand {
     /// Let so many peers in, from now on; to a host.
     MaxPeers(usize),
     /// Ask joiners for this password, or for none, from now on; to a host.
-    Password(Option<String>),
+    Password(Option<Secret>),
     /// Let nobody new in, or again; to a host.
     Locked(bool),
     /// Say goodbye to everyone and end.

@@ -2,7 +2,7 @@
 
 use tokio::sync::mpsc;
 
-use super::{PeerHandle, SessionCommand};
+use super::{PeerHandle, Secret, SessionCommand};
 use crate::{net::conditions::NetworkConditions, protocol::EndReason};
 
 /// How the ECS reaches one session. Dropping it leaves the session.
@@ -47,7 +47,7 @@ impl SessionHandle {
     }
 
     /// Asks joiners for this password, or for none, from now on.
-    pub fn set_password(&self, password: Option<String>) {
+    pub fn set_password(&self, password: Option<Secret>) {
         self.tell(SessionCommand::Password(password));
     }
 

@@ -60,7 +60,7 @@ pub(super) async fn run(
         Some(Ok(listening)) => {
             let links = match &embedded {
                 Some(embedded) => embedded.links(&listening.id),
-                None => vec![JoinLink { relay: listening.relay.url().cloned(), id: listening.id.clone() }],
+                None => vec![JoinLink { relay: listening.relay.url(), id: listening.id.clone() }],
             };
             let kind = EventKind::Ready { id: listening.id.clone(), links };
             let _ = events.send(Event { session, kind });

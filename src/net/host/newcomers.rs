@@ -62,8 +62,11 @@ impl Host {
                 }
                 self.make_room();
                 let SessionOptions { password, game, connection, metadata, .. } = &self.options.session;
-                let credentials =
-                    Credentials { host_id: self.id.clone(), password: password.clone(), game: game.clone() };
+                let credentials = Credentials {
+                    host_id: self.id.clone(),
+                    password: password.clone().map(|password| password.0),
+                    game: game.clone(),
+                };
                 let role = Role::Host { admission: self.options.admission, places: self.places.clone() };
                 let (config, metadata) = (connection.clone(), metadata.clone());
                 let Ok(seed) = seed() else { return };

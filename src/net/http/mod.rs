@@ -25,8 +25,8 @@ use super::relay_error::RelayError;
 /// How many redirects of one request are followed.
 const MAX_REDIRECTS: usize = 5;
 
-/// One request.
-#[derive(Clone, Debug)]
+/// One request. It has no `Debug`, since its URL may hold a token.
+#[derive(Clone)]
 pub(super) struct HttpRequest {
     pub method: Method,
     pub url: Url,
