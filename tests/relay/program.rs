@@ -16,7 +16,7 @@ use crate::{attacks::HS256, support::*};
 /// Nothing that a program does takes longer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn program(args: &[&str]) -> Command {
+pub fn program(args: &[&str]) -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_uhst-relay"));
     program
         .args(["--log", "json", "--drain", "2"])
@@ -56,7 +56,7 @@ impl Program {
 }
 
 /// Tells it to stop, and waits until it has.
-async fn stop(mut child: Child) {
+pub async fn stop(mut child: Child) {
     let id = child.id().unwrap().to_string();
     assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
     assert!(timeout(PATIENCE, child.wait()).await.unwrap().unwrap().success());
@@ -81,14 +81,23 @@ async fn the_program_reads_the_originals_environment_and_stops_when_told() {
     stopped.await.unwrap();
 }
 
-/// A message from a client to its host, and the answer to each request on the way.
-async fn serves(address: SocketAddr) {
+/// The stream of a host, `demo`.
+pub async fn host_at(address: SocketAddr) -> Events {
     let token = signed(HS256, r#"{"type":"hostToken","hostId":"demo"}"#);
-    let mut host = Events::open_on(Wire::open(address).await, &format!("/?token={token}")).await;
+    Events::open_on(Wire::open(address).await, &format!("/?token={token}")).await
+}
+
+/// A client joins that host, and a message reaches it.
+pub async fn join_at(address: SocketAddr, host: &mut Events) {
     let joined = Wire::open(address).await.request("POST", "/?action=join&hostId=demo", &[], "").await.json();
     let target = format!("/?token={}", joined["clientToken"].as_str().unwrap());
     assert_eq!(Wire::open(address).await.request("POST", &target, &[JSON], "[1]").await.status, 200);
     assert_eq!(host.message().await.1, "[1]");
+}
+
+/// A message from a client to its host, and the answer to each request on the way.
+async fn serves(address: SocketAddr) {
+    join_at(address, &mut host_at(address).await).await;
 }
 
 #[tokio::test]
@@ -109,7 +118,7 @@ async fn a_reader_of_its_logs_that_goes_away_ends_nothing() {
 }
 
 /// Listens under a long id, which is logged, again and again: more than waits for any reader.
-async fn makes_it_log(address: SocketAddr) {
+pub async fn makes_it_log(address: SocketAddr) {
     let id = "x".repeat(10_000);
     let token = signed(HS256, &format!(r#"{{"type":"hostToken","hostId":"{id}"}}"#));
     let listen = request("GET", &format!("/?token={token}"), &[], "");
@@ -192,7 +201,7 @@ async fn a_full_disk_keeps_nothing_from_starting() {
 
 /// At an address of its own, where nobody else takes the port meanwhile: the line with the port cannot be read.
 #[cfg(target_os = "linux")]
-async fn starts_serves_and_stops(program: &mut Command, address: SocketAddr) {
+pub async fn starts(program: &mut Command, address: SocketAddr) -> Child {
     let mut child = program
         .envs([("HOST", address.ip().to_string()), ("PORT", address.port().to_string())])
         .env("RUST_LOG", "trace")
@@ -205,6 +214,12 @@ async fn starts_serves_and_stops(program: &mut Command, address: SocketAddr) {
         }
     };
     timeout(PATIENCE, starts).await.unwrap();
+    child
+}
+
+#[cfg(target_os = "linux")]
+async fn starts_serves_and_stops(program: &mut Command, address: SocketAddr) {
+    let mut child = starts(program, address).await;
     serves(address).await;
     assert!(child.try_wait().unwrap().is_none());
     stop(child).await;

@@ -126,7 +126,7 @@ fn places(runtime: &Runtime) {
 }
 
 /// What this process has in memory, in bytes.
-fn memory() -> usize {
+pub fn memory() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<usize>().ok()).unwrap_or_default() * 1024

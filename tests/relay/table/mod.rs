@@ -1,8 +1,12 @@
 //! The attacks as a table: what each has reached, what it reaches now, and how long an honest player beside it takes to
 //! join.
 
+mod bounds;
 mod forward;
 mod host;
+#[cfg(all(feature = "relay-cli", target_os = "linux"))]
+mod logs;
+mod places;
 mod relay;
 mod stranger;
 
@@ -47,7 +51,13 @@ impl Stop {
 fn the_table_of_attacks() {
     println!("row | before | now | longest honest join beside it");
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(relay::rows());
+    runtime.block_on(async {
+        relay::rows().await;
+        #[cfg(all(feature = "relay-cli", target_os = "linux"))]
+        logs::rows().await;
+        places::rows().await;
+        bounds::rows().await;
+    });
     // Apps are updated on this thread; those who attack their relays have others.
     host::rows(&runtime);
 }

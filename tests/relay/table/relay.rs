@@ -33,7 +33,7 @@ pub async fn rows() {
 }
 
 /// How long it takes to join, to listen and to have a message passed on.
-async fn honest(relay: &Relay) -> Duration {
+pub async fn honest(relay: &Relay) -> Duration {
     let since = Instant::now();
     let (_stream, token, _) = client(relay, "demo").await;
     assert_eq!(send(relay, &token, "[\"honest\"]").await.0, 200);
@@ -41,7 +41,7 @@ async fn honest(relay: &Relay) -> Duration {
 }
 
 /// The longest of the honest joins until the attack is over.
-async fn honest_for(relay: &Relay, length: Duration) -> Duration {
+pub async fn honest_for(relay: &Relay, length: Duration) -> Duration {
     let (since, mut longest) = (Instant::now(), Duration::ZERO);
     while since.elapsed() < length {
         longest = longest.max(honest(relay).await);
