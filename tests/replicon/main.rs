@@ -9,6 +9,7 @@ mod game;
 #[path = "../original/mod.rs"]
 mod original;
 mod paths;
+mod paused;
 mod sessions;
 #[path = "../support/mod.rs"]
 mod support;
