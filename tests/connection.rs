@@ -152,6 +152,25 @@ fn a_side_that_slept_hears_of_things_in_their_order() {
     drive(&small(), PathPolicy::Automatic, &steps, 8775426710365174770, false);
 }
 
+/// Every packet is lost when it leaves, on one path or two, and for so long after that. The other side hears the goodbye, and
+/// what was sent before it, once packets pass again; it does not end as one that is missed.
+#[test]
+fn a_side_that_leaves_while_its_paths_are_cut_says_goodbye_when_they_are_back() {
+    let sides = [(true, false), (true, true), (false, false), (false, true)];
+    for (cut, (client, direct)) in [1, 4, 6, 12, 25].into_iter().flat_map(|cut| sides.map(|side| (cut, side))) {
+        let (of_client, of_host) = Connection::pair(small(), small(), START);
+        let mut network = Network::new(&small(), of_client, of_host, cut, START);
+        if direct {
+            network.step(&Step::DirectUp { skew: 30 });
+        }
+        network.run(Duration::from_secs(4));
+        network.step(&Step::Silence { time: cut as u32 * 1000 });
+        network.run(Duration::from_millis(100));
+        network.step(&Step::Send { client, channel: 0, size: 20_000, count: 3 });
+        network.leave(client);
+    }
+}
+
 /// Whatever lasts for longer than both timeouts ends both sides alike, and what is shorter loses nothing.
 #[test]
 fn both_sides_end_alike() {
