@@ -2,11 +2,12 @@
 
 use std::{
     io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{Arc, Mutex},
 };
 
 use bevy_uhst::relay::{Relay, RelayConfig, RelayError, TlsFiles};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::*;
 
@@ -96,6 +97,30 @@ async fn a_port_in_use_is_an_error_or_the_next_one_is_taken() {
     let next = Relay::start(RelayConfig { bind, port_attempts: 50, ..config() }).await.unwrap();
     assert!(next.port() > bind.port());
     assert_eq!(post(&next, "/?action=ping").await.0, 200);
+}
+
+/// Where the machine has both; else IPv4 alone.
+#[tokio::test]
+async fn one_socket_serves_ipv4_and_ipv6() {
+    let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+    let relay = Relay::start(RelayConfig { bind: any, ..config() }).await.unwrap();
+    let has_ipv6 = std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    assert_eq!(relay.local_addr().is_ipv6(), has_ipv6);
+    let mut here = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, relay.port()))];
+    if has_ipv6 {
+        here.push((Ipv6Addr::LOCALHOST, relay.port()).into());
+    }
+    for address in here {
+        TcpStream::connect(address).await.unwrap();
+        assert!(relay.addresses().contains(&address), "{address}: {:?}", relay.addresses());
+    }
+    // A socket of one IPv6 address is for that alone.
+    if has_ipv6 {
+        let bind = (Ipv6Addr::LOCALHOST, 0).into();
+        let relay = Relay::start(RelayConfig { bind, ..config() }).await.unwrap();
+        assert_eq!(relay.addresses(), [relay.local_addr()]);
+        TcpStream::connect((Ipv4Addr::LOCALHOST, relay.port())).await.unwrap_err();
+    }
 }
 
 #[tokio::test]
