@@ -340,6 +340,23 @@ fn a_copy_of_a_resumption_is_answered_until_it_is_settled_and_refused_after() {
     assert_eq!(events(&mut host).len(), 1);
 }
 
+/// Else only the client's next request would bring another answer.
+#[test]
+fn an_answer_to_a_resumption_outlives_the_hosts_stream_and_its_post() {
+    let (mut client, mut host) = connected();
+    let resume = ask_back(&mut client, &mut host, START);
+    host.resume(resume, START).unwrap();
+    host.path_down(Path::Relay, START);
+    assert!(packets(&mut host, START).is_empty());
+    host.path_up(Path::Relay, START);
+    // One POST at a time.
+    let answer = host.poll_transmit(Lane::Relay, 64 << 10, START).unwrap();
+    host.lost_in_flight(Lane::Relay);
+    assert_eq!(packets(&mut host, START)[0], answer, "its POST has failed");
+    client.receive(Lane::Relay, answer, START);
+    assert_eq!(client.stats().path, Some(Path::Relay));
+}
+
 #[test]
 fn a_resumption_that_somebody_kept_is_worth_nothing() {
     let (mut client, mut host) = connected();
