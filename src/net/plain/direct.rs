@@ -7,7 +7,7 @@ use bytestring::ByteString;
 use n0_future::time::{Instant, sleep_until, timeout};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::{Post, answer, game::Game, post};
+use super::{NOT_ALL_ARRIVED, Post, answer, game::Game, post};
 use crate::{
     connection::Path,
     net::{
@@ -136,21 +136,39 @@ impl DirectPeer {
             }
         }
         let reason = self.game.disconnect();
-        if self.open {
-            self.hand_over();
+        if self.open && timeout(self.cx.config.drain_timeout, self.drain()).await != Ok(true) {
+            self.cx.diagnostic(NOT_ALL_ARRIVED.to_owned());
         }
         self.link.close().await;
         Outcome::Ended(reason, None)
     }
 
-    /// What was sent before the end, for as long as there is room.
-    fn hand_over(&mut self) {
+    /// Hands over what was sent before the end, and tells whether all of it found room. A peer that takes nothing for a
+    /// while is not waited for.
+    async fn drain(&mut self) -> bool {
         while let Some(command) = self.game.waiting_command() {
             if let PeerCommand::Send { payload, .. } = command {
                 self.backlog.push_back(payload);
             }
         }
         self.send_backlog();
+        let patience = 2 * self.cx.config.timeout;
+        let mut until = Instant::now() + patience;
+        while !self.backlog.is_empty() {
+            let event = tokio::select! {
+                event = self.events.recv() => event,
+                () = sleep_until(until) => None,
+            };
+            match event {
+                Some(DirectEvent::Writable) => {
+                    until = Instant::now() + patience;
+                    self.send_backlog();
+                }
+                None | Some(DirectEvent::Failed(_) | DirectEvent::Closed) => return false,
+                Some(_) => {}
+            }
+        }
+        true
     }
 
     fn input(&mut self, input: PeerInput) {
@@ -198,9 +216,13 @@ impl DirectPeer {
                 } else {
                     EndReason::NotStarted(format!("the other side speaks WebRTC only: {error}"))
                 };
+                self.open = false;
                 self.game.end(reason);
             }
-            DirectEvent::Closed => self.game.end(EndReason::Left),
+            DirectEvent::Closed => {
+                self.open = false;
+                self.game.end(EndReason::Left);
+            }
         }
     }
 
@@ -232,5 +254,88 @@ impl DirectPeer {
         {
             self.post = Some(post(&self.cx, route, &Body::Signal(signal)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        net::{
+            contract::{Event, EventKind, PeerHandle, PeerKey, SendError, SessionKey},
+            memory::MemoryRelay,
+            relay_client::RelayClient,
+            webrtc::IceServer,
+        },
+        protocol::{Channel, PathPolicy},
+    };
+
+    /// An original host on WebRTC, our client's task with it, and what the game is told and tells the task.
+    struct Played {
+        original: (DirectLink, mpsc::Receiver<DirectEvent>),
+        handle: PeerHandle,
+        inputs: mpsc::Sender<PeerInput>,
+        told: crossbeam_channel::Receiver<Event>,
+    }
+
+    async fn played() -> Played {
+        let direct = DirectConfig { ice_servers: Vec::<IceServer>::new(), ..Default::default() };
+        let (events, told) = crossbeam_channel::unbounded();
+        let cx = PeerContext {
+            session: SessionKey(1),
+            key: PeerKey(0),
+            events,
+            outputs: mpsc::unbounded_channel().0,
+            relay: RelayClient::Memory(MemoryRelay::default()),
+            config: Default::default(),
+            paths: PathPolicy::Automatic,
+            direct: direct.clone(),
+            conditions: crate::net::conditions::NetworkConditions::PERFECT,
+        };
+        let offer = Offer::make(direct.clone()).await.expect("an offer");
+        let (link, mut events) = start(DirectRole::Answer, direct);
+        link.signal(Signal::Offer(offer.sdp().clone()));
+        let game = Game::new(cx.clone(), Path::Direct, MAX_MESSAGE, None);
+        let (inputs, mut receiver) = mpsc::channel(EVENTS);
+        // Its candidates have no way to the original, which finds it by its checks.
+        let peer = DirectPeer::new(cx, game, None, (offer.link, offer.events));
+        tokio::spawn(async move { peer.run(Vec::new(), &mut receiver).await });
+        loop {
+            match events.recv().await.expect("an event") {
+                DirectEvent::Signal(signal) => {
+                    let _ = inputs.send(PeerInput::Body(Body::Signal(signal), None)).await;
+                }
+                DirectEvent::Open { .. } => break,
+                event => panic!("{event:?} before it opened"),
+            }
+        }
+        let told_of = told.clone();
+        let connected = tokio::task::spawn_blocking(move || told_of.recv_timeout(Duration::from_secs(20)));
+        let Ok(Event { kind: EventKind::Connected { handle, .. }, .. }) = connected.await.expect("no panic") else {
+            panic!("not connected")
+        };
+        Played { original: (link, events), handle, inputs, told }
+    }
+
+    #[tokio::test]
+    async fn large_messages_and_all_that_was_sent_before_leaving_reach_an_original() {
+        let Played { original: (_link, mut events), handle, inputs, told } = played().await;
+        assert_eq!(handle.shared().limits().max_message, MAX_MESSAGE);
+        let send = |size: usize| handle.send(Channel::Reliable, Payload::Binary(vec![1; size].into()));
+        assert_eq!(send(MAX_MESSAGE + 1), Err(SendError::TooLarge { size: MAX_MESSAGE + 1, limit: MAX_MESSAGE }));
+        let sizes: Vec<usize> = (0..20).map(|i| MAX_MESSAGE - 5000 * i).collect();
+        sizes.iter().for_each(|&size| send(size).expect("room"));
+        inputs.send(PeerInput::Disconnect(EndReason::Left)).await.expect("it runs");
+        let mut received = Vec::new();
+        loop {
+            match events.recv().await.expect("an event") {
+                DirectEvent::Packet { payload, .. } => received.push(payload.len()),
+                DirectEvent::Closed => break,
+                _ => {}
+            }
+        }
+        assert_eq!(received, sizes);
+        let diagnosed = told.try_iter().any(|event| matches!(event.kind, EventKind::Diagnostic { .. }));
+        assert!(!diagnosed, "nothing was cut");
     }
 }

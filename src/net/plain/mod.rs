@@ -41,6 +41,8 @@ use crate::protocol::{Body, EndReason};
 const WAITING: usize = 64 << 10;
 /// Messages kept of it.
 const WAITING_MESSAGES: usize = 64;
+/// What the game is told once, where the goodbye to an original has cut something off.
+const NOT_ALL_ARRIVED: &str = "not everything that was sent before the end arrived";
 
 /// Waits for the game to let an original in. Keeps what it sends meanwhile; one that sends too much is sent away.
 pub(super) async fn ask(cx: &PeerContext, inputs: &mut mpsc::Receiver<PeerInput>) -> Result<Vec<PeerInput>, EndReason> {

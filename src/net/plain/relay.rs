@@ -6,7 +6,7 @@ use bytestring::ByteString;
 use n0_future::time::{Instant, sleep_until, timeout};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::{DirectPeer, Offer, Post, answer, game::Game, post_texts, wants_webrtc};
+use super::{DirectPeer, NOT_ALL_ARRIVED, Offer, Post, answer, game::Game, post_texts, wants_webrtc};
 use crate::{
     connection::Path,
     net::{
@@ -141,7 +141,7 @@ impl RelayPeer {
         let reason = self.game.disconnect();
         let patience = self.cx.config.drain_timeout;
         if timeout(patience, self.drain()).await != Ok(true) {
-            self.cx.diagnostic("not everything that was sent before the end arrived".to_owned());
+            self.cx.diagnostic(NOT_ALL_ARRIVED.to_owned());
         }
         Outcome::Ended(reason, None)
     }
