@@ -1,7 +1,7 @@
 //! Bodies, replies and links: what is read survives being written and read again.
 
 use bevy_uhst::{
-    internals::rewrite_json,
+    internals::{batch, rewrite_json},
     protocol::{Body, HostReply, JoinLink, JoinReply, PingReply, RelayRequest},
 };
 
@@ -13,7 +13,14 @@ pub fn run(bytes: &[u8]) {
         // Every body of ours goes through a relay, which writes it anew.
         let passed_on = rewrite_json(&json).expect("a body is JSON");
         let passed_on = String::from_utf8(passed_on).expect("JSON is text");
-        assert_eq!(Body::parse(&passed_on), Ok(body), "{passed_on}");
+        assert_eq!(Body::parse(&passed_on), Ok(body.clone()), "{passed_on}");
+        // Several of them in one POST, too.
+        let messages = batch(format!("[{json},{json}]").into()).expect("bodies are JSON");
+        assert_eq!(messages.len(), 2);
+        for message in messages {
+            let message = String::from_utf8(message).expect("JSON is text");
+            assert_eq!(Body::parse(&message), Ok(body.clone()), "{message}");
+        }
     }
     replies(text);
     if let Ok(link) = text.parse::<JoinLink>() {

@@ -2,7 +2,7 @@
 //! or that the relay itself would not take.
 
 use allocation_counter::measure;
-use bevy_uhst::internals::{body, parse_int, query, rewrite_json, write_number};
+use bevy_uhst::internals::{batch, body, parse_int, query, rewrite_json, write_number};
 use bytes::Bytes;
 use url::form_urlencoded;
 
@@ -31,7 +31,22 @@ pub fn run(bytes: &[u8]) {
         &[known] => ENCODINGS[usize::from(known) % ENCODINGS.len()],
         encoding => encoding,
     };
-    read_body(kind, encoding, source.rest());
+    let body = source.rest();
+    read_body(kind, encoding, body);
+    read_batch(body);
+}
+
+/// A batch is taken apart and not changed: its messages are the items of the array that it is as one message.
+fn read_batch(bytes: &[u8]) {
+    match batch(Bytes::copy_from_slice(bytes)) {
+        Ok(messages) => {
+            assert!((1..=64).contains(&messages.len()), "{} messages", messages.len());
+            let text = std::str::from_utf8(bytes).expect("JSON is text");
+            let apart = [b"[", &messages.join(&b","[..])[..], b"]"].concat();
+            assert_eq!(Some(apart), rewrite_json(text), "{text}");
+        }
+        Err(status) => assert_eq!(status, 400),
+    }
 }
 
 fn read_query(text: &str) {
@@ -43,7 +58,9 @@ fn read_query(text: &str) {
             return;
         }
         let (plain, suffix) = name.split_once('[').map_or((&*name, false), |(plain, _)| (plain, true));
-        let Some(known) = ["action", "hostId", "token", "timestamp", "uhst"].into_iter().find(|known| *known == plain)
+        let Some(known) = ["action", "hostId", "token", "timestamp", "uhst", "key", "batch"]
+            .into_iter()
+            .find(|known| *known == plain)
         else {
             continue;
         };

@@ -40,6 +40,8 @@ pub fn query(text: &str) -> Vec<(&'static str, Option<String>)> {
         ("token", query.token),
         ("timestamp", query.timestamp),
         ("uhst", query.uhst),
+        ("key", query.key),
+        ("batch", query.batch),
     ]
     .into_iter()
     .filter_map(|(name, param)| match param {
@@ -67,6 +69,16 @@ pub fn body(kind: &[u8], encoding: &[u8], bytes: Bytes, limit: usize) -> Result<
     };
     let mut out = Vec::new();
     decoded.and_then(|bytes| Message::new(bytes).write(&mut out)).map(|()| out).map_err(|status| status.as_u16())
+}
+
+/// The messages that the relay passes on of a batch, or the status it answers.
+pub fn batch(bytes: Bytes) -> Result<Vec<Vec<u8>>, u16> {
+    let written = |message: &Message| {
+        let mut out = Vec::new();
+        message.write(&mut out).map(|()| out)
+    };
+    let messages = Message::new(bytes).parts();
+    messages.and_then(|messages| messages.iter().map(written).collect()).map_err(|status| status.as_u16())
 }
 
 /// Who bears a token of a relay with this secret: its host, and its client unless it is the host's. `Err`: the status
