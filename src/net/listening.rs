@@ -85,25 +85,32 @@ async fn host(
     Ok((id, access, stream))
 }
 
-/// Takes the id again: with the token we have, or, where the relay no longer knows it, with a new one.
+/// Takes the id again: with the token we have, or with a new one, where the relay no longer knows it, or sends us to
+/// another relay, which must not see it.
 pub(super) async fn relisten(relay: RelayClient, id: String, mut access: Access, window: Duration) -> Relistened {
     let since = Instant::now();
     let mut backoff = Backoff::relay();
+    // The relay that has sent us on may be gone when this ends, and its last error would be that.
+    let mut is_taken = false;
     loop {
         let error = match open_host(&relay, &id, &access).await {
             Ok(stream) => return Ok((access, stream)),
-            Err(RelayError::BadToken) => match relay.host(Some(&id)).await {
+            Err(RelayError::BadToken | RelayError::Moved(_)) => match relay.host(Some(&id)).await {
                 Ok((_, fresh)) => {
                     access = fresh;
                     sleep(backoff.next()).await;
                     continue;
                 }
-                Err(error) => error,
+                Err(error) => {
+                    is_taken |= error == RelayError::Rejected;
+                    error
+                }
             },
             Err(error) => error,
         };
         if since.elapsed() > window {
             return Err(match error {
+                _ if is_taken => EndReason::HostIdInUse,
                 RelayError::Rejected => EndReason::HostIdInUse,
                 error => relay.unreachable(&error),
             });

@@ -22,6 +22,7 @@ mod memory;
 mod opening;
 mod peer;
 mod peer_link;
+mod place;
 mod places;
 mod plain;
 mod relay_choice;

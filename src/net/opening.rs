@@ -90,13 +90,17 @@ impl Patience {
             RelayError::Status(429 | 500..=599)
             | RelayError::BadToken
             | RelayError::Unreachable(_)
+            | RelayError::Moved(_)
             | RelayError::Nonsense(_)
             | RelayError::NoConnection(_)
                 if self.is_relay =>
             {
                 STARTED_ANEW
             }
-            RelayError::Status(429 | 500..=599) | RelayError::BadToken | RelayError::Unreachable(_) => TROUBLE,
+            RelayError::Status(429 | 500..=599)
+            | RelayError::BadToken
+            | RelayError::Unreachable(_)
+            | RelayError::Moved(_) => TROUBLE,
             RelayError::Nonsense(_) => NO_ANSWER,
             RelayError::Rejected if self.troubled => STARTED_ANEW,
             RelayError::Rejected => MISSING,

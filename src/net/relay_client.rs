@@ -22,10 +22,13 @@ use super::{
     events::EventStream,
     http::{Http, HttpRequest, is_here, read_bounded},
     memory::MemoryRelay,
+    place::Place,
     relay_error::RelayError,
 };
 use crate::protocol::{EndReason, HostReply, JoinReply, PingReply, RelayRequest};
 
+/// The parameter of a relay's own URL that is a secret: with it one may host there.
+const KEY: &str = "key";
 /// Replies to requests for tokens are small; whoever sends more is not a relay.
 const MAX_REPLY: usize = 64 * 1024;
 /// A relay that takes longer than this for one request is as good as gone.
@@ -77,7 +80,7 @@ pub(crate) enum HostHint {
 pub(crate) enum RelayClient {
     Http {
         http: Http,
-        url: Url,
+        place: Place,
         /// A turn for each POST.
         turns: Arc<Semaphore>,
         /// Whether it takes several messages in one POST, as its last reply said.
@@ -127,13 +130,13 @@ impl RelayClient {
             return Err(RelayError::Unreachable(words));
         }
         let turns = Arc::new(Semaphore::new(if is_here(&url) { POSTS_HERE } else { Semaphore::MAX_PERMITS }));
-        Ok(RelayClient::Http { http, url, turns, batches: Arc::default() })
+        Ok(RelayClient::Http { http, place: Place::new(url), turns, batches: Arc::default() })
     }
 
-    /// The URL that join links name: without the key to host, which joiners do not need.
+    /// The URL that join links name: where it is now, without the key to host, which joiners do not need.
     pub fn url(&self) -> Option<Url> {
         match self {
-            RelayClient::Http { url, .. } => Some(shown(url)),
+            RelayClient::Http { place, .. } => Some(shown(&place.now())),
             RelayClient::Memory(_) => None,
         }
     }
@@ -149,8 +152,8 @@ impl RelayClient {
     /// An address of this machine is gone: connections that are kept for later may be dead and are not used again.
     /// `false`: the relay is on this machine, and cannot be affected.
     pub fn forget_connections(&self) -> bool {
-        let RelayClient::Http { http, url, .. } = self else { return false };
-        let is_here = is_here(url);
+        let RelayClient::Http { http, place, .. } = self else { return false };
+        let is_here = is_here(&place.now());
         if !is_here {
             http.forget_connections();
         }
@@ -160,9 +163,9 @@ impl RelayClient {
     /// Asks for a token to host, and the id that it is for.
     pub async fn host(&self, id: Option<&str>) -> Result<(String, Access), RelayError> {
         match self {
-            RelayClient::Http { http, url, batches, .. } => {
+            RelayClient::Http { http, place, batches, .. } => {
                 let (HostReply { host_id, host_token, send_url, receive_url, batch }, at) =
-                    ask(http, url, RelayRequest::Host { id }).await?;
+                    ask(http, place, RelayRequest::Host { id }).await?;
                 // It is shown to players.
                 if host_id.contains(char::is_control) {
                     return Err(RelayError::Nonsense("an id with control characters in it"));
@@ -177,9 +180,9 @@ impl RelayClient {
     /// Asks for a token to join.
     pub async fn join(&self, id: &str) -> Result<Joined, RelayError> {
         match self {
-            RelayClient::Http { http, url, batches, .. } => {
+            RelayClient::Http { http, place, batches, .. } => {
                 let (JoinReply { client_token, send_url, receive_url, uhst, batch, texts }, at) =
-                    ask(http, url, RelayRequest::Join { id }).await?;
+                    ask(http, place, RelayRequest::Join { id }).await?;
                 batches.store(batch, Ordering::Relaxed);
                 let hint = uhst.map(|_| HostHint::Native).or(texts.then_some(HostHint::Texts));
                 Ok(Joined { access: access(&at, client_token, send_url, receive_url)?, hint })
@@ -191,8 +194,8 @@ impl RelayClient {
     /// Whether this relay answers pings, as all but relay 2.1.1 and its elders do.
     pub async fn answers_pings(&self) -> bool {
         match self {
-            RelayClient::Http { http, url, .. } => {
-                ask::<PingReply>(http, url, RelayRequest::Ping { timestamp: 1 }).await.is_ok()
+            RelayClient::Http { http, place, .. } => {
+                ask::<PingReply>(http, place, RelayRequest::Ping { timestamp: 1 }).await.is_ok()
             }
             RelayClient::Memory(_) => true,
         }
@@ -267,7 +270,7 @@ impl RelayClient {
 /// A relay's URL without what nobody may learn from an error: the key with which the game of this process hosts.
 fn shown(url: &Url) -> Url {
     let mut shown = url.clone();
-    let kept: Vec<_> = url.query_pairs().filter(|(name, _)| name != "key").collect();
+    let kept: Vec<_> = url.query_pairs().filter(|(name, _)| name != KEY).collect();
     shown.set_query(None);
     if !kept.is_empty() {
         shown.query_pairs_mut().extend_pairs(kept);
@@ -294,12 +297,34 @@ fn access(
     Ok(Access { token: token.into(), send_to: at(send_url)?.into(), listen_at: at(receive_url)? })
 }
 
-/// Posts a request without a body, and reads its JSON answer. Also says where the relay is now: it may have moved, and
-/// its tokens are for that place.
-async fn ask<T: DeserializeOwned>(http: &Http, relay: &Url, request: RelayRequest<'_>) -> Result<(T, Url), RelayError> {
+/// Asks the relay where it is now, or else, if that one is gone, where it was found. Also says where it is: its tokens are
+/// for that place.
+async fn ask<T: DeserializeOwned>(
+    http: &Http,
+    place: &Place,
+    request: RelayRequest<'_>,
+) -> Result<(T, Url), RelayError> {
+    let now = place.now();
+    let answer = match ask_at(http, &now, request).await {
+        Err(error) if error.is_gone() && now != *place.home() => {
+            ask_at(http, place.home(), request).await.map_err(|_| error)
+        }
+        answer => answer,
+    };
+    answer.inspect(|(_, at)| place.answered_at(at))
+}
+
+/// Posts a request without a body, and reads its JSON answer.
+async fn ask_at<T: DeserializeOwned>(
+    http: &Http,
+    relay: &Url,
+    request: RelayRequest<'_>,
+) -> Result<(T, Url), RelayError> {
     let url = request.url(relay);
+    // The key to host, if there is one, is for this server alone.
+    let secret = relay.query_pairs().any(|(name, _)| name == KEY);
     let request = HttpRequest::new(Method::POST, url.clone()).header(CONTENT_LENGTH, "0");
-    let response = http.send(HttpRequest { timeout: Some(REQUEST_TIMEOUT), secret: false, ..request }).await?;
+    let response = http.send(HttpRequest { timeout: Some(REQUEST_TIMEOUT), secret, ..request }).await?;
     let at = match response.url() {
         same if *same == url => relay.clone(),
         moved => RelayRequest::without_query(moved),

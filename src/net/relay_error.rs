@@ -39,6 +39,10 @@ pub(crate) enum RelayError {
          collects an answer before it passes it on: use an https:// relay, or another network"
     )]
     HeldBack,
+    /// It sends a request that holds a secret to another server, by its origin. Whoever may tell that one something
+    /// asks it anew.
+    #[error("it redirects to another server, {0}: use the URL of that one, or log in to this network first")]
+    Moved(String),
     /// No answer, or the connection broke.
     #[error("{0}")]
     Unreachable(String),
@@ -50,7 +54,8 @@ pub(crate) enum RelayError {
 impl RelayError {
     /// Whether the relay itself is out of reach, and not just this request.
     pub fn is_gone(&self) -> bool {
-        matches!(self, RelayError::Unreachable(_) | RelayError::NoConnection(_) | RelayError::HeldBack)
+        use RelayError::{HeldBack, Moved, NoConnection, Unreachable};
+        matches!(self, Unreachable(_) | NoConnection(_) | HeldBack | Moved(_))
     }
 
     /// How long to wait before the next request, at least.

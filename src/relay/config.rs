@@ -55,8 +55,9 @@ pub struct RelayConfig {
     pub write_timeout: Duration,
     /// How long a graceful shutdown waits for connections.
     pub shutdown_timeout: Duration,
-    /// While this relay [drains](super::Relay::drain): the relay that takes over, with the same secret. Requests to
-    /// host, to join and to listen are sent there (307). Without one they are asked to come again (503).
+    /// While this relay [drains](super::Relay::drain): the relay that takes over. Requests to host, to join and to
+    /// listen are sent there (307). Without one they are asked to come again (503). Peers of this crate follow to one
+    /// with https alone; originals take their tokens along, for which it needs the same secret.
     pub moved_to: Option<Url>,
     /// Bounds for what others can make this relay do.
     pub limits: RelayLimits,

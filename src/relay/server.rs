@@ -29,6 +29,8 @@ const BACKLOG: i32 = 1024;
 const EAFNOSUPPORT: [i32; 3] = [97, 47, 10047];
 /// After the system has refused a connection, for want of file handles say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause between the ends of two streams of a relay that drains: few of them need no time.
+const STAGGER: Duration = Duration::from_millis(100);
 /// How often a relay that drains looks whether all streams have ended.
 const DRAINED: Duration = Duration::from_millis(20);
 
@@ -165,18 +167,23 @@ impl Relay {
     ///
     /// Nobody new may host, join or listen: they are sent to [`RelayConfig::moved_to`], or asked to come again. The
     /// streams end one after the other, each host's before those of its clients, so that not all come back at once.
-    /// Until then messages are passed on.
+    /// Until then messages are passed on. With another relay to send them to, this one answers for all of this time,
+    /// since some come late.
     pub async fn drain(self, within: Duration) {
         let end = Instant::now() + within;
         self.service.drain();
         let streams = self.service.rooms.all();
         let pause = within.mul_f64(0.8) / u32::try_from(streams.len().max(1)).unwrap_or(u32::MAX);
+        let pause = pause.min(STAGGER);
         for stream in streams {
             stream.finish();
             sleep(pause).await;
         }
         while self.service.rooms.listeners() > 0 && Instant::now() < end {
             sleep_until(end.min(Instant::now() + DRAINED)).await;
+        }
+        if self.service.config.moved_to.is_some() {
+            sleep_until(end - within / 10).await;
         }
         let left = end.saturating_duration_since(Instant::now()).min(self.shutdown_timeout);
         self.end(left).await;

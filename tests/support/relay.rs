@@ -52,6 +52,13 @@ impl StandaloneRelay {
         self.relay = None;
     }
 
+    /// Makes room for another one, in the background.
+    pub fn drain(&mut self, within: Duration) {
+        if let Some(relay) = self.relay.take() {
+            self.runtime.spawn(relay.drain(within));
+        }
+    }
+
     /// Comes back on the same port.
     pub fn restart(&mut self, config: RelayConfig) {
         self.kill();

@@ -60,7 +60,7 @@ struct Args {
     /// Seconds that it takes at most to end after SIGTERM, while streams end one after the other.
     #[arg(long, default_value_t = 10)]
     drain: u64,
-    /// The relay that takes over then, with the same secret: who comes is sent there.
+    /// The relay that takes over then, by https: who comes is sent there.
     #[arg(long, value_name = "URL")]
     drain_to: Option<Url>,
     /// Seconds for which an id is kept for a host that lost its connection while clients stay; 0 as the original.

@@ -17,6 +17,7 @@ use n0_future::{
     time::{Instant, timeout},
 };
 use tokio::sync::mpsc;
+use url::Url;
 
 use self::shares::Shares;
 use super::{
@@ -172,6 +173,7 @@ impl Host {
     async fn run(mut self, embedded: Option<&Embedded>) -> EndReason {
         let mut reconnect: Option<BoxFuture<Relistened>> = None;
         let mut addresses = AddressWatch::new();
+        let mut place = self.relay.url();
         loop {
             tokio::select! {
                 Some(item) = OptionFuture::from(self.stream.as_mut().map(EventStream::next)) => match item {
@@ -196,6 +198,7 @@ impl Host {
                             self.access = access;
                             self.stream = Some(stream);
                             self.reports.say("the relay is back".to_owned());
+                            self.follow(&mut place);
                             self.tell_all(|| PeerInput::RelayUp(None)).await;
                         }
                         // Direct paths do not need it.
@@ -220,6 +223,17 @@ impl Host {
                     Some(setting) => self.set(setting).await,
                 },
             }
+        }
+    }
+
+    /// Shows players the way to a relay that has moved.
+    fn follow(&self, place: &mut Option<Url>) {
+        let now = self.relay.url();
+        if *place != now {
+            let link = JoinLink { relay: now.clone(), id: self.id.clone() };
+            let kind = EventKind::Links(vec![link]);
+            let _ = self.events.send(Event { session: self.session, kind });
+            *place = now;
         }
     }
 

@@ -26,10 +26,7 @@ fn next(request: &HttpRequest, from: &Url, location: &str) -> Result<Url, RelayE
         return Err(RelayError::Nonsense("its redirect"));
     }
     if !may_follow(from, &next, request.secret) {
-        return Err(RelayError::Unreachable(format!(
-            "it redirects to another server, {}: use the URL of that one, or log in to this network first",
-            next.origin().ascii_serialization()
-        )));
+        return Err(RelayError::Moved(next.origin().ascii_serialization()));
     }
     next.set_fragment(None);
     let missing: Vec<_> =
@@ -80,8 +77,8 @@ mod tests {
             ("https://relay/?token=t", "https://relay:444/"),
             ("http://relay/?token=t", "https://portal/"),
         ] {
-            let Err(RelayError::Unreachable(words)) = redirected(from, location, true) else { panic!("{location}") };
-            assert!(!words.contains("token=t"), "{words}");
+            let Err(RelayError::Moved(to)) = redirected(from, location, true) else { panic!("{location}") };
+            assert!(!to.contains("token=t"), "{to}");
             assert_eq!(redirected(from, location, false).is_ok(), location.starts_with("https"), "{location}");
         }
         for location in ["http://relay/", "ftp://relay/", "file:///etc/passwd"] {
