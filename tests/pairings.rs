@@ -465,11 +465,13 @@ fn a_host_that_answers_late_hears_everything() {
     assert!(update_until(&mut [&mut client], PATIENCE, |apps| connected(apps[0]) == 1));
     let peer = the_peer(&mut client);
     let send = |app: &App, text: String| app.world().get::<UhstPeer>(peer).unwrap().send(text).unwrap();
+    assert_eq!(client.world().get::<UhstPeer>(peer).unwrap().max_message(), 65_536, "of a text over the relay");
     (0..20).for_each(|i| send(&client, format!("early {i}")));
     host.wait("open");
     assert!(update_until(&mut [&mut client], PATIENCE, |apps| {
         apps[0].world().get::<UhstPeer>(peer).is_some_and(|peer| peer.path() == Path::Direct)
     }));
+    assert_eq!(client.world().get::<UhstPeer>(peer).unwrap().max_message(), LARGEST);
     send(&client, "late".to_owned());
     client.world().get::<UhstPeer>(peer).unwrap().send(vec![1, 2]).unwrap();
     (0..20).for_each(|i| host.hears(&json!({ "text": format!("early {i}") })));
