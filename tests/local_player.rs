@@ -205,7 +205,8 @@ fn a_kick_ends_the_local_session_after_what_was_sent_before() {
 
 #[test_log::test]
 fn leaving_either_way_is_told_once_to_both() {
-    let leave: [(fn(&mut Listen), &str); 4] = [
+    type Leave = fn(&mut Listen);
+    let leave: [(Leave, &str); 4] = [
         (|listen| listen.client().leave(), "this"),
         (
             |listen| {

@@ -226,7 +226,9 @@ impl Talker {
             (Channel::Unreliable, self.talks[1], &mut sent.unreliable),
         ] {
             let message = message(*count, MESSAGE);
-            if talks && peers.iter().fold(false, |sent, peer| peer.send_on(channel, message.clone()).is_ok() || sent) {
+            // To every one of them.
+            let sent = |peer: &&&UhstPeer| peer.send_on(channel, message.clone()).is_ok();
+            if talks && peers.iter().filter(sent).count() > 0 {
                 *count += 1;
             }
         }
