@@ -52,15 +52,10 @@
 //! * `relay` (default): the embedded relay.
 //! * `discovery` (default): sessions on the local network, [announced](UhstAnnounce) and [found](UhstBrowser).
 //! * `overlay`: `UhstOverlayPlugin`, which shows the developer what the network does, over the game.
-//! * `relay-cli`: the program `uhst-relay`.
 //! * `replicon`: the backend for bevy_replicon.
 
-pub mod connection;
 mod ecs;
 mod net;
-pub mod protocol;
-#[cfg(all(feature = "relay", not(target_family = "wasm")))]
-pub mod relay;
 #[cfg(feature = "replicon")]
 pub mod replicon;
 
@@ -71,15 +66,16 @@ pub use net::{
     Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, NetworkConditions, PathPolicy, Relay, SendError,
     Traffic,
 };
+pub use uhst_proto::{connection, protocol};
+#[cfg(all(feature = "relay", not(target_family = "wasm")))]
+pub use uhst_relay as relay;
 
-/// Doors for `fuzz/` and `benches/`: what reads the bytes of strangers and can otherwise be reached over a socket
+/// Fuzz entry points: what reads the bytes of strangers and can otherwise be reached over a socket
 /// alone. No part of the API.
 #[doc(hidden)]
 pub mod internals {
     #[cfg(not(target_family = "wasm"))]
     pub use crate::net::internals::*;
-    #[cfg(all(feature = "relay", not(target_family = "wasm")))]
-    pub use crate::relay::internals::*;
 }
 
 #[cfg(doctest)]

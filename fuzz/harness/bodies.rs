@@ -1,9 +1,7 @@
 //! Bodies, replies and links: what is read survives being written and read again.
 
-use bevy_uhst::{
-    internals::{batch, rewrite_json},
-    protocol::{Body, HostReply, JoinLink, JoinReply, PingReply, RelayRequest},
-};
+use uhst_proto::protocol::{Body, HostReply, JoinLink, JoinReply, PingReply, RelayRequest};
+use uhst_relay::internals::{batch, rewrite_json};
 
 pub fn run(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use bevy_uhst::{
+use bytes::Bytes;
+use uhst_proto::{
     connection::{Connection, ConnectionConfig, Credentials, Path},
     protocol::{EndReason, GameId},
 };
-use bytes::Bytes;
 
 use super::{
     network::{Network, Step, Weather},

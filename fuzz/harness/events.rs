@@ -3,9 +3,10 @@
 
 use std::cell::LazyCell;
 
-use bevy_uhst::{internals::event_stream, protocol::StreamEvent};
+use bevy_uhst::internals::event_stream;
 use bytes::Bytes;
 use tokio::runtime::{Builder, Runtime};
+use uhst_proto::protocol::StreamEvent;
 
 use super::source::Source;
 

@@ -1,7 +1,7 @@
 //! Packets of the native dialect: reading ends in frames or in one error, and a frame that was read can be written.
 
-use bevy_uhst::protocol::frame::{Ack, Close, Contact, Frame, Frames, MAX_RANGES, PacketWriter};
 use bytes::Bytes;
+use uhst_proto::protocol::frame::{Ack, Close, Contact, Frame, Frames, MAX_RANGES, PacketWriter};
 
 pub fn run(bytes: &[u8]) {
     let packet = Bytes::copy_from_slice(bytes);

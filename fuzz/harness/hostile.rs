@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use allocation_counter::measure;
-use bevy_uhst::{
+use bytes::Bytes;
+use uhst_proto::{
     connection::{Connection, ConnectionEvent, Lane, MESSAGE_OVERHEAD, MIN_PACKET_LIMIT, Path, Time},
     protocol::{
         Channel, EndReason, Payload, Tag,
         frame::{Close, Data, PacketWriter, Stream},
     },
 };
-use bytes::Bytes;
 
 use super::{
     connection::{START, small, strangers},

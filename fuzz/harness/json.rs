@@ -2,8 +2,8 @@
 
 use std::{collections::HashMap, fmt};
 
-use bevy_uhst::internals::{rewrite_json, write_number};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use uhst_relay::internals::{rewrite_json, write_number};
 
 pub fn run(bytes: &[u8]) {
     if let Some(bits) = bytes.first_chunk() {

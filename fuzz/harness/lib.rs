@@ -7,7 +7,7 @@ pub mod events;
 pub mod frames;
 pub mod hostile;
 pub mod json;
-#[path = "../../tests/connection/network.rs"]
+#[path = "../../crates/uhst-proto/tests/connection/network.rs"]
 pub mod network;
 pub mod requests;
 pub mod signals;

@@ -2,8 +2,8 @@
 //! or that the relay itself would not take.
 
 use allocation_counter::measure;
-use bevy_uhst::internals::{batch, body, parse_int, query, rewrite_json, write_number};
 use bytes::Bytes;
+use uhst_relay::internals::{batch, body, parse_int, query, rewrite_json, write_number};
 use url::form_urlencoded;
 
 use super::source::Source;

@@ -2,16 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use bevy_uhst::{
-    internals::usable_candidate,
-    protocol::{Body, Candidate, Signal},
-};
+use bevy_uhst::internals::usable_candidate;
 use rtc::{
     peer_connection::{
         RTCPeerConnection, RTCPeerConnectionBuilder, sdp::RTCSessionDescription, transport::RTCIceCandidateInit,
     },
     sansio::Protocol,
 };
+use uhst_proto::protocol::{Body, Candidate, Signal};
 
 use super::source::Source;
 

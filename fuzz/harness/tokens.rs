@@ -1,12 +1,10 @@
 //! Tokens: only what the relay has signed gets in, and what a peer reads in it is what the relay reads.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
-use bevy_uhst::{
-    internals::verify_token,
-    protocol::{TokenKind, peek_token},
-};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
+use uhst_proto::protocol::{TokenKind, peek_token};
+use uhst_relay::internals::verify_token;
 
 use super::source::Source;
 

@@ -1,4 +1,4 @@
-//! Doors: the event stream and the candidates, without a relay or a peer.
+//! Fuzz entry points: the event stream and the candidates, without a relay or a peer.
 
 use bytes::Bytes;
 

@@ -102,7 +102,7 @@ fn build() -> Outcome<PathBuf> {
     let target = target_folder()?;
     let built = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["build", "--quiet", "--release", "--bin", "uhst-relay", "--features", "relay-cli", "--target-dir"])
+        .args(["build", "--quiet", "--release", "--package", "uhst-relay", "--target-dir"])
         .arg(&target)
         .status()?;
     if built.success() { Ok(target.join("release/uhst-relay")) } else { Err("cargo could not build uhst-relay".into()) }

@@ -1,0 +1,34 @@
+//! The words on the wire: relay requests and replies, message bodies, tokens, signals and our own frames.
+//!
+//! Everything here is pure: text or bytes in, values out. The original protocol is described, as observed on the
+//! wire, by the UHST JavaScript client 3.3.0 and relay 2.7.0; each item names what it mirrors.
+
+mod address;
+mod announcement;
+mod body;
+pub mod frame;
+mod game;
+mod link;
+mod paths;
+mod payload;
+mod reason;
+mod relay;
+mod signal;
+mod tag;
+mod token;
+mod web_file;
+
+pub use address::{AddressRank, LocalAddress, by_rank, outward};
+
+pub use announcement::{Announcement, AnnouncementError, SERVICE_TYPE, shown};
+pub use body::{Body, BodyError, NATIVE_VERSION, introduction};
+pub use game::GameId;
+pub use link::{JoinLink, JoinLinkError};
+pub use paths::PathPolicy;
+pub use payload::{Channel, Payload};
+pub use reason::EndReason;
+pub use relay::{HostReply, JoinReply, NativeHint, PingReply, RelayRequest, StreamEvent, StreamEventError};
+pub use signal::{Candidate, Signal};
+pub use tag::Tag;
+pub use token::{Claims, SenderClaims, TokenError, TokenKind, peek_sender, peek_token};
+pub use web_file::WebFile;

@@ -1,0 +1,519 @@
+//! Who may connect, and who may come back.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use uhst_proto::connection::{
+    Connection, ConnectionConfig, ConnectionEvent, Credentials, Interruption, Lane, Path, ResumeError, SendError, Time,
+};
+use uhst_proto::protocol::{
+    Channel, EndReason, GameId, Tag,
+    frame::{self, Contact},
+};
+
+use crate::{
+    START,
+    bounds::alone,
+    cases,
+    network::{Network, Step, Weather},
+};
+
+pub fn credentials(password: Option<&str>) -> Credentials {
+    Credentials { host_id: "483920".into(), password: password.map(Into::into), game: GameId::default() }
+}
+
+fn strangers(client: Option<&str>, host: Option<&str>) -> (Connection, Connection) {
+    let config = ConnectionConfig::default();
+    let mut client = Connection::connect(config.clone(), &credentials(client), "Ada".into(), [1; 32], START).unwrap();
+    client.path_up(Path::Relay, START);
+    let host = Connection::accept(config, &credentials(host), "Arena".into(), [2; 32], START).unwrap();
+    (client, host)
+}
+
+fn packets(from: &mut Connection, now: Time) -> Vec<Bytes> {
+    std::iter::from_fn(|| from.poll_transmit(Lane::Relay, 64 << 10, now)).collect()
+}
+
+fn carry(from: &mut Connection, to: &mut Connection, now: Time) {
+    packets(from, now).into_iter().for_each(|packet| to.receive(Lane::Relay, packet, now));
+}
+
+fn talk(client: &mut Connection, host: &mut Connection, now: Time) {
+    for _ in 0..4 {
+        carry(client, host, now);
+        carry(host, client, now);
+    }
+}
+
+fn events(of: &mut Connection) -> Vec<ConnectionEvent> {
+    std::iter::from_fn(|| of.poll_event()).collect()
+}
+
+fn connected() -> (Connection, Connection) {
+    let (mut client, mut host) = strangers(Some("swordfish"), Some("swordfish"));
+    talk(&mut client, &mut host, START);
+    host.admit(START);
+    talk(&mut client, &mut host, START);
+    events(&mut client);
+    events(&mut host);
+    (client, host)
+}
+
+#[test]
+fn the_right_password_asks_the_game_and_then_opens() {
+    let (mut client, mut host) = strangers(Some("swordfish"), Some("swordfish"));
+    assert_eq!(client.send(Channel::Reliable, "early".into()), Err(SendError::NotConnected));
+    talk(&mut client, &mut host, START);
+    assert_eq!(events(&mut host), [ConnectionEvent::JoinRequest { metadata: "Ada".into() }]);
+    assert_eq!(events(&mut client), []);
+    host.admit(START);
+    host.admit(START);
+    assert_eq!(events(&mut host), [ConnectionEvent::Connected { metadata: "Ada".into() }]);
+    talk(&mut client, &mut host, START);
+    assert_eq!(events(&mut client), [ConnectionEvent::Connected { metadata: "Arena".into() }]);
+    assert!(client.id().is_some());
+    assert_eq!(client.id(), host.id());
+}
+
+#[test]
+fn every_wrong_password_is_refused_on_both_sides_once() {
+    for (of_client, of_host) in [(Some("a"), Some("b")), (None, Some("b")), (Some("a"), None)] {
+        let (mut client, mut host) = strangers(of_client, of_host);
+        talk(&mut client, &mut host, START);
+        assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::WrongPassword)]);
+        host.handle_timeout(START + Duration::from_secs(3));
+        assert_eq!(events(&mut host), [ConnectionEvent::Closed(EndReason::WrongPassword)]);
+    }
+    let (mut client, mut host) = strangers(None, Some(""));
+    talk(&mut client, &mut host, START);
+    assert!(matches!(events(&mut host)[..], [ConnectionEvent::JoinRequest { .. }]));
+}
+
+/// With the hello answered, or with the proof taken, too.
+#[test]
+fn a_joiner_that_gives_up_says_goodbye() {
+    for asks in [false, true] {
+        let (mut client, mut host) = strangers(Some("swordfish"), Some("swordfish"));
+        carry(&mut client, &mut host, START);
+        carry(&mut host, &mut client, START);
+        if asks {
+            carry(&mut client, &mut host, START);
+        }
+        assert_eq!(events(&mut host).len(), usize::from(asks));
+        client.close(EndReason::Left, START);
+        talk(&mut client, &mut host, START);
+        assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::Left)]);
+        assert_eq!(events(&mut host), [ConnectionEvent::Closed(EndReason::Left)]);
+        host.admit(START);
+        assert_eq!((events(&mut host), packets(&mut client, START)), (vec![], vec![]));
+    }
+    // Who was not answered says nothing: an original would take it for a text.
+    let (mut client, _) = strangers(None, None);
+    assert_eq!(packets(&mut client, START).len(), 1);
+    client.close(EndReason::Left, START);
+    assert_eq!(packets(&mut client, START).len(), 0);
+}
+
+#[test]
+fn a_password_is_for_one_host_id() {
+    let (mut client, _) = strangers(Some("swordfish"), None);
+    let elsewhere = Credentials { host_id: "other".into(), ..credentials(Some("swordfish")) };
+    let mut host = Connection::accept(ConnectionConfig::default(), &elsewhere, Bytes::new(), [2; 32], START).unwrap();
+    talk(&mut client, &mut host, START);
+    assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::WrongPassword)]);
+}
+
+#[test]
+fn a_game_may_take_its_time_and_then_refuse() {
+    let (mut client, mut host) = strangers(None, None);
+    let mut now = START;
+    for _ in 0..600 {
+        now += Duration::from_millis(100);
+        client.handle_timeout(now);
+        host.handle_timeout(now);
+        talk(&mut client, &mut host, now);
+    }
+    assert_eq!(events(&mut client), []);
+    // A heartbeat, not a flood.
+    assert!(host.stats().packets_received < 120, "{:?}", host.stats());
+    host.refuse(EndReason::Refused("level 10 only".into()), now);
+    talk(&mut client, &mut host, now);
+    assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::Refused("level 10 only".into()))]);
+}
+
+#[test]
+fn a_joiner_that_leaves_while_the_game_decides_is_noticed() {
+    let (mut client, mut host) = strangers(None, None);
+    talk(&mut client, &mut host, START);
+    events(&mut host);
+    host.handle_timeout(START + Duration::from_secs(6));
+    assert_eq!(events(&mut host), [ConnectionEvent::Closed(EndReason::TimedOut)]);
+}
+
+#[test]
+fn a_full_host_refuses_without_any_state() {
+    let (mut client, _) = strangers(None, None);
+    let hello = packets(&mut client, START).remove(0);
+    assert_eq!(Contact::peek(&hello), Contact::Hello);
+    client.receive(Lane::Relay, frame::refusal(&EndReason::Full), START);
+    assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::Full)]);
+}
+
+#[test]
+fn an_unproven_refusal_cannot_end_what_is_open() {
+    let (mut client, _) = connected();
+    client.receive(Lane::Relay, frame::refusal(&EndReason::Full), START);
+    assert_eq!(events(&mut client), []);
+}
+
+#[test]
+fn a_host_that_does_not_know_the_password_is_found_out() {
+    let (mut client, mut host) = strangers(Some("swordfish"), Some("swordfish"));
+    talk(&mut client, &mut host, START);
+    host.admit(START);
+    let mut welcome = packets(&mut host, START).remove(0).to_vec();
+    *welcome.last_mut().unwrap() ^= 1;
+    client.receive(Lane::Relay, welcome.into(), START);
+    let events = events(&mut client);
+    assert!(matches!(&events[..], [ConnectionEvent::Closed(EndReason::ProtocolError(_))]), "{events:?}");
+}
+
+#[test]
+fn a_relay_that_asks_again_gets_no_second_guess_at_the_password() {
+    let (mut client, mut host) = strangers(Some("swordfish"), Some("a guess"));
+    carry(&mut client, &mut host, START);
+    carry(&mut host, &mut client, START);
+    assert_eq!(packets(&mut client, START).len(), 1, "the proof that tests the first guess");
+    // The relay cuts the stream, so that the client introduces itself anew, and answers as another host.
+    client.path_down(Path::Relay, START);
+    client.path_up(Path::Relay, START);
+    let config = ConnectionConfig::default();
+    let mut other =
+        Connection::accept(config, &credentials(Some("another guess")), "Arena".into(), [3; 32], START).unwrap();
+    carry(&mut client, &mut other, START);
+    carry(&mut other, &mut client, START);
+    let events = events(&mut client);
+    assert!(
+        matches!(&events[..], [ConnectionEvent::Closed(EndReason::ProtocolError(words))] if words.contains("join again")),
+        "{events:?}"
+    );
+    assert_eq!(packets(&mut client, START), [] as [Bytes; 0]);
+}
+
+#[test]
+fn a_stream_that_is_cut_while_joining_costs_no_attempt() {
+    let (mut client, mut host) = strangers(Some("swordfish"), Some("swordfish"));
+    carry(&mut client, &mut host, START);
+    carry(&mut host, &mut client, START);
+    client.path_down(Path::Relay, START);
+    client.path_up(Path::Relay, START);
+    talk(&mut client, &mut host, START);
+    host.admit(START);
+    talk(&mut client, &mut host, START);
+    assert_eq!(events(&mut client), [ConnectionEvent::Connected { metadata: "Arena".into() }]);
+}
+
+#[test]
+fn a_host_of_another_version_is_named() {
+    let (mut client, mut host) = strangers(None, None);
+    let mut hello = packets(&mut client, START).remove(0).to_vec();
+    hello[2] = 9;
+    host.receive(Lane::Relay, hello.into(), START);
+    carry(&mut host, &mut client, START);
+    let [ConnectionEvent::Closed(EndReason::ProtocolError(words))] = &events(&mut client)[..] else { panic!() };
+    assert!(words.contains("version 9"), "{words}");
+}
+
+/// Why a joiner with one game cannot play on a host with another.
+fn refused(joiner: &GameId, host: &GameId) -> Vec<ConnectionEvent> {
+    let config = ConnectionConfig::default();
+    let with = |game: &GameId| Credentials { game: game.clone(), ..credentials(None) };
+    let mut client = Connection::connect(config.clone(), &with(joiner), Bytes::new(), [1; 32], START).unwrap();
+    client.path_up(Path::Relay, START);
+    let mut host = Connection::accept(config, &with(host), Bytes::new(), [2; 32], START).unwrap();
+    talk(&mut client, &mut host, START);
+    host.admit(START);
+    talk(&mut client, &mut host, START);
+    let told = events(&mut client);
+    if let [ConnectionEvent::Closed(_)] = &told[..] {
+        host.handle_timeout(START + Duration::from_secs(3));
+        assert_eq!(events(&mut host), told);
+    }
+    told
+}
+
+#[test]
+fn a_joiner_with_another_game_is_refused_with_words_that_say_why() {
+    let plays = |version, messages: &[&'static str]| GameId::new(version, messages.iter().copied());
+    let game = plays(Some("3"), &["Chat", "Move"]);
+    assert!(matches!(refused(&game, &game)[..], [ConnectionEvent::Connected { .. }]));
+    for (joiner, words) in [
+        (plays(Some("2"), &["Chat", "Move"]), "the host has “3”, the joiner has “2”"),
+        (plays(None, &["Chat", "Move"]), "the host has “3”, the joiner has none"),
+        (GameId::default(), "the host has “3”, the joiner has none"),
+        (plays(Some("3"), &["Chat"]), "registered are not the same: the host alone has `Move`"),
+        (plays(Some("3"), &["ChatM", "ove"]), "the host alone has `Chat`, `Move`; the joiner alone has `ChatM`, `ove`"),
+    ] {
+        let told = refused(&joiner, &game);
+        let [ConnectionEvent::Closed(EndReason::GameMismatch(why))] = &told[..] else { panic!("{told:?}") };
+        assert!(why.contains(words), "{why}");
+    }
+    let told = refused(&game, &GameId::default());
+    assert!(matches!(told[..], [ConnectionEvent::Closed(EndReason::GameMismatch(_))]), "{told:?}");
+}
+
+#[test]
+fn a_host_that_never_answers_times_out() {
+    let (mut client, _) = strangers(None, None);
+    let mut sent = packets(&mut client, START).len();
+    while let Some(next) = client.next_timeout() {
+        client.handle_timeout(next);
+        sent += packets(&mut client, next).len();
+        assert!(next <= START + Duration::from_secs(5));
+    }
+    assert!((5..9).contains(&sent), "{sent}");
+    assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::TimedOut)]);
+}
+
+/// The client asks to resume, and answers the host's challenge.
+fn ask_back(client: &mut Connection, host: &mut Connection, now: Time) -> Bytes {
+    client.path_down(Path::Relay, now);
+    client.path_up(Path::Relay, now);
+    let first = packets(client, now).remove(0);
+    assert_eq!(Contact::peek(&first), Contact::Resume(host.id().unwrap()));
+    let Err(ResumeError::Challenge(again)) = host.resume(first, now) else { panic!() };
+    client.receive(Lane::Relay, again, now);
+    packets(client, now).remove(0)
+}
+
+#[test]
+fn resuming_brings_what_was_lost_in_both_directions() {
+    let (mut client, mut host) = connected();
+    client.send(Channel::Reliable, "up".into()).unwrap();
+    host.send(Channel::Reliable, "down".into()).unwrap();
+    assert!(!packets(&mut client, START).is_empty() && !packets(&mut host, START).is_empty());
+    let resume = ask_back(&mut client, &mut host, START);
+    host.resume(resume, START).unwrap();
+    talk(&mut client, &mut host, START);
+    let message =
+        |text: &str| ConnectionEvent::Message { channel: Channel::Reliable, tag: Tag::Untyped, payload: text.into() };
+    let lost = ConnectionEvent::Interrupted(Interruption::NoPath);
+    assert_eq!(events(&mut client), [lost, ConnectionEvent::Resumed, message("down")]);
+    assert_eq!(events(&mut host), [message("up")]);
+}
+
+#[test]
+fn a_challenge_is_answered_however_many_requests_were_lost_before_it() {
+    for lost in 0..10 {
+        let (mut client, mut host) = connected();
+        client.path_down(Path::Relay, START);
+        client.path_up(Path::Relay, START);
+        let mut now = START;
+        let mut ask = || {
+            while now < START + Duration::from_secs(30) {
+                if let Some(packet) = packets(&mut client, now).pop() {
+                    return packet;
+                }
+                now = client.next_timeout().unwrap();
+                client.handle_timeout(now);
+            }
+            panic!("no request");
+        };
+        (0..lost).for_each(|_| drop(ask()));
+        let Err(ResumeError::Challenge(again)) = host.resume(ask(), START) else { panic!() };
+        client.receive(Lane::Relay, again, now);
+        assert_eq!(host.resume(packets(&mut client, now).remove(0), now), Ok(()), "after {lost} lost requests");
+    }
+}
+
+#[test]
+fn a_copy_of_a_resumption_is_answered_until_it_is_settled_and_refused_after() {
+    let (mut client, mut host) = connected();
+    let resume = ask_back(&mut client, &mut host, START);
+    host.resume(resume.clone(), START).unwrap();
+    packets(&mut host, START);
+    host.resume(resume.clone(), START).unwrap();
+    client.send(Channel::Reliable, "back".into()).unwrap();
+    talk(&mut client, &mut host, START);
+    assert_eq!(host.resume(resume, START), Err(ResumeError::Replayed));
+    assert_eq!(events(&mut host).len(), 1);
+}
+
+/// Else only the client's next request would bring another answer.
+#[test]
+fn an_answer_to_a_resumption_outlives_the_hosts_stream_and_its_post() {
+    let (mut client, mut host) = connected();
+    let resume = ask_back(&mut client, &mut host, START);
+    host.resume(resume, START).unwrap();
+    host.path_down(Path::Relay, START);
+    assert!(packets(&mut host, START).is_empty());
+    host.path_up(Path::Relay, START);
+    // One POST at a time.
+    let answer = host.poll_transmit(Lane::Relay, 64 << 10, START).unwrap();
+    host.lost_in_flight(Lane::Relay);
+    assert_eq!(packets(&mut host, START)[0], answer, "its POST has failed");
+    client.receive(Lane::Relay, answer, START);
+    assert_eq!(client.stats().path, Some(Path::Relay));
+}
+
+#[test]
+fn a_resumption_that_somebody_kept_is_worth_nothing() {
+    let (mut client, mut host) = connected();
+    client.path_down(Path::Relay, START);
+    client.path_up(Path::Relay, START);
+    // A stranger had the id for a moment, and this came to him.
+    let kept = packets(&mut client, START).remove(0);
+    assert!(matches!(host.resume(kept.clone(), START), Err(ResumeError::Challenge(_))));
+    let resume = ask_back(&mut client, &mut host, START);
+    host.resume(resume, START).unwrap();
+    assert_eq!(host.resume(kept, START), Err(ResumeError::Replayed));
+}
+
+#[test]
+fn a_forged_resumption_is_refused_without_harm() {
+    let (mut client, mut host) = connected();
+    let resume = ask_back(&mut client, &mut host, START);
+    for byte in 18..resume.len() {
+        let mut forged = resume.to_vec();
+        forged[byte] ^= 0x40;
+        assert!(matches!(host.resume(forged.into(), START), Err(ResumeError::Forged | ResumeError::Malformed)));
+    }
+    host.resume(resume, START).unwrap();
+    talk(&mut client, &mut host, START);
+    assert_eq!(client.stats().path, Some(Path::Relay));
+}
+
+#[test]
+fn a_client_ignores_a_stranger_who_took_the_id() {
+    let (mut client, mut host) = connected();
+    client.path_down(Path::Relay, START);
+    client.path_up(Path::Relay, START);
+    client.receive(Lane::Relay, frame::refusal(&EndReason::NoSuchHost), START);
+    let (_, mut stranger) = connected();
+    stranger.close(EndReason::Left, START);
+    packets(&mut stranger, START).into_iter().for_each(|packet| client.receive(Lane::Relay, packet, START));
+    assert_eq!(events(&mut client), [ConnectionEvent::Interrupted(Interruption::NoPath)]);
+    let mut now = START;
+    for _ in 0..100 {
+        now += Duration::from_millis(200);
+        client.handle_timeout(now);
+        assert!(client.poll_event().is_none());
+        for packet in packets(&mut client, now) {
+            assert!(matches!(Contact::peek(&packet), Contact::Resume(_)));
+            client.receive(Lane::Relay, frame::refusal(&EndReason::NoSuchHost), now);
+        }
+    }
+    // The host's stream was gone as well; now both are back.
+    host.path_down(Path::Relay, START);
+    let resume = ask_back(&mut client, &mut host, now);
+    host.resume(resume, now).unwrap();
+    talk(&mut client, &mut host, now);
+    assert_eq!((client.stats().path, host.stats().path), (Some(Path::Relay), Some(Path::Relay)));
+}
+
+#[test]
+fn a_host_that_knows_nothing_of_it_ends_an_interrupted_client_that_asked() {
+    let (mut client, mut host) = connected();
+    client.path_up(Path::Direct, START);
+    host.path_up(Path::Direct, START);
+    let ping = host.poll_transmit(Lane::DirectUnreliable, 16 << 10, START).unwrap();
+    client.receive(Lane::DirectUnreliable, ping, START);
+    client.path_down(Path::Relay, START);
+    client.path_up(Path::Relay, START);
+    let request = packets(&mut client, START).remove(0);
+    let unknown = frame::unknown(&request).unwrap();
+    events(&mut client);
+    // The host is there, on another path: a stranger has its id.
+    client.receive(Lane::Relay, unknown.clone(), START);
+    assert_eq!(events(&mut client), []);
+    client.path_down(Path::Direct, START);
+    assert_eq!(events(&mut client), [ConnectionEvent::Interrupted(Interruption::NoPath)]);
+    for byte in 2..unknown.len() {
+        let mut forged = unknown.to_vec();
+        forged[byte] ^= 0x20;
+        client.receive(Lane::Relay, forged.into(), START);
+        assert_eq!(events(&mut client), [], "byte {byte}");
+    }
+    client.receive(Lane::Relay, unknown, START);
+    assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::HostRestarted)]);
+}
+
+#[test]
+fn who_never_comes_back_is_given_up_after_the_resume_timeout() {
+    let (mut client, mut host) = connected();
+    for side in [&mut client, &mut host] {
+        side.path_down(Path::Relay, START);
+        assert_eq!(events(side), [ConnectionEvent::Interrupted(Interruption::NoPath)]);
+        let told = alone(side, START, START + Duration::from_secs(60));
+        assert_eq!(told, [(Duration::from_secs(30), ConnectionEvent::Closed(EndReason::TimedOut))]);
+    }
+}
+
+#[test]
+fn who_comes_back_too_late_learns_why() {
+    let (mut client, mut host) = connected();
+    let (mut other, _) = strangers(None, None);
+    host.close(EndReason::Kicked("idle".into()), START);
+    host.abort(EndReason::Left);
+    assert_eq!(events(&mut host), [ConnectionEvent::Closed(EndReason::Left)]);
+    assert_eq!(host.resume(Bytes::new(), START), Err(ResumeError::NotOpen));
+    let tombstone = host.tombstone().unwrap();
+    client.path_down(Path::Relay, START);
+    client.path_up(Path::Relay, START);
+    let resume = packets(&mut client, START).remove(0);
+    assert_eq!(Contact::peek(&resume), Contact::Resume(tombstone.id()));
+    assert_eq!(tombstone.answer(&packets(&mut other, START).remove(0)), None);
+    let gone = tombstone.answer(&resume).unwrap();
+    let mut forged = gone.to_vec();
+    *forged.last_mut().unwrap() ^= 1;
+    client.receive(Lane::Relay, forged.into(), START);
+    assert_eq!(events(&mut client), [ConnectionEvent::Interrupted(Interruption::NoPath)]);
+    client.receive(Lane::Relay, gone, START);
+    assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::Left)]);
+}
+
+proptest! {
+    #![proptest_config(cases(500))]
+
+    #[test]
+    fn every_handshake_ends_well_in_bad_weather(
+        loss in 0_u8..50,
+        double in 0_u8..60,
+        jitter in 0_u16..400,
+        delay in 0_u16..200,
+        thought in 0_u16..8000,
+        reroute: bool,
+        seed: u64,
+    ) {
+        let config = ConnectionConfig::default();
+        let (mut client, host) = strangers(Some("swordfish"), Some("swordfish"));
+        client.path_up(Path::Relay, START);
+        let mut network = Network::new(&config, client, host, seed, START);
+        network.step(&Step::Weather(Weather { loss, double, jitter, delay, ..Default::default() }));
+        let asked = |network: &Network| network.sides[1].asked;
+        for _ in 0..100 {
+            network.run(Duration::from_millis(100));
+            if asked(&network) {
+                break;
+            }
+        }
+        prop_assert!(asked(&network));
+        network.run(Duration::from_millis(thought.into()));
+        let now = network.now;
+        network.sides[1].connection.admit(now);
+        network.step(&Step::Send { client: false, channel: 0, size: 20, count: 3 });
+        for _ in 0..100 {
+            network.run(Duration::from_millis(100));
+            if network.sides[0].connected {
+                break;
+            }
+        }
+        prop_assert!(network.sides[0].connected && network.sides[1].connected);
+        if reroute {
+            network.step(&Step::Reroute);
+        }
+        network.step(&Step::Send { client: true, channel: 0, size: 20, count: 3 });
+        network.settle();
+    }
+}

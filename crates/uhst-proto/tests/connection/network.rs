@@ -1,0 +1,679 @@
+//! Two connections, a virtual clock, and a network that does what it likes to packets.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, VecDeque},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use uhst_proto::connection::{
+    Connection, ConnectionConfig, ConnectionEvent, Lane, MESSAGE_OVERHEAD, Path, ResumeError, Time,
+};
+use uhst_proto::protocol::{
+    Channel, EndReason, Payload, Tag,
+    frame::{Contact, Data, Frame, Frames, Stream},
+};
+
+/// What a network does, in percent and milliseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Weather {
+    pub loss: u8,
+    pub double: u8,
+    pub jitter: u16,
+    pub delay: u16,
+    /// Whether the sender of a lost POST is told.
+    pub told: bool,
+    /// How many POSTs arrive though their sender is told that they failed.
+    pub unanswered: u8,
+}
+
+/// One thing that happens.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Messages of one side.
+    Send {
+        client: bool,
+        channel: usize,
+        size: u32,
+        count: u8,
+    },
+    Signal {
+        client: bool,
+    },
+    Wait(u16),
+    Weather(Weather),
+    /// The relay forgets everybody: what was on its way is lost, and the client comes back on a new route.
+    RestartRelay {
+        outage: u16,
+    },
+    /// The client's stream breaks and comes back while the host sees nothing. What it posted before is on its way.
+    Reroute,
+    /// The host's stream breaks while the client sees nothing: what is posted to it meanwhile is refused.
+    HostStream {
+        outage: u16,
+    },
+    /// A side hears nothing of its POST for so long that it takes the relay for dead, and then gets its answer: the route
+    /// stays as it is.
+    Suspect {
+        client: bool,
+        time: u16,
+    },
+    /// The direct path opens, on one side a little earlier.
+    DirectUp {
+        skew: u16,
+    },
+    /// Both sides are told that it is gone.
+    DirectDown,
+    /// Nobody is told.
+    DirectSilent,
+    /// A side does nothing for a while, as in a debugger.
+    Stall {
+        client: bool,
+        time: u32,
+    },
+    /// Both sides sleep.
+    Suspend {
+        time: u32,
+    },
+    /// Nothing passes on any path, and nobody is told.
+    Silence {
+        time: u32,
+    },
+    /// A game stops reading for a while.
+    Lazy {
+        client: bool,
+        time: u16,
+    },
+    /// A packet of first contact or resumption, from somebody else.
+    Stranger {
+        client: bool,
+        packet: Bytes,
+    },
+}
+
+const CLIENT: usize = 0;
+const HOST: usize = 1;
+
+/// What a side is told, in the order in which it came: one that sleeps hears of it later.
+enum Input {
+    Packet(Lane, u32, Bytes),
+    Up(Path),
+    Down(Path),
+}
+
+/// One side with its game.
+pub struct Side {
+    pub connection: Connection,
+    reliable: VecDeque<(Tag, Bytes)>,
+    unordered: HashMap<(Tag, Bytes), usize>,
+    unreliable: HashMap<(Tag, Bytes), usize>,
+    sequenced: HashMap<(Tag, Bytes), usize>,
+    signals: VecDeque<Bytes>,
+    newest: Option<u32>,
+    unread: usize,
+    lazy_until: Time,
+    asleep_until: Time,
+    inbox: VecDeque<Input>,
+    route: u32,
+    pub closed: Vec<EndReason>,
+    pub interrupted: bool,
+    pub interruptions: usize,
+    pub asked: bool,
+    pub connected: bool,
+    pub cut: bool,
+}
+
+impl Side {
+    fn new(connection: Connection) -> Self {
+        Self {
+            connection,
+            reliable: VecDeque::new(),
+            unordered: HashMap::new(),
+            unreliable: HashMap::new(),
+            sequenced: HashMap::new(),
+            signals: VecDeque::new(),
+            newest: None,
+            unread: 0,
+            lazy_until: Time::ZERO,
+            asleep_until: Time::ZERO,
+            inbox: VecDeque::new(),
+            route: 0,
+            closed: Vec::new(),
+            interrupted: false,
+            interruptions: 0,
+            asked: false,
+            connected: false,
+            cut: false,
+        }
+    }
+
+    /// Checks a message against its channel's promise.
+    fn take(&mut self, channel: Channel, message: (Tag, Bytes)) {
+        let known = match channel {
+            Channel::Reliable => {
+                assert_eq!(Some(&message), self.reliable.front(), "lost, doubled or out of order");
+                self.reliable.pop_front();
+                return;
+            }
+            Channel::ReliableUnordered => &mut self.unordered,
+            Channel::Unreliable => &mut self.unreliable,
+            Channel::UnreliableSequenced => {
+                if let Some(id) = message.1.first_chunk().map(|id| u32::from_le_bytes(*id)) {
+                    assert!(self.newest.is_none_or(|newest| newest < id), "older after newer");
+                    self.newest = Some(id);
+                }
+                &mut self.sequenced
+            }
+        };
+        let left = known.get_mut(&message).expect("a message which was never sent");
+        *left = left.checked_sub(1).expect("doubled");
+    }
+}
+
+struct Parcel {
+    to: usize,
+    lane: Lane,
+    route: u32,
+    direct: u32,
+    packet: Bytes,
+}
+
+/// Whether any frame in it is part of a game's message.
+pub fn carries_a_message(packet: &Bytes) -> bool {
+    let is_message = |frame| matches!(frame, Ok(Frame::Data(Data { stream: Stream::Channel(_), .. })));
+    Frames::new(packet).is_ok_and(|mut frames| frames.any(is_message))
+}
+
+/// Both sides and what is between them.
+pub struct Network {
+    pub now: Time,
+    pub sides: [Side; 2],
+    weather: Weather,
+    random: u64,
+    /// Decides before chance does, byte by byte.
+    pub fate: VecDeque<u8>,
+    order: BinaryHeap<Reverse<(Time, u64)>>,
+    parcels: HashMap<u64, Parcel>,
+    posted: u64,
+    passed: HashMap<(usize, Lane), Time>,
+    ids: u32,
+    /// The client's route to the host over the relay; what it sent on an older one is lost.
+    route: u32,
+    /// The oldest route that the relay knows of.
+    oldest: u32,
+    relay_back: Option<Time>,
+    host_back: Option<Time>,
+    suspects: [Option<Time>; 2],
+    direct: u32,
+    direct_open: bool,
+    direct_dead: bool,
+    direct_skew: Option<(Time, usize)>,
+    silent_until: Time,
+    config: ConnectionConfig,
+    pub may_close: bool,
+    /// Both sides allow direct paths only: no message may be seen on the relay.
+    pub direct_only: bool,
+}
+
+impl Network {
+    pub fn new(config: &ConnectionConfig, client: Connection, host: Connection, seed: u64, now: Time) -> Self {
+        Self {
+            now,
+            sides: [Side::new(client), Side::new(host)],
+            weather: Weather { delay: 20, ..Default::default() },
+            random: seed | 1,
+            fate: VecDeque::new(),
+            order: BinaryHeap::new(),
+            parcels: HashMap::new(),
+            posted: 0,
+            passed: HashMap::new(),
+            ids: 0,
+            route: 0,
+            oldest: 0,
+            relay_back: None,
+            host_back: None,
+            suspects: [None; 2],
+            direct: 0,
+            direct_open: false,
+            direct_dead: false,
+            direct_skew: None,
+            silent_until: Time::ZERO,
+            config: config.clone(),
+            may_close: false,
+            direct_only: false,
+        }
+    }
+
+    fn chance(&mut self, percent: u8) -> bool {
+        self.random(100) < u64::from(percent)
+    }
+
+    fn random(&mut self, below: u64) -> u64 {
+        if let Some(byte) = self.fate.pop_front() {
+            return u64::from(byte) * below / 256;
+        }
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random >> 16) % below.max(1)
+    }
+
+    fn side(client: bool) -> usize {
+        if client { CLIENT } else { HOST }
+    }
+
+    pub fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Send { client, channel, size, count } => {
+                for _ in 0..count {
+                    self.send(Self::side(client), Channel::ALL[channel % 4], size as usize);
+                }
+            }
+            Step::Signal { client } => {
+                self.ids += 1;
+                let signal = Bytes::from(self.ids.to_le_bytes().to_vec());
+                let side = Self::side(client);
+                if self.sides[side].connection.send_signal(signal.clone()).is_ok() {
+                    self.sides[1 - side].signals.push_back(signal);
+                }
+            }
+            Step::Wait(time) => self.run(Duration::from_millis(time.into())),
+            Step::Weather(weather) => self.weather = weather,
+            // Outages in a row would be longer than the limit of one.
+            Step::RestartRelay { outage } if self.has_paths() => {
+                self.relay_down();
+                self.relay_back = Some(self.now + Duration::from_millis(outage.into()));
+            }
+            Step::Reroute if self.relay_back.is_none() => {
+                self.reroute();
+            }
+            Step::HostStream { outage } if self.relay_back.is_none() && self.has_paths() => {
+                self.tell(HOST, Input::Down(Path::Relay));
+                self.host_back = Some(self.now + Duration::from_millis(outage.into()));
+            }
+            Step::Suspect { client, time } if self.relay_back.is_none() && self.has_paths() => {
+                let side = Self::side(client);
+                self.tell(side, Input::Down(Path::Relay));
+                self.suspects[side] = Some(self.now + Duration::from_millis(time.into()));
+            }
+            Step::DirectUp { skew } if !self.direct_open => {
+                self.direct += 1;
+                (self.direct_open, self.direct_dead) = (true, false);
+                let first = self.random(2) as usize;
+                self.tell(first, Input::Up(Path::Direct));
+                self.direct_skew = Some((self.now + Duration::from_millis(skew.into()), 1 - first));
+            }
+            Step::DirectDown => self.direct_down(),
+            Step::DirectSilent => self.direct_dead = true,
+            // As with outages: what must end is another test's.
+            Step::Stall { client, time } if self.has_paths() && self.are_awake() => {
+                self.sides[Self::side(client)].asleep_until = self.now + Duration::from_millis(time.into());
+            }
+            Step::Suspend { time } if self.has_paths() && self.are_awake() => {
+                for side in &mut self.sides {
+                    side.asleep_until = self.now + Duration::from_millis(time.into());
+                }
+            }
+            Step::Silence { time } if self.has_paths() && self.are_awake() => {
+                self.silent_until = self.now + Duration::from_millis(time.into());
+            }
+            Step::Lazy { client, time } => {
+                self.sides[Self::side(client)].lazy_until = self.now + Duration::from_millis(time.into());
+            }
+            Step::Stranger { client, ref packet } => self.stranger(client, packet.clone()),
+            _ => {}
+        }
+        self.pump();
+    }
+
+    /// The host hands what comes on a foreign route only to a connection that it resumes.
+    fn stranger(&mut self, client: bool, packet: Bytes) {
+        let now = self.now;
+        if client {
+            self.sides[CLIENT].connection.receive(Lane::Relay, packet, now);
+        } else {
+            let resumed = self.sides[HOST].connection.resume(packet, now);
+            assert!(!matches!(resumed, Ok(()) | Err(ResumeError::Challenge(_))), "a stranger resumed it");
+        }
+    }
+
+    fn has_paths(&self) -> bool {
+        self.sides.iter().all(|side| side.connection.stats().path.is_some())
+    }
+
+    fn are_awake(&self) -> bool {
+        self.sides.iter().all(|side| side.asleep_until <= self.now)
+    }
+
+    /// The client finds the relay again, on another route.
+    fn reroute(&mut self) {
+        self.route += 1;
+        self.tell(CLIENT, Input::Down(Path::Relay));
+        self.tell(CLIENT, Input::Up(Path::Relay));
+    }
+
+    fn relay_down(&mut self) {
+        self.route += 1;
+        self.oldest = self.route;
+        self.suspects = [None; 2];
+        if self.host_back.take().is_some() {
+            self.tell(HOST, Input::Up(Path::Relay));
+        }
+        for side in [CLIENT, HOST] {
+            self.tell(side, Input::Down(Path::Relay));
+        }
+    }
+
+    fn direct_down(&mut self) {
+        (self.direct_open, self.direct_dead, self.direct_skew) = (false, false, None);
+        self.direct += 1;
+        for side in [CLIENT, HOST] {
+            self.tell(side, Input::Down(Path::Direct));
+        }
+    }
+
+    /// Brings good weather and every path, and waits until what was promised has arrived.
+    pub fn settle(&mut self) {
+        self.weather = Weather { delay: 20, ..Default::default() };
+        self.silent_until = self.now;
+        if self.direct_dead {
+            self.direct_down();
+        }
+        if self.direct_only {
+            self.step(&Step::DirectUp { skew: 100 });
+        }
+        for _ in 0..600 {
+            self.run(Duration::from_millis(200));
+            // An end that is said on a route which the client has left would be told by what the host keeps of it.
+            let is_back = self.relay_back.is_none()
+                && self.host_back.is_none()
+                && self.suspects == [None; 2]
+                && self.route == self.sides[HOST].route;
+            // One that sleeps has yet to hear which paths it has.
+            if is_back && self.are_awake() && self.sides.iter().all(Self::is_settled) {
+                break;
+            }
+        }
+        for side in &self.sides {
+            assert!(Self::is_settled(side), "never arrived: {:?}", side.connection.stats());
+        }
+    }
+
+    /// One side leaves, whatever the paths do just then; before long the weather is good and every path is there. What it
+    /// sent before arrives, and both end for its reason.
+    pub fn leave(&mut self, client: bool) {
+        let leaver = Self::side(client);
+        // One that sleeps cannot leave.
+        self.run(self.sides[leaver].asleep_until.saturating_sub(self.now));
+        let now = self.now;
+        self.may_close = true;
+        let reason = EndReason::Kicked("enough".into());
+        self.sides[leaver].connection.close(reason.clone(), now);
+        self.run(Duration::from_millis(500));
+        self.weather = Weather { delay: 20, ..Default::default() };
+        for _ in 0..800 {
+            if self.sides.iter().all(|side| !side.closed.is_empty()) {
+                break;
+            }
+            self.run(Duration::from_millis(200));
+        }
+        for (number, side) in self.sides.iter().enumerate() {
+            assert_eq!(side.closed, std::slice::from_ref(&reason), "side {number} at {:?}", self.now);
+        }
+        let other = &self.sides[1 - leaver];
+        assert!(other.reliable.is_empty() && other.unordered.values().all(|left| *left == 0), "cut");
+        assert!(!self.sides[leaver].cut, "reported what was not cut");
+    }
+
+    fn is_settled(side: &Side) -> bool {
+        side.connection.stats().path.is_some()
+            && side.reliable.is_empty()
+            && side.signals.is_empty()
+            && side.unordered.values().all(|left| *left == 0)
+    }
+
+    fn send(&mut self, from: usize, channel: Channel, size: usize) {
+        self.ids += 1;
+        let mut bytes = vec![self.ids as u8; size];
+        for (byte, id) in bytes.iter_mut().zip(self.ids.to_le_bytes()) {
+            *byte = id;
+        }
+        let tag = match self.ids % 3 {
+            0 => Tag::Untyped,
+            1 => Tag::Typed(self.ids as u16),
+            _ => Tag::Replication(self.ids as u16),
+        };
+        let bytes = Bytes::from(bytes);
+        if self.sides[from].connection.send_tagged(channel, tag, Payload::Binary(bytes.clone())).is_err() {
+            return;
+        }
+        let message = (tag, bytes);
+        let to = &mut self.sides[1 - from];
+        match channel {
+            Channel::Reliable => to.reliable.push_back(message),
+            Channel::ReliableUnordered => *to.unordered.entry(message).or_default() += 1,
+            Channel::Unreliable => *to.unreliable.entry(message).or_default() += 1,
+            Channel::UnreliableSequenced => *to.sequenced.entry(message).or_default() += 1,
+        }
+        assert!(self.sides[from].connection.stats().queued <= self.config.send_buffer + (300 << 10));
+    }
+
+    /// Lets time pass, from event to event.
+    pub fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        self.pump();
+        loop {
+            let mut next = end;
+            if let Some(Reverse((at, _))) = self.order.peek() {
+                next = next.min(*at);
+            }
+            for side in &self.sides {
+                let wake = side.connection.next_timeout().unwrap_or(end).max(side.asleep_until);
+                next = next.min(wake);
+                for at in [side.asleep_until, side.lazy_until] {
+                    if at > self.now {
+                        next = next.min(at);
+                    }
+                }
+            }
+            let skew = self.direct_skew.map(|(at, _)| at);
+            let [client, host] = self.suspects;
+            for at in [self.relay_back, self.host_back, client, host, skew].into_iter().flatten() {
+                next = next.min(at);
+            }
+            self.now = next.max(self.now);
+            self.happen();
+            self.pump();
+            if self.now >= end {
+                return;
+            }
+        }
+    }
+
+    fn happen(&mut self) {
+        let now = self.now;
+        if self.relay_back.is_some_and(|at| now >= at) {
+            self.relay_back = None;
+            self.tell(CLIENT, Input::Up(Path::Relay));
+        }
+        if self.host_back.is_some_and(|at| now >= at) {
+            self.host_back = None;
+            self.tell(HOST, Input::Up(Path::Relay));
+        }
+        for side in [CLIENT, HOST] {
+            if self.suspects[side].is_some_and(|at| now >= at) {
+                self.suspects[side] = None;
+                self.tell(side, Input::Up(Path::Relay));
+            }
+        }
+        if let Some((_, side)) = self.direct_skew.filter(|(at, _)| now >= *at) {
+            self.direct_skew = None;
+            self.tell(side, Input::Up(Path::Direct));
+        }
+        while let Some(Reverse((at, id))) = self.order.peek().copied() {
+            if at > now {
+                break;
+            }
+            self.order.pop();
+            let Some(parcel) = self.parcels.remove(&id) else { continue };
+            let here = match parcel.lane {
+                Lane::Relay if parcel.to == HOST => {
+                    self.relay_back.is_none() && self.host_back.is_none() && parcel.route >= self.oldest
+                }
+                Lane::Relay => self.relay_back.is_none() && parcel.route == self.route,
+                _ => self.direct_open && !self.direct_dead && parcel.direct == self.direct,
+            };
+            if here {
+                self.sides[parcel.to].inbox.push_back(Input::Packet(parcel.lane, parcel.route, parcel.packet));
+            }
+        }
+        for to in [CLIENT, HOST] {
+            if self.sides[to].asleep_until > now {
+                continue;
+            }
+            self.listen(to);
+            let side = &mut self.sides[to];
+            side.connection.handle_timeout(now);
+            let next = side.connection.next_timeout();
+            assert!(next.is_none_or(|next| next > now), "a timeout that does not pass: {next:?} at {now:?}");
+        }
+    }
+
+    fn tell(&mut self, side: usize, input: Input) {
+        self.sides[side].inbox.push_back(input);
+        if self.sides[side].asleep_until <= self.now {
+            self.listen(side);
+        }
+    }
+
+    fn listen(&mut self, side: usize) {
+        let now = self.now;
+        while let Some(input) = self.sides[side].inbox.pop_front() {
+            match input {
+                Input::Packet(lane, route, packet) => self.deliver(side, lane, route, packet),
+                Input::Up(path) => self.sides[side].connection.path_up(path, now),
+                Input::Down(path) => self.sides[side].connection.path_down(path, now),
+            }
+        }
+    }
+
+    fn deliver(&mut self, to: usize, lane: Lane, route: u32, packet: Bytes) {
+        let now = self.now;
+        let is_known = to == HOST && route == self.sides[HOST].route;
+        if to == HOST && lane == Lane::Relay && !is_known && matches!(Contact::peek(&packet), Contact::Resume(_)) {
+            match self.sides[HOST].connection.resume(packet.clone(), now) {
+                Ok(()) => self.sides[HOST].route = route,
+                Err(ResumeError::Challenge(reply)) => self.post(HOST, Lane::Relay, route, reply),
+                Err(ResumeError::NotOpen) => {
+                    let stone = self.sides[HOST].connection.tombstone();
+                    if let Some(gone) = stone.and_then(|stone| stone.answer(&packet)) {
+                        self.post(HOST, Lane::Relay, route, gone);
+                    }
+                }
+                Err(_) => {}
+            }
+        } else if to == CLIENT || lane != Lane::Relay || is_known {
+            self.sides[to].connection.receive(lane, packet, now);
+        }
+    }
+
+    /// Takes what both want to send, and gives both games what arrived.
+    fn pump(&mut self) {
+        for from in [CLIENT, HOST] {
+            if self.sides[from].asleep_until > self.now {
+                continue;
+            }
+            self.events(from);
+            for lane in Lane::ALL {
+                let limit = if lane == Lane::Relay { 64 << 10 } else { 16 << 10 };
+                for packets in 0.. {
+                    assert!(packets < 1000, "endless packets: {:?}", self.sides[from].connection.stats());
+                    let Some(packet) = self.sides[from].connection.poll_transmit(lane, limit, self.now) else { break };
+                    assert!(packet.len() <= limit);
+                    let route = if from == CLIENT { self.route } else { self.sides[HOST].route };
+                    self.post(from, lane, route, packet);
+                }
+            }
+            self.events(from);
+        }
+    }
+
+    fn post(&mut self, from: usize, lane: Lane, route: u32, packet: Bytes) {
+        assert!(!self.direct_only || lane != Lane::Relay || !carries_a_message(&packet), "a message on the relay");
+        let now = self.now;
+        if now < self.silent_until {
+            return;
+        }
+        let passed = self.passed.entry((from, lane)).or_insert(now);
+        // Bad weather is not silence.
+        let must_pass = now >= *passed + Duration::from_millis(500);
+        if !must_pass && self.chance(self.weather.loss) {
+            if self.weather.told {
+                self.sides[from].connection.lost_in_flight(lane);
+            }
+            return;
+        }
+        self.passed.insert((from, lane), now);
+        // Both would be more than is ever through at once.
+        if lane == Lane::Relay && !self.weather.told && self.chance(self.weather.unanswered) {
+            self.sides[from].connection.lost_in_flight(lane);
+        }
+        for _ in 0..1 + u8::from(self.chance(self.weather.double)) {
+            let jitter = self.random(u64::from(self.weather.jitter) + 1);
+            let at = now + Duration::from_millis(u64::from(self.weather.delay) + jitter);
+            self.posted += 1;
+            self.order.push(Reverse((at, self.posted)));
+            let parcel = Parcel { to: 1 - from, lane, route, direct: self.direct, packet: packet.clone() };
+            self.parcels.insert(self.posted, parcel);
+        }
+    }
+
+    fn events(&mut self, of: usize) {
+        let now = self.now;
+        while let Some(event) = self.sides[of].connection.poll_event() {
+            let side = &mut self.sides[of];
+            assert!(side.closed.is_empty(), "{event:?} after the end");
+            match event {
+                ConnectionEvent::Message { channel, tag, payload } => {
+                    side.unread += payload.len() + MESSAGE_OVERHEAD;
+                    side.take(channel, (tag, payload.into_bytes()));
+                }
+                ConnectionEvent::Signal(signal) => assert_eq!(Some(signal), side.signals.pop_front()),
+                ConnectionEvent::JoinRequest { .. } => {
+                    assert!(!side.asked);
+                    side.asked = true;
+                }
+                ConnectionEvent::Connected { .. } => {
+                    assert!(!side.connected);
+                    side.connected = true;
+                }
+                ConnectionEvent::Cut { .. } => side.cut = true,
+                ConnectionEvent::Closed(reason) => {
+                    assert!(self.may_close, "ended by itself: {reason}, side {of} at {now:?}");
+                    side.closed.push(reason);
+                }
+                // What is not dead comes back by itself.
+                ConnectionEvent::PathSilent(Path::Direct) if self.direct_dead => self.direct_down(),
+                ConnectionEvent::PathSilent(Path::Relay) if of == CLIENT && self.relay_back.is_none() => self.reroute(),
+                ConnectionEvent::Interrupted(_) => {
+                    assert!(!side.interrupted, "interrupted twice, side {of} at {now:?}");
+                    side.interrupted = true;
+                    side.interruptions += 1;
+                }
+                ConnectionEvent::Resumed => {
+                    assert!(side.interrupted, "resumed without an interruption, side {of} at {now:?}");
+                    side.interrupted = false;
+                }
+                _ => {}
+            }
+        }
+        let side = &mut self.sides[of];
+        if side.unread > 0 && now >= side.lazy_until {
+            side.connection.consumed(side.unread);
+            side.unread = 0;
+        }
+        let bound = 2 * self.config.receive_buffer;
+        assert!(side.connection.stats().unconsumed <= bound, "{:?}", side.connection.stats());
+    }
+}

@@ -1,0 +1,206 @@
+//! Answers: status, headers and body as the original gives them.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use hyper::{
+    HeaderMap, Method, Response, StatusCode,
+    body::{Body, Frame, SizeHint},
+    header::{
+        ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+        ACCESS_CONTROL_REQUEST_HEADERS, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue,
+        LOCATION, REFERRER_POLICY, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
+    },
+};
+use serde::Serialize;
+use url::Url;
+
+use super::stream::Greeting;
+use uhst_proto::protocol::WebFile;
+
+/// Asks nginx not to hold back a stream.
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// What a page of a game may do: run what comes with it, and talk to this relay. Nobody frames it, and no form or base
+/// leads out of it.
+const PAGE_POLICY: &str = "default-src 'self' data: blob:; script-src 'self' 'wasm-unsafe-eval'; \
+    style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The body of an answer.
+pub(super) enum Content {
+    /// All of it; nothing once it is written.
+    Whole(Bytes),
+    /// The beginning of an event stream.
+    Events(Greeting),
+}
+
+pub(super) type Answer = Response<Content>;
+
+impl Body for Content {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match &mut *self {
+            Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Content::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Content::Events(greeting) => Pin::new(greeting).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Content::Whole(bytes) if bytes.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Events(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// Every answer lets every web page read it.
+fn answer(status: StatusCode, content: Content, content_type: &'static str) -> Answer {
+    let mut answer = Response::new(content);
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+}
+
+/// 200 with this JSON text.
+pub(super) fn json_text(text: impl Into<Bytes>) -> Answer {
+    answer(StatusCode::OK, Content::Whole(text.into()), "application/json; charset=utf-8")
+}
+
+/// 200 with this value.
+pub(super) fn json(value: &impl Serialize) -> Answer {
+    // Only types whose JSON cannot fail come here.
+    json_text(serde_json::to_vec(value).unwrap_or_default())
+}
+
+/// A status, and its name as plain text.
+pub(super) fn plain(status: StatusCode) -> Answer {
+    let name = status.canonical_reason().unwrap_or_default();
+    let content = Content::Whole(Bytes::from_static(name.as_bytes()));
+    let mut answer = answer(status, content, "text/plain; charset=utf-8");
+    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    answer
+}
+
+/// A status for a request that no web page should have sent: none may read the answer.
+pub(super) fn for_nobody(status: StatusCode) -> Answer {
+    let mut answer = plain(status);
+    answer.headers_mut().remove(ACCESS_CONTROL_ALLOW_ORIGIN);
+    answer
+}
+
+/// 307 to the same request at another relay.
+pub(super) fn moved(relay: &Url, query: Option<&str>) -> Answer {
+    let mut url = relay.clone();
+    url.set_query(query);
+    let mut answer = plain(StatusCode::TEMPORARY_REDIRECT);
+    if let Ok(location) = HeaderValue::from_str(url.as_str()) {
+        answer.headers_mut().insert(LOCATION, location);
+    }
+    answer
+}
+
+/// 503 to a load balancer that asks whether this relay takes somebody in.
+pub(super) fn draining() -> Answer {
+    let mut answer = json_text(r#"{"status":"draining"}"#);
+    *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    answer
+}
+
+/// 200 with this text, in the format that Prometheus reads.
+pub(super) fn prometheus(text: String) -> Answer {
+    answer(StatusCode::OK, Content::Whole(text.into()), "text/plain; version=0.0.4; charset=utf-8")
+}
+
+/// 200 with a file. It is asked for again each time, so that it goes with the game that serves it.
+pub(super) fn file(file: &WebFile) -> Answer {
+    let mut answer = answer(StatusCode::OK, Content::Whole(file.body.clone()), file.content_type);
+    let headers = answer.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    answer
+}
+
+/// A status with a web page that says `text`, as Express answers what it does not hand to the relay's own code.
+fn page(status: StatusCode, text: &str) -> Answer {
+    let html = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>Error</title>\n</head>\n\
+         <body>\n<pre>{text}</pre>\n</body>\n</html>\n"
+    );
+    let mut answer = answer(status, Content::Whole(html.into()), "text/html; charset=utf-8");
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer
+}
+
+/// A request body that is refused, as a page.
+pub(super) fn bad_body(status: StatusCode) -> Answer {
+    page(status, status.canonical_reason().unwrap_or_default())
+}
+
+/// 404: nothing answers to this method and path.
+pub(super) fn not_found(method: &Method, path: &str) -> Answer {
+    let mut text = format!("Cannot {method} ");
+    for character in path.chars() {
+        match character {
+            '&' => text.push_str("&amp;"),
+            '<' => text.push_str("&lt;"),
+            '>' => text.push_str("&gt;"),
+            '"' => text.push_str("&quot;"),
+            '\'' => text.push_str("&#39;"),
+            other => text.push(other),
+        }
+    }
+    page(StatusCode::NOT_FOUND, &text)
+}
+
+/// 204 to the question of a browser whether it may send a request.
+pub(super) fn preflight(request: &HeaderMap) -> Answer {
+    let mut answer = Response::new(Content::Whole(Bytes::new()));
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    let headers = answer.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET,HEAD,PUT,PATCH,POST,DELETE"));
+    headers.insert(VARY, HeaderValue::from_static("Access-Control-Request-Headers"));
+    if let Some(wanted) = request.get(ACCESS_CONTROL_REQUEST_HEADERS).filter(|wanted| !wanted.is_empty()) {
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+    }
+    answer
+}
+
+/// The head of an event stream, also on its refusal.
+fn stream_headers(headers: &mut HeaderMap) {
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+}
+
+/// 200 with an event stream.
+pub(super) fn events(greeting: Greeting) -> Answer {
+    let mut answer = answer(StatusCode::OK, Content::Events(greeting), "text/event-stream; charset=utf-8");
+    stream_headers(answer.headers_mut());
+    answer
+}
+
+/// No event stream.
+pub(super) fn no_events(status: StatusCode) -> Answer {
+    let mut answer = plain(status);
+    stream_headers(answer.headers_mut());
+    answer
+}

@@ -1,0 +1,275 @@
+//! A UHST relay as a program of its own. Takes the environment variables of the original relay, and flags.
+
+mod output;
+
+use std::{
+    io::{self, IsTerminal},
+    net::{Ipv6Addr, SocketAddr},
+    num::NonZeroU32,
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::{Parser, ValueEnum};
+use tracing_subscriber::EnvFilter;
+use uhst_relay::{IpNet, Relay, RelayConfig, RelayLimits, TlsFiles};
+use url::Url;
+
+use self::output::Output;
+
+/// Passes messages between the players of a game, one of whom is its host.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    /// Address or name to listen on; every interface if not given.
+    #[arg(long, env = "HOST")]
+    host: Option<String>,
+    /// Port to listen on; 0 takes any free one.
+    #[arg(long, env = "PORT", default_value_t = 3000)]
+    port: u16,
+    /// Signs the tokens, so that they outlive a restart: at least 16 bytes; random if not given.
+    #[arg(long, env = "JWT_SECRET", hide_env_values = true)]
+    secret: Option<String>,
+    /// Whether this relay is in the list of public relays and prefixes the ids it generates: true or 1.
+    #[arg(long, env = "UHST_PUBLIC_RELAY", num_args = 0..=1, default_missing_value = "true", default_value = "")]
+    public_relay: String,
+    /// The list of public relays.
+    #[arg(
+        long,
+        env = "UHST_RELAYS_LIST",
+        default_value = "https://raw.githubusercontent.com/uhst/relays/main/list.json"
+    )]
+    relays_list: Url,
+    /// The URL under which this relay is in that list; without it, each request is answered by the name it calls.
+    #[arg(long, env = "UHST_PUBLIC_URL", value_name = "URL")]
+    public_url: Option<Url>,
+    /// Network of a proxy, as 127.0.0.1/32, whose X-Forwarded-For (or else Forwarded) says who sends a request. May be
+    /// given several times.
+    #[arg(long, value_name = "CIDR")]
+    trusted_proxy: Vec<IpNet>,
+    /// PEM file with the certificate and its intermediates: serves HTTPS. It is read again when it changes.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// PEM file with the private key.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// How logs, and the line that says that it is ready, are written; `RUST_LOG` says which logs.
+    #[arg(long, visible_alias = "log-format", value_enum, default_value_t = LogFormat::Text)]
+    log: LogFormat,
+    /// Seconds that it takes at most to end after SIGTERM, while streams end one after the other.
+    #[arg(long, default_value_t = 10)]
+    drain: u64,
+    /// The relay that takes over then, by https: who comes is sent there.
+    #[arg(long, value_name = "URL")]
+    drain_to: Option<Url>,
+    /// Seconds for which an id is kept for a host that lost its connection while clients stay; 0 as the original.
+    #[arg(long, default_value_t = 30)]
+    hold: u64,
+    /// Requests a second from one address; no limit if not given.
+    #[arg(long)]
+    requests_per_second: Option<NonZeroU32>,
+    /// Joins under a wrong id that one address may try in a minute; 0 for no limit.
+    #[arg(long, default_value_t = 30)]
+    wrong_joins_per_minute: u32,
+    /// Random digits in the ids that the relay picks.
+    #[arg(long, default_value_t = RelayConfig::default().id_digits)]
+    id_digits: u32,
+    /// Bytes of all messages that are read or wait.
+    #[arg(long, default_value_t = RelayLimits::default().memory_bytes)]
+    max_memory: usize,
+    /// Hosts, of these, that listen from one address.
+    #[arg(long, env = "UHST_MAX_HOSTS_PER_ADDRESS", default_value_t = RelayLimits::default().hosts_per_address)]
+    max_hosts_per_address: usize,
+    /// Open streams of one address.
+    #[arg(long, env = "UHST_MAX_LISTENERS_PER_ADDRESS", default_value_t = RelayLimits::default().listeners_per_address)]
+    max_listeners_per_address: usize,
+    /// Open connections of one address that is no trusted proxy.
+    #[arg(
+        long,
+        env = "UHST_MAX_CONNECTIONS_PER_ADDRESS",
+        default_value_t = RelayLimits::default().connections_per_address
+    )]
+    max_connections_per_address: usize,
+    /// Largest message body in bytes.
+    #[arg(long, default_value_t = RelayLimits::default().body_bytes)]
+    max_body: usize,
+    /// Bytes that may wait for one listener.
+    #[arg(long, default_value_t = RelayLimits::default().queue_bytes)]
+    max_queue: u32,
+    /// Host ids in use at once.
+    #[arg(long, default_value_t = RelayLimits::default().hosts)]
+    max_hosts: usize,
+    /// Clients of one host.
+    #[arg(long, default_value_t = RelayLimits::default().clients_per_host)]
+    max_clients_per_host: usize,
+    /// Open streams in all.
+    #[arg(long, default_value_t = RelayLimits::default().listeners)]
+    max_listeners: usize,
+    /// Open connections in all.
+    #[arg(long, default_value_t = RelayLimits::default().connections)]
+    max_connections: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    let (stdout, stderr) = match Output::to(io::stdout()).and_then(|out| Ok((out, Output::to(io::stderr())?))) {
+        Ok(outputs) => outputs,
+        Err(_) => return ExitCode::FAILURE,
+    };
+    start_logs(args.log, &stderr);
+    let ended = run(args, &stdout).await;
+    if let Err(error) = &ended {
+        stderr.say(&format!("uhst-relay: {error}"));
+    }
+    stdout.settle();
+    stderr.settle();
+    if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What panics is logged, too: a panic of Rust's own writes to standard error itself, and may wait there for ever.
+fn start_logs(format: LogFormat, stderr: &Output) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let output = stderr.clone();
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(move || output.clone())
+        .log_internal_errors(false);
+    match format {
+        LogFormat::Text => logs.with_ansi(io::stderr().is_terminal()).init(),
+        LogFormat::Json => logs.json().init(),
+    }
+    let output = stderr.clone();
+    std::panic::set_hook(Box::new(move |panic| {
+        tracing::error!("{panic}");
+        if cfg!(panic = "abort") {
+            output.settle();
+        }
+    }));
+}
+
+async fn run(args: Args, stdout: &Output) -> Result<(), Box<dyn std::error::Error>> {
+    let public = matches!(args.public_relay.as_str(), "true" | "1");
+    let mut config = RelayConfig {
+        port_attempts: 1,
+        secret: args.secret,
+        id_digits: args.id_digits,
+        trusted_proxies: args.trusted_proxy,
+        moved_to: args.drain_to,
+        public_url: args.public_url,
+        hold: Duration::from_secs(args.hold),
+        limits: RelayLimits {
+            body_bytes: args.max_body,
+            queue_bytes: args.max_queue,
+            memory_bytes: args.max_memory,
+            hosts: args.max_hosts,
+            hosts_per_address: args.max_hosts_per_address,
+            clients_per_host: args.max_clients_per_host,
+            listeners: args.max_listeners,
+            listeners_per_address: args.max_listeners_per_address,
+            connections: args.max_connections,
+            connections_per_address: args.max_connections_per_address,
+            wrong_joins_per_minute: NonZeroU32::new(args.wrong_joins_per_minute),
+            requests_per_second: args.requests_per_second,
+        },
+        tls: args.tls_cert.zip(args.tls_key).map(|(certificate, key)| TlsFiles { certificate, key }),
+        directory: public.then_some(args.relays_list),
+        ..RelayConfig::default()
+    };
+    let relay = match args.host.filter(|host| !host.is_empty()) {
+        Some(host) => {
+            let mut found = tokio::net::lookup_host((host.as_str(), args.port)).await?;
+            config.bind = found.next().ok_or_else(|| format!("the host name {host} has no address"))?;
+            Relay::start(config).await?
+        }
+        None => {
+            // As node does: both families at once, or IPv4 where there is no IPv6.
+            config.bind = SocketAddr::from((Ipv6Addr::UNSPECIFIED, args.port));
+            Relay::start(config).await?
+        }
+    };
+    // Before it says that it is ready: whoever reads that may stop it at once.
+    let told_to_stop = told_to_stop()?;
+    let (drain, format) = (Duration::from_secs(args.drain), args.log);
+    stdout.say(&ready(&relay, format));
+    notify("READY=1");
+    tokio::select! {
+        told = told_to_stop => told?,
+        () = relay.ended() => return Err("the relay does not accept connections any more".into()),
+    }
+    tracing::info!(?drain, "stopping");
+    notify("STOPPING=1");
+    tokio::select! {
+        () = relay.drain(drain) => {}
+        // Told once more, it ends at once.
+        told = self::told_to_stop()? => told?,
+    }
+    Ok(())
+}
+
+/// The line that says where the relay listens.
+fn ready(relay: &Relay, format: LogFormat) -> String {
+    let urls: Vec<_> = relay.urls().iter().map(Url::to_string).collect();
+    match format {
+        LogFormat::Text => format!("uhst-relay is ready on port {}: {}", relay.port(), urls.join(" ")),
+        LogFormat::Json => serde_json::json!({
+            "event": "ready",
+            "version": env!("CARGO_PKG_VERSION"),
+            "address": relay.local_addr().to_string(),
+            "port": relay.port(),
+            "tls": relay.urls().iter().any(|url| url.scheme() == "https"),
+            "urls": urls,
+        })
+        .to_string(),
+    }
+}
+
+/// Tells systemd, if it has started this program as a service of `Type=notify`.
+fn notify(state: &str) {
+    #[cfg(target_os = "linux")]
+    if let Some(path) = std::env::var_os("NOTIFY_SOCKET") {
+        use std::os::{
+            linux::net::SocketAddrExt,
+            unix::{
+                ffi::OsStrExt,
+                net::{SocketAddr, UnixDatagram},
+            },
+        };
+        let address = match path.as_bytes() {
+            [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
+            _ => SocketAddr::from_pathname(&path),
+        };
+        let sent = UnixDatagram::unbound()
+            .and_then(|socket| address.and_then(|address| socket.send_to_addr(state.as_bytes(), &address)));
+        if let Err(error) = sent {
+            tracing::warn!(%error, "cannot tell systemd: {state}");
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = state;
+}
+
+/// Ctrl-C, or what a service manager sends. Listens for them from the call on.
+fn told_to_stop() -> std::io::Result<impl Future<Output = std::io::Result<()>>> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        Ok(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            Ok(())
+        })
+    }
+    #[cfg(not(unix))]
+    Ok(tokio::signal::ctrl_c())
+}

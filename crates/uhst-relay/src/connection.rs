@@ -1,0 +1,224 @@
+//! One connection: requests, and perhaps a stream in the end.
+
+use std::{
+    convert::Infallible,
+    error::Error,
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    sync::watch,
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    arrivals::Doorbell,
+    callers::{Admitted, Caller},
+    pace::Pace,
+    service::Service,
+    stream::{EventStream, Seat},
+    watched::{Watch, Watched},
+};
+
+/// The limit of URL and headers together, that of node.
+const MAX_HEAD: usize = 16 * 1024;
+/// How long a connection may be idle, take to send a request's head, or to shake hands.
+const IDLE: Duration = Duration::from_secs(60);
+/// How much of a stream or a request a connection buffers.
+const BUFFER: usize = 64 * 1024;
+
+/// Serves one connection until it ends.
+pub(super) async fn serve(
+    stream: TcpStream,
+    admitted: Admitted,
+    service: Arc<Service>,
+    tls: Option<TlsAcceptor>,
+    stopping: watch::Receiver<bool>,
+) {
+    // A message must not wait for the next one.
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let caller = &admitted.caller;
+    let peer = caller.peer;
+    let stream = Watched::new(stream, Pace::new(service.config.write_timeout));
+    let stream = Watched::new(stream, Doorbell::new(caller.arrival.clone()));
+    let talking = async {
+        match tls {
+            None => talk(stream, caller, service, stopping).await,
+            // Boxed, so that a connection without it needs no room for it.
+            Some(tls) => {
+                Box::pin(async {
+                    match timeout(IDLE, tls.accept(stream)).await {
+                        Ok(Ok(stream)) => talk(stream, caller, service, stopping).await,
+                        Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS"),
+                        Err(_) => tracing::debug!(%peer, "no TLS in time"),
+                    }
+                })
+                .await
+            }
+        }
+    };
+    let mut talking = pin!(talking);
+    let talking = poll_fn(|context| caller.arrival.look(|| talking.as_mut().poll(context)));
+    tokio::select! {
+        () = talking => {}
+        () = caller.kill.notified() => {}
+    }
+}
+
+/// Requests, and perhaps a stream in the end.
+async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    caller: &Arc<Caller>,
+    service: Arc<Service>,
+    stopping: watch::Receiver<bool>,
+) {
+    let metrics = service.metrics.clone();
+    // Boxed: what requests need is given back when a stream begins.
+    let ended: Result<(), Box<dyn Error + Send + Sync>> =
+        match Box::pin(requests(stream, caller, service, stopping)).await {
+            Ok(Some((stream, seat))) => EventStream::new(stream, seat).await.map_err(Into::into),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+    // The URL of a request, with its token, is in none of hyper's errors.
+    if let Err(error) = ended {
+        if is_stalled(&*error) {
+            metrics.stalled.increment(1);
+        }
+        tracing::trace!(peer = %caller.peer, %error, "connection ended");
+    }
+}
+
+/// Whether a connection ended since its peer did not read.
+fn is_stalled(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Answers requests until the connection ends or becomes a stream.
+async fn requests<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    caller: &Arc<Caller>,
+    service: Arc<Service>,
+    mut stopping: watch::Receiver<bool>,
+) -> hyper::Result<Option<(S, Seat)>> {
+    let behind = Arc::new(AtomicBool::new(false));
+    let stream = Watched::new(stream, Behind(behind.clone()));
+    let answer = service_fn(|request| {
+        let (service, caller) = (service.clone(), caller.clone());
+        let asking = caller.asks();
+        async move {
+            let answer = service.answer(&caller, request).await;
+            drop(asking);
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let mut serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE)
+        .max_header_size(MAX_HEAD)
+        .max_buf_size(BUFFER)
+        .serve_connection(TokioIo::new(stream), answer);
+    let mut seat = None;
+    loop {
+        let step = poll_fn(|context| match Pin::new(&mut serving).poll(context) {
+            Poll::Ready(ended) => Poll::Ready(ended.map(|()| None)),
+            Poll::Pending => {
+                seat = seat.take().or_else(|| caller.take_over());
+                // What hyper has not written yet comes before the rest of the stream.
+                if behind.load(Ordering::Relaxed) {
+                    Poll::Pending
+                } else {
+                    seat.take().map_or(Poll::Pending, |seat| Poll::Ready(Ok(Some(seat))))
+                }
+            }
+        });
+        tokio::select! {
+            step = step => {
+                let stream = |seat| (serving.into_parts().io.into_inner().into_inner(), seat);
+                return step.map(|seat| seat.map(stream));
+            }
+            Ok(()) = stopping.changed() => Pin::new(&mut serving).graceful_shutdown(),
+        }
+    }
+}
+
+/// Knows whether more is to be written than the socket took.
+struct Behind(Arc<AtomicBool>);
+
+impl Watch for Behind {
+    fn wrote(
+        &mut self,
+        _context: &mut Context,
+        written: Poll<io::Result<usize>>,
+        wanted: usize,
+    ) -> Poll<io::Result<usize>> {
+        let all = matches!(written, Poll::Ready(Ok(written)) if written == wanted);
+        self.0.store(!all, Ordering::Relaxed);
+        written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex, split};
+
+    use uhst_proto::protocol::TokenKind;
+
+    use super::*;
+    use crate::RelayConfig;
+
+    #[tokio::test]
+    async fn a_stream_begins_after_the_answers_before_it() {
+        let service = Arc::new(Service::new(RelayConfig::default(), b"secret"));
+        let (_stop, stopping) = watch::channel(false);
+        for pings in 0..20 {
+            let token = service.tokens.issue(TokenKind::HostToken, &pings.to_string(), None).expect("random bytes");
+            let ping = "POST /?action=ping&timestamp=1 HTTP/1.1\r\nContent-Length: 0\r\n\r\n".repeat(pings);
+            let requests = format!("{ping}GET /?token={token} HTTP/1.1\r\n\r\n");
+            // Takes less than an answer at once: the relay is behind all the time.
+            let (relay, peer) = duplex(50);
+            let caller = Caller::new([127, 0, 0, 1].into(), Arc::default());
+            let serving = talk(relay, &caller, service.clone(), stopping.clone());
+            let (mut reading, mut writing) = split(peer);
+            let mut read = Vec::new();
+            let talking = async {
+                let ask = async { writing.write_all(requests.as_bytes()).await.expect("it reads") };
+                let listen = async {
+                    while !read.ends_with(b": Connected.\n\r\n") {
+                        assert_ne!(reading.read_buf(&mut read).await.expect("it writes"), 0);
+                    }
+                };
+                tokio::join!(ask, listen)
+            };
+            tokio::select! {
+                () = serving => panic!("it ended"),
+                done = timeout(IDLE / 6, talking) => assert!(done.is_ok(), "something was not written"),
+            }
+            let text = String::from_utf8(read).expect("text");
+            assert_eq!(text.matches("{\"pong\":1}").count(), pings, "{text}");
+            assert_eq!(text.matches("HTTP/1.1 200 OK").count(), pings + 1, "{text}");
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! Who listens: a bounded queue that senders fill and a stream drains.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::timeout,
+};
+
+use super::{
+    frame::Frame,
+    lanes::{Lanes, NoRoom, Placed, Sender},
+    turns::Turns,
+};
+
+/// Frames that wait together are written as one up to this size; a larger frame is not copied.
+const COALESCE: usize = 16 * 1024;
+
+/// For how many times its sender's patience a message waits for room at a listener that reads, but slowly.
+const PATIENT: usize = 4;
+
+/// Why a frame was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotSent {
+    /// The stream has ended.
+    Gone,
+    /// There is no room, and the listener reads nothing.
+    Full,
+    /// There is no room for more of this sender, though the listener reads.
+    Crowded,
+}
+
+/// The receiving side of a host or a client, shared by its seat in the room and by its stream.
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) host: Arc<str>,
+    /// `None` for the host.
+    pub(super) client: Sender,
+    /// The address it listens from, or its network.
+    pub(super) network: IpAddr,
+    /// Whether its stream is chunked, as HTTP/1.1 has it.
+    chunked: bool,
+    turns: Arc<Turns>,
+    /// How many bytes may wait.
+    capacity: usize,
+    /// Counts how often something was written to its connection.
+    writes: AtomicUsize,
+    queue: Mutex<Queue>,
+    /// Ends the connection, which does not ask for more while its peer does not read.
+    kill: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    lanes: Lanes,
+    end: bool,
+    /// Of the stream, when it has nothing to write.
+    reader: Option<Waker>,
+    /// Whether it stands in line already.
+    in_line: bool,
+}
+
+/// What every listener of a relay needs.
+pub(super) struct Stream {
+    pub(super) network: IpAddr,
+    pub(super) chunked: bool,
+    pub(super) capacity: usize,
+    pub(super) turns: Arc<Turns>,
+    pub(super) kill: Arc<Notify>,
+}
+
+impl Listener {
+    pub(super) fn new(host: Arc<str>, client: Sender, stream: Stream) -> Arc<Self> {
+        let Stream { network, chunked, capacity, turns, kill } = stream;
+        let (writes, queue) = (AtomicUsize::new(0), Mutex::default());
+        Arc::new(Listener { host, client, network, chunked, turns, capacity, writes, queue, kill })
+    }
+
+    /// Queues a frame of this sender if there is room now.
+    pub(super) fn push(self: &Arc<Self>, sender: &Sender, frame: &Frame) -> Result<(), NotSent> {
+        self.add(|lanes, bytes| lanes.push(sender, bytes, self.capacity), frame)
+    }
+
+    /// Queues what the relay has to say about a sender, behind what that one has sent.
+    pub(super) fn tell(self: &Arc<Self>, sender: &Sender, frame: &Frame) -> Result<(), NotSent> {
+        self.add(|lanes, bytes| lanes.tell(sender, bytes, self.capacity), frame)
+    }
+
+    /// Queues a frame, or has it wait for room: then for [`Listener::wait`].
+    pub(super) fn place(self: &Arc<Self>, sender: &Sender, frame: &Frame) -> Result<Placed, NotSent> {
+        let placed = self.add(|lanes, bytes| lanes.place(sender, bytes, self.capacity), frame);
+        placed.map_err(|error| if error == NotSent::Full { NotSent::Crowded } else { error })
+    }
+
+    /// Waits until a frame is queued, while the listener reads. Not at all, when it reads nothing for `patience`.
+    pub(super) async fn wait(&self, mut queued: oneshot::Receiver<()>, patience: Duration) -> Result<(), NotSent> {
+        let mut writes = self.writes.load(Ordering::Relaxed);
+        for _ in 0..PATIENT {
+            match timeout(patience, &mut queued).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(_)) => return Err(NotSent::Gone),
+                Err(_) => {
+                    let before = std::mem::replace(&mut writes, self.writes.load(Ordering::Relaxed));
+                    if before == writes {
+                        return Err(NotSent::Full);
+                    }
+                }
+            }
+        }
+        Err(NotSent::Crowded)
+    }
+
+    /// Whether its stream is chunked, as HTTP/1.1 has it.
+    pub(super) fn is_chunked(&self) -> bool {
+        self.chunked
+    }
+
+    /// Its peer has taken something from the connection.
+    pub(super) fn wrote(&self) {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn add<T>(
+        self: &Arc<Self>,
+        add: impl FnOnce(&mut Lanes, Bytes) -> Result<T, NoRoom>,
+        frame: &Frame,
+    ) -> Result<T, NotSent> {
+        let mut queue = self.queue();
+        if queue.end {
+            return Err(NotSent::Gone);
+        }
+        let added = add(&mut queue.lanes, if self.chunked { frame.chunk() } else { frame.bare() });
+        let stands = queue.reader.is_some() && !std::mem::replace(&mut queue.in_line, true);
+        drop(queue);
+        if stands {
+            self.turns.stand_in_line(self.clone());
+        }
+        added.map_err(|NoRoom| NotSent::Full)
+    }
+
+    /// Wakes the stream.
+    pub(super) fn take_turn(&self) {
+        let mut queue = self.queue();
+        queue.in_line = false;
+        let reader = queue.reader.take();
+        drop(queue);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    /// Takes no more frames, and ends the stream after those that are queued.
+    pub(super) fn finish(&self) {
+        let mut queue = self.queue();
+        queue.end = true;
+        queue.lanes.refuse();
+        if let Some(reader) = queue.reader.take() {
+            drop(queue);
+            reader.wake();
+        }
+    }
+
+    /// Drops what is queued and the connection with it.
+    pub(super) fn kill(&self) {
+        let mut queue = self.queue();
+        queue.end = true;
+        let lanes = std::mem::take(&mut queue.lanes);
+        drop(queue);
+        drop(lanes);
+        self.kill.notify_one();
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next bytes to write: everything small that waits in one piece.
+    pub(super) fn poll_frames(&self, context: &Context) -> Poll<Option<Bytes>> {
+        let mut queue = self.queue();
+        let Some(first) = queue.lanes.next(usize::MAX, self.capacity) else {
+            if queue.end {
+                return Poll::Ready(None);
+            }
+            match &mut queue.reader {
+                Some(reader) => reader.clone_from(context.waker()),
+                reader => *reader = Some(context.waker().clone()),
+            }
+            return Poll::Pending;
+        };
+        queue.reader = None;
+        let mut together = BytesMut::new();
+        while let Some(left) = COALESCE.checked_sub(first.len().max(together.len()))
+            && let Some(frame) = queue.lanes.next(left, self.capacity)
+        {
+            if together.is_empty() {
+                together.extend_from_slice(&first);
+            }
+            together.extend_from_slice(&frame);
+        }
+        drop(queue);
+        Poll::Ready(Some(if together.is_empty() { first } else { together.freeze() }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, net::Ipv4Addr};
+
+    use super::*;
+    use crate::lanes::MAX_WAITING;
+
+    fn listener(capacity: usize) -> Arc<Listener> {
+        let (turns, kill) = (Arc::default(), Arc::default());
+        let network = Ipv4Addr::LOCALHOST.into();
+        Listener::new("host".into(), None, Stream { network, chunked: false, capacity, turns, kill })
+    }
+
+    fn frame(text: &str) -> Frame {
+        Frame::text(text)
+    }
+
+    async fn next(listener: &Listener) -> Option<Bytes> {
+        poll_fn(|context| listener.poll_frames(context)).await
+    }
+
+    async fn send(listener: &Arc<Listener>, frame: &Frame, patience: Duration) -> Result<(), NotSent> {
+        match listener.place(&None, frame)? {
+            Placed::Now => Ok(()),
+            Placed::Later(queued) => listener.wait(queued, patience).await,
+        }
+    }
+
+    #[tokio::test]
+    async fn frames_that_wait_leave_together() {
+        let listener = listener(1 << 20);
+        for text in ["a", "b", "c"] {
+            listener.push(&None, &frame(text)).expect("room");
+        }
+        let large = frame(&"x".repeat(COALESCE + 1));
+        listener.push(&None, &large).expect("room");
+        listener.push(&None, &frame("d")).expect("room");
+        assert_eq!(next(&listener).await.as_deref(), Some(&b"abc"[..]));
+        let written = next(&listener).await.expect("a frame");
+        assert_eq!(written.as_ptr(), large.bare().as_ptr(), "shared, not copied");
+        assert_eq!(next(&listener).await.as_deref(), Some(&b"d"[..]));
+        listener.finish();
+        assert_eq!(next(&listener).await, None);
+        assert_eq!(listener.push(&None, &frame("e")), Err(NotSent::Gone));
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_makes_a_sender_wait_and_a_broadcast_fail() {
+        let listener = listener(10);
+        listener.push(&None, &frame("0123456789")).expect("room");
+        assert_eq!(listener.push(&None, &frame("x")), Err(NotSent::Full));
+        assert_eq!(send(&listener, &frame("x"), Duration::from_millis(1)).await, Err(NotSent::Full));
+        let large = frame("0123456789 larger than the queue;");
+        let sending = send(&listener, &large, Duration::from_secs(5));
+        let (sent, read) = tokio::join!(sending, next(&listener));
+        assert_eq!((sent, read.as_deref()), (Ok(()), Some(&b"01234567890123456789 larger than the queue;"[..])));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_listener_that_reads_slowly_is_waited_for_but_not_for_ever() {
+        let listener = listener(10);
+        listener.push(&None, &frame("0123456789")).expect("room");
+        let reading = async {
+            for _ in 0..10 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                listener.wrote();
+            }
+        };
+        let text = frame("x");
+        let (sent, ()) = tokio::join!(send(&listener, &text, Duration::from_secs(2)), reading);
+        assert_eq!(sent, Err(NotSent::Crowded), "the listener is not to be dropped");
+        assert_eq!(send(&listener, &frame("x"), Duration::from_secs(2)).await, Err(NotSent::Full), "it reads nothing");
+    }
+
+    #[tokio::test]
+    async fn senders_that_wait_keep_their_order_and_are_counted() {
+        let listener = listener(4);
+        listener.push(&None, &frame("full")).expect("room");
+        let sends: Vec<_> = (0..=MAX_WAITING)
+            .map(|n| {
+                let listener = listener.clone();
+                tokio::spawn(async move { send(&listener, &frame(&format!("{n};")), Duration::from_secs(5)).await })
+            })
+            .collect();
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        let mut text = String::new();
+        while text.len() < "full".len() + (0..MAX_WAITING).map(|n| format!("{n};").len()).sum::<usize>() {
+            text.push_str(std::str::from_utf8(&next(&listener).await.expect("a frame")).expect("text"));
+        }
+        let mut taken = Vec::new();
+        for send in sends {
+            taken.push(send.await.expect("no panic"));
+        }
+        assert_eq!(taken.pop(), Some(Err(NotSent::Crowded)));
+        assert!(taken.iter().all(Result::is_ok));
+        let expected: String = (0..MAX_WAITING).map(|n| format!("{n};")).collect();
+        assert_eq!(text, format!("full{expected}"));
+    }
+}

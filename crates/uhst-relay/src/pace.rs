@@ -1,0 +1,69 @@
+//! A connection whose peer has to read what it asked for.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::time::{Sleep, sleep};
+
+use super::watched::Watch;
+
+/// Fails the writes to a peer that has read nothing for a while, although there is something to read.
+pub(super) struct Pace {
+    patience: Duration,
+    /// Since a write has found no room.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl Pace {
+    pub(super) fn new(patience: Duration) -> Self {
+        Pace { patience, stalled: None }
+    }
+}
+
+impl Watch for Pace {
+    fn wrote(
+        &mut self,
+        context: &mut Context,
+        written: Poll<io::Result<usize>>,
+        _wanted: usize,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let patience = self.patience;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
+        ready!(stalled.as_mut().poll(context));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+    use crate::watched::Watched;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_peer_that_reads_nothing_is_given_up() {
+        let patience = Duration::from_secs(30);
+        let (near, mut far) = duplex(10);
+        let mut near = Watched::new(near, Pace::new(patience));
+        let reading = async {
+            for _ in 0..5 {
+                sleep(patience / 2).await;
+                far.read_exact(&mut [0; 10]).await.expect("bytes");
+            }
+        };
+        let (written, ()) = tokio::join!(near.write_all(&[0; 60]), reading);
+        assert!(written.is_ok(), "it reads slowly");
+        let since = tokio::time::Instant::now();
+        let error = near.write_all(&[0; 60]).await.expect_err("it does not read");
+        assert_eq!((error.kind(), since.elapsed().as_secs()), (io::ErrorKind::TimedOut, 30));
+    }
+}

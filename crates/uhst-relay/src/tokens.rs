@@ -1,0 +1,393 @@
+//! Signing and verifying tokens: JWTs with HS256.
+//!
+//! By hand on `hmac`, since JWT libraries write the header in their own order, and originals get it to see as
+//! `{"alg":"HS256","typ":"JWT"}`.
+
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    fmt,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use super::arrivals::UnderWay;
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
+use hmac::{Hmac, Mac};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::Sha256;
+use uhst_proto::protocol::{Claims, TokenKind};
+
+/// `{"alg":"HS256","typ":"JWT"}`.
+const HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
+
+/// How many verified tokens are remembered, and up to which length: at most 4 MiB.
+const REMEMBERED: usize = 4096;
+const REMEMBERED_LENGTH: usize = 1024;
+
+/// Random bytes in each host and client token, so that nobody gets the token of somebody else by asking in the same
+/// second.
+const NONCE: usize = 16;
+/// How much of a host token's signature its response tokens name.
+const SEAT: usize = 16;
+
+/// Why a token does not work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BadToken {
+    /// Not signed by this relay, or out of its time: 401.
+    Unauthorized,
+    /// Signed by this relay, for nothing that it knows: 400.
+    Unknown,
+}
+
+/// What a verified token says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Bearer {
+    Host {
+        host: Arc<str>,
+    },
+    Client {
+        host: Arc<str>,
+        client: Arc<str>,
+    },
+    /// Given to the host whose token has the signature that begins with `seat`; to any, if the token does not say.
+    Response {
+        host: Arc<str>,
+        client: Arc<str>,
+        seat: Option<Box<str>>,
+    },
+}
+
+/// A verified token, remembered since the next request brings it again.
+#[derive(Debug)]
+pub(super) struct Verified {
+    pub(super) bearer: Bearer,
+    /// The response token for this client that was signed last.
+    response: Mutex<Option<Response>>,
+    pub(super) under_way: UnderWay,
+}
+
+impl Verified {
+    fn new(bearer: Bearer) -> Self {
+        Verified { bearer, response: Mutex::default(), under_way: UnderWay::default() }
+    }
+}
+
+/// A response token, signed in this second for the host with this seat. Its `Debug` hides it.
+struct Response {
+    second: u64,
+    seat: Box<str>,
+    from: Origin,
+    token: Arc<str>,
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response").field("second", &self.second).finish_non_exhaustive()
+    }
+}
+
+/// What a response token tells its host about the sender, beside its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    /// The address of the message, or its network.
+    pub(super) network: IpAddr,
+    /// Whether the sender has an event stream.
+    pub(super) listens: bool,
+}
+
+/// The relay's key, and the tokens it has verified.
+pub(super) struct Tokens {
+    /// With the key worked in already.
+    key: Hmac<Sha256>,
+    remembered: Mutex<HashMap<Box<str>, Arc<Verified>>>,
+}
+
+#[derive(Deserialize)]
+struct WireHeader<'a> {
+    #[serde(borrow)]
+    alg: Cow<'a, str>,
+}
+
+/// What is signed: the claims of the original, and others that originals do not read. `jti` tells tokens apart; `from` and
+/// `listens` are those of [`SenderClaims`](uhst_proto::protocol::SenderClaims).
+#[derive(Serialize)]
+struct Signed<'a> {
+    #[serde(flatten)]
+    claims: &'a Claims,
+    jti: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listens: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireClaims {
+    #[serde(rename = "type", default)]
+    kind: Value,
+    #[serde(default)]
+    host_id: Value,
+    #[serde(default)]
+    client_id: Value,
+    #[serde(default)]
+    jti: Value,
+    #[serde(default)]
+    exp: Option<Value>,
+    #[serde(default)]
+    nbf: Option<Value>,
+}
+
+impl Tokens {
+    /// Signs with the UTF-8 bytes of `secret`.
+    pub(super) fn new(secret: &[u8]) -> Self {
+        let Ok(key) = Hmac::new_from_slice(secret) else { unreachable!("HMAC takes a key of any length") };
+        Tokens { key, remembered: Mutex::default() }
+    }
+
+    /// A token with these claims.
+    fn sign(&self, claims: &impl Serialize) -> String {
+        // Strings and a number: there is nothing here that JSON cannot hold.
+        let claims = serde_json::to_vec(claims).unwrap_or_default();
+        let mut token = String::with_capacity(HEADER.len() + 2 + claims.len().div_ceil(3) * 4 + 43);
+        token.push_str(HEADER);
+        token.push('.');
+        BASE64.encode_string(claims, &mut token);
+        let signature = self.key.clone().chain_update(&token).finalize().into_bytes();
+        token.push('.');
+        BASE64.encode_string(signature, &mut token);
+        token
+    }
+
+    /// A token of this kind, issued now, that equals no other. `None`: the system has no random bytes.
+    pub(super) fn issue(&self, kind: TokenKind, host_id: &str, client_id: Option<&str>) -> Option<String> {
+        let mut nonce = [0; NONCE];
+        getrandom::fill(&mut nonce).ok()?;
+        let (host_id, client_id) = (host_id.to_owned(), client_id.map(str::to_owned));
+        let claims = Claims { kind, host_id, client_id, iat: Some(now()) };
+        Some(self.sign(&Signed { claims: &claims, jti: &BASE64.encode(nonce), from: None, listens: None }))
+    }
+
+    /// The response token for a message of a client to the host whose token has this signature. Signed anew for every
+    /// message, says the protocol; within one second that gives the same token, so it is kept for as long.
+    pub(super) fn respond(
+        &self,
+        sender: &Verified,
+        from: Origin,
+        host_id: &str,
+        client_id: &str,
+        signature: &str,
+    ) -> Arc<str> {
+        let (second, seat) = (now(), seat(signature));
+        let mut last = sender.response.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some(last) if last.second == second && *last.seat == *seat && last.from == from => last.token.clone(),
+            _ => {
+                let (host_id, client_id) = (host_id.to_owned(), Some(client_id.to_owned()));
+                let claims = Claims { kind: TokenKind::ResponseToken, host_id, client_id, iat: Some(second) };
+                let (name, listens) = (self.name(from.network), Some(from.listens));
+                let signed = Signed { claims: &claims, jti: seat, from: Some(&name), listens };
+                let token: Arc<str> = self.sign(&signed).into();
+                *last = Some(Response { second, seat: seat.into(), from, token: token.clone() });
+                token
+            }
+        }
+    }
+
+    /// The name of an address, from which nobody but this relay learns the address.
+    fn name(&self, network: IpAddr) -> String {
+        let name = self.key.clone().chain_update("address ").chain_update(network.to_string()).finalize().into_bytes();
+        BASE64.encode(&name[..9])
+    }
+
+    /// Who bears this token.
+    pub(super) fn verify(&self, token: &str) -> Result<Arc<Verified>, BadToken> {
+        let known = self.remembered.lock().unwrap_or_else(PoisonError::into_inner).get(token).cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let (bearer, forever) = self.read(token)?;
+        let verified = Arc::new(Verified::new(bearer));
+        if forever && token.len() <= REMEMBERED_LENGTH {
+            let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+            if remembered.len() >= REMEMBERED {
+                // Messages that are under way know each other by it.
+                remembered.retain(|_, known| Arc::strong_count(known) > 1);
+            }
+            if remembered.len() < REMEMBERED {
+                // Another thread may have read the same token meanwhile.
+                return Ok(remembered.entry(token.into()).or_insert(verified).clone());
+            }
+        }
+        Ok(verified)
+    }
+
+    /// The bearer, and whether the token holds forever.
+    fn read(&self, token: &str) -> Result<(Bearer, bool), BadToken> {
+        use BadToken::{Unauthorized, Unknown};
+        let (signed, signature) = token.rsplit_once('.').ok_or(Unauthorized)?;
+        let (header, claims) = signed.split_once('.').ok_or(Unauthorized)?;
+        if header != HEADER {
+            let header = BASE64.decode(header).map_err(|_| Unauthorized)?;
+            let header: WireHeader = serde_json::from_slice(&header).map_err(|_| Unauthorized)?;
+            if header.alg != "HS256" {
+                return Err(Unauthorized);
+            }
+        }
+        let signature = BASE64.decode(signature).map_err(|_| Unauthorized)?;
+        self.key.clone().chain_update(signed).verify_slice(&signature).map_err(|_| Unauthorized)?;
+
+        let claims = BASE64.decode(claims).map_err(|_| Unauthorized)?;
+        let claims: WireClaims = serde_json::from_slice(&claims).map_err(|_| Unknown)?;
+        let now = now() as f64;
+        let forever = claims.exp.is_none() && claims.nbf.is_none();
+        if claims.exp.is_some_and(|exp| exp.as_f64().is_none_or(|exp| exp <= now))
+            || claims.nbf.is_some_and(|nbf| nbf.as_f64().is_none_or(|nbf| nbf > now))
+        {
+            return Err(Unauthorized);
+        }
+        let kind = serde_json::from_value(claims.kind).map_err(|_| Unknown)?;
+        let host: Arc<str> = claims.host_id.as_str().ok_or(Unknown)?.into();
+        let client = || claims.client_id.as_str().map(Arc::from).ok_or(Unknown);
+        let bearer = match kind {
+            TokenKind::HostToken => Bearer::Host { host },
+            TokenKind::ClientToken => Bearer::Client { host, client: client()? },
+            TokenKind::ResponseToken => {
+                Bearer::Response { host, client: client()?, seat: claims.jti.as_str().map(Box::from) }
+            }
+        };
+        Ok((bearer, forever))
+    }
+}
+
+/// The last part of a token: what tells it from every other without being of use to anyone who sees it.
+pub(super) fn signature(token: &str) -> &str {
+    token.rsplit_once('.').map_or(token, |(_, signature)| signature)
+}
+
+/// What response tokens for the host with this signature name.
+pub(super) fn seat(signature: &str) -> &str {
+    signature.get(..SEAT).unwrap_or(signature)
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use uhst_proto::protocol::peek_sender;
+
+    fn signed(tokens: &Tokens, header: &str, claims: &str) -> String {
+        let signed = format!("{}.{}", BASE64.encode(header), BASE64.encode(claims));
+        let signature = tokens.key.clone().chain_update(&signed).finalize().into_bytes();
+        format!("{signed}.{}", BASE64.encode(signature))
+    }
+
+    const HS256: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
+
+    #[test]
+    fn a_token_has_the_bytes_of_the_original() {
+        // Made with `jsonwebtoken.sign({type,hostId,iat}, "secret")`'s bytes: header and claims in this order.
+        let tokens = Tokens::new(b"secret");
+        let claims =
+            Claims { kind: TokenKind::HostToken, host_id: "demo".into(), client_id: None, iat: Some(1_795_376_414) };
+        let token = tokens.sign(&claims);
+        assert_eq!(token, signed(&tokens, HS256, r#"{"type":"hostToken","hostId":"demo","iat":1795376414}"#));
+        assert!(token.starts_with("eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9."));
+    }
+
+    #[test]
+    fn a_signed_token_names_its_bearer() {
+        let tokens = Tokens::new(b"secret");
+        let (host, client): (Arc<str>, Arc<str>) = ("größe".into(), "c1".into());
+        for (kind, client_id, bearer) in [
+            (TokenKind::HostToken, None, Bearer::Host { host: host.clone() }),
+            (TokenKind::ClientToken, Some("c1"), Bearer::Client { host: host.clone(), client: client.clone() }),
+        ] {
+            let token = tokens.issue(kind, "größe", client_id).expect("random bytes");
+            // The second time from memory.
+            assert_eq!(tokens.verify(&token).expect("own token").bearer, bearer);
+            assert_eq!(tokens.verify(&token).expect("own token").bearer, bearer);
+            assert_eq!(Tokens::new(b"other").verify(&token).map(|_| ()), Err(BadToken::Unauthorized));
+        }
+        let sender = tokens.verify(&tokens.issue(TokenKind::ClientToken, "größe", Some("c1")).expect("random bytes"));
+        let from = Origin { network: IpAddr::from([192, 0, 2, 1]), listens: true };
+        let response = tokens.respond(&sender.expect("own token"), from, "größe", "c1", "0123456789abcdef and more");
+        let seat = Some("0123456789abcdef".into());
+        assert_eq!(tokens.verify(&response).expect("own token").bearer, Bearer::Response { host, client, seat });
+    }
+
+    #[test]
+    fn a_host_learns_whether_two_messages_came_from_one_address_and_not_which() {
+        let tokens = Tokens::new(b"secret");
+        let sender = tokens.issue(TokenKind::ClientToken, "demo", Some("c1")).expect("random bytes");
+        let sender = tokens.verify(&sender).expect("own token");
+        let respond = |last, listens| {
+            let from = Origin { network: IpAddr::from([192, 0, 2, last]), listens };
+            peek_sender(&tokens.respond(&sender, from, "demo", "c1", "seat")).expect("a token")
+        };
+        let (one, again, other) = (respond(1, true), respond(1, false), respond(2, true));
+        assert_eq!((one.listens, again.listens), (Some(true), Some(false)));
+        assert_eq!(one.from, again.from);
+        assert_ne!(one.from, other.from);
+        assert_eq!(one.from.map(|name| name.len()), Some(12));
+    }
+
+    #[test]
+    fn tokens_of_the_same_second_are_different() {
+        let tokens = Tokens::new(b"secret");
+        for kind in [TokenKind::HostToken, TokenKind::ClientToken] {
+            let all: HashSet<_> = (0..1000).map(|_| tokens.issue(kind, "demo", Some("c1"))).collect();
+            assert_eq!(all.len(), 1000);
+        }
+    }
+
+    #[test]
+    fn bad_tokens_are_told_apart() {
+        use BadToken::{Unauthorized, Unknown};
+        let tokens = Tokens::new(b"secret");
+        let good = r#"{"type":"hostToken","hostId":"demo"}"#;
+        let check = |header, claims| tokens.verify(&signed(&tokens, header, claims)).map(|_| ());
+        assert_eq!(check(HS256, good), Ok(()), "iat may be missing");
+        assert_eq!(check(r#"{"alg":"HS256"}"#, good), Ok(()), "typ may be missing");
+        assert_eq!(check(r#"{"typ":"JWT","alg":"HS256"}"#, good), Ok(()));
+        assert_eq!(check(r#"{"alg":"none","typ":"JWT"}"#, good), Err(Unauthorized));
+        assert_eq!(check(r#"{"alg":"HS512","typ":"JWT"}"#, good), Err(Unauthorized));
+        for (claims, expected) in [
+            (r#"{"type":"hostToken","hostId":"demo","exp":1}"#, Err(Unauthorized)),
+            (r#"{"type":"hostToken","hostId":"demo","exp":"soon"}"#, Err(Unauthorized)),
+            (r#"{"type":"hostToken","hostId":"demo","exp":99999999999}"#, Ok(())),
+            (r#"{"type":"hostToken","hostId":"demo","nbf":99999999999}"#, Err(Unauthorized)),
+            (r#"{"type":"hostToken","hostId":"demo","nbf":1.5}"#, Ok(())),
+            (r#"{"type":"adminToken","hostId":"demo"}"#, Err(Unknown)),
+            (r#"{"hostId":"demo"}"#, Err(Unknown)),
+            (r#"{"type":"clientToken","hostId":"demo"}"#, Err(Unknown)),
+            (r#"{"type":"hostToken","hostId":["demo"]}"#, Err(Unknown)),
+            (r#""text""#, Err(Unknown)),
+        ] {
+            assert_eq!(check(HS256, claims), expected, "{claims}");
+        }
+        let token = signed(&tokens, HS256, good);
+        for bad in ["", ".", "..", "a.b.c", "undefined", &token[1..], &token[..token.len() - 1], &format!("{token}.")] {
+            assert_eq!(tokens.verify(bad).map(|_| ()), Err(Unauthorized), "{bad}");
+        }
+    }
+
+    #[test]
+    fn memory_of_tokens_is_bounded() {
+        let tokens = Tokens::new(b"secret");
+        for n in 0..REMEMBERED + 10 {
+            let token = tokens.issue(TokenKind::HostToken, &n.to_string(), None).expect("random bytes");
+            assert!(tokens.verify(&token).is_ok());
+        }
+        assert!(tokens.remembered.lock().expect("not poisoned").len() <= REMEMBERED);
+    }
+}

@@ -1,0 +1,309 @@
+//! The relay as a program of its own: how it starts, what it logs to, what it keeps, and how it ends.
+
+use std::{fs::File, net::SocketAddr, path::Path, process::Stdio, time::Duration};
+
+use reqwest::{Certificate, Client};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    net::TcpStream,
+    process::{Child, ChildStderr, ChildStdout, Command},
+    time::{sleep, timeout},
+};
+use uhst_relay::TlsFiles;
+
+use crate::{attacks::HS256, support::*};
+
+/// Nothing that a program does takes longer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub fn program(args: &[&str]) -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_uhst-relay"));
+    program
+        .args(["--log", "json", "--drain", "2"])
+        .args(args)
+        .envs([("HOST", "127.0.0.1"), ("PORT", "0"), ("JWT_SECRET", SECRET), ("UHST_PUBLIC_RELAY", "false")])
+        .env("RUST_LOG", "info")
+        .kill_on_drop(true);
+    program
+}
+
+/// A program that runs, and what it said when it was ready.
+struct Program {
+    child: Child,
+    ready: serde_json::Value,
+    logs: Lines<BufReader<ChildStderr>>,
+    _stdout: Lines<BufReader<ChildStdout>>,
+}
+
+impl Program {
+    async fn start(args: &[&str]) -> Self {
+        let mut child = program(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+        let logs = BufReader::new(child.stderr.take().unwrap()).lines();
+        let ready = timeout(PATIENCE, stdout.next_line()).await.unwrap().unwrap().unwrap();
+        Program { child, ready: serde_json::from_str(&ready).unwrap(), logs, _stdout: stdout }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.ready["address"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// Waits until it logs this.
+    async fn logs(&mut self, words: &str) {
+        let says = async { while !self.logs.next_line().await.unwrap().unwrap().contains(words) {} };
+        timeout(PATIENCE, says).await.unwrap_or_else(|_| panic!("it does not log {words:?}"));
+    }
+}
+
+/// Tells it to stop, and waits until it has.
+pub async fn stop(mut child: Child) {
+    let id = child.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
+    assert!(timeout(PATIENCE, child.wait()).await.unwrap().unwrap().success());
+}
+
+#[tokio::test]
+async fn the_program_reads_the_originals_environment_and_stops_when_told() {
+    let program = Program::start(&[]).await;
+    let ready = &program.ready;
+    assert_eq!((&ready["event"], &ready["tls"]), (&"ready".into(), &false.into()));
+    assert_eq!(ready["version"], env!("CARGO_PKG_VERSION"));
+    let mut wire = Wire::open(program.address()).await;
+    let token = signed(HS256, r#"{"type":"hostToken","hostId":"demo"}"#);
+    let answer = wire.request("POST", &format!("/?token={token}"), &[JSON], "{}").await;
+    assert_eq!((answer.status, answer.text()), (400, "Bad Request"), "signed with its secret");
+
+    // Told to stop, it sends who comes away, and ends in time.
+    let host = Wire::open(program.address()).await;
+    let mut host = Events::open_on(host, &format!("/?token={token}")).await;
+    let stopped = tokio::spawn(stop(program.child));
+    host.expect_end().await;
+    stopped.await.unwrap();
+}
+
+/// The stream of a host, `demo`.
+pub async fn host_at(address: SocketAddr) -> Events {
+    let token = signed(HS256, r#"{"type":"hostToken","hostId":"demo"}"#);
+    Events::open_on(Wire::open(address).await, &format!("/?token={token}")).await
+}
+
+/// A client joins that host, and a message reaches it.
+pub async fn join_at(address: SocketAddr, host: &mut Events) {
+    let joined = Wire::open(address).await.request("POST", "/?action=join&hostId=demo", &[], "").await.json();
+    let target = format!("/?token={}", joined["clientToken"].as_str().unwrap());
+    assert_eq!(Wire::open(address).await.request("POST", &target, &[JSON], "[1]").await.status, 200);
+    assert_eq!(host.message().await.1, "[1]");
+}
+
+/// A message from a client to its host, and the answer to each request on the way.
+async fn serves(address: SocketAddr) {
+    join_at(address, &mut host_at(address).await).await;
+}
+
+#[tokio::test]
+async fn a_reader_of_its_logs_that_goes_away_ends_nothing() {
+    let mut child =
+        program(&[]).env("RUST_LOG", "trace").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut logs = BufReader::new(child.stderr.take().unwrap()).lines();
+    // It does write there, each line one more write that fails from now on.
+    assert!(logs.next_line().await.unwrap().is_some());
+    drop(logs);
+    let ready: serde_json::Value = serde_json::from_str(&stdout.next_line().await.unwrap().unwrap()).unwrap();
+    drop(stdout);
+    let address = ready["address"].as_str().unwrap().parse().unwrap();
+    serves(address).await;
+    assert!(child.try_wait().unwrap().is_none());
+    stop(child).await;
+}
+
+/// Listens under a long id, which is logged, again and again: more than waits for any reader.
+pub async fn makes_it_log(address: SocketAddr) {
+    let id = "x".repeat(10_000);
+    let token = signed(HS256, &format!(r#"{{"type":"hostToken","hostId":"{id}"}}"#));
+    let listen = request("GET", &format!("/?token={token}"), &[], "");
+    for _ in 0..400 {
+        let mut wire = Wire::open(address).await;
+        wire.write(&listen).await;
+        // The former stream of this id may not have ended yet.
+        assert!([200, 400].contains(&timeout(PATIENCE, wire.head()).await.unwrap().status));
+    }
+}
+
+#[tokio::test]
+async fn a_reader_of_its_logs_that_never_reads_stalls_nothing() {
+    let mut child =
+        program(&[]).env("RUST_LOG", "uhst_relay=trace").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut logs = BufReader::new(child.stderr.take().unwrap()).lines();
+    let ready: serde_json::Value = serde_json::from_str(&stdout.next_line().await.unwrap().unwrap()).unwrap();
+    let address = ready["address"].as_str().unwrap().parse().unwrap();
+    makes_it_log(address).await;
+    serves(address).await;
+
+    // Whoever reads after all reads whole lines from the first one on, and is told that some are missing.
+    let mut first = true;
+    let reads = async {
+        loop {
+            let line: serde_json::Value = serde_json::from_str(&logs.next_line().await.unwrap().unwrap()).unwrap();
+            let message = line["fields"]["message"].as_str().unwrap();
+            assert!(!std::mem::take(&mut first) || message == "relay is listening", "{line}");
+            if message.contains("were dropped") {
+                return line["fields"]["lines"].as_u64().unwrap();
+            }
+        }
+    };
+    assert!(timeout(PATIENCE, reads).await.unwrap() > 0);
+
+    // It ends, though its last words find no reader.
+    makes_it_log(address).await;
+    stop(child).await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_pipe_that_is_full_keeps_nothing_from_starting() {
+    let (_reader, mut writer) = std::io::pipe().unwrap();
+    // As much as a pipe of Linux takes: the line that says that it is ready has to wait, too.
+    std::io::Write::write_all(&mut writer, &[b'\n'; 65_536]).unwrap();
+    let address = std::net::TcpListener::bind("127.77.0.2:0").unwrap().local_addr().unwrap();
+    let (stdout, stderr) = (writer.try_clone().unwrap(), writer);
+    starts_serves_and_stops(program(&[]).stdout(stdout).stderr(stderr), address).await;
+}
+
+#[tokio::test]
+async fn its_last_words_are_written_before_it_ends() {
+    let output = program(&[]).env("JWT_SECRET", "short").env("RUST_LOG", "trace").output().await.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.lines().last().unwrap().starts_with("uhst-relay: the secret has 5 bytes"), "{said}");
+
+    let Program { child, mut logs, .. } = Program::start(&[]).await;
+    stop(child).await;
+    let mut last = String::new();
+    while let Some(line) = logs.next_line().await.unwrap() {
+        last = line;
+    }
+    assert!(last.contains("stopping"), "{last}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_full_disk_keeps_nothing_from_starting() {
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    let address = std::net::TcpListener::bind("127.77.0.1:0").unwrap().local_addr().unwrap();
+    starts_serves_and_stops(program(&[]).stdout(full()).stderr(full()), address).await;
+}
+
+/// At an address of its own, where nobody else takes the port meanwhile: the line with the port cannot be read.
+#[cfg(target_os = "linux")]
+pub async fn starts(program: &mut Command, address: SocketAddr) -> Child {
+    let mut child = program
+        .envs([("HOST", address.ip().to_string()), ("PORT", address.port().to_string())])
+        .env("RUST_LOG", "trace")
+        .spawn()
+        .unwrap();
+    let starts = async {
+        while TcpStream::connect(address).await.is_err() {
+            assert!(child.try_wait().unwrap().is_none(), "it has ended");
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, starts).await.unwrap();
+    child
+}
+
+#[cfg(target_os = "linux")]
+async fn starts_serves_and_stops(program: &mut Command, address: SocketAddr) {
+    let mut child = starts(program, address).await;
+    serves(address).await;
+    assert!(child.try_wait().unwrap().is_none());
+    stop(child).await;
+}
+
+/// What a program has in memory, in bytes.
+#[cfg(target_os = "linux")]
+fn memory(program: &Program) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", program.child.id().unwrap())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() * 1024
+}
+
+/// Asks for tokens of distinct ids, and sends with other tokens for every tenth of them.
+#[cfg(target_os = "linux")]
+async fn asks_for_ids(wire: &mut Wire, ids: std::ops::Range<usize>) {
+    let ids: Vec<_> = ids.collect();
+    for ids in ids.chunks(1000) {
+        let asks = ids.iter().flat_map(|n| request("POST", &format!("/?action=host&hostId=id-{n}"), &[], ""));
+        let sends = ids.iter().step_by(10).flat_map(|n| {
+            let token = signed(HS256, &format!(r#"{{"type":"clientToken","hostId":"id-{n}","clientId":"{n}"}}"#));
+            request("POST", &format!("/?token={token}"), &[JSON], "[1]")
+        });
+        wire.write(asks.chain(sends).collect::<Vec<u8>>()).await;
+        for _ in ids {
+            assert_eq!(wire.answer().await.status, 200);
+        }
+        for _ in ids.iter().step_by(10) {
+            assert_eq!(wire.answer().await.status, 400);
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn ids_that_are_only_asked_for_cost_nothing() {
+    const IDS: usize = 100_000;
+    let program = Program::start(&[]).await;
+    let mut wire = Wire::open(program.address()).await;
+    // What is remembered of a few thousand tokens, and buffers, is there by then.
+    asks_for_ids(&mut wire, IDS..IDS + 50_000).await;
+    let before = memory(&program);
+    asks_for_ids(&mut wire, 0..IDS).await;
+    let grown = memory(&program).saturating_sub(before);
+    assert!(grown < IDS * 20, "{grown} bytes for {IDS} ids");
+    let metrics = wire.request("GET", "/metrics", &[], "").await;
+    assert!(metrics.text().lines().any(|line| line == "uhst_relay_sessions 0"), "{}", metrics.text());
+}
+
+/// A certificate for loopback that nobody else has signed, written to this file; its key to the other, if it is given.
+fn certificate(to: &Path, key: Option<&Path>) -> (Client, String) {
+    let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    std::fs::write(to, own.cert.pem()).unwrap();
+    if let Some(key) = key {
+        std::fs::write(key, own.signing_key.serialize_pem()).unwrap();
+    }
+    let trusted = Certificate::from_pem(own.cert.pem().as_bytes()).unwrap();
+    // Each request has a connection of its own, and sees the certificate of that moment.
+    let client = Client::builder().tls_certs_only([trusted]).pool_max_idle_per_host(0).build().unwrap();
+    (client, own.signing_key.serialize_pem())
+}
+
+#[tokio::test]
+async fn certificates_are_read_again_when_they_change() {
+    let files = tempfile::tempdir().unwrap();
+    let tls = TlsFiles { certificate: files.path().join("cert.pem"), key: files.path().join("key.pem") };
+    let (former, _) = certificate(&tls.certificate, Some(&tls.key));
+    let (cert, key) = (tls.certificate.to_str().unwrap(), tls.key.to_str().unwrap());
+    let mut program = Program::start(&["--tls-cert", cert, "--tls-key", key]).await;
+    assert_eq!(program.ready["tls"], true);
+    let url = format!("https://{}/?action=ping&timestamp=5", program.address());
+    let ping = |client: &Client| client.post(&url).send();
+    assert_eq!(ping(&former).await.unwrap().text().await.unwrap(), r#"{"pong":5}"#);
+
+    // Only one of the two is new yet: the former certificate goes on to serve.
+    let (new, its_key) = certificate(&tls.certificate, None);
+    program.logs("the certificate stays as it was").await;
+    assert_eq!(ping(&former).await.unwrap().status(), 200);
+    assert!(ping(&new).await.is_err());
+
+    std::fs::write(&tls.key, its_key).unwrap();
+    program.logs("the certificate was read again").await;
+    assert_eq!(ping(&new).await.unwrap().text().await.unwrap(), r#"{"pong":5}"#);
+    assert!(ping(&former).await.is_err());
+
+    // A file that is gone, as while it is replaced, changes nothing either.
+    std::fs::remove_file(&tls.certificate).unwrap();
+    program.logs("the certificate stays as it was").await;
+    assert_eq!(ping(&new).await.unwrap().status(), 200);
+    stop(program.child).await;
+}

@@ -1,0 +1,25 @@
+//! The attacks on a relay as a table: what each has reached, what it reaches now, and how long an honest player beside it
+//! takes to join. Those on a game that hosts are in the tests of `bevy_uhst`.
+
+mod bounds;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod logs;
+mod places;
+pub mod report;
+mod rows;
+
+use tokio::runtime::Builder;
+
+#[test]
+#[ignore = "takes 15 s, and prints a table"]
+fn the_table_of_attacks() {
+    report::head();
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        rows::rows().await;
+        #[cfg(all(feature = "cli", target_os = "linux"))]
+        logs::rows().await;
+        places::rows().await;
+        bounds::rows().await;
+    });
+}
