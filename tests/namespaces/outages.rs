@@ -179,9 +179,8 @@ fn asleep(time: Duration, who: [bool; 2], settings: &[(&str, &str)]) {
     sleep(time);
     sleepers(&game, Player::wake);
     if time > GONE && who != [true; 2] {
-        // The other one has given up, and says so if it is the host. A client that has given up is not there any more, and
-        // a host that wakes up waits for it as long as for anybody.
-        let told = game.both("not gone", GONE + Duration::from_secs(5), gone);
+        // The other one has given up, and says so.
+        let told = game.both("not gone", Duration::from_secs(10), gone);
         eprintln!("asleep {time:?} {who:?} {settings:?}: told after {told:?}");
         [&game.host, &game.client].into_iter().for_each(timed_out);
     } else {

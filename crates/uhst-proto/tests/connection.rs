@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use network::{Network, Step, Weather};
 use proptest::prelude::*;
-use uhst_proto::connection::{Connection, ConnectionConfig};
+use uhst_proto::connection::{Connection, ConnectionConfig, ConnectionEvent, Lane, Path};
 use uhst_proto::protocol::{EndReason, PathPolicy};
 
 const START: Duration = Duration::from_secs(1000);
@@ -169,6 +169,30 @@ fn a_side_that_leaves_while_its_paths_are_cut_says_goodbye_when_they_are_back() 
         network.step(&Step::Send { client, channel: 0, size: 20_000, count: 3 });
         network.leave(client);
     }
+}
+
+/// The relay is out of reach when a client gives up. What it says then may yet find the host, which ends at once.
+#[test]
+fn a_client_that_gives_up_has_a_last_word_for_a_relay_that_is_away() {
+    let (mut client, mut host) = Connection::pair(small(), small(), START);
+    client.path_up(Path::Relay, START);
+    host.path_up(Path::Relay, START);
+    client.path_down(Path::Relay, START);
+    let mut now = START;
+    while !client.is_closed() {
+        assert_eq!(client.poll_transmit(Lane::Relay, 1 << 16, now), None, "a packet for a path that is down");
+        now = client.next_timeout().unwrap();
+        client.handle_timeout(now);
+    }
+    let word = client.poll_transmit(Lane::Relay, 1 << 16, now).unwrap();
+    assert_eq!(client.poll_transmit(Lane::Relay, 1 << 16, now), None, "once");
+    // It slept meanwhile.
+    host.receive(Lane::Relay, word, START);
+    let ends = std::iter::from_fn(|| host.poll_event()).filter_map(|event| match event {
+        ConnectionEvent::Closed(reason) => Some(reason),
+        _ => None,
+    });
+    assert_eq!(ends.collect::<Vec<_>>(), [EndReason::TimedOut]);
 }
 
 /// Whatever lasts for longer than both timeouts ends both sides alike, and what is shorter loses nothing.

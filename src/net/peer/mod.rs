@@ -14,11 +14,12 @@ use bytestring::ByteString;
 use futures_util::future::OptionFuture;
 use n0_future::{
     boxed::BoxFuture,
+    task,
     time::{Instant, sleep_until},
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use self::posts::{POST_LIMIT, Post};
+use self::posts::{POST_LIMIT, Post, leave_word};
 use super::{
     backoff::Backoff,
     conditioner::Conditioner,
@@ -345,13 +346,19 @@ impl NativePeer {
             if let Some(post) = self.post.take() {
                 let _ = post.answer.await;
             }
-            let Some(route) = self.route.clone().filter(|_| self.relay_up) else { return };
+            let is_client = matches!(self.role, Role::Client { .. });
+            let Some(route) = self.route.clone().filter(|_| self.relay_up || is_client) else { return };
             let mut next = || {
                 next_packet(&mut self.connection, &mut self.outbound, Lane::Relay, POST_LIMIT, self.origin.elapsed())
             };
             while let Some(packet) = next() {
                 let body = Body::Native { version: NATIVE_VERSION, packet }.to_json();
                 let post = || self.cx.relay.clone().send(route.send_to.clone(), route.token.clone(), body.clone());
+                if !self.relay_up {
+                    // Nobody waits for that.
+                    task::spawn(leave_word(self.cx.relay.clone(), route, body, self.cx.config.drain_timeout));
+                    return;
+                }
                 while post().await.is_err() {
                     n0_future::time::sleep(LAST_WORD_RETRY).await;
                 }

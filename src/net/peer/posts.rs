@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
-use n0_future::boxed::BoxFuture;
+use n0_future::{
+    boxed::BoxFuture,
+    time::{sleep, timeout},
+};
 
 use super::{NativePeer, Role, next_packet};
 use crate::{
     connection::{Lane, Path, Time},
     net::{
-        peer_link::{PeerInput, PeerOutput},
+        backoff::Backoff,
+        peer_link::{PeerInput, PeerOutput, Route},
+        relay_client::RelayClient,
         relay_error::RelayError,
     },
     protocol::{Body, NATIVE_VERSION, introduction},
@@ -20,6 +25,9 @@ pub(super) const POST_LIMIT: usize = 64 * 1024;
 const POST_SUSPECT: Duration = Duration::from_secs(2);
 /// A POST of at most so many bytes is late because it or its answer is lost, and not because the network is slow.
 const SMALL: usize = 8 * 1024;
+
+/// How often a host is missing at its relay before its client leaves no word any more.
+const MISSING: u32 = 5;
 
 /// One POST in flight.
 pub(super) struct Post {
@@ -42,6 +50,24 @@ impl Post {
     pub fn slept(&mut self, time: Duration) {
         self.since += time;
     }
+}
+
+/// Tells a host whose relay is out of reach that its client has given up, within this time. A relay in the process of a
+/// host that was asleep is there when that wakes up, and the host then waits for nobody.
+pub(super) async fn leave_word(relay: RelayClient, route: Route, body: String, within: Duration) {
+    let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(2));
+    let posted = async {
+        let mut missing = 0;
+        while let Err(error) = relay.clone().send(route.send_to.clone(), route.token.clone(), body.clone()).await {
+            // A host that wakes up listens again a moment after its relay is there.
+            missing += u32::from(error == RelayError::Rejected);
+            if error == RelayError::BadToken || missing > MISSING {
+                return;
+            }
+            sleep(backoff.next().max(error.wait())).await;
+        }
+    };
+    let _ = timeout(within, posted).await;
 }
 
 impl NativePeer {

@@ -229,10 +229,8 @@ impl Connection {
     fn packet(&mut self, lane: Lane, limit: usize, now: Time) -> Option<Bytes> {
         let path = lane.path();
         let open = matches!(self.state, State::Open { .. } | State::Closing(_));
-        if !self.live.is_up(path)
-            || lane == Lane::Relay && self.resuming.is_some()
-            || !(open || self.close_ack[path as usize] || self.parting.is_some())
-        {
+        let usable = self.live.is_up(path) && !(lane == Lane::Relay && self.resuming.is_some());
+        if self.parting.is_none() && !(usable && (open || self.close_ack[path as usize])) {
             return None;
         }
         let cargo = self.cargo(path);
