@@ -1,12 +1,16 @@
 //! Which relay a session uses.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::{
+    fmt,
+    net::{Ipv6Addr, SocketAddr},
+};
 
 use super::memory::MemoryRelay;
 use crate::protocol::WebFile;
 
-/// Where a host listens, and where a client looks for an id that names no relay.
-#[derive(Clone, Debug)]
+/// Where a host listens, and where a client looks for an id that names no relay. Its `Debug` hides the query of a URL, in
+/// which may be the key to host.
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum Relay {
     /// A host starts a relay of its own, in this process: on a LAN nothing else is needed. A client looks for a bare
@@ -41,6 +45,17 @@ pub struct EmbeddedRelay {
     pub origins: Vec<String>,
     /// Whether others may host on this relay, too. It has room for one session otherwise: that of its host.
     pub other_hosts: bool,
+}
+
+impl fmt::Debug for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Relay::Embedded(embedded) => f.debug_tuple("Embedded").field(embedded).finish(),
+            Relay::Url(url) => f.debug_tuple("Url").field(&url.split('?').next()).finish(),
+            Relay::Directory(url) => f.debug_tuple("Directory").field(url).finish(),
+            Relay::Memory(memory) => f.debug_tuple("Memory").field(memory).finish(),
+        }
+    }
 }
 
 impl Relay {

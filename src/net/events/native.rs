@@ -1,6 +1,9 @@
 //! The event stream over `eventsource-client`, with `reqwest` as its transport.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    task::Context,
+};
 
 use bytes::Bytes;
 use eventsource_client::{Client, ClientBuilder, Error, ReconnectOptions, SSE};
@@ -16,6 +19,7 @@ use reqwest::{
     header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE},
 };
 use sync_wrapper::SyncStream;
+use tracing::dispatcher::{Dispatch, with_default};
 use url::Url;
 
 use super::{MAX_EVENT, StreamItem};
@@ -66,7 +70,13 @@ fn read(response: reqwest::Response, max_event: usize) -> BoxStream<Result<Strea
             .stream()
     });
     match events {
-        Ok(events) => Box::pin(events.map(item)),
+        Ok(mut events) => {
+            let quietly = move |context: &mut Context| {
+                // It logs all that it reads at the finest level, and in there are the tokens by which peers are answered.
+                with_default(&Dispatch::none(), || events.as_mut().poll_next(context))
+            };
+            Box::pin(stream::poll_fn(quietly).map(item))
+        }
         Err(error) => Box::pin(stream::once(Err(RelayError::Unreachable(error.to_string())))),
     }
 }

@@ -1,0 +1,128 @@
+//! No log, error or `Debug` shows a token, a password or a key: all that a session writes at the finest level is searched.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod support;
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bevy::prelude::*;
+use bevy_uhst::{
+    prelude::*,
+    relay::RelayConfig,
+    test_app::{TestLog, TestNetwork, link, update_until},
+};
+use support::{StandaloneRelay, connected, diagnostics, ended, the_peer};
+use tracing_subscriber::filter::LevelFilter;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const PASSWORD: &str = "swordfish-73";
+const WRONG: &str = "wrong-guess-37";
+const KEY: &str = "key-of-the-host-51";
+const CREDENTIAL: &str = "turn-credential-19";
+/// With this each token of a relay begins: the algorithm, in base64.
+const TOKEN: &str = "eyJhbGciOiJIUzI1NiIs";
+
+/// Everything that is logged in this process.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn config() -> RelayConfig {
+    RelayConfig { host_key: Some(KEY.to_owned()), ..RelayConfig::default() }
+}
+
+fn shown<C: Component + std::fmt::Debug>(app: &mut App) -> String {
+    let components =
+        app.world_mut().query::<&C>().iter(app.world()).map(|shown| format!("{shown:?}")).collect::<Vec<_>>();
+    components.concat()
+}
+
+/// A session with all that can be secret, through a relay that forgets its tokens on the way; what its apps show.
+fn session() -> String {
+    let mut relay = StandaloneRelay::start_with(config());
+    let own = Relay::Url(format!("http://{}/?key={KEY}", relay.address()));
+    let turn = || IceServer {
+        urls: vec!["turn:127.0.0.1:9?transport=udp".to_owned()],
+        credentials: Some(IceCredentials { username: "player".to_owned(), credential: CREDENTIAL.to_owned() }),
+    };
+    let network = TestNetwork::loopback();
+    let mut host = network.host_with(UhstHost::new("secrets").relay(own).password(PASSWORD).ice_servers([turn()]));
+    let to = link(&host);
+    assert!(!to.to_string().contains(KEY), "{to}");
+    let client = |password: &str| UhstClient::from(to.clone()).password(password).ice_servers([turn()]);
+    let mut shows = String::new();
+
+    let (mut player, mut guesser) = (network.join_with(client(PASSWORD)), network.join_with(client(WRONG)));
+    shows += &shown::<UhstClient>(&mut player);
+    let apps = &mut [&mut host, &mut player, &mut guesser];
+    let both = update_until(apps, PATIENCE, |apps| connected(apps[1]) == 1 && !ended(apps[2]).is_empty());
+    assert!(both, "{:?}", TestLog::of(apps[1]));
+    assert_eq!(ended(apps[2]), [EndReason::WrongPassword]);
+    let peer = the_peer(apps[1]);
+    apps[1].world().get::<UhstPeer>(peer).unwrap().send("hello").unwrap();
+    update_until(apps, PATIENCE, |apps| TestLog::of(apps[0]).texts() == ["hello"]);
+
+    // It comes back with another secret: what was posted broke off, and all tokens are worth nothing.
+    relay.restart(config());
+    let is_back = |app: &App| diagnostics(app).iter().any(|text| text == "the relay is back");
+    assert!(update_until(apps, PATIENCE, |apps| is_back(apps[0]) && is_back(apps[1])));
+    relay.kill();
+    update_until(apps, Duration::from_secs(2), |apps| apps[..2].iter().all(|app| diagnostics(app).len() > 3));
+
+    // The errors of a start.
+    for url in [format!("http://127.0.0.1:9/?key={KEY}"), format!("ftp://127.0.0.1/?key={KEY}")] {
+        let mut late = network.app();
+        late.world_mut().spawn(UhstHost::new("late").relay(Relay::Url(url)).password(PASSWORD));
+        assert!(update_until(&mut [&mut late], PATIENCE, |apps| !ended(apps[0]).is_empty()));
+        shows += &format!("{:?}", TestLog::of(&late));
+    }
+    shows += &shown::<UhstHost>(&mut host);
+    for app in [&host, &player, &guesser] {
+        shows += &format!("{:?}", TestLog::of(app));
+    }
+    shows
+}
+
+#[test]
+fn nothing_that_is_written_has_a_secret_in_it() {
+    let log = Log::default();
+    let writer = log.clone();
+    // Also what libraries write by the `log` crate, from all threads.
+    tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .init();
+    let shows = session();
+    let logged = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    for seen in ["TRACE", "relay is listening", "the relay is lost"] {
+        assert!(logged.contains(seen), "{seen}: {} bytes", logged.len());
+    }
+    for secret in [PASSWORD, WRONG, KEY, CREDENTIAL, TOKEN]
+        .map(str::to_owned)
+        .into_iter()
+        .chain([PASSWORD, KEY].map(|secret| BASE64_STANDARD.encode(secret)))
+    {
+        for (place, text) in [("Debug", &shows), ("the log", &logged)] {
+            let found = text.lines().find(|line| line.contains(&secret));
+            assert_eq!(found.map(|line| &line[..line.floor_char_boundary(2000)]), None, "{secret} in {place}");
+        }
+    }
+}
