@@ -36,11 +36,10 @@ fn show_links(ready: On<UhstReady>) {
     }
 }
 
-fn echo(mut messages: MessageReader<UhstMessage>, host: Single<&UhstHost>) -> Result {
+fn echo(mut messages: MessageReader<UhstMessage>, host: Single<&UhstHost>) {
     for message in messages.read() {
-        host.broadcast(message.payload.clone())?;
+        host.broadcast(message.payload.clone());
     }
-    Ok(())
 }
 
 fn stop(ended: On<UhstEnded>, mut exit: MessageWriter<AppExit>) {

@@ -45,13 +45,12 @@ fn roll(time: Res<Time>, sender: UhstSender<Roll>) -> Result {
 }
 
 /// Only a host receives a `Roll`, and a client a `Total`: the same systems run everywhere.
-fn count(mut rolls: MessageReader<FromPeer<Roll>>, mut total: Local<u32>, sender: UhstSender<Total>) -> Result {
+fn count(mut rolls: MessageReader<FromPeer<Roll>>, mut total: Local<u32>, sender: UhstSender<Total>) {
     for roll in rolls.read() {
         info!("{} rolled {}", roll.peer, roll.0);
         *total += roll.0;
-        sender.broadcast(&Total(*total))?;
+        sender.broadcast(&Total(*total));
     }
-    Ok(())
 }
 
 fn show(mut totals: MessageReader<FromPeer<Total>>) {

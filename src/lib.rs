@@ -14,11 +14,10 @@
 //!         .run();
 //! }
 //!
-//! fn echo(mut messages: MessageReader<UhstMessage>, host: Single<&UhstHost>) -> Result {
+//! fn echo(mut messages: MessageReader<UhstMessage>, host: Single<&UhstHost>) {
 //!     for message in messages.read() {
-//!         host.broadcast(message.payload.clone())?;
+//!         host.broadcast(message.payload.clone());
 //!     }
-//!     Ok(())
 //! }
 //! ```
 //!
@@ -91,7 +90,7 @@ pub mod prelude {
     pub use crate::{
         connection::{ConnectionConfig, Interruption, Path},
         ecs::{
-            BroadcastError, Encoding, FromPeer, JoinResponder, PeerOf, Peers, Rates, UhstAppExt, UhstClient,
+            BroadcastReport, Encoding, FromPeer, JoinResponder, PeerOf, Peers, Rates, UhstAppExt, UhstClient,
             UhstConnected, UhstDiagnostic, UhstDisconnected, UhstEnded, UhstHost, UhstInterrupted, UhstJoinRequest,
             UhstMessage, UhstPathChanged, UhstPeer, UhstPlugin, UhstReady, UhstResumed, UhstSender, UhstSystems,
         },

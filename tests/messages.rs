@@ -5,7 +5,7 @@ use std::time::Duration;
 use bevy::prelude::*;
 use bevy_uhst::{
     prelude::*,
-    test_app::{TestEvent, TestLog, TestNetwork, update_until, wait_for_arrival},
+    test_app::{TestEvent, TestLog, TestNetwork, link, update_until, wait_for_arrival},
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -90,8 +90,8 @@ fn a_broadcast_reaches_all_but_the_one_left_out() {
     component::<UhstClient>(&mut clients[1]).send("hello").unwrap();
     until(&mut [&mut host], |apps| !received(apps[0]).is_empty());
     let speaker = received(&host)[0].peer;
-    component::<UhstHost>(&mut host).broadcast_except(speaker, "somebody said hello").unwrap();
-    component::<UhstHost>(&mut host).broadcast("end").unwrap();
+    component::<UhstHost>(&mut host).broadcast_except(speaker, "somebody said hello");
+    component::<UhstHost>(&mut host).broadcast("end");
     let mut apps: Vec<_> = clients.iter_mut().collect();
     until(&mut apps, |apps| apps.iter().all(|app| TestLog::of(app).texts().last() == Some(&"end")));
     assert_eq!(TestLog::of(&clients[0]).texts(), ["somebody said hello", "end"]);
@@ -111,7 +111,7 @@ fn sending_to_a_peer_that_left_fails() {
         TestLog::of(apps[0]).has(|event| matches!(event, TestEvent::Disconnected(_)))
     });
     assert!(errors.iter().all(|error| *error == SendError::Disconnected));
-    component::<UhstHost>(&mut host).broadcast("nobody listens").unwrap();
+    component::<UhstHost>(&mut host).broadcast("nobody listens");
 }
 
 #[test_log::test]
@@ -125,8 +125,63 @@ fn a_message_that_is_too_large_names_both_sizes() {
     });
     let error = component::<UhstPeer>(&mut host).send(vec![0; 2001]).unwrap_err();
     assert_eq!(error, SendError::TooLarge { size: 2001, limit: 2000 });
-    let error = component::<UhstHost>(&mut host).broadcast(vec![0; 2001]).unwrap_err();
-    assert_eq!((error.missed, error.peers), (1, 1));
+    let report = component::<UhstHost>(&mut host).broadcast(vec![0; 2001]);
+    let cause = Some(SendError::TooLarge { size: 2001, limit: 2000 });
+    assert_eq!(report, BroadcastReport { peers: 1, missed: 1, cause });
+}
+
+/// The host passes on what each says, as in the first example of the crate.
+#[test_log::test]
+fn a_peer_that_never_reads_costs_the_others_nothing() {
+    const SAID: usize = 400;
+    let network = TestNetwork::memory();
+    let config = ConnectionConfig {
+        max_message: 2000,
+        send_buffer: 20_000,
+        receive_buffer: 20_000,
+        catch_up_timeout: Duration::from_millis(300),
+        ..ConnectionConfig::default()
+    };
+    let mut host = network.host_with(UhstHost::new("game").connection(config.clone()));
+    host.add_systems(Update, |mut messages: MessageReader<UhstMessage>, host: Single<&UhstHost>| {
+        for message in messages.read() {
+            host.broadcast(message.payload.clone());
+        }
+    });
+    let join = || UhstClient::from(link(&host)).connection(config.clone());
+    let mut clients: Vec<App> = (0..8).map(|_| network.join_with(join())).collect();
+    let connected = |app: &App| TestLog::of(app).count(|event| matches!(event, TestEvent::Connected(_)));
+    let mut apps: Vec<&mut App> = std::iter::once(&mut host).chain(&mut clients).collect();
+    until(&mut apps, |apps| apps[1..].iter().all(|app| connected(app) == 1));
+    // From here on, its app is not updated: it reads nothing.
+    let _sleeper = clients.pop();
+    for number in 0..SAID {
+        let text = format!("{number:0>400}");
+        // The queues of those who read have room for what is under way.
+        let say = |apps: &mut [&mut App]| {
+            apps[1..].iter().all(|app| TestLog::of(app).texts().len() + 8 > number)
+                && component::<UhstClient>(apps[1]).send(text.clone()).is_ok()
+        };
+        let mut apps: Vec<&mut App> = std::iter::once(&mut host).chain(&mut clients).collect();
+        until(&mut apps, say);
+    }
+    let mut apps: Vec<&mut App> = std::iter::once(&mut host).chain(&mut clients).collect();
+    until(&mut apps, |apps| apps[1..].iter().all(|app| TestLog::of(app).texts().len() == SAID));
+    for client in &clients {
+        let numbers = TestLog::of(client).texts().into_iter().map(|text| text.parse::<usize>().unwrap());
+        assert!(numbers.eq(0..SAID));
+    }
+    let slow = |event: &TestEvent| matches!(event, TestEvent::Diagnostic(event) if event.text.contains("too slow"));
+    assert_eq!(TestLog::of(&host).count(slow), 1);
+    // It ends at the next broadcast that it misses.
+    let mut apps: Vec<&mut App> = std::iter::once(&mut host).chain(&mut clients).collect();
+    until(&mut apps, |apps| {
+        component::<UhstHost>(apps[0]).broadcast("still there?");
+        let too_slow = |event: &TestEvent| {
+            matches!(event, TestEvent::Disconnected(UhstDisconnected { reason: EndReason::TooSlow, .. }))
+        };
+        TestLog::of(apps[0]).count(too_slow) == 1
+    });
 }
 
 #[test_log::test]

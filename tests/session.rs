@@ -261,7 +261,7 @@ fn an_app_may_host_and_join_at_once() {
     until(&mut [&mut far, &mut near, &mut guest], |apps| connected(apps[0]) == 1 && connected(apps[1]) == 2);
     let hosting = session::<UhstHost>(&mut near);
     let joined = session::<UhstClient>(&mut near);
-    near.world().get::<UhstHost>(hosting).unwrap().broadcast("to the guest").unwrap();
+    near.world().get::<UhstHost>(hosting).unwrap().broadcast("to the guest");
     near.world().get::<UhstClient>(joined).unwrap().send("to the far host").unwrap();
     until(&mut [&mut far, &mut near, &mut guest], |apps| {
         !TestLog::of(apps[0]).texts().is_empty() && !TestLog::of(apps[2]).texts().is_empty()

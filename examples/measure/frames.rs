@@ -197,7 +197,7 @@ pub fn fan_out(settings: &Settings) -> Outcome {
                     if talk {
                         let state = stamped(origin, STATE);
                         let hosts = host.world_mut().query::<&UhstHost>().single(host.world())?;
-                        hosts.broadcast(state)?;
+                        hosts.broadcast(state);
                     }
                     frame(host);
                 }

@@ -5,42 +5,36 @@ use bevy::prelude::*;
 
 use crate::net::SendError;
 
-/// A broadcast that did not reach everyone. The peers that are not counted here got it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{missed} of {peers} peers missed a message: {cause}")]
-pub struct BroadcastError {
-    /// How many peers it was not sent to.
-    pub missed: usize,
+/// Who got a broadcast.
+///
+/// It may be ignored. A peer that misses a broadcast is reported once, as a [`UhstDiagnostic`](super::UhstDiagnostic), and
+/// ends when it does not [catch up](crate::connection::ConnectionConfig::catch_up_timeout); the others get everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BroadcastReport {
     /// How many peers it was meant for.
     pub peers: usize,
-    /// Why the first of them missed it.
-    pub cause: SendError,
+    /// How many of them missed it.
+    pub missed: usize,
+    /// Why the first of those missed it.
+    pub cause: Option<SendError>,
 }
 
-/// Counts the sends of a broadcast.
-#[derive(Debug, Default)]
-pub(super) struct Tally {
-    peers: usize,
-    missed: usize,
-    first: Option<SendError>,
-}
+impl BroadcastReport {
+    /// Whether nobody missed it.
+    pub fn is_complete(&self) -> bool {
+        self.missed == 0
+    }
 
-impl Tally {
-    pub fn count(&mut self, sent: Result<(), SendError>) {
+    pub(super) fn count(&mut self, sent: Result<(), SendError>) {
         self.peers += 1;
         match sent {
             // One that is about to be gone misses nothing that it was meant to get.
             Ok(()) | Err(SendError::Disconnected) => {}
             Err(cause) => {
                 self.missed += 1;
-                self.first.get_or_insert(cause);
+                self.cause.get_or_insert(cause);
             }
         }
-    }
-
-    pub fn result(self) -> Result<(), BroadcastError> {
-        let Tally { peers, missed, first } = self;
-        first.map_or(Ok(()), |cause| Err(BroadcastError { missed, peers, cause }))
     }
 }
 
@@ -54,8 +48,7 @@ pub(super) fn handle_send_errors(world: &mut World) {
 
 fn warn_of_send_errors(error: BevyError, context: ErrorContext) {
     // A severity that the game chose stays.
-    let ours = error.is::<SendError>() || error.is::<BroadcastError>();
-    if ours && matches!(error.severity(), Severity::Panic) {
+    if error.is::<SendError>() && matches!(error.severity(), Severity::Panic) {
         error::warn(error, context);
     } else {
         error::match_severity(error, context);
@@ -79,7 +72,6 @@ mod tests {
     #[test]
     fn a_failed_send_does_not_stop_the_app() {
         run(|| -> Result { Err(SendError::Disconnected.into()) });
-        run(|| -> Result { Err(BroadcastError { missed: 1, peers: 2, cause: SendError::Disconnected }.into()) });
     }
 
     #[test]

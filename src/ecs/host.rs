@@ -7,8 +7,7 @@ use bevy::{
 use bytes::Bytes;
 
 use super::{
-    BroadcastError, UhstClient,
-    error::Tally,
+    BroadcastReport, UhstClient,
     network::{LocalHost, Network},
     session::{self, Phase, SessionState},
     settings::Settings,
@@ -246,74 +245,44 @@ impl UhstHost {
 
     /// Sends to every peer on [`Channel::Reliable`].
     ///
-    /// # Errors
-    ///
-    /// [`BroadcastError`] if some peers missed it; the others got it. Having no peers is fine.
-    pub fn broadcast(&self, payload: impl Into<Payload>) -> Result<(), BroadcastError> {
+    /// A peer that misses it keeps nobody else from getting it: see [`BroadcastReport`].
+    pub fn broadcast(&self, payload: impl Into<Payload>) -> BroadcastReport {
         self.fan_out(None, Channel::Reliable, payload.into())
     }
 
     /// Sends to every peer.
-    ///
-    /// # Errors
-    ///
-    /// As [`broadcast`](Self::broadcast).
-    pub fn broadcast_on(&self, channel: Channel, payload: impl Into<Payload>) -> Result<(), BroadcastError> {
+    pub fn broadcast_on(&self, channel: Channel, payload: impl Into<Payload>) -> BroadcastReport {
         self.fan_out(None, channel, payload.into())
     }
 
     /// Sends to every peer but one, on [`Channel::Reliable`]: to pass on what that one said.
-    ///
-    /// # Errors
-    ///
-    /// As [`broadcast`](Self::broadcast).
-    pub fn broadcast_except(&self, peer: Entity, payload: impl Into<Payload>) -> Result<(), BroadcastError> {
+    pub fn broadcast_except(&self, peer: Entity, payload: impl Into<Payload>) -> BroadcastReport {
         self.fan_out(Some(peer), Channel::Reliable, payload.into())
     }
 
     /// Sends to every peer but one.
-    ///
-    /// # Errors
-    ///
-    /// As [`broadcast`](Self::broadcast).
-    pub fn broadcast_except_on(
-        &self,
-        peer: Entity,
-        channel: Channel,
-        payload: impl Into<Payload>,
-    ) -> Result<(), BroadcastError> {
+    pub fn broadcast_except_on(&self, peer: Entity, channel: Channel, payload: impl Into<Payload>) -> BroadcastReport {
         self.fan_out(Some(peer), channel, payload.into())
     }
 
-    /// Sends to these peers on [`Channel::Reliable`]. The bytes are shared, as in a broadcast.
-    ///
-    /// # Errors
-    ///
-    /// As [`broadcast`](Self::broadcast). An entity that is no peer of this session, or not any more, misses nothing.
-    pub fn send_to(
-        &self,
-        peers: impl IntoIterator<Item = Entity>,
-        payload: impl Into<Payload>,
-    ) -> Result<(), BroadcastError> {
+    /// Sends to these peers on [`Channel::Reliable`]. The bytes are shared, as in a broadcast. An entity
+    /// that is no peer of this session, or not any more, misses nothing.
+    pub fn send_to(&self, peers: impl IntoIterator<Item = Entity>, payload: impl Into<Payload>) -> BroadcastReport {
         self.send_to_on(peers, Channel::Reliable, payload)
     }
 
     /// Sends to these peers.
-    ///
-    /// # Errors
-    ///
-    /// As [`send_to`](Self::send_to).
     pub fn send_to_on(
         &self,
         peers: impl IntoIterator<Item = Entity>,
         channel: Channel,
         payload: impl Into<Payload>,
-    ) -> Result<(), BroadcastError> {
-        let (payload, mut tally) = (payload.into(), Tally::default());
+    ) -> BroadcastReport {
+        let (payload, mut report) = (payload.into(), BroadcastReport::default());
         for handle in peers.into_iter().filter_map(|peer| self.handle(peer)) {
-            tally.count(handle.send(channel, payload.clone()));
+            report.count(handle.broadcast(channel, Tag::Untyped, payload.clone()));
         }
-        tally.result()
+        report
     }
 
     fn handle(&self, peer: Entity) -> Option<&PeerHandle> {
@@ -344,10 +313,10 @@ impl UhstHost {
         Some(LocalHost { key, metadata: self.settings.metadata.clone(), connection, ready })
     }
 
-    fn fan_out(&self, except: Option<Entity>, channel: Channel, payload: Payload) -> Result<(), BroadcastError> {
-        let mut tally = Tally::default();
-        self.fan_out_tagged(except, channel, Tag::Untyped, &payload, &mut tally);
-        tally.result()
+    fn fan_out(&self, except: Option<Entity>, channel: Channel, payload: Payload) -> BroadcastReport {
+        let mut report = BroadcastReport::default();
+        self.fan_out_tagged(except, channel, Tag::Untyped, &payload, &mut report);
+        report
     }
 
     pub(super) fn fan_out_tagged(
@@ -356,10 +325,10 @@ impl UhstHost {
         channel: Channel,
         tag: Tag,
         payload: &Payload,
-        tally: &mut Tally,
+        report: &mut BroadcastReport,
     ) {
         for (_, handle) in self.state.peers.iter().filter(|(entity, _)| Some(*entity) != except) {
-            tally.count(handle.send_tagged(channel, tag, payload.clone()));
+            report.count(handle.broadcast(channel, tag, payload.clone()));
         }
     }
 }
@@ -411,7 +380,7 @@ mod tests {
             .filter_map(|command| match command {
                 PeerCommand::Send { channel, payload, .. } => Some((channel, payload)),
                 PeerCommand::Disconnect(reason) => Some((Channel::Reliable, reason.to_string().into())),
-                PeerCommand::Conditions(_) => None,
+                PeerCommand::Conditions(_) | PeerCommand::Report(_) => None,
             })
             .collect()
     }
@@ -424,13 +393,13 @@ mod tests {
         let (first, mut one) = connect(&mut app, key, 1);
         let (second, mut two) = connect(&mut app, key, 2);
         let host = app.world().get::<UhstHost>(session).unwrap();
-        host.broadcast("all").unwrap();
-        host.broadcast_except(second, "one").unwrap();
-        host.broadcast_on(Channel::Unreliable, vec![1, 2]).unwrap();
-        host.broadcast_except_on(second, Channel::ReliableUnordered, "other").unwrap();
+        assert_eq!(host.broadcast("all"), BroadcastReport { peers: 2, missed: 0, cause: None });
+        host.broadcast_except(second, "one");
+        host.broadcast_on(Channel::Unreliable, vec![1, 2]);
+        host.broadcast_except_on(second, Channel::ReliableUnordered, "other");
         let (all, binary) = ((Channel::Reliable, "all".into()), (Channel::Unreliable, vec![1, 2].into()));
-        host.send_to([second, session], "chosen").unwrap();
-        host.send_to_on([second, first], Channel::Unreliable, "both").unwrap();
+        assert_eq!(host.send_to([second, session], "chosen").peers, 1);
+        host.send_to_on([second, first], Channel::Unreliable, "both");
         let (chosen, both) = ((Channel::Reliable, "chosen".into()), (Channel::Unreliable, "both".into()));
         assert_eq!(sent(&mut two), [all.clone(), binary.clone(), chosen, both.clone()]);
         let only = (Channel::Reliable, "one".into());
@@ -448,10 +417,52 @@ mod tests {
         drop(gone);
         let peer = app.world().get::<crate::UhstPeer>(slow).unwrap();
         while peer.send(vec![0; 500]).is_ok() {}
-        let error = app.world().get::<UhstHost>(session).unwrap().broadcast("x".repeat(500)).unwrap_err();
-        assert_eq!((error.missed, error.peers), (1, 3));
-        assert!(matches!(error.cause, SendError::QueueFull { .. }));
+        let report = app.world().get::<UhstHost>(session).unwrap().broadcast("x".repeat(500));
+        assert_eq!((report.missed, report.peers, report.is_complete()), (1, 3, false));
+        assert!(matches!(report.cause, Some(SendError::QueueFull { .. })));
         assert_eq!(sent(&mut quick).len(), 1);
+    }
+
+    #[test]
+    fn a_peer_that_misses_broadcasts_is_reported_once_and_ends_when_it_does_not_catch_up() {
+        let mut app = app();
+        let session = app.world_mut().spawn(UhstHost::any_id()).id();
+        let key = started(&app).key;
+        let (slow, mut commands) = connect(&mut app, key, 1);
+        let host = app.world().get::<UhstHost>(session).unwrap();
+        let fill = || while host.broadcast("x".repeat(500)).is_complete() {};
+        let mut reports = 0;
+        // It catches up each time, so that it is reported each time, and goes on.
+        for times in 1..4 {
+            fill();
+            host.broadcast("x".repeat(500));
+            while let Ok(command) = commands.try_recv() {
+                match command {
+                    PeerCommand::Send { payload, .. } => {
+                        app.world().get::<crate::UhstPeer>(slow).unwrap().taken(&payload)
+                    }
+                    PeerCommand::Report(text) => {
+                        assert!(text.contains("too slow"), "{text}");
+                        reports += 1;
+                    }
+                    command => panic!("{command:?}"),
+                }
+            }
+            assert_eq!(reports, times);
+        }
+        fill();
+        let mut ended = None;
+        while ended.is_none() {
+            // What may be lost any time does not count.
+            host.broadcast_on(Channel::Unreliable, "x".repeat(500));
+            host.broadcast("x".repeat(500));
+            ended = std::iter::from_fn(|| commands.try_recv().ok()).find_map(|command| match command {
+                PeerCommand::Disconnect(reason) => Some(reason),
+                _ => None,
+            });
+        }
+        assert_eq!(ended, Some(EndReason::TooSlow));
+        assert!(host.broadcast("it is gone").is_complete());
     }
 
     #[test]

@@ -201,8 +201,8 @@ impl Network {
             Ok(host) => host,
             Err(reason) => return self.not_started(key, reason),
         };
-        let ConnectionConfig { max_message, send_buffer, .. } = host.connection.corrected();
-        let limits = PeerLimits { max_message, send_buffer, text_only: false, native: true };
+        let ConnectionConfig { max_message, send_buffer, catch_up_timeout, .. } = host.connection.corrected();
+        let limits = PeerLimits { max_message, send_buffer, text_only: false, native: true, catch_up_timeout };
         let (number, events) = (self.last_key, self.sender.clone());
         let mut link = LocalLink::new((key, metadata), (host.key, host.metadata), number, limits, events);
         let handle = SessionHandle::local(link.client.clone());
@@ -456,7 +456,13 @@ pub(super) mod fake {
     }
 
     /// What a peer of these tests can take.
-    pub const LIMITS: PeerLimits = PeerLimits { max_message: 1000, send_buffer: 2000, text_only: false, native: true };
+    pub const LIMITS: PeerLimits = PeerLimits {
+        max_message: 1000,
+        send_buffer: 2000,
+        text_only: false,
+        native: true,
+        catch_up_timeout: Duration::from_millis(50),
+    };
 
     /// An app whose sessions are only noted, and that keeps a log.
     pub fn app() -> App {

@@ -72,6 +72,16 @@ impl UhstPeer {
         self.handle.send_tagged(channel, tag, payload)
     }
 
+    pub(super) fn broadcast_tagged(&self, channel: Channel, tag: Tag, payload: Payload) -> Result<(), SendError> {
+        self.handle.broadcast(channel, tag, payload)
+    }
+
+    /// As its network does once the peer has confirmed this message.
+    #[cfg(test)]
+    pub(super) fn taken(&self, payload: &Payload) {
+        self.handle.shared().sent(crate::net::contract::queue_cost(payload));
+    }
+
     /// Ends the connection, after what was sent before. [`UhstDisconnected`] follows; until then messages may still
     /// arrive.
     pub fn disconnect(&self) {

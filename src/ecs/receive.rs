@@ -562,7 +562,7 @@ mod tests {
             .collect();
         assert_eq!(from, [(client, server), (host, peer)]);
 
-        app.world().get::<UhstHost>(host).unwrap().broadcast("to the peer").unwrap();
+        app.world().get::<UhstHost>(host).unwrap().broadcast("to the peer");
         assert!(to_peer.try_recv().is_ok() && to_server.try_recv().is_err());
         app.world().get::<UhstClient>(client).unwrap().send("to the server").unwrap();
         assert!(to_peer.try_recv().is_err() && to_server.try_recv().is_ok());

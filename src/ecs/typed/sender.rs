@@ -1,6 +1,14 @@
 //! Sending typed messages.
 
-use std::{any::type_name, fmt::Display, marker::PhantomData, sync::OnceLock};
+use std::{
+    any::type_name,
+    fmt::Display,
+    marker::PhantomData,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use bevy::{ecs::system::SystemParam, prelude::*};
 use bytes::Bytes;
@@ -11,9 +19,9 @@ use super::{
     registry::{Sending, Types},
 };
 use crate::{
-    ecs::{BroadcastError, UhstClient, UhstHost, UhstPeer, error::Tally},
+    ecs::{BroadcastReport, UhstClient, UhstHost, UhstPeer},
     net::SendError,
-    protocol::Payload,
+    protocol::{Payload, Tag},
 };
 
 /// Up to this size, a message is written on the stack first, and allocated once.
@@ -36,11 +44,10 @@ const COPIED: usize = 16 << 10;
 /// # struct Jump { height: f32 }
 /// # let mut app = App::new();
 /// /// The host passes on what one player does.
-/// fn pass_on(mut jumps: MessageReader<FromPeer<Jump>>, sender: UhstSender<Jump>) -> Result {
+/// fn pass_on(mut jumps: MessageReader<FromPeer<Jump>>, sender: UhstSender<Jump>) {
 ///     for jump in jumps.read() {
-///         sender.broadcast_except(jump.peer, jump)?;
+///         sender.broadcast_except(jump.peer, jump);
 ///     }
-///     Ok(())
 /// }
 /// # app.add_systems(Update, pass_on);
 /// ```
@@ -49,6 +56,8 @@ pub struct UhstSender<'w, 's, T: TypedMessage> {
     types: Option<Res<'w, Types>>,
     /// What was found in them, once they are fixed: to look it up takes as long as to write a small message.
     found: Local<'s, OnceLock<Sending>>,
+    /// A mistake in a broadcast is logged.
+    reported: Local<'s, AtomicBool>,
     hosts: Query<'w, 's, (Entity, &'static UhstHost)>,
     clients: Query<'w, 's, &'static UhstClient>,
     peers: Query<'w, 's, &'static UhstPeer>,
@@ -82,66 +91,63 @@ impl<T: TypedMessage> UhstSender<'_, '_, T> {
 
     /// To every peer of this app's host; with several hosts in one app, of each.
     ///
-    /// # Errors
-    ///
-    /// [`BroadcastError`] if some peers missed it; the others got it. Having no peers is fine.
-    pub fn broadcast(&self, message: &T) -> Result<(), BroadcastError> {
+    /// A peer that misses it keeps nobody else from getting it: see [`BroadcastReport`].
+    pub fn broadcast(&self, message: &T) -> BroadcastReport {
         self.fan_out(|_| true, None, message)
     }
 
     /// To every peer but one: to pass on what that one said.
-    ///
-    /// # Errors
-    ///
-    /// As [`broadcast`](Self::broadcast).
-    pub fn broadcast_except(&self, peer: Entity, message: &T) -> Result<(), BroadcastError> {
+    pub fn broadcast_except(&self, peer: Entity, message: &T) -> BroadcastReport {
         self.fan_out(|_| true, Some(peer), message)
     }
 
     /// To every peer of one host, where this app has several.
-    ///
-    /// # Errors
-    ///
-    /// As [`broadcast`](Self::broadcast).
-    pub fn broadcast_from(&self, host: Entity, message: &T) -> Result<(), BroadcastError> {
+    pub fn broadcast_from(&self, host: Entity, message: &T) -> BroadcastReport {
         self.fan_out(|entity| entity == host, None, message)
     }
 
-    /// To these peers. The message is written once, and its bytes are shared.
-    ///
-    /// # Errors
-    ///
-    /// As [`broadcast`](Self::broadcast). An entity that is no peer, or not any more, misses nothing.
-    pub fn to_each(&self, peers: impl IntoIterator<Item = Entity>, message: &T) -> Result<(), BroadcastError> {
+    /// To these peers. The message is written once, and its bytes are shared. An entity that is no
+    /// peer, or not any more, misses nothing.
+    pub fn to_each(&self, peers: impl IntoIterator<Item = Entity>, message: &T) -> BroadcastReport {
         let mut peers = peers.into_iter().filter_map(|peer| self.peers.get(peer).ok()).peekable();
+        let mut report = BroadcastReport::default();
         if peers.peek().is_none() {
-            return Ok(());
+            return report;
         }
-        let mut tally = Tally::default();
-        match self.sending().and_then(|sending| Ok((sending, self.payload(message, sending)?))) {
-            Ok((sending, payload)) => {
-                peers.for_each(|peer| tally.count(peer.send_tagged(sending.channel, sending.tag(), payload.clone())))
+        match self.encoded(message) {
+            Ok((Sending { channel, .. }, tag, payload)) => {
+                peers.for_each(|peer| report.count(peer.broadcast_tagged(channel, tag, payload.clone())))
             }
-            Err(cause) => peers.for_each(|_| tally.count(Err(cause))),
+            Err(cause) => peers.for_each(|_| report.count(Err(cause))),
         }
-        tally.result()
+        report
     }
 
-    fn fan_out(
-        &self,
-        is_meant: impl Fn(Entity) -> bool,
-        except: Option<Entity>,
-        message: &T,
-    ) -> Result<(), BroadcastError> {
+    fn fan_out(&self, is_meant: impl Fn(Entity) -> bool, except: Option<Entity>, message: &T) -> BroadcastReport {
         let hosts = || self.hosts.iter().filter(|(entity, _)| is_meant(*entity)).map(|(_, host)| host);
-        let encoded = self.sending().and_then(|sending| Ok((sending, self.payload(message, sending)?)));
-        let (sending, payload) = encoded.map_err(|cause| {
-            let peers = hosts().map(UhstHost::peer_count).sum();
-            BroadcastError { missed: peers, peers, cause }
-        })?;
-        let mut tally = Tally::default();
-        hosts().for_each(|host| host.fan_out_tagged(except, sending.channel, sending.tag(), &payload, &mut tally));
-        tally.result()
+        let mut report = BroadcastReport::default();
+        match self.encoded(message) {
+            Ok((Sending { channel, .. }, tag, payload)) => {
+                hosts().for_each(|host| host.fan_out_tagged(except, channel, tag, &payload, &mut report));
+            }
+            Err(cause) => {
+                let peers = hosts().map(UhstHost::peer_count).sum();
+                report = BroadcastReport { peers, missed: peers, cause: Some(cause) };
+            }
+        }
+        report
+    }
+
+    /// The message for several peers. What keeps all of them from getting it is a mistake of the game's: it is logged, once.
+    #[inline(always)]
+    fn encoded(&self, message: &T) -> Result<(Sending, Tag, Payload), SendError> {
+        let encoded = self.sending().and_then(|sending| Ok((sending, sending.tag(), self.payload(message, sending)?)));
+        if let Err(cause) = &encoded
+            && !self.reported.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!("no peer gets this broadcast: {cause}");
+        }
+        encoded
     }
 
     fn sending(&self) -> Result<Sending, SendError> {

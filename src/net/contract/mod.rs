@@ -128,6 +128,8 @@ pub(crate) enum PeerCommand {
         /// Its content.
         payload: Payload,
     },
+    /// Tell the game this about the peer.
+    Report(String),
     /// Make its network worse or better.
     Conditions(NetworkConditions),
     /// Deliver what was sent before, say goodbye with this reason, and end.

@@ -43,6 +43,10 @@ pub(crate) struct PeerShared {
     connection: OnceLock<ConnectionId>,
     /// Bytes handed down and not yet acknowledged, or sent for good.
     queued: AtomicUsize,
+    /// Milliseconds after `born` since which it misses broadcasts; 0: it does not.
+    behind: AtomicU64,
+    /// Another reason for which it missed a broadcast is reported.
+    reported_miss: AtomicBool,
     /// Bytes handed up that the game still has before it.
     inbox: AtomicUsize,
     /// The place in the session of a peer that is gone, for as long as its last messages take memory: else, peers that
@@ -79,6 +83,8 @@ pub(crate) struct PeerLimits {
     pub text_only: bool,
     /// Whether the peer speaks the native dialect.
     pub native: bool,
+    /// How long it may go on missing broadcasts.
+    pub catch_up_timeout: Duration,
 }
 
 /// How much of the send queue a message takes, in bytes: as its connection counts, so that both agree on what is full.
@@ -123,7 +129,7 @@ impl PeerHandle {
 
     /// Queues one message. Never waits.
     pub fn send_tagged(&self, channel: Channel, tag: Tag, payload: Payload) -> Result<(), SendError> {
-        let PeerLimits { max_message, send_buffer, text_only, native } = self.shared.limits();
+        let PeerLimits { max_message, send_buffer, text_only, native, .. } = self.shared.limits();
         let size = payload.len();
         if size > max_message {
             return Err(SendError::TooLarge { size, limit: max_message });
@@ -157,6 +163,44 @@ impl PeerHandle {
             Way::Local(way) => way.send(Received { channel, tag, payload }, cost),
         }
         Ok(())
+    }
+
+    /// Queues one message that goes to others, too. A peer that misses it is reported once, and ends when it does not
+    /// catch up in time.
+    pub fn broadcast(&self, channel: Channel, tag: Tag, payload: Payload) -> Result<(), SendError> {
+        let sent = self.send_tagged(channel, tag, payload);
+        if let Err(cause) = sent {
+            self.missed(channel, cause);
+        }
+        sent
+    }
+
+    #[cold]
+    fn missed(&self, channel: Channel, cause: SendError) {
+        match cause {
+            SendError::Disconnected => {}
+            // What may be lost any time is no reason to end.
+            SendError::QueueFull { .. } if !channel.is_reliable() => {}
+            SendError::QueueFull { .. } => match self.shared.falls_behind() {
+                None => {}
+                Some(Duration::ZERO) => self.report(format!(
+                    "this peer is too slow and misses broadcasts: {cause}; it ends unless it catches up within {:?}                      (`ConnectionConfig::catch_up_timeout`)",
+                    self.shared.limits.catch_up_timeout
+                )),
+                Some(behind) if behind >= self.shared.limits.catch_up_timeout => self.disconnect(EndReason::TooSlow),
+                Some(_) => {}
+            },
+            _ if self.shared.reported_miss.swap(true, Ordering::Relaxed) => {}
+            _ => self.report(format!("this peer missed a broadcast: {cause}")),
+        }
+    }
+
+    fn report(&self, text: String) {
+        match &self.way {
+            // Nobody waits for a report of a peer that is gone.
+            Way::Network(commands) => drop(commands.send(PeerCommand::Report(text))),
+            Way::Local(_) => tracing::warn!("{text}"),
+        }
     }
 
     /// Makes the network of this peer worse or better.
@@ -250,6 +294,8 @@ impl PeerShared {
             max_message: limits.max_message.into(),
             connection: OnceLock::new(),
             queued: AtomicUsize::new(0),
+            behind: AtomicU64::new(0),
+            reported_miss: AtomicBool::new(false),
             inbox: AtomicUsize::new(0),
             place: Mutex::new(None),
             open: AtomicBool::new(true),
@@ -376,8 +422,26 @@ impl PeerShared {
     }
 
     /// Takes bytes off the send queue: acknowledged, dropped, or handed to a path that promises no more.
-    pub(in crate::net) fn sent(&self, cost: usize) {
-        self.queued.fetch_sub(cost, Ordering::Relaxed);
+    pub(crate) fn sent(&self, cost: usize) {
+        let queued = self.queued.fetch_sub(cost, Ordering::Relaxed) - cost;
+        if self.behind.load(Ordering::Relaxed) > 0 && queued <= self.limits.send_buffer / 2 {
+            self.behind.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// It misses a broadcast for want of room: for how long it has done so since half of its queue was free, zero for the
+    /// first time. `None` while it is interrupted, which has a timeout of its own.
+    fn falls_behind(&self) -> Option<Duration> {
+        if self.interrupted.load(Ordering::Relaxed) > 0 {
+            self.behind.store(0, Ordering::Relaxed);
+            return None;
+        }
+        let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
+        match self.behind.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => Some(Duration::ZERO),
+            // Never zero again: that is the first time.
+            Err(since) => Some(Duration::from_millis(now.saturating_sub(since)).max(Duration::from_nanos(1))),
+        }
     }
 
     /// The peer is gone: its place is free once the game has dropped its last messages.

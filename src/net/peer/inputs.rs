@@ -154,6 +154,7 @@ impl NativePeer {
                     }
                 }
             }
+            PeerCommand::Report(text) => self.cx.diagnostic(text),
             PeerCommand::Conditions(conditions) => self.set_conditions(conditions),
             // One that is out of reach learns it when it comes back, and does not keep its place until then.
             PeerCommand::Disconnect(reason)

@@ -62,7 +62,8 @@ pub(super) enum Role {
 }
 
 fn native_limits(config: &ConnectionConfig, max_message: usize) -> PeerLimits {
-    PeerLimits { max_message, send_buffer: config.send_buffer, text_only: false, native: true }
+    let (send_buffer, catch_up_timeout) = (config.send_buffer, config.catch_up_timeout);
+    PeerLimits { max_message, send_buffer, text_only: false, native: true, catch_up_timeout }
 }
 
 pub(super) struct NativePeer {

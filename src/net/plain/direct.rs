@@ -232,6 +232,7 @@ impl DirectPeer {
                 self.backlog.push_back(payload);
                 self.send_backlog();
             }
+            PeerCommand::Report(text) => self.game.report(text),
             PeerCommand::Conditions(_) => {}
             PeerCommand::Disconnect(reason) => self.game.end(reason),
         }

@@ -32,6 +32,7 @@ impl Game {
             // A body is JSON, which destroys what is not text.
             text_only: path == Path::Relay,
             native: false,
+            catch_up_timeout: cx.config.catch_up_timeout,
         });
         Game { cx, handle, commands, traffic: Traffic::default(), connected: false, ended: None, place }
     }
@@ -91,6 +92,11 @@ impl Game {
     /// The next command, if there is one already.
     pub fn waiting_command(&mut self) -> Option<PeerCommand> {
         self.commands.try_recv().ok()
+    }
+
+    /// Tells the game this about the peer.
+    pub fn report(&self, text: String) {
+        self.cx.diagnostic(text);
     }
 
     /// Hands a message up, or ends a peer whose messages nobody takes.

@@ -188,6 +188,7 @@ impl RelayPeer {
             PeerCommand::Send { payload: Payload::Text(text), .. } => self.queue.push_back(text),
             // `PeerHandle::send` has refused it already.
             PeerCommand::Send { payload: Payload::Binary(_), .. } => {}
+            PeerCommand::Report(text) => self.game.report(text),
             PeerCommand::Conditions(_) => {}
             PeerCommand::Disconnect(reason) => self.game.end(reason),
         }

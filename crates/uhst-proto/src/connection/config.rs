@@ -34,6 +34,11 @@ pub struct ConnectionConfig {
     /// What is not confirmed then is cut, and reported. 5 minutes if not said, in which a full send buffer passes a link of
     /// 1 Mbit/s, also over the relay; at most a day. With zero, nothing that waits is delivered any more.
     pub drain_timeout: Duration,
+    /// How long a peer may go on missing reliable broadcasts, because its send buffer is full. Unless half of the buffer is
+    /// free again by then, the next broadcast that it misses ends its connection with
+    /// [`TooSlow`](crate::protocol::EndReason::TooSlow). Time in which it is interrupted does not count. 30 seconds if not
+    /// said; at most a day.
+    pub catch_up_timeout: Duration,
     /// The size of one message in bytes, sent or received. At least 1 KiB, at most 1 GiB.
     pub max_message: usize,
     /// Bytes of reliable messages that wait to be sent or acknowledged, with an overhead of 160 bytes for each message
@@ -51,6 +56,7 @@ impl Default for ConnectionConfig {
             timeout: Duration::from_secs(5),
             resume_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(5 * 60),
+            catch_up_timeout: Duration::from_secs(30),
             max_message: 16 << 20,
             send_buffer: 24 << 20,
             receive_buffer: 24 << 20,
@@ -64,6 +70,7 @@ impl ConnectionConfig {
         self.timeout = self.timeout.clamp(Duration::from_millis(50), LONGEST);
         self.resume_timeout = self.resume_timeout.min(LONGEST);
         self.drain_timeout = self.drain_timeout.min(LONGEST);
+        self.catch_up_timeout = self.catch_up_timeout.min(LONGEST);
         self.max_message = self.max_message.clamp(1 << 10, 1 << 30);
         let largest = message_cost(self.max_message);
         self.send_buffer = self.send_buffer.max(largest);

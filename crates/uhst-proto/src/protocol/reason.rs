@@ -48,6 +48,10 @@ pub enum EndReason {
     /// The other side sent more than the configured bounds allow.
     #[error("more data than the limits allow")]
     TooMuchData,
+    /// This player missed broadcasts of the host, and did not catch up within
+    /// [`catch_up_timeout`](crate::connection::ConnectionConfig::catch_up_timeout).
+    #[error("too slow: messages to this player waited for too long")]
+    TooSlow,
     /// The host gave the place of this player, who was [interrupted](crate::connection::ConnectionEvent::Interrupted), to another: the session was
     /// full.
     #[error("the place was given to another player")]

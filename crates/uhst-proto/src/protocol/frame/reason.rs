@@ -29,6 +29,7 @@ fn code_and_text(reason: &EndReason) -> (u64, &str) {
         EndReason::NoDirectPath(text) => (12, text),
         EndReason::Replaced => (13, ""),
         EndReason::HostRestarted => (14, ""),
+        EndReason::TooSlow => (15, ""),
     }
 }
 
@@ -69,6 +70,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<EndReason, FrameError> {
         12 => EndReason::NoDirectPath(text()),
         13 => EndReason::Replaced,
         14 => EndReason::HostRestarted,
+        15 => EndReason::TooSlow,
         // A newer peer may know more reasons: its words are still worth reading.
         code => EndReason::ProtocolError(format!("ended for the unknown reason {code}: {}", text())),
     })
@@ -96,6 +98,7 @@ mod tests {
             EndReason::NoDirectPath("a wall".into()),
             EndReason::Replaced,
             EndReason::HostRestarted,
+            EndReason::TooSlow,
         ] {
             let mut out = BytesMut::new();
             put(&mut out, &reason);
