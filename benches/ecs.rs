@@ -85,7 +85,7 @@ fn messages_out() {
         println!("{name} {:>9} ns", cost.as_nanos());
     };
     sent("a message out, to one peer       ", 1, &|_, peer| {
-        peer.send(payload.clone());
+        peer.send(payload.clone()).expect("room for it");
     });
     sent("a broadcast, to each of 64 peers ", 64, &|host, _| {
         host.broadcast_on(Channel::Unreliable, payload.clone());
