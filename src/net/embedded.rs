@@ -12,7 +12,7 @@ use crate::protocol::{EndReason, JoinLink};
 /// A relay in this process. Dropping it stops it.
 pub(super) struct Embedded {
     #[cfg(feature = "relay")]
-    relay: crate::relay::Relay,
+    relay: crate::relay::RelayServer,
     /// With it, this process may host. It is in the relay's URL for this process, and in no link.
     #[cfg(feature = "relay")]
     key: String,
@@ -37,8 +37,9 @@ impl Embedded {
             config.host_key = None;
             config.limits = crate::relay::RelayLimits::default();
         }
-        let relay =
-            crate::relay::Relay::start(config).await.map_err(|error| EndReason::RelayUnreachable(error.to_string()))?;
+        let relay = crate::relay::RelayServer::start(config)
+            .await
+            .map_err(|error| EndReason::RelayUnreachable(error.to_string()))?;
         Ok(Embedded { relay, key })
     }
 

@@ -12,7 +12,7 @@ use bevy::prelude::*;
 use bevy_uhst::{
     EmbeddedRelay,
     prelude::*,
-    relay::{Relay as RelayServer, RelayConfig},
+    relay::{RelayConfig, RelayServer},
     test_app::{TestEvent, TestLog, TestNetwork, update_until, wait_for_arrival},
 };
 

@@ -7,7 +7,7 @@ use std::{
 
 use bevy_uhst::{
     Relay,
-    relay::{Relay as RelayServer, RelayConfig},
+    relay::{RelayConfig, RelayServer},
 };
 
 /// Our relay, apart from any host, so that it can die and come back.

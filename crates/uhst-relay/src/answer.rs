@@ -19,7 +19,7 @@ use hyper::{
 use serde::Serialize;
 use url::Url;
 
-use super::stream::Greeting;
+use super::stream::StreamHead;
 use uhst_proto::protocol::WebFile;
 
 /// Asks nginx not to hold back a stream.
@@ -33,9 +33,9 @@ const PAGE_POLICY: &str = "default-src 'self' data: blob:; script-src 'self' 'wa
 /// The body of an answer.
 pub(super) enum Content {
     /// All of it; nothing once it is written.
-    Whole(Bytes),
+    Full(Bytes),
     /// The beginning of an event stream.
-    Events(Greeting),
+    Events(StreamHead),
 }
 
 pub(super) type Answer = Response<Content>;
@@ -46,19 +46,19 @@ impl Body for Content {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match &mut *self {
-            Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Content::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Content::Events(greeting) => Pin::new(greeting).poll_frame(context),
+            Content::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Content::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Content::Events(head) => Pin::new(head).poll_frame(context),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Content::Whole(bytes) if bytes.is_empty())
+        matches!(self, Content::Full(bytes) if bytes.is_empty())
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Content::Events(_) => SizeHint::default(),
         }
     }
@@ -76,7 +76,7 @@ fn answer(status: StatusCode, content: Content, content_type: &'static str) -> A
 
 /// 200 with this JSON text.
 pub(super) fn json_text(text: impl Into<Bytes>) -> Answer {
-    answer(StatusCode::OK, Content::Whole(text.into()), "application/json; charset=utf-8")
+    answer(StatusCode::OK, Content::Full(text.into()), "application/json; charset=utf-8")
 }
 
 /// 200 with this value.
@@ -88,7 +88,7 @@ pub(super) fn json(value: &impl Serialize) -> Answer {
 /// A status, and its name as plain text.
 pub(super) fn plain(status: StatusCode) -> Answer {
     let name = status.canonical_reason().unwrap_or_default();
-    let content = Content::Whole(Bytes::from_static(name.as_bytes()));
+    let content = Content::Full(Bytes::from_static(name.as_bytes()));
     let mut answer = answer(status, content, "text/plain; charset=utf-8");
     if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
         answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
@@ -97,14 +97,14 @@ pub(super) fn plain(status: StatusCode) -> Answer {
 }
 
 /// A status for a request that no web page should have sent: none may read the answer.
-pub(super) fn for_nobody(status: StatusCode) -> Answer {
+pub(super) fn without_cors(status: StatusCode) -> Answer {
     let mut answer = plain(status);
     answer.headers_mut().remove(ACCESS_CONTROL_ALLOW_ORIGIN);
     answer
 }
 
 /// 307 to the same request at another relay.
-pub(super) fn moved(relay: &Url, query: Option<&str>) -> Answer {
+pub(super) fn redirect(relay: &Url, query: Option<&str>) -> Answer {
     let mut url = relay.clone();
     url.set_query(query);
     let mut answer = plain(StatusCode::TEMPORARY_REDIRECT);
@@ -123,12 +123,12 @@ pub(super) fn draining() -> Answer {
 
 /// 200 with this text, in the format that Prometheus reads.
 pub(super) fn prometheus(text: String) -> Answer {
-    answer(StatusCode::OK, Content::Whole(text.into()), "text/plain; version=0.0.4; charset=utf-8")
+    answer(StatusCode::OK, Content::Full(text.into()), "text/plain; version=0.0.4; charset=utf-8")
 }
 
 /// 200 with a file. It is asked for again each time, so that it goes with the game that serves it.
 pub(super) fn file(file: &WebFile) -> Answer {
-    let mut answer = answer(StatusCode::OK, Content::Whole(file.body.clone()), file.content_type);
+    let mut answer = answer(StatusCode::OK, Content::Full(file.body.clone()), file.content_type);
     let headers = answer.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -143,7 +143,7 @@ fn page(status: StatusCode, text: &str) -> Answer {
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>Error</title>\n</head>\n\
          <body>\n<pre>{text}</pre>\n</body>\n</html>\n"
     );
-    let mut answer = answer(status, Content::Whole(html.into()), "text/html; charset=utf-8");
+    let mut answer = answer(status, Content::Full(html.into()), "text/html; charset=utf-8");
     let headers = answer.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -173,7 +173,7 @@ pub(super) fn not_found(method: &Method, path: &str) -> Answer {
 
 /// 204 to the question of a browser whether it may send a request.
 pub(super) fn preflight(request: &HeaderMap) -> Answer {
-    let mut answer = Response::new(Content::Whole(Bytes::new()));
+    let mut answer = Response::new(Content::Full(Bytes::new()));
     *answer.status_mut() = StatusCode::NO_CONTENT;
     let headers = answer.headers_mut();
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
@@ -192,14 +192,14 @@ fn stream_headers(headers: &mut HeaderMap) {
 }
 
 /// 200 with an event stream.
-pub(super) fn events(greeting: Greeting) -> Answer {
-    let mut answer = answer(StatusCode::OK, Content::Events(greeting), "text/event-stream; charset=utf-8");
+pub(super) fn events(head: StreamHead) -> Answer {
+    let mut answer = answer(StatusCode::OK, Content::Events(head), "text/event-stream; charset=utf-8");
     stream_headers(answer.headers_mut());
     answer
 }
 
 /// No event stream.
-pub(super) fn no_events(status: StatusCode) -> Answer {
+pub(super) fn refuse_stream(status: StatusCode) -> Answer {
     let mut answer = plain(status);
     stream_headers(answer.headers_mut());
     answer

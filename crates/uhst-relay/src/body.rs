@@ -24,7 +24,7 @@ use uhst_proto::protocol;
 /// How many messages one batch may have: each costs its listener the envelope, too.
 pub(super) const MAX_BATCH: usize = 64;
 /// How much of a body that is refused or ignored is still read, so that its sender gets to see the answer.
-const DRAIN: usize = 1 << 20;
+const MAX_DISCARDED: usize = 1 << 20;
 /// How long a body may take that nobody wants.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -82,16 +82,16 @@ impl Message {
 /// The compressions that are read. Not brotli, which the original relay reads and no peer of it writes: a few bytes
 /// of it make its decoder take up to 1 GiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Encoding {
+pub(super) enum ContentCoding {
     Identity,
     Gzip,
     Deflate,
 }
 
-impl Encoding {
+impl ContentCoding {
     /// How long `limit` bytes may get by it: what does not compress becomes a little longer.
-    pub(super) fn longest(self, limit: usize) -> usize {
-        if self == Encoding::Identity { limit } else { limit + limit / 8 + 1024 }
+    pub(super) fn max_encoded_len(self, limit: usize) -> usize {
+        if self == ContentCoding::Identity { limit } else { limit + limit / 8 + 1024 }
     }
 }
 
@@ -107,9 +107,9 @@ pub(super) async fn read(
     if !has_body {
         return Ok((Message::Empty, charge));
     }
-    let read = match encoding_of_json(headers) {
-        Ok(Some(encoding)) => match collect(&mut body, encoding.longest(limit), &mut charge).await {
-            Ok(bytes) => decompress(bytes, encoding, limit),
+    let read = match json_coding(headers) {
+        Ok(Some(coding)) => match collect(&mut body, coding.max_encoded_len(limit), &mut charge).await {
+            Ok(bytes) => decompress(bytes, coding, limit),
             Err(status) => Err(status),
         },
         Ok(None) => Ok(Bytes::new()),
@@ -120,7 +120,7 @@ pub(super) async fn read(
 }
 
 /// How a JSON body is compressed; `None` if the body is not JSON.
-pub(super) fn encoding_of_json(headers: &HeaderMap) -> Result<Option<Encoding>, StatusCode> {
+pub(super) fn json_coding(headers: &HeaderMap) -> Result<Option<ContentCoding>, StatusCode> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut parts = text(&CONTENT_TYPE).split(';').map(str::trim);
     if !parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/json")) {
@@ -133,9 +133,9 @@ pub(super) fn encoding_of_json(headers: &HeaderMap) -> Result<Option<Encoding>, 
         }
     }
     match text(&CONTENT_ENCODING).to_ascii_lowercase().as_str() {
-        "" | "identity" => Ok(Some(Encoding::Identity)),
-        "gzip" => Ok(Some(Encoding::Gzip)),
-        "deflate" => Ok(Some(Encoding::Deflate)),
+        "" | "identity" => Ok(Some(ContentCoding::Identity)),
+        "gzip" => Ok(Some(ContentCoding::Gzip)),
+        "deflate" => Ok(Some(ContentCoding::Deflate)),
         _ => Err(StatusCode::UNSUPPORTED_MEDIA_TYPE),
     }
 }
@@ -191,7 +191,7 @@ pub(super) async fn discard(mut body: Incoming) {
 }
 
 async fn drain(body: &mut Incoming) {
-    let mut left = DRAIN;
+    let mut left = MAX_DISCARDED;
     while left > 0 && !body.is_end_stream() {
         match chunk(body).await {
             Ok(Some(bytes)) => left = left.saturating_sub(bytes.len()),
@@ -200,14 +200,14 @@ async fn drain(body: &mut Incoming) {
     }
 }
 
-pub(super) fn decompress(bytes: Bytes, encoding: Encoding, limit: usize) -> Result<Bytes, StatusCode> {
+pub(super) fn decompress(bytes: Bytes, coding: ContentCoding, limit: usize) -> Result<Bytes, StatusCode> {
     let mut out = Vec::new();
     let most = limit as u64 + 1;
     let read = |reader: &mut dyn Read, out: &mut Vec<u8>| -> io::Result<usize> { reader.take(most).read_to_end(out) };
-    match encoding {
-        Encoding::Identity => return Ok(bytes),
-        Encoding::Gzip => read(&mut flate2::read::MultiGzDecoder::new(&*bytes), &mut out),
-        Encoding::Deflate => read(&mut flate2::read::ZlibDecoder::new(&*bytes), &mut out),
+    match coding {
+        ContentCoding::Identity => return Ok(bytes),
+        ContentCoding::Gzip => read(&mut flate2::read::MultiGzDecoder::new(&*bytes), &mut out),
+        ContentCoding::Deflate => read(&mut flate2::read::ZlibDecoder::new(&*bytes), &mut out),
     }
     .map_err(|_| StatusCode::BAD_REQUEST)?;
     if out.len() > limit { Err(StatusCode::PAYLOAD_TOO_LARGE) } else { Ok(out.into()) }
@@ -224,19 +224,19 @@ mod tests {
 
     use super::*;
 
-    fn encoding(headers: &[(&str, &str)]) -> Result<Option<Encoding>, u16> {
+    fn coding(headers: &[(&str, &str)]) -> Result<Option<ContentCoding>, u16> {
         let headers = headers
             .iter()
             .map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value")))
             .collect::<HeaderMap>();
-        encoding_of_json(&headers).map_err(|status| status.as_u16())
+        json_coding(&headers).map_err(|status| status.as_u16())
     }
 
     #[test]
     fn only_json_in_utf_8_is_parsed() {
-        let of_type = |kind| encoding(&[("content-type", kind)]);
+        let of_type = |kind| coding(&[("content-type", kind)]);
         for kind in ["application/json", "Application/JSON; Charset=\"UTF-8\"", "application/json;charset=utf-8;x=y"] {
-            assert_eq!(of_type(kind), Ok(Some(Encoding::Identity)), "{kind}");
+            assert_eq!(of_type(kind), Ok(Some(ContentCoding::Identity)), "{kind}");
         }
         for kind in ["text/plain", "application/jsonp", "application/vnd.api+json", "", "application/json, text/plain"]
         {
@@ -244,11 +244,11 @@ mod tests {
         }
         assert_eq!(of_type("application/json; charset=latin1"), Err(415));
         let json = ("content-type", "application/json");
-        assert_eq!(encoding(&[json, ("content-encoding", "GZIP")]), Ok(Some(Encoding::Gzip)));
+        assert_eq!(coding(&[json, ("content-encoding", "GZIP")]), Ok(Some(ContentCoding::Gzip)));
         for unknown in ["zstd", "br", "gzip, gzip"] {
-            assert_eq!(encoding(&[json, ("content-encoding", unknown)]), Err(415));
+            assert_eq!(coding(&[json, ("content-encoding", unknown)]), Err(415));
         }
-        assert_eq!(encoding(&[("content-encoding", "zstd")]), Ok(None), "not parsed, so not decompressed");
+        assert_eq!(coding(&[("content-encoding", "zstd")]), Ok(None), "not parsed, so not decompressed");
     }
 
     #[test]
@@ -256,13 +256,13 @@ mod tests {
         let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
         gzip.write_all(&[b' '; 1000]).expect("memory");
         let gzip = Bytes::from(gzip.finish().expect("memory"));
-        assert_eq!(decompress(gzip.clone(), Encoding::Gzip, 1000).map(|bytes| bytes.len()), Ok(1000));
-        assert_eq!(decompress(gzip.clone(), Encoding::Gzip, 999), Err(StatusCode::PAYLOAD_TOO_LARGE));
-        assert_eq!(decompress(gzip, Encoding::Deflate, 1000), Err(StatusCode::BAD_REQUEST));
+        assert_eq!(decompress(gzip.clone(), ContentCoding::Gzip, 1000).map(|bytes| bytes.len()), Ok(1000));
+        assert_eq!(decompress(gzip.clone(), ContentCoding::Gzip, 999), Err(StatusCode::PAYLOAD_TOO_LARGE));
+        assert_eq!(decompress(gzip, ContentCoding::Deflate, 1000), Err(StatusCode::BAD_REQUEST));
         let mut zlib = ZlibEncoder::new(Vec::new(), Compression::best());
         zlib.write_all(b"{}").expect("memory");
         let zlib = zlib.finish().expect("memory").into();
-        assert_eq!(decompress(zlib, Encoding::Deflate, 10).as_deref(), Ok(&b"{}"[..]));
+        assert_eq!(decompress(zlib, ContentCoding::Deflate, 10).as_deref(), Ok(&b"{}"[..]));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use url::Url;
 
 use uhst_proto::protocol::WebFile;
 
-/// How to run a [`Relay`](super::Relay). The default is a relay for everybody: every IPv4 interface, port 3000 or the
+/// How to run a [`RelayServer`](super::RelayServer). The default is a relay for everybody: every IPv4 interface, port 3000 or the
 /// next free one of sixteen, a random secret, no rate limit. [`RelayConfig::for_one_game`] is what a host embeds.
 #[derive(Clone)]
 pub struct RelayConfig {
@@ -55,7 +55,7 @@ pub struct RelayConfig {
     pub write_timeout: Duration,
     /// How long a graceful shutdown waits for connections.
     pub shutdown_timeout: Duration,
-    /// While this relay [drains](super::Relay::drain): the relay that takes over. Requests to host, to join and to
+    /// While this relay [drains](super::RelayServer::drain): the relay that takes over. Requests to host, to join and to
     /// listen are sent there (307). Without one they are asked to come again (503). Peers of this crate follow to one
     /// with https alone; originals take their tokens along, for which it needs the same secret.
     pub moved_to: Option<Url>,
@@ -225,7 +225,7 @@ pub struct TlsFiles {
 /// Why a relay does not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum RelayError {
+pub enum RelayStartError {
     /// Another program has the port, and, if more than one was allowed, all that follow.
     #[error("{addr} is in use by another program: stop it, or choose another port")]
     PortInUse {

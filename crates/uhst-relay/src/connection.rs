@@ -25,12 +25,12 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    arrivals::Doorbell,
-    callers::{Admitted, Caller},
-    pace::Pace,
+    arrivals::ReadWatch,
+    connection_limits::{ClientConnection, ConnectionPermit},
     service::Service,
-    stream::{EventStream, Seat},
+    stream::{StreamWriter, Subscription},
     watched::{Watch, Watched},
+    write_timeout::WriteTimeout,
 };
 
 /// The limit of URL and headers together, that of node.
@@ -43,7 +43,7 @@ const BUFFER: usize = 64 * 1024;
 /// Serves one connection until it ends.
 pub(super) async fn serve(
     stream: TcpStream,
-    admitted: Admitted,
+    permit: ConnectionPermit,
     service: Arc<Service>,
     tls: Option<TlsAcceptor>,
     stopping: watch::Receiver<bool>,
@@ -52,18 +52,18 @@ pub(super) async fn serve(
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let caller = &admitted.caller;
-    let peer = caller.peer;
-    let stream = Watched::new(stream, Pace::new(service.config.write_timeout));
-    let stream = Watched::new(stream, Doorbell::new(caller.arrival.clone()));
-    let talking = async {
+    let client = &permit.connection;
+    let peer = client.peer;
+    let stream = Watched::new(stream, WriteTimeout::new(service.config.write_timeout));
+    let stream = Watched::new(stream, ReadWatch::new(client.arrival.clone()));
+    let serving = async {
         match tls {
-            None => talk(stream, caller, service, stopping).await,
+            None => serve_http(stream, client, service, stopping).await,
             // Boxed, so that a connection without it needs no room for it.
             Some(tls) => {
                 Box::pin(async {
                     match timeout(IDLE, tls.accept(stream)).await {
-                        Ok(Ok(stream)) => talk(stream, caller, service, stopping).await,
+                        Ok(Ok(stream)) => serve_http(stream, client, service, stopping).await,
                         Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS"),
                         Err(_) => tracing::debug!(%peer, "no TLS in time"),
                     }
@@ -72,26 +72,26 @@ pub(super) async fn serve(
             }
         }
     };
-    let mut talking = pin!(talking);
-    let talking = poll_fn(|context| caller.arrival.look(|| talking.as_mut().poll(context)));
+    let mut serving = pin!(serving);
+    let serving = poll_fn(|context| client.arrival.poll(|| serving.as_mut().poll(context)));
     tokio::select! {
-        () = talking => {}
-        () = caller.kill.notified() => {}
+        () = serving => {}
+        () = client.kill.notified() => {}
     }
 }
 
 /// Requests, and perhaps a stream in the end.
-async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
+async fn serve_http<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
-    caller: &Arc<Caller>,
+    client: &Arc<ClientConnection>,
     service: Arc<Service>,
     stopping: watch::Receiver<bool>,
 ) {
     let metrics = service.metrics.clone();
     // Boxed: what requests need is given back when a stream begins.
     let ended: Result<(), Box<dyn Error + Send + Sync>> =
-        match Box::pin(requests(stream, caller, service, stopping)).await {
-            Ok(Some((stream, seat))) => EventStream::new(stream, seat).await.map_err(Into::into),
+        match Box::pin(requests(stream, client, service, stopping)).await {
+            Ok(Some((stream, subscription))) => StreamWriter::new(stream, subscription).await.map_err(Into::into),
             Ok(None) => Ok(()),
             Err(error) => Err(error.into()),
         };
@@ -100,7 +100,7 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
         if is_stalled(&*error) {
             metrics.stalled.increment(1);
         }
-        tracing::trace!(peer = %caller.peer, %error, "connection ended");
+        tracing::trace!(peer = %client.peer, %error, "connection ended");
     }
 }
 
@@ -119,18 +119,18 @@ fn is_stalled(error: &(dyn Error + 'static)) -> bool {
 /// Answers requests until the connection ends or becomes a stream.
 async fn requests<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
-    caller: &Arc<Caller>,
+    client: &Arc<ClientConnection>,
     service: Arc<Service>,
     mut stopping: watch::Receiver<bool>,
-) -> hyper::Result<Option<(S, Seat)>> {
-    let behind = Arc::new(AtomicBool::new(false));
-    let stream = Watched::new(stream, Behind(behind.clone()));
+) -> hyper::Result<Option<(S, Subscription)>> {
+    let backlogged = Arc::new(AtomicBool::new(false));
+    let stream = Watched::new(stream, WriteBacklog(backlogged.clone()));
     let answer = service_fn(|request| {
-        let (service, caller) = (service.clone(), caller.clone());
-        let asking = caller.asks();
+        let (service, client) = (service.clone(), client.clone());
+        let pending = client.begin_request();
         async move {
-            let answer = service.answer(&caller, request).await;
-            drop(asking);
+            let answer = service.answer(&client, request).await;
+            drop(pending);
             Ok::<_, Infallible>(answer)
         }
     });
@@ -140,24 +140,24 @@ async fn requests<S: AsyncRead + AsyncWrite + Unpin>(
         .max_header_size(MAX_HEAD)
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), answer);
-    let mut seat = None;
+    let mut subscription = None;
     loop {
         let step = poll_fn(|context| match Pin::new(&mut serving).poll(context) {
             Poll::Ready(ended) => Poll::Ready(ended.map(|()| None)),
             Poll::Pending => {
-                seat = seat.take().or_else(|| caller.take_over());
+                subscription = subscription.take().or_else(|| client.take_subscription());
                 // What hyper has not written yet comes before the rest of the stream.
-                if behind.load(Ordering::Relaxed) {
+                if backlogged.load(Ordering::Relaxed) {
                     Poll::Pending
                 } else {
-                    seat.take().map_or(Poll::Pending, |seat| Poll::Ready(Ok(Some(seat))))
+                    subscription.take().map_or(Poll::Pending, |subscription| Poll::Ready(Ok(Some(subscription))))
                 }
             }
         });
         tokio::select! {
             step = step => {
-                let stream = |seat| (serving.into_parts().io.into_inner().into_inner(), seat);
-                return step.map(|seat| seat.map(stream));
+                let stream = |subscription| (serving.into_parts().io.into_inner().into_inner(), subscription);
+                return step.map(|subscription| subscription.map(stream));
             }
             Ok(()) = stopping.changed() => Pin::new(&mut serving).graceful_shutdown(),
         }
@@ -165,9 +165,9 @@ async fn requests<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Knows whether more is to be written than the socket took.
-struct Behind(Arc<AtomicBool>);
+struct WriteBacklog(Arc<AtomicBool>);
 
-impl Watch for Behind {
+impl Watch for WriteBacklog {
     fn wrote(
         &mut self,
         _context: &mut Context,
@@ -199,11 +199,11 @@ mod tests {
             let requests = format!("{ping}GET /?token={token} HTTP/1.1\r\n\r\n");
             // Takes less than an answer at once: the relay is behind all the time.
             let (relay, peer) = duplex(50);
-            let caller = Caller::new([127, 0, 0, 1].into(), Arc::default());
-            let serving = talk(relay, &caller, service.clone(), stopping.clone());
+            let client = ClientConnection::new([127, 0, 0, 1].into(), Arc::default());
+            let serving = serve_http(relay, &client, service.clone(), stopping.clone());
             let (mut reading, mut writing) = split(peer);
             let mut read = Vec::new();
-            let talking = async {
+            let exchange = async {
                 let ask = async { writing.write_all(requests.as_bytes()).await.expect("it reads") };
                 let listen = async {
                     while !read.ends_with(b": Connected.\n\r\n") {
@@ -214,7 +214,7 @@ mod tests {
             };
             tokio::select! {
                 () = serving => panic!("it ended"),
-                done = timeout(IDLE / 6, talking) => assert!(done.is_ok(), "something was not written"),
+                done = timeout(IDLE / 6, exchange) => assert!(done.is_ok(), "something was not written"),
             }
             let text = String::from_utf8(read).expect("text");
             assert_eq!(text.matches("{\"pong\":1}").count(), pings, "{text}");

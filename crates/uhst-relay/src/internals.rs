@@ -60,9 +60,9 @@ pub fn body(kind: &[u8], encoding: &[u8], bytes: Bytes, limit: usize) -> Result<
             headers.insert(name, value);
         }
     }
-    let decoded = match body::encoding_of_json(&headers) {
+    let decoded = match body::json_coding(&headers) {
         Ok(Some(encoding)) => {
-            body::decompress(bytes.slice(..bytes.len().min(encoding.longest(limit))), encoding, limit)
+            body::decompress(bytes.slice(..bytes.len().min(encoding.max_encoded_len(limit))), encoding, limit)
         }
         Ok(None) => Ok(Bytes::new()),
         Err(status) => Err(status),

@@ -4,10 +4,10 @@
 //! on and keeps nothing: no accounts, no tables of tokens, no history.
 //!
 //! ```no_run
-//! # async fn run() -> Result<(), uhst_relay::RelayError> {
-//! use uhst_relay::{Relay, RelayConfig};
+//! # async fn run() -> Result<(), uhst_relay::RelayStartError> {
+//! use uhst_relay::{RelayServer, RelayConfig};
 //!
-//! let relay = Relay::start(RelayConfig::default()).await?;
+//! let relay = RelayServer::start(RelayConfig::default()).await?;
 //! println!("join at {}", relay.urls()[0]);
 //! # Ok(())
 //! # }
@@ -34,37 +34,39 @@
 //! - A 204 has no `Content-Length: 0`, which HTTP forbids there.
 //! - Idle connections are closed after 60 s, not 5 s.
 
+mod admission;
 mod answer;
 mod arrivals;
 mod body;
 mod budget;
-mod callers;
 mod config;
 mod connection;
+mod connection_limits;
+mod delivery;
 mod directory;
-mod doors;
-mod frame;
-mod guesses;
+mod event;
+mod fair_queue;
 #[doc(hidden)]
 pub mod internals;
+mod join_limiter;
 mod json;
-mod lanes;
 mod listener;
 mod metrics;
 mod number;
-mod pace;
 mod proxies;
 mod query;
-mod rooms;
+mod request_filter;
 mod server;
 mod service;
+mod sessions;
 mod stream;
 mod tls;
 mod tokens;
-mod turns;
 mod watched;
+mod write_scheduler;
+mod write_timeout;
 
 pub use ipnet::IpNet;
 
-pub use config::{RelayConfig, RelayError, RelayLimits, TlsFiles};
-pub use server::Relay;
+pub use config::{RelayConfig, RelayLimits, RelayStartError, TlsFiles};
+pub use server::RelayServer;

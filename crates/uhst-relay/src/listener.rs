@@ -17,20 +17,20 @@ use tokio::{
 };
 
 use super::{
-    frame::Frame,
-    lanes::{Lanes, NoRoom, Placed, Sender},
-    turns::Turns,
+    event::EncodedEvent,
+    fair_queue::{Enqueued, FairQueue, NoRoom, Sender},
+    write_scheduler::WriteScheduler,
 };
 
-/// Frames that wait together are written as one up to this size; a larger frame is not copied.
+/// Events that wait together are written as one up to this size; a larger event is not copied.
 const COALESCE: usize = 16 * 1024;
 
 /// For how many times its sender's patience a message waits for room at a listener that reads, but slowly.
-const PATIENT: usize = 4;
+const SLOW_READER_ROUNDS: usize = 4;
 
-/// Why a frame was not taken.
+/// Why an event was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NotSent {
+pub(super) enum EnqueueError {
     /// The stream has ended.
     Gone,
     /// There is no room, and the listener reads nothing.
@@ -49,7 +49,7 @@ pub(super) struct Listener {
     pub(super) network: IpAddr,
     /// Whether its stream is chunked, as HTTP/1.1 has it.
     chunked: bool,
-    turns: Arc<Turns>,
+    scheduler: Arc<WriteScheduler>,
     /// How many bytes may wait.
     capacity: usize,
     /// Counts how often something was written to its connection.
@@ -61,12 +61,12 @@ pub(super) struct Listener {
 
 #[derive(Debug, Default)]
 struct Queue {
-    lanes: Lanes,
+    events: FairQueue,
     end: bool,
     /// Of the stream, when it has nothing to write.
     reader: Option<Waker>,
-    /// Whether it stands in line already.
-    in_line: bool,
+    /// Whether the scheduler has it already.
+    scheduled: bool,
 }
 
 /// What every listener of a relay needs.
@@ -74,49 +74,49 @@ pub(super) struct Stream {
     pub(super) network: IpAddr,
     pub(super) chunked: bool,
     pub(super) capacity: usize,
-    pub(super) turns: Arc<Turns>,
+    pub(super) scheduler: Arc<WriteScheduler>,
     pub(super) kill: Arc<Notify>,
 }
 
 impl Listener {
     pub(super) fn new(host: Arc<str>, client: Sender, stream: Stream) -> Arc<Self> {
-        let Stream { network, chunked, capacity, turns, kill } = stream;
+        let Stream { network, chunked, capacity, scheduler, kill } = stream;
         let (writes, queue) = (AtomicUsize::new(0), Mutex::default());
-        Arc::new(Listener { host, client, network, chunked, turns, capacity, writes, queue, kill })
+        Arc::new(Listener { host, client, network, chunked, scheduler, capacity, writes, queue, kill })
     }
 
-    /// Queues a frame of this sender if there is room now.
-    pub(super) fn push(self: &Arc<Self>, sender: &Sender, frame: &Frame) -> Result<(), NotSent> {
-        self.add(|lanes, bytes| lanes.push(sender, bytes, self.capacity), frame)
+    /// Queues an event of this sender if there is room now.
+    pub(super) fn push(self: &Arc<Self>, sender: &Sender, event: &EncodedEvent) -> Result<(), EnqueueError> {
+        self.add(|events, bytes| events.push(sender, bytes, self.capacity), event)
     }
 
     /// Queues what the relay has to say about a sender, behind what that one has sent.
-    pub(super) fn tell(self: &Arc<Self>, sender: &Sender, frame: &Frame) -> Result<(), NotSent> {
-        self.add(|lanes, bytes| lanes.tell(sender, bytes, self.capacity), frame)
+    pub(super) fn report(self: &Arc<Self>, sender: &Sender, event: &EncodedEvent) -> Result<(), EnqueueError> {
+        self.add(|events, bytes| events.report(sender, bytes, self.capacity), event)
     }
 
-    /// Queues a frame, or has it wait for room: then for [`Listener::wait`].
-    pub(super) fn place(self: &Arc<Self>, sender: &Sender, frame: &Frame) -> Result<Placed, NotSent> {
-        let placed = self.add(|lanes, bytes| lanes.place(sender, bytes, self.capacity), frame);
-        placed.map_err(|error| if error == NotSent::Full { NotSent::Crowded } else { error })
+    /// Queues an event, or has it wait for room: then for [`Listener::wait`].
+    pub(super) fn enqueue(self: &Arc<Self>, sender: &Sender, event: &EncodedEvent) -> Result<Enqueued, EnqueueError> {
+        let enqueued = self.add(|events, bytes| events.enqueue(sender, bytes, self.capacity), event);
+        enqueued.map_err(|error| if error == EnqueueError::Full { EnqueueError::Crowded } else { error })
     }
 
-    /// Waits until a frame is queued, while the listener reads. Not at all, when it reads nothing for `patience`.
-    pub(super) async fn wait(&self, mut queued: oneshot::Receiver<()>, patience: Duration) -> Result<(), NotSent> {
+    /// Waits until an event is queued, while the listener reads. Not at all, when it reads nothing for `patience`.
+    pub(super) async fn wait(&self, mut queued: oneshot::Receiver<()>, patience: Duration) -> Result<(), EnqueueError> {
         let mut writes = self.writes.load(Ordering::Relaxed);
-        for _ in 0..PATIENT {
+        for _ in 0..SLOW_READER_ROUNDS {
             match timeout(patience, &mut queued).await {
                 Ok(Ok(())) => return Ok(()),
-                Ok(Err(_)) => return Err(NotSent::Gone),
+                Ok(Err(_)) => return Err(EnqueueError::Gone),
                 Err(_) => {
                     let before = std::mem::replace(&mut writes, self.writes.load(Ordering::Relaxed));
                     if before == writes {
-                        return Err(NotSent::Full);
+                        return Err(EnqueueError::Full);
                     }
                 }
             }
         }
-        Err(NotSent::Crowded)
+        Err(EnqueueError::Crowded)
     }
 
     /// Whether its stream is chunked, as HTTP/1.1 has it.
@@ -131,26 +131,26 @@ impl Listener {
 
     fn add<T>(
         self: &Arc<Self>,
-        add: impl FnOnce(&mut Lanes, Bytes) -> Result<T, NoRoom>,
-        frame: &Frame,
-    ) -> Result<T, NotSent> {
+        add: impl FnOnce(&mut FairQueue, Bytes) -> Result<T, NoRoom>,
+        event: &EncodedEvent,
+    ) -> Result<T, EnqueueError> {
         let mut queue = self.queue();
         if queue.end {
-            return Err(NotSent::Gone);
+            return Err(EnqueueError::Gone);
         }
-        let added = add(&mut queue.lanes, if self.chunked { frame.chunk() } else { frame.bare() });
-        let stands = queue.reader.is_some() && !std::mem::replace(&mut queue.in_line, true);
+        let added = add(&mut queue.events, if self.chunked { event.chunk() } else { event.bare() });
+        let newly_scheduled = queue.reader.is_some() && !std::mem::replace(&mut queue.scheduled, true);
         drop(queue);
-        if stands {
-            self.turns.stand_in_line(self.clone());
+        if newly_scheduled {
+            self.scheduler.enqueue(self.clone());
         }
-        added.map_err(|NoRoom| NotSent::Full)
+        added.map_err(|NoRoom| EnqueueError::Full)
     }
 
     /// Wakes the stream.
-    pub(super) fn take_turn(&self) {
+    pub(super) fn wake(&self) {
         let mut queue = self.queue();
-        queue.in_line = false;
+        queue.scheduled = false;
         let reader = queue.reader.take();
         drop(queue);
         if let Some(reader) = reader {
@@ -158,11 +158,11 @@ impl Listener {
         }
     }
 
-    /// Takes no more frames, and ends the stream after those that are queued.
+    /// Takes no more events, and ends the stream after those that are queued.
     pub(super) fn finish(&self) {
         let mut queue = self.queue();
         queue.end = true;
-        queue.lanes.refuse();
+        queue.events.refuse_waiting();
         if let Some(reader) = queue.reader.take() {
             drop(queue);
             reader.wake();
@@ -173,9 +173,9 @@ impl Listener {
     pub(super) fn kill(&self) {
         let mut queue = self.queue();
         queue.end = true;
-        let lanes = std::mem::take(&mut queue.lanes);
+        let events = std::mem::take(&mut queue.events);
         drop(queue);
-        drop(lanes);
+        drop(events);
         self.kill.notify_one();
     }
 
@@ -184,9 +184,9 @@ impl Listener {
     }
 
     /// The next bytes to write: everything small that waits in one piece.
-    pub(super) fn poll_frames(&self, context: &Context) -> Poll<Option<Bytes>> {
+    pub(super) fn poll_events(&self, context: &Context) -> Poll<Option<Bytes>> {
         let mut queue = self.queue();
-        let Some(first) = queue.lanes.next(usize::MAX, self.capacity) else {
+        let Some(first) = queue.events.next(usize::MAX, self.capacity) else {
             if queue.end {
                 return Poll::Ready(None);
             }
@@ -199,12 +199,12 @@ impl Listener {
         queue.reader = None;
         let mut together = BytesMut::new();
         while let Some(left) = COALESCE.checked_sub(first.len().max(together.len()))
-            && let Some(frame) = queue.lanes.next(left, self.capacity)
+            && let Some(event) = queue.events.next(left, self.capacity)
         {
             if together.is_empty() {
                 together.extend_from_slice(&first);
             }
-            together.extend_from_slice(&frame);
+            together.extend_from_slice(&event);
         }
         drop(queue);
         Poll::Ready(Some(if together.is_empty() { first } else { together.freeze() }))
@@ -216,26 +216,26 @@ mod tests {
     use std::{future::poll_fn, net::Ipv4Addr};
 
     use super::*;
-    use crate::lanes::MAX_WAITING;
+    use crate::fair_queue::MAX_WAITING;
 
     fn listener(capacity: usize) -> Arc<Listener> {
-        let (turns, kill) = (Arc::default(), Arc::default());
+        let (scheduler, kill) = (Arc::default(), Arc::default());
         let network = Ipv4Addr::LOCALHOST.into();
-        Listener::new("host".into(), None, Stream { network, chunked: false, capacity, turns, kill })
+        Listener::new("host".into(), None, Stream { network, chunked: false, capacity, scheduler, kill })
     }
 
-    fn frame(text: &str) -> Frame {
-        Frame::text(text)
+    fn event(text: &str) -> EncodedEvent {
+        EncodedEvent::text(text)
     }
 
     async fn next(listener: &Listener) -> Option<Bytes> {
-        poll_fn(|context| listener.poll_frames(context)).await
+        poll_fn(|context| listener.poll_events(context)).await
     }
 
-    async fn send(listener: &Arc<Listener>, frame: &Frame, patience: Duration) -> Result<(), NotSent> {
-        match listener.place(&None, frame)? {
-            Placed::Now => Ok(()),
-            Placed::Later(queued) => listener.wait(queued, patience).await,
+    async fn send(listener: &Arc<Listener>, event: &EncodedEvent, patience: Duration) -> Result<(), EnqueueError> {
+        match listener.enqueue(&None, event)? {
+            Enqueued::Queued => Ok(()),
+            Enqueued::Waiting(queued) => listener.wait(queued, patience).await,
         }
     }
 
@@ -243,27 +243,27 @@ mod tests {
     async fn frames_that_wait_leave_together() {
         let listener = listener(1 << 20);
         for text in ["a", "b", "c"] {
-            listener.push(&None, &frame(text)).expect("room");
+            listener.push(&None, &event(text)).expect("room");
         }
-        let large = frame(&"x".repeat(COALESCE + 1));
+        let large = event(&"x".repeat(COALESCE + 1));
         listener.push(&None, &large).expect("room");
-        listener.push(&None, &frame("d")).expect("room");
+        listener.push(&None, &event("d")).expect("room");
         assert_eq!(next(&listener).await.as_deref(), Some(&b"abc"[..]));
-        let written = next(&listener).await.expect("a frame");
+        let written = next(&listener).await.expect("an event");
         assert_eq!(written.as_ptr(), large.bare().as_ptr(), "shared, not copied");
         assert_eq!(next(&listener).await.as_deref(), Some(&b"d"[..]));
         listener.finish();
         assert_eq!(next(&listener).await, None);
-        assert_eq!(listener.push(&None, &frame("e")), Err(NotSent::Gone));
+        assert_eq!(listener.push(&None, &event("e")), Err(EnqueueError::Gone));
     }
 
     #[tokio::test]
     async fn a_full_queue_makes_a_sender_wait_and_a_broadcast_fail() {
         let listener = listener(10);
-        listener.push(&None, &frame("0123456789")).expect("room");
-        assert_eq!(listener.push(&None, &frame("x")), Err(NotSent::Full));
-        assert_eq!(send(&listener, &frame("x"), Duration::from_millis(1)).await, Err(NotSent::Full));
-        let large = frame("0123456789 larger than the queue;");
+        listener.push(&None, &event("0123456789")).expect("room");
+        assert_eq!(listener.push(&None, &event("x")), Err(EnqueueError::Full));
+        assert_eq!(send(&listener, &event("x"), Duration::from_millis(1)).await, Err(EnqueueError::Full));
+        let large = event("0123456789 larger than the queue;");
         let sending = send(&listener, &large, Duration::from_secs(5));
         let (sent, read) = tokio::join!(sending, next(&listener));
         assert_eq!((sent, read.as_deref()), (Ok(()), Some(&b"01234567890123456789 larger than the queue;"[..])));
@@ -272,27 +272,31 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_listener_that_reads_slowly_is_waited_for_but_not_for_ever() {
         let listener = listener(10);
-        listener.push(&None, &frame("0123456789")).expect("room");
+        listener.push(&None, &event("0123456789")).expect("room");
         let reading = async {
             for _ in 0..10 {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 listener.wrote();
             }
         };
-        let text = frame("x");
+        let text = event("x");
         let (sent, ()) = tokio::join!(send(&listener, &text, Duration::from_secs(2)), reading);
-        assert_eq!(sent, Err(NotSent::Crowded), "the listener is not to be dropped");
-        assert_eq!(send(&listener, &frame("x"), Duration::from_secs(2)).await, Err(NotSent::Full), "it reads nothing");
+        assert_eq!(sent, Err(EnqueueError::Crowded), "the listener is not to be dropped");
+        assert_eq!(
+            send(&listener, &event("x"), Duration::from_secs(2)).await,
+            Err(EnqueueError::Full),
+            "it reads nothing"
+        );
     }
 
     #[tokio::test]
     async fn senders_that_wait_keep_their_order_and_are_counted() {
         let listener = listener(4);
-        listener.push(&None, &frame("full")).expect("room");
+        listener.push(&None, &event("full")).expect("room");
         let sends: Vec<_> = (0..=MAX_WAITING)
             .map(|n| {
                 let listener = listener.clone();
-                tokio::spawn(async move { send(&listener, &frame(&format!("{n};")), Duration::from_secs(5)).await })
+                tokio::spawn(async move { send(&listener, &event(&format!("{n};")), Duration::from_secs(5)).await })
             })
             .collect();
         for _ in 0..10 {
@@ -300,13 +304,13 @@ mod tests {
         }
         let mut text = String::new();
         while text.len() < "full".len() + (0..MAX_WAITING).map(|n| format!("{n};").len()).sum::<usize>() {
-            text.push_str(std::str::from_utf8(&next(&listener).await.expect("a frame")).expect("text"));
+            text.push_str(std::str::from_utf8(&next(&listener).await.expect("an event")).expect("text"));
         }
         let mut taken = Vec::new();
         for send in sends {
             taken.push(send.await.expect("no panic"));
         }
-        assert_eq!(taken.pop(), Some(Err(NotSent::Crowded)));
+        assert_eq!(taken.pop(), Some(Err(EnqueueError::Crowded)));
         assert!(taken.iter().all(Result::is_ok));
         let expected: String = (0..MAX_WAITING).map(|n| format!("{n};")).collect();
         assert_eq!(text, format!("full{expected}"));

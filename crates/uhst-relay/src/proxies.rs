@@ -20,22 +20,22 @@ pub(super) fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
 ///
 /// Each proxy adds who has sent the request to it at the end of `X-Forwarded-For`, or, where there is none, of
 /// `Forwarded`. What stands before the last address that is not a trusted proxy may be made up.
-pub(super) fn caller(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     if !is_trusted(peer, trusted) {
         return peer;
     }
     let (name, read): (_, fn(&str) -> Option<IpAddr>) =
         if headers.contains_key(&X_FORWARDED_FOR) { (&X_FORWARDED_FOR, address) } else { (&FORWARDED, forwarded_for) };
-    let mut caller = peer;
+    let mut client = peer;
     let lines: Vec<&str> = headers.get_all(name).iter().map(|line| line.to_str().unwrap_or_default()).collect();
     for hop in lines.iter().flat_map(|line| line.split(',')).rev() {
         let Some(address) = read(hop.trim()) else { break };
-        caller = address;
+        client = address;
         if !is_trusted(address, trusted) {
             break;
         }
     }
-    caller
+    client
 }
 
 /// An address, with or without a port.
@@ -64,7 +64,7 @@ mod tests {
         let headers = headers
             .iter()
             .map(|(name, value)| (name.parse::<HeaderName>().expect("a name"), value.parse().expect("a value")));
-        caller(peer.parse().expect("an address"), &headers.collect(), &trusted).to_string()
+        client_address(peer.parse().expect("an address"), &headers.collect(), &trusted).to_string()
     }
 
     #[test]

@@ -18,11 +18,11 @@ use tokio::{
 };
 use url::Url;
 
-use super::{RelayConfig, RelayError, connection, proxies, service::Service, tls::Tls};
+use super::{RelayConfig, RelayStartError, connection, proxies, service::Service, tls::Tls};
 use uhst_proto::protocol::{AddressRank, LocalAddress, by_rank, outward};
 
 /// How often quiet addresses are forgotten.
-const TIDY: Duration = Duration::from_secs(60);
+const PRUNE: Duration = Duration::from_secs(60);
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 /// "Address family not supported" on Linux, macOS and Windows.
@@ -32,12 +32,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause between the ends of two streams of a relay that drains: few of them need no time.
 const STAGGER: Duration = Duration::from_millis(100);
 /// How often a relay that drains looks whether all streams have ended.
-const DRAINED: Duration = Duration::from_millis(20);
+const DRAIN_POLL: Duration = Duration::from_millis(20);
 
 /// A running relay, on the tokio runtime it was started on.
 ///
 /// Dropping it ends everything at once: the port is free again, every connection is reset.
-pub struct Relay {
+pub struct RelayServer {
     addr: SocketAddr,
     secure: bool,
     shutdown_timeout: Duration,
@@ -67,35 +67,35 @@ impl Socket {
     }
 }
 
-impl Relay {
+impl RelayServer {
     /// Binds the port and starts serving. The relay serves once this returns.
     ///
     /// # Errors
     ///
-    /// [`RelayError::PortInUse`] when every port that may be tried is taken, and others when the address, the secret,
+    /// [`RelayStartError::PortInUse`] when every port that may be tried is taken, and others when the address, the secret,
     /// the TLS files or the system's random numbers do not work.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime with I/O and time.
-    pub async fn start(config: RelayConfig) -> Result<Relay, RelayError> {
+    pub async fn start(config: RelayConfig) -> Result<RelayServer, RelayStartError> {
         let secret = match &config.secret {
             Some(secret) if !secret.is_empty() => {
                 let (length, shortest) = (secret.len(), RelayConfig::SHORTEST_SECRET);
                 if length < shortest {
-                    return Err(RelayError::ShortSecret { length, shortest });
+                    return Err(RelayStartError::ShortSecret { length, shortest });
                 }
                 secret.as_bytes().to_vec()
             }
             _ => {
                 let mut random = vec![0; 32];
-                getrandom::fill(&mut random).map_err(|error| RelayError::Random(error.to_string()))?;
+                getrandom::fill(&mut random).map_err(|error| RelayStartError::Random(error.to_string()))?;
                 random
             }
         };
         let tls = config.tls.clone().map(Tls::new).transpose()?.map(Arc::new);
         let listener = bind(config.bind, config.port_attempts).await?;
-        let addr = listener.local_addr().map_err(|source| RelayError::Bind { addr: config.bind, source })?;
+        let addr = listener.local_addr().map_err(|source| RelayStartError::Bind { addr: config.bind, source })?;
 
         let shutdown_timeout = config.shutdown_timeout;
         let socket = Arc::new(Socket(Mutex::new(Some(listener))));
@@ -109,7 +109,7 @@ impl Relay {
             serving.await;
         });
         tracing::info!(%addr, "relay is listening");
-        Ok(Relay { addr, secure, shutdown_timeout, socket, service, stopping, server, alive })
+        Ok(RelayServer { addr, secure, shutdown_timeout, socket, service, stopping, server, alive })
     }
 
     /// The address it listens on, with the port it really has.
@@ -151,7 +151,7 @@ impl Relay {
             .collect()
     }
 
-    /// The same [`addresses`](Relay::addresses) as URLs.
+    /// The same [`addresses`](RelayServer::addresses) as URLs.
     pub fn urls(&self) -> Vec<Url> {
         let scheme = if self.secure { "https" } else { "http" };
         self.addresses().iter().filter_map(|address| Url::parse(&format!("{scheme}://{address}/")).ok()).collect()
@@ -172,15 +172,15 @@ impl Relay {
     pub async fn drain(self, within: Duration) {
         let end = Instant::now() + within;
         self.service.drain();
-        let streams = self.service.rooms.all();
+        let streams = self.service.sessions.all();
         let pause = within.mul_f64(0.8) / u32::try_from(streams.len().max(1)).unwrap_or(u32::MAX);
         let pause = pause.min(STAGGER);
         for stream in streams {
             stream.finish();
             sleep(pause).await;
         }
-        while self.service.rooms.listeners() > 0 && Instant::now() < end {
-            sleep_until(end.min(Instant::now() + DRAINED)).await;
+        while self.service.sessions.listeners() > 0 && Instant::now() < end {
+            sleep_until(end.min(Instant::now() + DRAIN_POLL)).await;
         }
         if self.service.config.moved_to.is_some() {
             sleep_until(end - within / 10).await;
@@ -197,7 +197,7 @@ impl Relay {
 
     async fn end(mut self, within: Duration) {
         self.socket.close();
-        self.service.rooms.close();
+        self.service.sessions.close();
         self.stopping.send_replace(true);
         if timeout(within, &mut self.server).await.is_err() {
             tracing::warn!("connections were cut: they did not end in time");
@@ -205,21 +205,21 @@ impl Relay {
     }
 }
 
-impl Drop for Relay {
+impl Drop for RelayServer {
     fn drop(&mut self) {
         self.socket.close();
         self.server.abort();
     }
 }
 
-impl std::fmt::Debug for Relay {
+impl std::fmt::Debug for RelayServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Relay").field("addr", &self.addr).finish_non_exhaustive()
+        f.debug_struct("RelayServer").field("addr", &self.addr).finish_non_exhaustive()
     }
 }
 
 /// Binds the first free port. `[::]` takes both families, and IPv4 alone where this machine has no IPv6.
-async fn bind(addr: SocketAddr, attempts: u16) -> Result<TcpListener, RelayError> {
+async fn bind(addr: SocketAddr, attempts: u16) -> Result<TcpListener, RelayStartError> {
     let last = addr.port().saturating_add(attempts.saturating_sub(1));
     let mut ip = addr.ip();
     for port in addr.port()..=last {
@@ -233,10 +233,10 @@ async fn bind(addr: SocketAddr, attempts: u16) -> Result<TcpListener, RelayError
         match listener {
             Ok(listener) => return Ok(listener),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
-            Err(source) => return Err(RelayError::Bind { addr: SocketAddr::new(ip, port), source }),
+            Err(source) => return Err(RelayStartError::Bind { addr: SocketAddr::new(ip, port), source }),
         }
     }
-    Err(RelayError::PortInUse { addr })
+    Err(RelayStartError::PortInUse { addr })
 }
 
 /// On Unix, a port may be bound again at once while old connections of it fade out.
@@ -264,9 +264,9 @@ fn is_without_ipv6(error: &io::Error) -> bool {
 async fn serve(socket: Arc<Socket>, service: Arc<Service>, tls: Option<Arc<Tls>>, mut stopping: watch::Receiver<bool>) {
     // Dropped with this task, and all connections with it.
     let mut connections = JoinSet::new();
-    let _beside = beside(&service, tls.as_ref());
-    let mut tidy = interval(TIDY);
-    tidy.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let _background_tasks = background_tasks(&service, tls.as_ref());
+    let mut prune = interval(PRUNE);
+    prune.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
@@ -274,8 +274,8 @@ async fn serve(socket: Arc<Socket>, service: Arc<Service>, tls: Option<Arc<Tls>>
                 service.metrics.connections.set(connections.len() as f64);
                 continue;
             }
-            _ = tidy.tick() => {
-                service.tidy();
+            _ = prune.tick() => {
+                service.prune();
                 continue;
             }
             _ = stopping.changed() => break,
@@ -288,11 +288,11 @@ async fn serve(socket: Arc<Socket>, service: Arc<Service>, tls: Option<Arc<Tls>>
             }
             Some(Ok((stream, peer))) => {
                 let is_proxy = proxies::is_trusted(peer.ip(), &service.config.trusted_proxies);
-                match service.callers.admit(peer.ip(), is_proxy) {
-                    Ok(admitted) => {
+                match service.connection_limits.admit(peer.ip(), is_proxy) {
+                    Ok(permit) => {
                         let tls = tls.as_ref().map(|tls| tls.acceptor());
                         let (service, stopping) = (service.clone(), stopping.clone());
-                        connections.spawn(connection::serve(stream, admitted, service, tls, stopping));
+                        connections.spawn(connection::serve(stream, permit, service, tls, stopping));
                     }
                     Err(refusal) => service.metrics.refused(refusal),
                 }
@@ -303,19 +303,19 @@ async fn serve(socket: Arc<Socket>, service: Arc<Service>, tls: Option<Arc<Tls>>
     while connections.join_next().await.is_some() {}
 }
 
-/// What runs beside the connections, until this is dropped.
-fn beside(service: &Arc<Service>, tls: Option<&Arc<Tls>>) -> JoinSet<()> {
-    let mut beside = JoinSet::new();
-    let turns = service.turns.clone();
-    beside.spawn(async move { turns.run().await });
+/// What runs background_tasks the connections, until this is dropped.
+fn background_tasks(service: &Arc<Service>, tls: Option<&Arc<Tls>>) -> JoinSet<()> {
+    let mut background_tasks = JoinSet::new();
+    let scheduler = service.scheduler.clone();
+    background_tasks.spawn(async move { scheduler.run().await });
     if let Some(tls) = tls.cloned() {
-        beside.spawn(async move { tls.run().await });
+        background_tasks.spawn(async move { tls.run().await });
     }
     let service = service.clone();
-    beside.spawn(async move {
+    background_tasks.spawn(async move {
         if let Some(directory) = &service.directory {
             directory.run().await;
         }
     });
-    beside
+    background_tasks
 }

@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval_at},
 };
 
-use super::{callers::Caller, listener::Listener, rooms::Rooms};
+use super::{connection_limits::ClientConnection, listener::Listener, sessions::Sessions};
 
 /// The first bytes of every stream.
 const CONNECTED: Bytes = Bytes::from_static(b": Connected.\n");
@@ -28,77 +28,77 @@ const CONNECTED: Bytes = Bytes::from_static(b": Connected.\n");
 const KEEP_ALIVE: Bytes = Bytes::from_static(b": sse-keep-alive\n");
 const KEEP_ALIVE_CHUNK: Bytes = Bytes::from_static(b"11\r\n: sse-keep-alive\n\r\n");
 /// How much a peer may say on its stream, such as requests it has pipelined. It is read and thrown away.
-const MOST_HEARD: usize = 64 * 1024;
+const MAX_RECEIVED: usize = 64 * 1024;
 /// The end of a chunked body.
 const LAST_CHUNK: Bytes = Bytes::from_static(b"0\r\n\r\n");
 
 /// A listener's place in its room, which it leaves with this.
-pub(super) struct Seat {
+pub(super) struct Subscription {
     listener: Arc<Listener>,
-    rooms: Arc<Rooms>,
+    sessions: Arc<Sessions>,
     keep_alive: Duration,
 }
 
-impl Seat {
-    pub(super) fn new(listener: Arc<Listener>, rooms: Arc<Rooms>, keep_alive: Duration) -> Self {
-        Seat { listener, rooms, keep_alive }
+impl Subscription {
+    pub(super) fn new(listener: Arc<Listener>, sessions: Arc<Sessions>, keep_alive: Duration) -> Self {
+        Subscription { listener, sessions, keep_alive }
     }
 }
 
-impl Drop for Seat {
+impl Drop for Subscription {
     fn drop(&mut self) {
         self.listener.finish();
-        self.rooms.leave(&self.listener);
+        self.sessions.unsubscribe(&self.listener);
     }
 }
 
 /// The body of the answer to a listening peer, as far as hyper writes it.
-pub(super) struct Greeting {
-    caller: Arc<Caller>,
-    seat: Option<Seat>,
-    greeted: bool,
+pub(super) struct StreamHead {
+    connection: Arc<ClientConnection>,
+    subscription: Option<Subscription>,
+    head_written: bool,
 }
 
-impl Greeting {
-    pub(super) fn new(caller: Arc<Caller>, seat: Seat) -> Self {
-        Greeting { caller, seat: Some(seat), greeted: false }
+impl StreamHead {
+    pub(super) fn new(connection: Arc<ClientConnection>, subscription: Subscription) -> Self {
+        StreamHead { connection, subscription: Some(subscription), head_written: false }
     }
 }
 
-impl Body for Greeting {
+impl Body for StreamHead {
     type Data = Bytes;
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, _context: &mut Context) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if !self.greeted {
-            self.greeted = true;
+        if !self.head_written {
+            self.head_written = true;
             return Poll::Ready(Some(Ok(Frame::data(CONNECTED))));
         }
-        if let Some(seat) = self.seat.take() {
-            self.caller.hand_over(seat);
+        if let Some(subscription) = self.subscription.take() {
+            self.connection.set_subscription(subscription);
         }
-        // The connection looks for the seat after each step of hyper.
+        // The connection looks for the subscription after each step of hyper.
         Poll::Pending
     }
 }
 
 /// The rest of a stream. Ends with the connection.
-pub(super) struct EventStream<S> {
+pub(super) struct StreamWriter<S> {
     io: S,
-    seat: Seat,
+    subscription: Subscription,
     keep_alive: Interval,
     /// Not written yet.
     writing: Bytes,
     ended: bool,
     /// Bytes that the peer has said.
-    heard: usize,
+    received: usize,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> EventStream<S> {
-    pub(super) fn new(io: S, seat: Seat) -> Self {
-        let mut keep_alive = interval_at(Instant::now() + seat.keep_alive, seat.keep_alive);
+impl<S: AsyncRead + AsyncWrite + Unpin> StreamWriter<S> {
+    pub(super) fn new(io: S, subscription: Subscription) -> Self {
+        let mut keep_alive = interval_at(Instant::now() + subscription.keep_alive, subscription.keep_alive);
         keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        EventStream { io, seat, keep_alive, writing: Bytes::new(), ended: false, heard: 0 }
+        StreamWriter { io, subscription, keep_alive, writing: Bytes::new(), ended: false, received: 0 }
     }
 
     /// Ready when the peer has closed. Whatever it says here is not listened to, and too much of it ends the stream.
@@ -107,10 +107,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> EventStream<S> {
         loop {
             let mut read = ReadBuf::new(&mut scrap);
             match ready!(Pin::new(&mut self.io).poll_read(context, &mut read)) {
-                Ok(()) if !read.filled().is_empty() => self.heard += read.filled().len(),
+                Ok(()) if !read.filled().is_empty() => self.received += read.filled().len(),
                 _ => return Poll::Ready(()),
             }
-            if self.heard > MOST_HEARD {
+            if self.received > MAX_RECEIVED {
                 return Poll::Ready(());
             }
         }
@@ -118,11 +118,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> EventStream<S> {
 
     /// What to write next.
     fn poll_next(&mut self, context: &mut Context) -> Poll<Bytes> {
-        let listener = &self.seat.listener;
+        let listener = &self.subscription.listener;
         if self.keep_alive.poll_tick(context).is_ready() {
             return Poll::Ready(if listener.is_chunked() { KEEP_ALIVE_CHUNK } else { KEEP_ALIVE });
         }
-        let next = ready!(listener.poll_frames(context));
+        let next = ready!(listener.poll_events(context));
         Poll::Ready(next.unwrap_or_else(|| {
             self.ended = true;
             if listener.is_chunked() { LAST_CHUNK } else { Bytes::new() }
@@ -130,7 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> EventStream<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Future for EventStream<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Future for StreamWriter<S> {
     type Output = io::Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
@@ -144,7 +144,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for EventStream<S> {
                     0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                     written => {
                         this.writing.advance(written);
-                        this.seat.listener.wrote();
+                        this.subscription.listener.wrote();
                     }
                 }
             }

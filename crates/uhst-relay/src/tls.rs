@@ -17,7 +17,7 @@ use tokio_rustls::{
 
 use tokio::time::sleep;
 
-use super::{RelayError, TlsFiles};
+use super::{RelayStartError, TlsFiles};
 
 /// How often the files are looked at.
 const CHECK: Duration = Duration::from_secs(2);
@@ -29,7 +29,7 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    pub(super) fn new(files: TlsFiles) -> Result<Self, RelayError> {
+    pub(super) fn new(files: TlsFiles) -> Result<Self, RelayStartError> {
         let acceptor = RwLock::new(acceptor(&files)?);
         Ok(Tls { files, acceptor })
     }
@@ -70,8 +70,8 @@ impl Tls {
 }
 
 /// Reads certificate and key.
-fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, RelayError> {
-    let bad = |path: &Path, reason: String| RelayError::Tls { path: path.to_owned(), reason };
+fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, RelayStartError> {
+    let bad = |path: &Path, reason: String| RelayStartError::Tls { path: path.to_owned(), reason };
     let bad_certificate = |reason: String| bad(&files.certificate, reason);
     let chain = CertificateDer::pem_file_iter(&files.certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)

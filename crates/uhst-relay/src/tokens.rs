@@ -12,7 +12,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::arrivals::UnderWay;
+use super::arrivals::InFlight;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
@@ -23,15 +23,15 @@ use uhst_proto::protocol::{Claims, TokenKind};
 /// `{"alg":"HS256","typ":"JWT"}`.
 const HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
 
-/// How many verified tokens are remembered, and up to which length: at most 4 MiB.
-const REMEMBERED: usize = 4096;
-const REMEMBERED_LENGTH: usize = 1024;
+/// How many verified tokens are cached, and up to which length: at most 4 MiB.
+const MAX_CACHED: usize = 4096;
+const MAX_CACHED_LENGTH: usize = 1024;
 
 /// Random bytes in each host and client token, so that nobody gets the token of somebody else by asking in the same
 /// second.
 const NONCE: usize = 16;
 /// How much of a host token's signature its response tokens name.
-const SEAT: usize = 16;
+const HOST_TAG_LENGTH: usize = 16;
 
 /// Why a token does not work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,34 +52,34 @@ pub(super) enum Bearer {
         host: Arc<str>,
         client: Arc<str>,
     },
-    /// Given to the host whose token has the signature that begins with `seat`; to any, if the token does not say.
+    /// Given to the host whose token has the signature that begins with `host_tag`; to any, if the token does not say.
     Response {
         host: Arc<str>,
         client: Arc<str>,
-        seat: Option<Box<str>>,
+        host_tag: Option<Box<str>>,
     },
 }
 
-/// A verified token, remembered since the next request brings it again.
+/// A verified token, cached since the next request brings it again.
 #[derive(Debug)]
 pub(super) struct Verified {
     pub(super) bearer: Bearer,
     /// The response token for this client that was signed last.
     response: Mutex<Option<Response>>,
-    pub(super) under_way: UnderWay,
+    pub(super) in_flight: InFlight,
 }
 
 impl Verified {
     fn new(bearer: Bearer) -> Self {
-        Verified { bearer, response: Mutex::default(), under_way: UnderWay::default() }
+        Verified { bearer, response: Mutex::default(), in_flight: InFlight::default() }
     }
 }
 
-/// A response token, signed in this second for the host with this seat. Its `Debug` hides it.
+/// A response token, signed in this second for the host with this tag. Its `Debug` hides it.
 struct Response {
     second: u64,
-    seat: Box<str>,
-    from: Origin,
+    host_tag: Box<str>,
+    from: SenderInfo,
     token: Arc<str>,
 }
 
@@ -91,7 +91,7 @@ impl fmt::Debug for Response {
 
 /// What a response token tells its host about the sender, beside its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Origin {
+pub(super) struct SenderInfo {
     /// The address of the message, or its network.
     pub(super) network: IpAddr,
     /// Whether the sender has an event stream.
@@ -102,7 +102,7 @@ pub(super) struct Origin {
 pub(super) struct Tokens {
     /// With the key worked in already.
     key: Hmac<Sha256>,
-    remembered: Mutex<HashMap<Box<str>, Arc<Verified>>>,
+    cache: Mutex<HashMap<Box<str>, Arc<Verified>>>,
 }
 
 #[derive(Deserialize)]
@@ -145,7 +145,7 @@ impl Tokens {
     /// Signs with the UTF-8 bytes of `secret`.
     pub(super) fn new(secret: &[u8]) -> Self {
         let Ok(key) = Hmac::new_from_slice(secret) else { unreachable!("HMAC takes a key of any length") };
-        Tokens { key, remembered: Mutex::default() }
+        Tokens { key, cache: Mutex::default() }
     }
 
     /// A token with these claims.
@@ -176,50 +176,52 @@ impl Tokens {
     pub(super) fn respond(
         &self,
         sender: &Verified,
-        from: Origin,
+        from: SenderInfo,
         host_id: &str,
         client_id: &str,
         signature: &str,
     ) -> Arc<str> {
-        let (second, seat) = (now(), seat(signature));
+        let (second, host_tag) = (now(), host_tag(signature));
         let mut last = sender.response.lock().unwrap_or_else(PoisonError::into_inner);
         match &*last {
-            Some(last) if last.second == second && *last.seat == *seat && last.from == from => last.token.clone(),
+            Some(last) if last.second == second && *last.host_tag == *host_tag && last.from == from => {
+                last.token.clone()
+            }
             _ => {
                 let (host_id, client_id) = (host_id.to_owned(), Some(client_id.to_owned()));
                 let claims = Claims { kind: TokenKind::ResponseToken, host_id, client_id, iat: Some(second) };
-                let (name, listens) = (self.name(from.network), Some(from.listens));
-                let signed = Signed { claims: &claims, jti: seat, from: Some(&name), listens };
+                let (name, listens) = (self.address_alias(from.network), Some(from.listens));
+                let signed = Signed { claims: &claims, jti: host_tag, from: Some(&name), listens };
                 let token: Arc<str> = self.sign(&signed).into();
-                *last = Some(Response { second, seat: seat.into(), from, token: token.clone() });
+                *last = Some(Response { second, host_tag: host_tag.into(), from, token: token.clone() });
                 token
             }
         }
     }
 
     /// The name of an address, from which nobody but this relay learns the address.
-    fn name(&self, network: IpAddr) -> String {
+    fn address_alias(&self, network: IpAddr) -> String {
         let name = self.key.clone().chain_update("address ").chain_update(network.to_string()).finalize().into_bytes();
         BASE64.encode(&name[..9])
     }
 
     /// Who bears this token.
     pub(super) fn verify(&self, token: &str) -> Result<Arc<Verified>, BadToken> {
-        let known = self.remembered.lock().unwrap_or_else(PoisonError::into_inner).get(token).cloned();
+        let known = self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(token).cloned();
         if let Some(known) = known {
             return Ok(known);
         }
-        let (bearer, forever) = self.read(token)?;
+        let (bearer, cacheable) = self.read(token)?;
         let verified = Arc::new(Verified::new(bearer));
-        if forever && token.len() <= REMEMBERED_LENGTH {
-            let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-            if remembered.len() >= REMEMBERED {
+        if cacheable && token.len() <= MAX_CACHED_LENGTH {
+            let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+            if cache.len() >= MAX_CACHED {
                 // Messages that are under way know each other by it.
-                remembered.retain(|_, known| Arc::strong_count(known) > 1);
+                cache.retain(|_, known| Arc::strong_count(known) > 1);
             }
-            if remembered.len() < REMEMBERED {
+            if cache.len() < MAX_CACHED {
                 // Another thread may have read the same token meanwhile.
-                return Ok(remembered.entry(token.into()).or_insert(verified).clone());
+                return Ok(cache.entry(token.into()).or_insert(verified).clone());
             }
         }
         Ok(verified)
@@ -243,7 +245,7 @@ impl Tokens {
         let claims = BASE64.decode(claims).map_err(|_| Unauthorized)?;
         let claims: WireClaims = serde_json::from_slice(&claims).map_err(|_| Unknown)?;
         let now = now() as f64;
-        let forever = claims.exp.is_none() && claims.nbf.is_none();
+        let cacheable = claims.exp.is_none() && claims.nbf.is_none();
         if claims.exp.is_some_and(|exp| exp.as_f64().is_none_or(|exp| exp <= now))
             || claims.nbf.is_some_and(|nbf| nbf.as_f64().is_none_or(|nbf| nbf > now))
         {
@@ -256,10 +258,10 @@ impl Tokens {
             TokenKind::HostToken => Bearer::Host { host },
             TokenKind::ClientToken => Bearer::Client { host, client: client()? },
             TokenKind::ResponseToken => {
-                Bearer::Response { host, client: client()?, seat: claims.jti.as_str().map(Box::from) }
+                Bearer::Response { host, client: client()?, host_tag: claims.jti.as_str().map(Box::from) }
             }
         };
-        Ok((bearer, forever))
+        Ok((bearer, cacheable))
     }
 }
 
@@ -269,8 +271,8 @@ pub(super) fn signature(token: &str) -> &str {
 }
 
 /// What response tokens for the host with this signature name.
-pub(super) fn seat(signature: &str) -> &str {
-    signature.get(..SEAT).unwrap_or(signature)
+pub(super) fn host_tag(signature: &str) -> &str {
+    signature.get(..HOST_TAG_LENGTH).unwrap_or(signature)
 }
 
 /// Seconds since 1970.
@@ -319,10 +321,10 @@ mod tests {
             assert_eq!(Tokens::new(b"other").verify(&token).map(|_| ()), Err(BadToken::Unauthorized));
         }
         let sender = tokens.verify(&tokens.issue(TokenKind::ClientToken, "größe", Some("c1")).expect("random bytes"));
-        let from = Origin { network: IpAddr::from([192, 0, 2, 1]), listens: true };
+        let from = SenderInfo { network: IpAddr::from([192, 0, 2, 1]), listens: true };
         let response = tokens.respond(&sender.expect("own token"), from, "größe", "c1", "0123456789abcdef and more");
-        let seat = Some("0123456789abcdef".into());
-        assert_eq!(tokens.verify(&response).expect("own token").bearer, Bearer::Response { host, client, seat });
+        let host_tag = Some("0123456789abcdef".into());
+        assert_eq!(tokens.verify(&response).expect("own token").bearer, Bearer::Response { host, client, host_tag });
     }
 
     #[test]
@@ -331,8 +333,8 @@ mod tests {
         let sender = tokens.issue(TokenKind::ClientToken, "demo", Some("c1")).expect("random bytes");
         let sender = tokens.verify(&sender).expect("own token");
         let respond = |last, listens| {
-            let from = Origin { network: IpAddr::from([192, 0, 2, last]), listens };
-            peek_sender(&tokens.respond(&sender, from, "demo", "c1", "seat")).expect("a token")
+            let from = SenderInfo { network: IpAddr::from([192, 0, 2, last]), listens };
+            peek_sender(&tokens.respond(&sender, from, "demo", "c1", "host_tag")).expect("a token")
         };
         let (one, again, other) = (respond(1, true), respond(1, false), respond(2, true));
         assert_eq!((one.listens, again.listens), (Some(true), Some(false)));
@@ -384,10 +386,10 @@ mod tests {
     #[test]
     fn memory_of_tokens_is_bounded() {
         let tokens = Tokens::new(b"secret");
-        for n in 0..REMEMBERED + 10 {
+        for n in 0..MAX_CACHED + 10 {
             let token = tokens.issue(TokenKind::HostToken, &n.to_string(), None).expect("random bytes");
             assert!(tokens.verify(&token).is_ok());
         }
-        assert!(tokens.remembered.lock().expect("not poisoned").len() <= REMEMBERED);
+        assert!(tokens.cache.lock().expect("not poisoned").len() <= MAX_CACHED);
     }
 }

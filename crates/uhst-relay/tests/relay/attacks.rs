@@ -6,13 +6,13 @@ use std::{
 };
 
 use tokio::{io::AsyncReadExt, task::JoinSet};
-use uhst_relay::{Relay, RelayConfig, RelayLimits};
+use uhst_relay::{RelayConfig, RelayLimits, RelayServer};
 
 use crate::support::*;
 
 pub const HS256: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 
-async fn join_from(relay: &Relay, address: [u8; 4], id: &str) -> Answer {
+async fn join_from(relay: &RelayServer, address: [u8; 4], id: &str) -> Answer {
     Wire::open_from(relay.local_addr(), address)
         .await
         .request("POST", &format!("/?action=join&hostId={id}"), &[], "")
@@ -61,7 +61,7 @@ async fn only_the_host_that_listens_speaks_for_its_session() {
 async fn an_honest_message_passes_by_a_flood() {
     let limits = RelayLimits { queue_bytes: 256 * 1024, ..RelayLimits::default() };
     let patience = Duration::from_secs(3);
-    let relay = Relay::start(RelayConfig { limits, patience, ..config() }).await.unwrap();
+    let relay = RelayServer::start(RelayConfig { limits, patience, ..config() }).await.unwrap();
     let token = host_token(&relay, "demo").await;
     let slow = Wire::open_small(relay.local_addr()).await;
     let mut host = Events::open_on(slow, &format!("/?token={token}")).await;
@@ -112,7 +112,7 @@ async fn an_honest_message_passes_by_a_flood() {
 #[tokio::test]
 async fn who_asks_and_never_reads_is_cut_off() {
     let write_timeout = Duration::from_millis(200);
-    let relay = Relay::start(RelayConfig { write_timeout, ..config() }).await.unwrap();
+    let relay = RelayServer::start(RelayConfig { write_timeout, ..config() }).await.unwrap();
     let mut wire = Wire::open_small(relay.local_addr()).await;
     let pings = request("POST", "/?action=ping", &[], "").repeat(1000);
     // It writes until the relay does not take more, since its answers are not read.
@@ -136,7 +136,7 @@ async fn one_address_cannot_take_everything() {
         memory_bytes: 300_000,
         ..RelayLimits::default()
     };
-    let relay = Relay::start(RelayConfig { limits, ..config() }).await.unwrap();
+    let relay = RelayServer::start(RelayConfig { limits, ..config() }).await.unwrap();
     let (_demo, _) = host(&relay, "demo").await;
     let (_two, _) = host(&relay, "two").await;
     let third = host_token(&relay, "three").await;
@@ -177,7 +177,7 @@ async fn one_address_cannot_take_everything() {
 async fn codes_cannot_be_guessed_quickly() {
     let wrong_joins_per_minute = NonZeroU32::new(5);
     let limits = RelayLimits { wrong_joins_per_minute, ..RelayLimits::default() };
-    let relay = Relay::start(RelayConfig { limits, ..config() }).await.unwrap();
+    let relay = RelayServer::start(RelayConfig { limits, ..config() }).await.unwrap();
     let (demo, _) = host(&relay, "demo").await;
     for n in 0..5 {
         client_token(&relay, "demo").await;
@@ -200,7 +200,7 @@ async fn codes_cannot_be_guessed_quickly() {
 async fn a_relay_of_one_game_takes_in_its_own() {
     let one_game = RelayConfig::for_one_game("the key".to_owned());
     let own = config();
-    let relay = Relay::start(RelayConfig { bind: own.bind, secret: own.secret, ..one_game }).await.unwrap();
+    let relay = RelayServer::start(RelayConfig { bind: own.bind, secret: own.secret, ..one_game }).await.unwrap();
     for target in ["/?action=host", "/?action=host&hostId=x&key=", "/?action=host&hostId=x&key=the+keyy"] {
         assert_eq!(post(&relay, target).await, (403, "Forbidden".to_owned()), "{target}");
     }
@@ -226,7 +226,7 @@ async fn a_relay_of_one_game_takes_in_its_own() {
 async fn behind_a_proxy_each_player_has_a_quota() {
     let limits = RelayLimits { requests_per_second: NonZeroU32::new(2), ..RelayLimits::default() };
     let trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
-    let relay = Relay::start(RelayConfig { limits: limits.clone(), trusted_proxies, ..config() }).await.unwrap();
+    let relay = RelayServer::start(RelayConfig { limits: limits.clone(), trusted_proxies, ..config() }).await.unwrap();
     let mut proxy = Wire::open(relay.local_addr()).await;
     for player in 1..=20 {
         for _ in 0..2 {
@@ -238,7 +238,7 @@ async fn behind_a_proxy_each_player_has_a_quota() {
     assert_eq!(proxy.request("POST", "/?action=ping", &from, "").await.status, 429);
 
     // Nobody else is believed.
-    let relay = Relay::start(RelayConfig { limits, ..config() }).await.unwrap();
+    let relay = RelayServer::start(RelayConfig { limits, ..config() }).await.unwrap();
     let mut liar = Wire::open(relay.local_addr()).await;
     let mut statuses = Vec::new();
     for player in 1..=3 {

@@ -14,7 +14,7 @@ struct Table {
     host: Events,
     wire: Wire,
     target: String,
-    _relay: uhst_relay::Relay,
+    _relay: uhst_relay::RelayServer,
 }
 
 impl Table {

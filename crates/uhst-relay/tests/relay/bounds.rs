@@ -2,13 +2,13 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use uhst_relay::{Relay, RelayConfig, RelayLimits};
+use uhst_relay::{RelayConfig, RelayLimits, RelayServer};
 
 use crate::support::*;
 
-async fn start_with(limits: RelayLimits) -> Relay {
+async fn start_with(limits: RelayLimits) -> RelayServer {
     let patience = Duration::from_millis(100);
-    Relay::start(RelayConfig { limits, patience, ..config() }).await.unwrap()
+    RelayServer::start(RelayConfig { limits, patience, ..config() }).await.unwrap()
 }
 
 fn message(size: usize) -> String {
@@ -67,7 +67,7 @@ async fn a_host_that_does_not_read_is_dropped_after_a_while() {
 
 #[tokio::test]
 async fn a_large_transfer_waits_for_its_reader() {
-    let relay = Relay::start(config()).await.unwrap();
+    let relay = RelayServer::start(config()).await.unwrap();
     let (mut host, _) = host(&relay, "demo").await;
     let target = format!("/?token={}", client_token(&relay, "demo").await);
     let message = message(100_000);

@@ -8,7 +8,7 @@ use std::{
 use flate2::{Compression, write::GzEncoder};
 use tokio::io::AsyncReadExt;
 use uhst_proto::protocol::WebFile;
-use uhst_relay::{Relay, RelayConfig, RelayLimits};
+use uhst_relay::{RelayConfig, RelayLimits, RelayServer};
 
 use crate::support::*;
 
@@ -41,7 +41,7 @@ async fn a_body_that_swells_is_refused_at_its_limit() {
 #[tokio::test]
 async fn a_page_may_run_nothing_of_others() {
     let page = WebFile { path: "/", content_type: "text/html", body: (&b"<p>hi"[..]).into() };
-    let relay = Relay::start(RelayConfig { web_files: vec![page], ..config() }).await.unwrap();
+    let relay = RelayServer::start(RelayConfig { web_files: vec![page], ..config() }).await.unwrap();
     let answer = ask(&relay, "GET", "/", &[], "").await;
     assert_eq!((answer.status, answer.text()), (200, "<p>hi"));
     let policy = answer.header("content-security-policy").unwrap();
@@ -81,7 +81,7 @@ async fn heads_that_never_end_hold_up_nobody() {
 #[tokio::test]
 async fn a_sleeper_under_100_mb_of_broadcasts_costs_its_queue_and_nobody_else() {
     const BROADCASTS: usize = 1000;
-    let relay = Relay::start(RelayConfig { patience: Duration::from_millis(100), ..config() }).await.unwrap();
+    let relay = RelayServer::start(RelayConfig { patience: Duration::from_millis(100), ..config() }).await.unwrap();
     let (_host, host_token) = host(&relay, "demo").await;
     let token = client_token(&relay, "demo").await;
     let wire = Wire::open_small(relay.local_addr()).await;

@@ -3,18 +3,18 @@
 use std::time::Duration;
 
 use uhst_proto::protocol::{JoinReply, NativeHint};
-use uhst_relay::{Relay, RelayConfig};
+use uhst_relay::{RelayConfig, RelayServer};
 
 use crate::support::*;
 
 const BAD_REQUEST: (u16, &str) = (400, "Bad Request");
 
-async fn start_holding(hold: Duration) -> Relay {
-    Relay::start(RelayConfig { hold, ..config() }).await.unwrap()
+async fn start_holding(hold: Duration) -> RelayServer {
+    RelayServer::start(RelayConfig { hold, ..config() }).await.unwrap()
 }
 
 /// A host that left while this client stayed; the host's token and the client's.
-async fn left_by_its_host(relay: &Relay) -> (Events, String, String) {
+async fn left_by_its_host(relay: &RelayServer) -> (Events, String, String) {
     let (host_stream, host_token) = host(relay, "demo").await;
     let (mut client, client_token, _) = client(relay, "demo").await;
     drop(host_stream);
@@ -27,7 +27,7 @@ fn other_host() -> String {
     signed(r#"{"alg":"HS256","typ":"JWT"}"#, r#"{"type":"hostToken","hostId":"demo","iat":1}"#)
 }
 
-async fn delete(relay: &Relay, token: &str) -> (u16, String) {
+async fn delete(relay: &RelayServer, token: &str) -> (u16, String) {
     let answer = ask(relay, "DELETE", &format!("/?token={token}"), &[], "").await;
     assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
     (answer.status, answer.text().to_owned())

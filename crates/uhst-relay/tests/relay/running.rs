@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::net::{TcpListener, TcpStream};
-use uhst_relay::{Relay, RelayConfig, RelayError, TlsFiles};
+use uhst_relay::{RelayConfig, RelayServer, RelayStartError, TlsFiles};
 
 use crate::support::*;
 
@@ -65,7 +65,7 @@ async fn dropping_a_relay_frees_its_port_at_once() {
     drop(relay);
 
     // With its secret, tokens still hold; clients wait for their host.
-    let relay = Relay::start(RelayConfig { bind, ..config() }).await.unwrap();
+    let relay = RelayServer::start(RelayConfig { bind, ..config() }).await.unwrap();
     assert!(host_stream.wire.ends().await);
     assert_eq!(send(&relay, &client_token, "{}").await.0, 400);
     assert_eq!(listen_status(&relay, &client_token).await, 400);
@@ -76,7 +76,7 @@ async fn dropping_a_relay_frees_its_port_at_once() {
     drop(relay);
 
     for secret in [Some("another secret of the tests".to_owned()), Some(String::new()), None] {
-        let relay = Relay::start(RelayConfig { bind, secret, ..config() }).await.unwrap();
+        let relay = RelayServer::start(RelayConfig { bind, secret, ..config() }).await.unwrap();
         assert_eq!(send(&relay, &client_token, "{}").await.0, 401);
         assert_eq!(listen_status(&relay, &host_token).await, 401);
         relay.shutdown().await;
@@ -87,14 +87,14 @@ async fn dropping_a_relay_frees_its_port_at_once() {
 async fn a_port_in_use_is_an_error_or_the_next_one_is_taken() {
     let relay = start().await;
     let bind = relay.local_addr();
-    match Relay::start(RelayConfig { bind, ..config() }).await {
-        Err(error @ RelayError::PortInUse { addr }) => {
+    match RelayServer::start(RelayConfig { bind, ..config() }).await {
+        Err(error @ RelayStartError::PortInUse { addr }) => {
             assert_eq!(addr, bind);
             assert!(error.to_string().contains("choose another port"));
         }
         other => panic!("{other:?}"),
     }
-    let next = Relay::start(RelayConfig { bind, port_attempts: 50, ..config() }).await.unwrap();
+    let next = RelayServer::start(RelayConfig { bind, port_attempts: 50, ..config() }).await.unwrap();
     assert!(next.port() > bind.port());
     assert_eq!(post(&next, "/?action=ping").await.0, 200);
 }
@@ -103,7 +103,7 @@ async fn a_port_in_use_is_an_error_or_the_next_one_is_taken() {
 #[tokio::test]
 async fn one_socket_serves_ipv4_and_ipv6() {
     let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
-    let relay = Relay::start(RelayConfig { bind: any, ..config() }).await.unwrap();
+    let relay = RelayServer::start(RelayConfig { bind: any, ..config() }).await.unwrap();
     let has_ipv6 = std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
     assert_eq!(relay.local_addr().is_ipv6(), has_ipv6);
     let mut here = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, relay.port()))];
@@ -117,7 +117,7 @@ async fn one_socket_serves_ipv4_and_ipv6() {
     // A socket of one IPv6 address is for that alone.
     if has_ipv6 {
         let bind = (Ipv6Addr::LOCALHOST, 0).into();
-        let relay = Relay::start(RelayConfig { bind, ..config() }).await.unwrap();
+        let relay = RelayServer::start(RelayConfig { bind, ..config() }).await.unwrap();
         assert_eq!(relay.addresses(), [relay.local_addr()]);
         TcpStream::connect((Ipv4Addr::LOCALHOST, relay.port())).await.unwrap_err();
     }
@@ -125,7 +125,7 @@ async fn one_socket_serves_ipv4_and_ipv6() {
 
 #[tokio::test]
 async fn addresses_can_be_reached_and_end_with_loopback() {
-    let relay = Relay::start(RelayConfig { bind: ([0, 0, 0, 0], 0).into(), ..config() }).await.unwrap();
+    let relay = RelayServer::start(RelayConfig { bind: ([0, 0, 0, 0], 0).into(), ..config() }).await.unwrap();
     let addresses = relay.addresses();
     assert_eq!(addresses.last(), Some(&([127, 0, 0, 1], relay.port()).into()));
     assert!(addresses.iter().all(|address| address.is_ipv4() && address.port() == relay.port()));
@@ -142,7 +142,7 @@ async fn https_from_pem_files() {
     std::fs::write(&certificate, own.cert.pem()).unwrap();
     std::fs::write(&key, own.signing_key.serialize_pem()).unwrap();
     let tls = TlsFiles { certificate, key };
-    let relay = Relay::start(RelayConfig { tls: Some(tls.clone()), ..config() }).await.unwrap();
+    let relay = RelayServer::start(RelayConfig { tls: Some(tls.clone()), ..config() }).await.unwrap();
     let url = relay.urls()[0].clone();
     assert_eq!(url.scheme(), "https");
     let trusted = reqwest::Certificate::from_pem(own.cert.pem().as_bytes()).unwrap();
@@ -161,14 +161,14 @@ async fn https_from_pem_files() {
     assert!(old.ends().await);
 
     let swapped = TlsFiles { certificate: tls.key, key: tls.certificate };
-    let error = Relay::start(RelayConfig { tls: Some(swapped), ..config() }).await.unwrap_err();
-    assert!(matches!(error, RelayError::Tls { .. }), "{error}");
+    let error = RelayServer::start(RelayConfig { tls: Some(swapped), ..config() }).await.unwrap_err();
+    assert!(matches!(error, RelayStartError::Tls { .. }), "{error}");
 }
 
 #[tokio::test]
 async fn a_public_relay_prefixes_its_ids() {
     let directory = Some(list_of_relays().await);
-    let relay = Relay::start(RelayConfig { directory: directory.clone(), ..config() }).await.unwrap();
+    let relay = RelayServer::start(RelayConfig { directory: directory.clone(), ..config() }).await.unwrap();
     let id = |answer: Answer| answer.json()["hostId"].as_str().unwrap().to_owned();
     // The list is read in the background.
     let picked = loop {
@@ -187,7 +187,7 @@ async fn a_public_relay_prefixes_its_ids() {
     assert!(id(ask(&relay, "POST", "/?action=host", &[], "").await).starts_with("0042-"));
 
     let public_url = "https://other/".parse().ok();
-    let relay = Relay::start(RelayConfig { directory, public_url, ..config() }).await.unwrap();
+    let relay = RelayServer::start(RelayConfig { directory, public_url, ..config() }).await.unwrap();
     while !id(ask(&relay, "POST", "/?action=host", &[], "").await).starts_with("1-") {}
 }
 
@@ -195,7 +195,7 @@ async fn a_public_relay_prefixes_its_ids() {
 async fn nobody_waits_for_a_list_that_does_not_come() {
     let list = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let directory = format!("http://{}/list.json", list.local_addr().unwrap()).parse().ok();
-    let relay = Relay::start(RelayConfig { directory, ..config() }).await.unwrap();
+    let relay = RelayServer::start(RelayConfig { directory, ..config() }).await.unwrap();
     let _asking = list.accept().await.unwrap();
     let since = std::time::Instant::now();
     assert_eq!(post(&relay, "/?action=ping").await.0, 200);
@@ -207,7 +207,7 @@ async fn nobody_waits_for_a_list_that_does_not_come() {
 #[tokio::test]
 async fn a_secret_is_long_enough_and_never_shown() {
     for length in 1..RelayConfig::SHORTEST_SECRET {
-        let error = Relay::start(RelayConfig { secret: Some("x".repeat(length)), ..config() }).await.unwrap_err();
+        let error = RelayServer::start(RelayConfig { secret: Some("x".repeat(length)), ..config() }).await.unwrap_err();
         assert!(error.to_string().contains("openssl rand"), "{error}");
     }
     let config = RelayConfig { host_key: Some("the key".to_owned()), ..config() };
@@ -263,7 +263,7 @@ async fn tokens_are_never_logged() {
 #[tokio::test]
 async fn a_relay_that_drains_sends_who_comes_to_another() {
     let moved_to = "https://other.example/".parse().ok();
-    let relay = Relay::start(RelayConfig { moved_to, ..config() }).await.unwrap();
+    let relay = RelayServer::start(RelayConfig { moved_to, ..config() }).await.unwrap();
     let addr = relay.local_addr();
     let (mut host_stream, host_token) = host(&relay, "demo").await;
     let (mut client_stream, client_token, _) = client(&relay, "demo").await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use uhst_relay::{Relay, RelayConfig};
+use uhst_relay::{RelayConfig, RelayServer};
 
 use crate::support::*;
 
@@ -84,7 +84,7 @@ async fn messages_have_exactly_these_bytes() {
 
 #[tokio::test]
 async fn streams_are_kept_alive() {
-    let relay = Relay::start(RelayConfig { keep_alive: Duration::from_millis(60), ..config() }).await.unwrap();
+    let relay = RelayServer::start(RelayConfig { keep_alive: Duration::from_millis(60), ..config() }).await.unwrap();
     let start = Instant::now();
     let (mut host, _) = host(&relay, "demo").await;
     host.expect(": sse-keep-alive\n: sse-keep-alive\n: sse-keep-alive\n").await;

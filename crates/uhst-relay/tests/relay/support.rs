@@ -10,7 +10,7 @@ use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     time::{sleep, timeout},
 };
-use uhst_relay::{Relay, RelayConfig};
+use uhst_relay::{RelayConfig, RelayServer};
 use url::Url;
 
 pub const SECRET: &str = "a secret of the tests";
@@ -31,8 +31,8 @@ pub fn config() -> RelayConfig {
     }
 }
 
-pub async fn start() -> Relay {
-    Relay::start(config()).await.unwrap()
+pub async fn start() -> RelayServer {
+    RelayServer::start(config()).await.unwrap()
 }
 
 /// The URL of a list of public relays, in which `relay` has the prefix `0042` and `other` has `1`.
@@ -191,42 +191,42 @@ pub fn request(method: &str, target: &str, headers: &[&str], body: impl AsRef<[u
 }
 
 /// One request on a connection of its own.
-pub async fn ask(relay: &Relay, method: &str, target: &str, headers: &[&str], body: impl AsRef<[u8]>) -> Answer {
+pub async fn ask(relay: &RelayServer, method: &str, target: &str, headers: &[&str], body: impl AsRef<[u8]>) -> Answer {
     Wire::open(relay.local_addr()).await.request(method, target, headers, body).await
 }
 
 /// A POST without a body; its status and text.
-pub async fn post(relay: &Relay, target: &str) -> (u16, String) {
+pub async fn post(relay: &RelayServer, target: &str) -> (u16, String) {
     let answer = ask(relay, "POST", target, &[], "").await;
     (answer.status, answer.text().to_owned())
 }
 
 /// A message; its status and the answer's text.
-pub async fn send(relay: &Relay, token: &str, body: &str) -> (u16, String) {
+pub async fn send(relay: &RelayServer, token: &str, body: &str) -> (u16, String) {
     let answer = ask(relay, "POST", &format!("/?token={token}"), &[JSON], body).await;
     (answer.status, answer.text().to_owned())
 }
 
-pub async fn host_token(relay: &Relay, id: &str) -> String {
+pub async fn host_token(relay: &RelayServer, id: &str) -> String {
     let answer = ask(relay, "POST", &format!("/?action=host&hostId={id}"), &[], "").await;
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.json()["hostToken"].as_str().unwrap().to_owned()
 }
 
-pub async fn client_token(relay: &Relay, id: &str) -> String {
+pub async fn client_token(relay: &RelayServer, id: &str) -> String {
     let answer = ask(relay, "POST", &format!("/?action=join&hostId={id}"), &[], "").await;
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.json()["clientToken"].as_str().unwrap().to_owned()
 }
 
 /// A host that listens, and its token.
-pub async fn host(relay: &Relay, id: &str) -> (Events, String) {
+pub async fn host(relay: &RelayServer, id: &str) -> (Events, String) {
     let token = host_token(relay, id).await;
     (Events::open(relay, &token).await, token)
 }
 
 /// A client that listens, its token and its id.
-pub async fn client(relay: &Relay, id: &str) -> (Events, String, String) {
+pub async fn client(relay: &RelayServer, id: &str) -> (Events, String, String) {
     let token = client_token(relay, id).await;
     let client_id = uhst_proto::protocol::peek_token(&token).unwrap().client_id.unwrap();
     (Events::open(relay, &token).await, token, client_id)
@@ -234,7 +234,7 @@ pub async fn client(relay: &Relay, id: &str) -> (Events, String, String) {
 
 /// A client that listens and never reads, of which the relay keeps so many bytes: what the system buffers is full. With
 /// the token by which its host answers it.
-pub async fn sleeper(relay: &Relay, host: &mut Events, kept: usize) -> (Events, String) {
+pub async fn sleeper(relay: &RelayServer, host: &mut Events, kept: usize) -> (Events, String) {
     let token = client_token(relay, "demo").await;
     let wire = Wire::open_small(relay.local_addr()).await;
     let stream = Events::open_on(wire, &format!("/?token={token}")).await;
@@ -250,14 +250,14 @@ pub async fn sleeper(relay: &Relay, host: &mut Events, kept: usize) -> (Events, 
 }
 
 /// A number of its metrics.
-pub async fn metric(relay: &Relay, line: &str) -> f64 {
+pub async fn metric(relay: &RelayServer, line: &str) -> f64 {
     let metrics = ask(relay, "GET", "/metrics", &[], "").await;
     let found = metrics.text().lines().find_map(|known| known.strip_prefix(line)?.strip_prefix(' ')?.parse().ok());
     found.unwrap_or_else(|| panic!("{line} in\n{}", metrics.text()))
 }
 
 /// The status of an attempt to listen.
-pub async fn listen_status(relay: &Relay, token: &str) -> u16 {
+pub async fn listen_status(relay: &RelayServer, token: &str) -> u16 {
     let mut wire = Wire::open(relay.local_addr()).await;
     wire.write(request("GET", &format!("/?token={token}"), &[], "")).await;
     wire.head().await.status
@@ -271,7 +271,7 @@ pub struct Events {
 }
 
 impl Events {
-    pub async fn open(relay: &Relay, token: &str) -> Self {
+    pub async fn open(relay: &RelayServer, token: &str) -> Self {
         Self::open_on(Wire::open(relay.local_addr()).await, &format!("/?token={token}")).await
     }
 

@@ -13,7 +13,7 @@ use std::{
 
 use clap::{Parser, ValueEnum};
 use tracing_subscriber::EnvFilter;
-use uhst_relay::{IpNet, Relay, RelayConfig, RelayLimits, TlsFiles};
+use uhst_relay::{IpNet, RelayConfig, RelayLimits, RelayServer, TlsFiles};
 use url::Url;
 
 use self::output::Output;
@@ -127,10 +127,10 @@ async fn main() -> ExitCode {
     start_logs(args.log, &stderr);
     let ended = run(args, &stdout).await;
     if let Err(error) = &ended {
-        stderr.say(&format!("uhst-relay: {error}"));
+        stderr.write_line(&format!("uhst-relay: {error}"));
     }
-    stdout.settle();
-    stderr.settle();
+    stdout.wait_written();
+    stderr.wait_written();
     if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -150,7 +150,7 @@ fn start_logs(format: LogFormat, stderr: &Output) {
     std::panic::set_hook(Box::new(move |panic| {
         tracing::error!("{panic}");
         if cfg!(panic = "abort") {
-            output.settle();
+            output.wait_written();
         }
     }));
 }
@@ -187,21 +187,21 @@ async fn run(args: Args, stdout: &Output) -> Result<(), Box<dyn std::error::Erro
         Some(host) => {
             let mut found = tokio::net::lookup_host((host.as_str(), args.port)).await?;
             config.bind = found.next().ok_or_else(|| format!("the host name {host} has no address"))?;
-            Relay::start(config).await?
+            RelayServer::start(config).await?
         }
         None => {
             // As node does: both families at once, or IPv4 where there is no IPv6.
             config.bind = SocketAddr::from((Ipv6Addr::UNSPECIFIED, args.port));
-            Relay::start(config).await?
+            RelayServer::start(config).await?
         }
     };
     // Before it says that it is ready: whoever reads that may stop it at once.
-    let told_to_stop = told_to_stop()?;
+    let stop_signal = stop_signal()?;
     let (drain, format) = (Duration::from_secs(args.drain), args.log);
-    stdout.say(&ready(&relay, format));
+    stdout.write_line(&ready(&relay, format));
     notify("READY=1");
     tokio::select! {
-        told = told_to_stop => told?,
+        stopped = stop_signal => stopped?,
         () = relay.ended() => return Err("the relay does not accept connections any more".into()),
     }
     tracing::info!(?drain, "stopping");
@@ -209,13 +209,13 @@ async fn run(args: Args, stdout: &Output) -> Result<(), Box<dyn std::error::Erro
     tokio::select! {
         () = relay.drain(drain) => {}
         // Told once more, it ends at once.
-        told = self::told_to_stop()? => told?,
+        stopped = self::stop_signal()? => stopped?,
     }
     Ok(())
 }
 
 /// The line that says where the relay listens.
-fn ready(relay: &Relay, format: LogFormat) -> String {
+fn ready(relay: &RelayServer, format: LogFormat) -> String {
     let urls: Vec<_> = relay.urls().iter().map(Url::to_string).collect();
     match format {
         LogFormat::Text => format!("uhst-relay is ready on port {}: {}", relay.port(), urls.join(" ")),
@@ -257,7 +257,7 @@ fn notify(state: &str) {
 }
 
 /// Ctrl-C, or what a service manager sends. Listens for them from the call on.
-fn told_to_stop() -> std::io::Result<impl Future<Output = std::io::Result<()>>> {
+fn stop_signal() -> std::io::Result<impl Future<Output = std::io::Result<()>>> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};

@@ -14,9 +14,9 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 /// How many bytes wait for a reader. What comes then is dropped.
-const WAITING: usize = 1 << 20;
-/// How long [`Output::settle`] waits for a reader.
-const SETTLE: Duration = Duration::from_secs(1);
+const MAX_WAITING: usize = 1 << 20;
+/// How long [`Output::wait_written`] waits for a reader.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A stream, to which writing always succeeds at once. Clones write to the same one, in order.
 #[derive(Clone)]
@@ -36,7 +36,7 @@ struct Counts {
 enum Piece {
     Line(Vec<u8>),
     /// Answered once all before it is written.
-    Settled(Sender<()>),
+    Flush(Sender<()>),
 }
 
 impl Output {
@@ -52,22 +52,22 @@ impl Output {
     }
 
     /// Writes a line.
-    pub fn say(&self, line: &str) {
+    pub fn write_line(&self, line: &str) {
         self.put(format!("{line}\n").into_bytes());
     }
 
     /// Waits until all is written that came before, for a second at most.
-    pub fn settle(&self) {
-        let (settled, settles) = bounded(1);
-        if self.pieces.send(Piece::Settled(settled)).is_ok() {
-            let _ = settles.recv_timeout(SETTLE);
+    pub fn wait_written(&self) {
+        let (done, flushed) = bounded(1);
+        if self.pieces.send(Piece::Flush(done)).is_ok() {
+            let _ = flushed.recv_timeout(WRITE_TIMEOUT);
         }
     }
 
     fn put(&self, line: Vec<u8>) {
         let Counts { waiting, dropped } = &*self.counts;
         let length = line.len();
-        if waiting.fetch_add(length, Ordering::Relaxed) + length > WAITING {
+        if waiting.fetch_add(length, Ordering::Relaxed) + length > MAX_WAITING {
             waiting.fetch_sub(length, Ordering::Relaxed);
             dropped.fetch_add(1, Ordering::Relaxed);
         } else {
@@ -96,8 +96,8 @@ fn write(mut stream: impl Write, pieces: &Receiver<Piece>, counts: &Counts) {
                 let _ = stream.write_all(&line).and_then(|()| stream.flush());
                 counts.waiting.fetch_sub(line.len(), Ordering::Relaxed);
             }
-            Piece::Settled(settled) => {
-                let _ = settled.send(());
+            Piece::Flush(done) => {
+                let _ = done.send(());
             }
         }
         if pieces.is_empty() {

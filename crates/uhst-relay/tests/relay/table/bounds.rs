@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tokio::{io::AsyncWriteExt, task::JoinSet, time::timeout};
-use uhst_relay::{Relay, RelayConfig, RelayLimits};
+use uhst_relay::{RelayConfig, RelayLimits, RelayServer};
 
 use super::{
     report::{LENGTH, memory, row},
@@ -54,7 +54,8 @@ async fn tiny_messages() {
     const SLEEPERS: usize = 4;
     const ROOM: usize = 2 << 20;
     let limits = RelayLimits { memory_bytes: 2 * ROOM, ..RelayLimits::default() };
-    let relay = Relay::start(RelayConfig { limits, patience: Duration::from_secs(60), ..config() }).await.unwrap();
+    let relay =
+        RelayServer::start(RelayConfig { limits, patience: Duration::from_secs(60), ..config() }).await.unwrap();
     let (mut demo, _) = host(&relay, "demo").await;
     let (mut sleepers, mut answers) = (Vec::new(), Vec::new());
     for n in 1..=SLEEPERS {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tokio::{net::TcpListener, task::JoinSet};
-use uhst_relay::{Relay, RelayConfig};
+use uhst_relay::{RelayConfig, RelayServer};
 
 use super::{
     report::{LENGTH, Stop, row},
@@ -17,7 +17,7 @@ pub async fn rows() {
 }
 
 async fn names_of_strangers() {
-    let relay = Relay::start(RelayConfig { directory: Some(list_of_relays().await), ..config() }).await.unwrap();
+    let relay = RelayServer::start(RelayConfig { directory: Some(list_of_relays().await), ..config() }).await.unwrap();
     let (_demo, _) = host(&relay, "demo").await;
     let (stop, mut strangers) = (Stop::default(), JoinSet::new());
     for name in ["other", "nowhere", "other:443", "relay.evil"] {
@@ -52,7 +52,7 @@ async fn names_of_strangers() {
 async fn a_list_that_hangs() {
     let list = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let directory = format!("http://{}/list.json", list.local_addr().unwrap()).parse().ok();
-    let relay = Relay::start(RelayConfig { directory, ..config() }).await.unwrap();
+    let relay = RelayServer::start(RelayConfig { directory, ..config() }).await.unwrap();
     let (_demo, _) = host(&relay, "demo").await;
     // It takes the request, and never answers.
     let _asking = list.accept().await.unwrap();

@@ -12,7 +12,7 @@ use std::{
 };
 
 use tokio::{io::AsyncWriteExt, task::JoinSet, time::sleep};
-use uhst_relay::{Relay, RelayConfig, RelayLimits};
+use uhst_relay::{RelayConfig, RelayLimits, RelayServer};
 
 use super::report::{HONEST, LENGTH, Stop, row};
 use crate::{attacks::HS256, order::send_bursts, support::*};
@@ -29,7 +29,7 @@ pub async fn rows() {
 }
 
 /// How long it takes to join, to listen and to have a message passed on.
-pub async fn honest(relay: &Relay) -> Duration {
+pub async fn honest(relay: &RelayServer) -> Duration {
     let since = Instant::now();
     let (_stream, token, _) = client(relay, "demo").await;
     assert_eq!(send(relay, &token, "[\"honest\"]").await.0, 200);
@@ -37,7 +37,7 @@ pub async fn honest(relay: &Relay) -> Duration {
 }
 
 /// The longest of the honest joins until the attack is over.
-pub async fn honest_for(relay: &Relay, length: Duration) -> Duration {
+pub async fn honest_for(relay: &RelayServer, length: Duration) -> Duration {
     let (since, mut longest) = (Instant::now(), Duration::ZERO);
     while since.elapsed() < length {
         longest = longest.max(honest(relay).await);
@@ -47,7 +47,7 @@ pub async fn honest_for(relay: &Relay, length: Duration) -> Duration {
 
 /// One request of an attack, again and again, from several connections: how many a second, of which the relay has
 /// taken how many for good, and the longest of the honest joins beside them.
-async fn attack(relay: &Relay, target: &str, headers: &[&str], body: &[u8]) -> (f64, u64, Duration) {
+async fn attack(relay: &RelayServer, target: &str, headers: &[&str], body: &[u8]) -> (f64, u64, Duration) {
     let (asked, taken, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)), Stop::default());
     let post = request("POST", target, headers, body);
     let mut attackers = JoinSet::new();
@@ -84,7 +84,7 @@ async fn requests() {
     ];
     for (name, before, target, headers, body) in rows {
         let config = RelayConfig { host_key: name.starts_with("14").then(|| "the key".to_owned()), ..config() };
-        let relay = Relay::start(config).await.unwrap();
+        let relay = RelayServer::start(config).await.unwrap();
         let own = ask(&relay, "POST", "/?action=host&hostId=demo&key=the+key", &[], "").await;
         let other = signed(HS256, r#"{"type":"hostToken","hostId":"demo","iat":1}"#);
         let _host = Events::open(&relay, own.json()["hostToken"].as_str().unwrap()).await;
@@ -158,7 +158,7 @@ async fn who_never_reads() {
     const MOST: usize = 10;
     let write_timeout = Duration::from_millis(500);
     let limits = RelayLimits { connections_per_address: MOST, ..RelayLimits::default() };
-    let relay = Relay::start(RelayConfig { write_timeout, limits, ..config() }).await.unwrap();
+    let relay = RelayServer::start(RelayConfig { write_timeout, limits, ..config() }).await.unwrap();
     let (_host, _) = host(&relay, "demo").await;
     let pings = Arc::new(request("POST", "/?action=ping", &[], "").repeat(1000));
     let mut attackers = JoinSet::new();
@@ -181,7 +181,7 @@ async fn who_never_reads() {
 async fn players_behind_a_proxy() {
     let limits = RelayLimits { requests_per_second: NonZeroU32::new(20), ..RelayLimits::default() };
     let trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
-    let relay = Relay::start(RelayConfig { limits, trusted_proxies, ..config() }).await.unwrap();
+    let relay = RelayServer::start(RelayConfig { limits, trusted_proxies, ..config() }).await.unwrap();
     let (_host, _) = host(&relay, "demo").await;
     let (mut longest, mut refused, mut asked) = (Duration::ZERO, 0, 0);
     let mut proxy = Wire::open(relay.local_addr()).await;
@@ -239,7 +239,7 @@ async fn bursts() {
 }
 
 async fn ids_nobody_listens_to() {
-    let relay = Relay::start(RelayConfig { hold: Duration::from_secs(30), ..config() }).await.unwrap();
+    let relay = RelayServer::start(RelayConfig { hold: Duration::from_secs(30), ..config() }).await.unwrap();
     let (_demo, _) = host(&relay, "demo").await;
     let mut held = 0;
     for n in 0..50 {
@@ -254,6 +254,6 @@ async fn ids_nobody_listens_to() {
 }
 
 /// Whether the relay still sees the host of this id.
-async fn listens_at(relay: &Relay, id: &str) -> bool {
+async fn listens_at(relay: &RelayServer, id: &str) -> bool {
     post(relay, &format!("/?action=join&hostId={id}")).await.0 == 200
 }

@@ -1,6 +1,6 @@
 //! Who is listening under which host id.
 //!
-//! A room begins with its host's stream and ends with the last stream of its id. The lock over all rooms is held to
+//! A session begins with its host's stream and ends with the last stream of its id. The lock over all sessions is held to
 //! look up and to change seats, never to write: messages go into the listeners' queues.
 
 use std::{
@@ -17,15 +17,15 @@ use bytes::Bytes;
 
 use super::{
     RelayLimits,
-    frame::Frame,
+    event::EncodedEvent,
     listener::Listener,
     metrics::{Metrics, Refusal},
-    tokens::seat,
+    tokens::host_tag,
 };
 
 /// Why somebody cannot listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NotListening {
+pub(super) enum SubscribeError {
     /// Somebody else does, or nobody hosts: 400.
     Refused,
     /// This limit is reached: 503.
@@ -35,19 +35,19 @@ pub(super) enum NotListening {
 }
 
 /// Every client of a host, in the order in which they came.
-pub(super) struct Audience {
+pub(super) struct Subscribers {
     pub(super) listeners: Box<[Arc<Listener>]>,
     /// What a broadcast is answered with when it has reached all of them.
     pub(super) reply: Bytes,
 }
 
-impl Audience {
+impl Subscribers {
     fn of(clients: &HashMap<Arc<str>, (u64, Arc<Listener>)>) -> Arc<Self> {
-        let mut seats: Vec<_> = clients.values().collect();
-        seats.sort_unstable_by_key(|(seat, _)| *seat);
-        let listeners: Box<[_]> = seats.into_iter().map(|(_, listener)| listener.clone()).collect();
+        let mut clients: Vec<_> = clients.values().collect();
+        clients.sort_unstable_by_key(|(order, _)| *order);
+        let listeners: Box<[_]> = clients.into_iter().map(|(_, listener)| listener.clone()).collect();
         let reply = reply(listeners.iter());
-        Arc::new(Audience { listeners, reply })
+        Arc::new(Subscribers { listeners, reply })
     }
 }
 
@@ -67,7 +67,7 @@ pub(super) fn reply<'a>(reached: impl Iterator<Item = &'a Arc<Listener>>) -> Byt
 }
 
 /// All sessions of a relay.
-pub(super) struct Rooms {
+pub(super) struct Sessions {
     table: RwLock<Table>,
     limits: RelayLimits,
     hold: Duration,
@@ -77,13 +77,13 @@ pub(super) struct Rooms {
 
 #[derive(Default)]
 struct Table {
-    rooms: HashMap<Arc<str>, Room>,
+    sessions: HashMap<Arc<str>, Session>,
     listeners: usize,
     /// Counts up: clients are listed in the order in which they came.
-    seats: u64,
+    subscriptions: u64,
     by_network: HashMap<IpAddr, Streams>,
     /// When the host of an id has left that was not held for it.
-    left: HashMap<Arc<str>, Instant>,
+    recent: HashMap<Arc<str>, Instant>,
 }
 
 /// The open streams of one address.
@@ -95,7 +95,7 @@ struct Streams {
 
 impl Table {
     /// The seat of a listener is free again.
-    fn vacated(&mut self, listener: &Listener) {
+    fn release_slot(&mut self, listener: &Listener) {
         self.listeners -= 1;
         if let Some(streams) = self.by_network.get_mut(&listener.network) {
             streams.all -= 1;
@@ -109,26 +109,26 @@ impl Table {
     /// Remembers for a while that this id was one.
     fn remember(&mut self, host: &Arc<str>) {
         let now = Instant::now();
-        if self.left.len() >= MOST_LEFT {
-            self.left.retain(|_, at| now.duration_since(*at) < REMEMBERED);
+        if self.recent.len() >= MAX_RECENT {
+            self.recent.retain(|_, at| now.duration_since(*at) < RECENT);
         }
-        if self.left.len() < MOST_LEFT {
-            self.left.insert(host.clone(), now);
+        if self.recent.len() < MAX_RECENT {
+            self.recent.insert(host.clone(), now);
         }
     }
 }
 
 /// For how long, and of how many ids, the relay knows that they were one: who joins under them has not guessed.
-const REMEMBERED: Duration = Duration::from_secs(120);
-const MOST_LEFT: usize = 10_000;
+const RECENT: Duration = Duration::from_secs(120);
+const MAX_RECENT: usize = 10_000;
 
 #[derive(Default)]
-struct Room {
+struct Session {
     host: Option<Host>,
     clients: HashMap<Arc<str>, (u64, Arc<Listener>)>,
     /// The clients as broadcasts want them, made by the first one since they changed.
-    audience: OnceLock<Arc<Audience>>,
-    former: Option<Former>,
+    subscribers: OnceLock<Arc<Subscribers>>,
+    former: Option<FormerHost>,
 }
 
 struct Host {
@@ -152,7 +152,7 @@ pub(super) struct Dialect {
 }
 
 /// The host whose stream dropped while clients stayed.
-struct Former {
+struct FormerHost {
     signature: Arc<str>,
     /// Until then the id is held: nobody else may listen under it. Afterwards, and until another host listens, it still
     /// speaks for the host, as with the original.
@@ -166,15 +166,15 @@ impl Dialect {
     }
 }
 
-impl Room {
+impl Session {
     /// Whether another host than the bearer of this signature can not listen now.
     fn is_taken(&self, signature: Option<&str>) -> bool {
-        let held = |former: &Former| Instant::now() < former.held_until && signature != Some(&*former.signature);
+        let held = |former: &FormerHost| Instant::now() < former.held_until && signature != Some(&*former.signature);
         self.host.is_some() || self.former.as_ref().is_some_and(held)
     }
 
     /// The signature of the token that speaks for the host: of the one that listens, or else of the one that did last.
-    fn speaker(&self) -> Option<&Arc<str>> {
+    fn host_signature(&self) -> Option<&Arc<str>> {
         let host = self.host.as_ref().map(|host| &host.signature);
         host.or_else(|| self.former.as_ref().map(|former| &former.signature))
     }
@@ -185,9 +185,9 @@ impl Room {
     }
 }
 
-impl Rooms {
+impl Sessions {
     pub(super) fn new(limits: RelayLimits, hold: Duration, metrics: Arc<Metrics>) -> Self {
-        Rooms { table: RwLock::default(), limits, hold, closing: AtomicBool::new(false), metrics }
+        Sessions { table: RwLock::default(), limits, hold, closing: AtomicBool::new(false), metrics }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Table> {
@@ -200,18 +200,18 @@ impl Rooms {
 
     /// Whether a host listens under this id, or the id is held for one.
     pub(super) fn is_taken(&self, host: &str) -> bool {
-        self.read().rooms.get(host).is_some_and(|room| room.is_taken(None))
+        self.read().sessions.get(host).is_some_and(|session| session.is_taken(None))
     }
 
     /// `None`: no host is listening.
     pub(super) fn host_dialect(&self, host: &str) -> Option<Dialect> {
         let dialect = |host: &Host| Dialect { native: host.native, texts: host.texts.load(Ordering::Relaxed) };
-        self.read().rooms.get(host)?.host.as_ref().map(dialect)
+        self.read().sessions.get(host)?.host.as_ref().map(dialect)
     }
 
     /// The host has answered a client by a text.
     pub(super) fn host_texts(&self, host: &str) {
-        if let Some(host) = self.read().rooms.get(host).and_then(|room| room.host.as_ref()) {
+        if let Some(host) = self.read().sessions.get(host).and_then(|session| session.host.as_ref()) {
             host.texts.store(true, Ordering::Relaxed);
         }
     }
@@ -219,7 +219,7 @@ impl Rooms {
     /// Whether somebody hosts under this id, or did so a moment ago.
     pub(super) fn is_known(&self, host: &str) -> bool {
         let table = self.read();
-        table.rooms.contains_key(host) || table.left.get(host).is_some_and(|at| at.elapsed() < REMEMBERED)
+        table.sessions.contains_key(host) || table.recent.get(host).is_some_and(|at| at.elapsed() < RECENT)
     }
 
     /// How many streams are open.
@@ -229,87 +229,89 @@ impl Rooms {
 
     /// The host's stream, and the signature of its token.
     pub(super) fn host(&self, host: &str) -> Option<(Arc<Listener>, Arc<str>)> {
-        self.read().rooms.get(host)?.host.as_ref().map(|host| (host.listener.clone(), host.signature.clone()))
+        self.read().sessions.get(host)?.host.as_ref().map(|host| (host.listener.clone(), host.signature.clone()))
     }
 
     /// A client's stream, for a response token that names this seat. `None`: it does not listen, or the token was given
     /// to a host that is none any more.
     pub(super) fn client(&self, host: &str, client: &str, wanted: Option<&str>) -> Option<Arc<Listener>> {
         let table = self.read();
-        let room = table.rooms.get(host)?;
-        if wanted.is_some_and(|wanted| room.speaker().is_none_or(|speaker| seat(speaker) != wanted)) {
+        let session = table.sessions.get(host)?;
+        if wanted.is_some_and(|wanted| {
+            session.host_signature().is_none_or(|host_signature| host_tag(host_signature) != wanted)
+        }) {
             return None;
         }
-        room.clients.get(client).map(|(_, listener)| listener.clone())
+        session.clients.get(client).map(|(_, listener)| listener.clone())
     }
 
     /// Every client that listens under this id. `None`: nobody at all does, or this signature is not of the token that
     /// speaks for the host.
-    pub(super) fn audience(&self, host: &str, signature: &str) -> Option<Arc<Audience>> {
+    pub(super) fn subscribers(&self, host: &str, signature: &str) -> Option<Arc<Subscribers>> {
         let table = self.read();
-        let room = table.rooms.get(host)?;
-        if room.speaker().is_none_or(|speaker| **speaker != *signature) {
+        let session = table.sessions.get(host)?;
+        if session.host_signature().is_none_or(|host_signature| **host_signature != *signature) {
             return None;
         }
-        Some(room.audience.get_or_init(|| Audience::of(&room.clients)).clone())
+        Some(session.subscribers.get_or_init(|| Subscribers::of(&session.clients)).clone())
     }
 
     /// Seats a host, and makes it the host of the clients that stayed. A native host may do so while its former stream
     /// has yet to break: it has moved to another network, and we would be the last to know.
-    pub(super) fn listen_as_host(
+    pub(super) fn subscribe_host(
         &self,
         listener: &Arc<Listener>,
         signature: &str,
         native: Option<u32>,
-    ) -> Result<(), NotListening> {
+    ) -> Result<(), SubscribeError> {
         let table = &mut *self.write();
         let moved = |host: &mut Host| native.is_some() && *host.signature == *signature;
-        if let Some(room) = table.rooms.get_mut(&listener.host)
-            && let Some(former) = room.host.take_if(moved)
+        if let Some(session) = table.sessions.get_mut(&listener.host)
+            && let Some(former) = session.host.take_if(moved)
         {
             former.listener.kill();
-            table.vacated(&former.listener);
+            table.release_slot(&former.listener);
         }
-        match table.rooms.get(&listener.host) {
-            Some(room) if room.is_taken(Some(signature)) => return Err(NotListening::Refused),
-            None if table.rooms.len() >= self.limits.hosts => return Err(NotListening::Full(Refusal::Hosts)),
+        match table.sessions.get(&listener.host) {
+            Some(session) if session.is_taken(Some(signature)) => return Err(SubscribeError::Refused),
+            None if table.sessions.len() >= self.limits.hosts => return Err(SubscribeError::Full(Refusal::Hosts)),
             _ => {}
         }
-        self.seat(table, listener)?;
-        let room = table.rooms.entry(listener.host.clone()).or_default();
+        self.reserve(table, listener)?;
+        let session = table.sessions.entry(listener.host.clone()).or_default();
         let (listener, signature) = (listener.clone(), signature.into());
-        room.host = Some(Host { listener, signature, native, texts: AtomicBool::new(false), released: false });
-        room.former = None;
+        session.host = Some(Host { listener, signature, native, texts: AtomicBool::new(false), released: false });
+        session.former = None;
         self.count(table);
         Ok(())
     }
 
     /// Seats a client.
-    pub(super) fn listen_as_client(&self, listener: &Arc<Listener>, client: &Arc<str>) -> Result<(), NotListening> {
+    pub(super) fn subscribe_client(&self, listener: &Arc<Listener>, client: &Arc<str>) -> Result<(), SubscribeError> {
         let table = &mut *self.write();
-        match table.rooms.get(&listener.host) {
-            None => return Err(NotListening::Refused),
-            Some(room) if room.clients.contains_key(client) => return Err(NotListening::Refused),
-            Some(room) if room.clients.len() >= self.limits.clients_per_host => {
-                return Err(NotListening::Full(Refusal::Clients));
+        match table.sessions.get(&listener.host) {
+            None => return Err(SubscribeError::Refused),
+            Some(session) if session.clients.contains_key(client) => return Err(SubscribeError::Refused),
+            Some(session) if session.clients.len() >= self.limits.clients_per_host => {
+                return Err(SubscribeError::Full(Refusal::Clients));
             }
             Some(_) => {}
         }
-        let seat = self.seat(table, listener)?;
-        if let Some(room) = table.rooms.get_mut(&listener.host) {
-            room.clients.insert(client.clone(), (seat, listener.clone()));
-            room.audience = OnceLock::new();
+        let order = self.reserve(table, listener)?;
+        if let Some(session) = table.sessions.get_mut(&listener.host) {
+            session.clients.insert(client.clone(), (order, listener.clone()));
+            session.subscribers = OnceLock::new();
         }
         self.count(table);
         Ok(())
     }
 
-    fn seat(&self, table: &mut Table, listener: &Listener) -> Result<u64, NotListening> {
+    fn reserve(&self, table: &mut Table, listener: &Listener) -> Result<u64, SubscribeError> {
         let (limits, is_host) = (&self.limits, listener.client.is_none());
         let (all, of_hosts) =
             table.by_network.get(&listener.network).map_or((0, 0), |streams| (streams.all, streams.of_hosts));
         if self.closing.load(Ordering::Relaxed) {
-            return Err(NotListening::Closing);
+            return Err(SubscribeError::Closing);
         }
         let full = match () {
             () if table.listeners >= limits.listeners => Some(Refusal::Streams),
@@ -318,49 +320,49 @@ impl Rooms {
             () => None,
         };
         if let Some(refusal) = full {
-            return Err(NotListening::Full(refusal));
+            return Err(SubscribeError::Full(refusal));
         }
         table.listeners += 1;
-        table.seats += 1;
+        table.subscriptions += 1;
         let streams = table.by_network.entry(listener.network).or_default();
         streams.all += 1;
         streams.of_hosts += usize::from(is_host);
-        Ok(table.seats)
+        Ok(table.subscriptions)
     }
 
     fn count(&self, table: &Table) {
-        self.metrics.sessions.set(table.rooms.len() as f64);
+        self.metrics.sessions.set(table.sessions.len() as f64);
         self.metrics.listeners.set(table.listeners as f64);
     }
 
     /// Gives a host id free, now or when the host's stream ends. Whether the bearer of this signature may do so.
     pub(super) fn release(&self, host: &str, signature: &str) -> bool {
         let table = &mut *self.write();
-        let Some(room) = table.rooms.get_mut(host) else { return true };
-        match (&mut room.host, &room.former) {
+        let Some(session) = table.sessions.get_mut(host) else { return true };
+        match (&mut session.host, &session.former) {
             (Some(host), _) if *host.signature == *signature => host.released = true,
-            (None, Some(former)) if *former.signature == *signature => room.former = None,
+            (None, Some(former)) if *former.signature == *signature => session.former = None,
             (None, None) => {}
             _ => return false,
         }
         true
     }
 
-    /// A stream ended: its seat is free and the others of the room are told. Does nothing when called again.
-    pub(super) fn leave(&self, listener: &Arc<Listener>) {
+    /// A stream ended: its seat is free and the others of the session are told. Does nothing when called again.
+    pub(super) fn unsubscribe(&self, listener: &Arc<Listener>) {
         let table = &mut *self.write();
         // Telling the others finds those that do not read.
-        let mut leaving = vec![listener.clone()];
-        while let Some(listener) = leaving.pop() {
-            self.vacate(table, &listener, |listener| leaving.push(listener.clone()));
+        let mut ended = vec![listener.clone()];
+        while let Some(listener) = ended.pop() {
+            self.remove(table, &listener, |listener| ended.push(listener.clone()));
         }
         self.count(table);
     }
 
-    fn vacate(&self, table: &mut Table, listener: &Arc<Listener>, mut dropped: impl FnMut(&Arc<Listener>)) {
-        let Some(room) = table.rooms.get_mut(&listener.host) else { return };
-        let mut tell = |other: &Arc<Listener>, about: &Option<Arc<str>>, event: &Frame| {
-            if !self.closing.load(Ordering::Relaxed) && other.tell(about, event).is_err() {
+    fn remove(&self, table: &mut Table, listener: &Arc<Listener>, mut dropped: impl FnMut(&Arc<Listener>)) {
+        let Some(session) = table.sessions.get_mut(&listener.host) else { return };
+        let mut report = |other: &Arc<Listener>, about: &Option<Arc<str>>, event: &EncodedEvent| {
+            if !self.closing.load(Ordering::Relaxed) && other.report(about, event).is_err() {
                 self.metrics.dropped.increment(1);
                 other.kill();
                 dropped(other);
@@ -368,36 +370,37 @@ impl Rooms {
         };
         match &listener.client {
             Some(client) => {
-                if !room.clients.get(client).is_some_and(|(_, seated)| Arc::ptr_eq(seated, listener)) {
+                if !session.clients.get(client).is_some_and(|(_, subscribed)| Arc::ptr_eq(subscribed, listener)) {
                     return;
                 }
-                room.clients.remove(client);
-                room.audience = OnceLock::new();
-                if let Some(host) = &room.host {
-                    tell(&host.listener, &listener.client, &relay_event("client_closed", client));
+                session.clients.remove(client);
+                session.subscribers = OnceLock::new();
+                if let Some(host) = &session.host {
+                    report(&host.listener, &listener.client, &relay_event("client_closed", client));
                 }
             }
             None => {
                 let is_host = |host: &mut Host| Arc::ptr_eq(&host.listener, listener);
-                let Some(host) = room.host.take_if(is_host) else { return };
+                let Some(host) = session.host.take_if(is_host) else { return };
                 // Nobody waits for a host that nobody listened to.
-                if !host.released && !room.clients.is_empty() {
-                    room.former = Some(Former { signature: host.signature, held_until: Instant::now() + self.hold });
+                if !host.released && !session.clients.is_empty() {
+                    session.former =
+                        Some(FormerHost { signature: host.signature, held_until: Instant::now() + self.hold });
                 }
                 let event = relay_event("host_closed", &listener.host);
-                room.clients.values().for_each(|(_, client)| tell(client, &None, &event));
+                session.clients.values().for_each(|(_, client)| report(client, &None, &event));
             }
         }
-        if room.host.is_none() && room.clients.is_empty() {
-            table.rooms.remove(&listener.host);
+        if session.host.is_none() && session.clients.is_empty() {
+            table.sessions.remove(&listener.host);
             table.remember(&listener.host);
         }
-        table.vacated(listener);
+        table.release_slot(listener);
     }
 
     /// The open streams, in the order in which they came.
     pub(super) fn all(&self) -> Vec<Arc<Listener>> {
-        self.read().rooms.values().flat_map(Room::listeners).cloned().collect()
+        self.read().sessions.values().flat_map(Session::listeners).cloned().collect()
     }
 
     /// Nobody is told from now on who leaves.
@@ -408,12 +411,12 @@ impl Rooms {
     /// Ends every stream. Nobody is told that a host is gone: it may well be back after a restart of the relay.
     pub(super) fn close(&self) {
         self.drain();
-        self.write().rooms.values().flat_map(Room::listeners).for_each(|listener| listener.finish());
+        self.write().sessions.values().flat_map(Session::listeners).for_each(|listener| listener.finish());
     }
 }
 
-fn relay_event(kind: &str, id: &str) -> Frame {
+fn relay_event(kind: &str, id: &str) -> EncodedEvent {
     // A string: there is nothing here that JSON cannot hold.
     let id = serde_json::to_string(id).unwrap_or_default();
-    Frame::text(&format!("event: relay_event\ndata: {{\"eventType\":\"{kind}\",\"body\":{id}}}\n\n"))
+    EncodedEvent::text(&format!("event: relay_event\ndata: {{\"eventType\":\"{kind}\",\"body\":{id}}}\n\n"))
 }

@@ -14,26 +14,26 @@ use tokio::{sync::Notify, task::yield_now};
 use super::listener::Listener;
 
 /// How many streams are written before requests are looked at again.
-const AT_ONCE: usize = 4;
+const BATCH: usize = 4;
 
 /// Listeners with something to read, in the order in which it came.
 #[derive(Debug, Default)]
-pub(super) struct Turns {
-    line: Mutex<VecDeque<Arc<Listener>>>,
+pub(super) struct WriteScheduler {
+    queue: Mutex<VecDeque<Arc<Listener>>>,
     arrived: Notify,
 }
 
-impl Turns {
-    fn line(&self) -> MutexGuard<'_, VecDeque<Arc<Listener>>> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+impl WriteScheduler {
+    fn queue(&self) -> MutexGuard<'_, VecDeque<Arc<Listener>>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The listener's stream is woken when its turn comes.
-    pub(super) fn stand_in_line(&self, listener: Arc<Listener>) {
-        let mut line = self.line();
-        let first = line.is_empty();
-        line.push_back(listener);
-        drop(line);
+    pub(super) fn enqueue(&self, listener: Arc<Listener>) {
+        let mut queue = self.queue();
+        let first = queue.is_empty();
+        queue.push_back(listener);
+        drop(queue);
         if first {
             self.arrived.notify_one();
         }
@@ -44,10 +44,10 @@ impl Turns {
         loop {
             // Lets every request run that is ready, and the system name those that have arrived.
             yield_now().await;
-            for _ in 0..AT_ONCE {
-                let next = self.line().pop_front();
+            for _ in 0..BATCH {
+                let next = self.queue().pop_front();
                 match next {
-                    Some(listener) => listener.take_turn(),
+                    Some(listener) => listener.wake(),
                     None => {
                         self.arrived.notified().await;
                         break;

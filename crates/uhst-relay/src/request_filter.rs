@@ -15,15 +15,15 @@ use super::{RelayConfig, metrics::Refusal};
 
 /// What is let in; everything, as long as nothing is set.
 #[derive(Debug)]
-pub(super) struct Doors {
+pub(super) struct RequestFilter {
     names: Option<Box<[String]>>,
     origins: Option<Box<[String]>>,
 }
 
-impl Doors {
+impl RequestFilter {
     pub(super) fn new(config: &RelayConfig) -> Self {
         let lower = |texts: &Vec<String>| texts.iter().map(|text| text.to_ascii_lowercase()).collect();
-        Doors { names: config.names.as_ref().map(lower), origins: config.origins.as_ref().map(lower) }
+        RequestFilter { names: config.names.as_ref().map(lower), origins: config.origins.as_ref().map(lower) }
     }
 
     /// Whether a request with these headers is let in.
@@ -67,17 +67,17 @@ fn is_own(host: &str, names: &[String]) -> bool {
 mod tests {
     use super::*;
 
-    fn check(doors: &Doors, headers: &[(&str, &str)]) -> Result<(), Refusal> {
+    fn check(filter: &RequestFilter, headers: &[(&str, &str)]) -> Result<(), Refusal> {
         let headers = headers.iter().map(|(name, value)| {
             (name.parse::<hyper::header::HeaderName>().expect("a name"), value.parse().expect("a value"))
         });
-        doors.check(&headers.collect())
+        filter.check(&headers.collect())
     }
 
     #[test]
     fn only_names_that_nobody_else_can_have() {
         let names = Some(vec!["Relay.Example.com".to_owned()]);
-        let doors = Doors::new(&RelayConfig { names, ..RelayConfig::default() });
+        let filter = RequestFilter::new(&RelayConfig { names, ..RelayConfig::default() });
         for host in [
             "127.0.0.1:3000",
             "192.168.1.5",
@@ -91,30 +91,30 @@ mod tests {
             "relay.example.com",
             "RELAY.example.com:443",
         ] {
-            assert_eq!(check(&doors, &[("host", host)]), Ok(()), "{host}");
+            assert_eq!(check(&filter, &[("host", host)]), Ok(()), "{host}");
         }
         for host in ["evil.example:3000", "127.0.0.1.nip.io:3000", "local", ".local.evil.example", "", "1.2.3"] {
             let expected = if host == "local" { Ok(()) } else { Err(Refusal::Name) };
-            assert_eq!(check(&doors, &[("host", host)]), expected, "{host}");
+            assert_eq!(check(&filter, &[("host", host)]), expected, "{host}");
         }
-        assert_eq!(check(&doors, &[]), Ok(()), "HTTP/1.0");
-        let open = Doors::new(&RelayConfig::default());
+        assert_eq!(check(&filter, &[]), Ok(()), "HTTP/1.0");
+        let open = RequestFilter::new(&RelayConfig::default());
         assert_eq!(check(&open, &[("host", "evil.example"), ("origin", "https://evil.example")]), Ok(()));
     }
 
     #[test]
     fn only_the_own_page_and_those_that_are_set() {
         let origins = Some(vec!["https://game.example".to_owned()]);
-        let doors = Doors::new(&RelayConfig { origins, ..RelayConfig::default() });
+        let filter = RequestFilter::new(&RelayConfig { origins, ..RelayConfig::default() });
         let host = ("host", "192.168.1.5:3000");
-        assert_eq!(check(&doors, &[host]), Ok(()), "none, as programs have it");
+        assert_eq!(check(&filter, &[host]), Ok(()), "none, as programs have it");
         for origin in ["http://192.168.1.5:3000", "https://game.example", "HTTPS://Game.Example"] {
-            assert_eq!(check(&doors, &[host, ("origin", origin)]), Ok(()), "{origin}");
+            assert_eq!(check(&filter, &[host, ("origin", origin)]), Ok(()), "{origin}");
         }
         for origin in ["null", "http://192.168.1.5", "http://192.168.1.5:3001", "https://evil.example", "", "://"] {
-            assert_eq!(check(&doors, &[host, ("origin", origin)]), Err(Refusal::Origin), "{origin}");
+            assert_eq!(check(&filter, &[host, ("origin", origin)]), Err(Refusal::Origin), "{origin}");
         }
-        let any = Doors::new(&RelayConfig { origins: Some(vec!["*".to_owned()]), ..RelayConfig::default() });
+        let any = RequestFilter::new(&RelayConfig { origins: Some(vec!["*".to_owned()]), ..RelayConfig::default() });
         assert_eq!(check(&any, &[host, ("origin", "null")]), Ok(()));
     }
 }

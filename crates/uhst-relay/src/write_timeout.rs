@@ -12,19 +12,19 @@ use tokio::time::{Sleep, sleep};
 use super::watched::Watch;
 
 /// Fails the writes to a peer that has read nothing for a while, although there is something to read.
-pub(super) struct Pace {
-    patience: Duration,
+pub(super) struct WriteTimeout {
+    limit: Duration,
     /// Since a write has found no room.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl Pace {
-    pub(super) fn new(patience: Duration) -> Self {
-        Pace { patience, stalled: None }
+impl WriteTimeout {
+    pub(super) fn new(limit: Duration) -> Self {
+        WriteTimeout { limit, stalled: None }
     }
 }
 
-impl Watch for Pace {
+impl Watch for WriteTimeout {
     fn wrote(
         &mut self,
         context: &mut Context,
@@ -35,8 +35,8 @@ impl Watch for Pace {
             self.stalled = None;
             return written;
         }
-        let patience = self.patience;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
+        let limit = self.limit;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(limit)));
         ready!(stalled.as_mut().poll(context));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read")))
     }
@@ -51,12 +51,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn only_a_peer_that_reads_nothing_is_given_up() {
-        let patience = Duration::from_secs(30);
+        let limit = Duration::from_secs(30);
         let (near, mut far) = duplex(10);
-        let mut near = Watched::new(near, Pace::new(patience));
+        let mut near = Watched::new(near, WriteTimeout::new(limit));
         let reading = async {
             for _ in 0..5 {
-                sleep(patience / 2).await;
+                sleep(limit / 2).await;
                 far.read_exact(&mut [0; 10]).await.expect("bytes");
             }
         };

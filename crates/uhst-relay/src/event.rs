@@ -9,28 +9,28 @@ const MAX_SIZE_LINE: usize = 8 + 2;
 
 /// An event, wrapped once as a chunk of HTTP/1.1 for all the streams that get it.
 #[derive(Clone, Debug)]
-pub(super) struct Frame {
+pub(super) struct EncodedEvent {
     chunk: Bytes,
     /// Where the event is in there.
     start: usize,
 }
 
 /// The bytes of an event, which count until nobody waits for them any more.
-struct Kept {
+struct Charged {
     bytes: Vec<u8>,
     _charge: Charge,
 }
 
-impl AsRef<[u8]> for Kept {
+impl AsRef<[u8]> for Charged {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Frame {
+impl EncodedEvent {
     /// An event of about `size` bytes, as `write` appends it.
     pub(super) fn write<E>(size: usize, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<Self, E> {
-        Frame::build(size, write, Bytes::from)
+        EncodedEvent::build(size, write, Bytes::from)
     }
 
     /// The same, of a message that counts for its sender.
@@ -39,7 +39,7 @@ impl Frame {
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
         charge: Charge,
     ) -> Result<Self, E> {
-        Frame::build(size, write, |bytes| Bytes::from_owner(Kept { bytes, _charge: charge }))
+        EncodedEvent::build(size, write, |bytes| Bytes::from_owner(Charged { bytes, _charge: charge }))
     }
 
     fn build<E>(
@@ -54,16 +54,16 @@ impl Frame {
         let unused = MAX_SIZE_LINE - size_line.len();
         chunk[unused..MAX_SIZE_LINE].copy_from_slice(size_line.as_bytes());
         chunk.extend_from_slice(b"\r\n");
-        Ok(Frame { chunk: keep(chunk).slice(unused..), start: size_line.len() })
+        Ok(EncodedEvent { chunk: keep(chunk).slice(unused..), start: size_line.len() })
     }
 
     /// An event with this text.
     pub(super) fn text(text: &str) -> Self {
-        let Ok(frame) = Frame::write(text.len(), |out| {
+        let Ok(event) = EncodedEvent::write(text.len(), |out| {
             out.extend_from_slice(text.as_bytes());
             Ok::<_, std::convert::Infallible>(())
         });
-        frame
+        event
     }
 
     /// As a chunk, for HTTP/1.1.
@@ -91,10 +91,10 @@ mod tests {
         for (text, chunk) in
             [("a", "1\r\na\r\n".to_owned()), (&*"b".repeat(300), format!("12c\r\n{}\r\n", "b".repeat(300)))]
         {
-            let frame = Frame::text(text);
-            assert_eq!(frame.chunk(), chunk);
-            assert_eq!(frame.bare(), text);
-            assert_eq!(frame.len(), text.len());
+            let event = EncodedEvent::text(text);
+            assert_eq!(event.chunk(), chunk);
+            assert_eq!(event.bare(), text);
+            assert_eq!(event.len(), text.len());
         }
     }
 }

@@ -1,0 +1,155 @@
+//! Messages: from a request body to the queues of the listeners.
+
+use std::sync::Arc;
+
+use hyper::StatusCode;
+
+use super::{
+    answer::{self, Answer},
+    arrivals::Ticket,
+    body::Message,
+    budget::Charge,
+    event::EncodedEvent,
+    fair_queue::{EVENT_COST, Enqueued},
+    listener::{EnqueueError, Listener},
+    metrics::Refusal,
+    query::Param,
+    service::{RequestHead, Service},
+    sessions::{Dialect, Subscribers, reply},
+    tokens::{Bearer, SenderInfo, Verified, signature},
+};
+
+impl Service {
+    pub(super) async fn send(
+        &self,
+        head: &RequestHead<'_>,
+        sender: &Verified,
+        ticket: Ticket,
+        message: &Message,
+        charge: Charge,
+    ) -> Answer {
+        const PLAIN: [&str; 1] = ["data: {\"body\":"];
+        ticket.wait_turn().await;
+        let (listener, of, event) = match &sender.bearer {
+            Bearer::Client { host, client } => {
+                let Some((listener, host_signature)) = self.sessions.host(host) else { return undeliverable(message) };
+                let listens = self.sessions.client(host, client, None).is_some();
+                let token = self.tokens.respond(
+                    sender,
+                    SenderInfo { network: head.network, listens },
+                    host,
+                    client,
+                    &host_signature,
+                );
+                let event = self.event(head, &["data: {\"responseToken\":\"", &token, "\",\"body\":"], message);
+                (listener, Some(client.clone()), event)
+            }
+            Bearer::Response { host, client, host_tag } => {
+                match self.sessions.client(host, client, host_tag.as_deref()) {
+                    Some(listener) => {
+                        if self.sessions.host_dialect(host).is_some_and(Dialect::is_open) && message.is_text() {
+                            self.sessions.host_texts(host);
+                        }
+                        (listener, None, self.event(head, &PLAIN, message))
+                    }
+                    None => return undeliverable(message),
+                }
+            }
+            Bearer::Host { host } => {
+                let token = signature(head.query.token.text().unwrap_or_default());
+                let Some(subscribers) = self.sessions.subscribers(host, token) else { return undeliverable(message) };
+                return match self.event(head, &PLAIN, message) {
+                    Ok(event) => self.broadcast(&subscribers, &event),
+                    Err(answer) => answer,
+                };
+            }
+        };
+        drop(charge);
+        let event = match event {
+            Ok(event) => event,
+            Err(answer) => return answer,
+        };
+        let bytes = event.len();
+        let enqueued = listener.enqueue(&of, &event);
+        // What is queued has its order: the next message of this sender may follow.
+        drop((event, ticket));
+        let sent = match enqueued {
+            Ok(Enqueued::Queued) => Ok(()),
+            Ok(Enqueued::Waiting(queued)) => listener.wait(queued, self.config.patience).await,
+            Err(error) => Err(error),
+        };
+        match sent {
+            Ok(()) => {
+                self.metrics.delivered(bytes, 1);
+                answer::json_text("{}")
+            }
+            Err(EnqueueError::Crowded) => self.refuse(Refusal::Waiting),
+            Err(EnqueueError::Full) => {
+                self.drop_slow_listener(&listener);
+                answer::plain(StatusCode::BAD_REQUEST)
+            }
+            Err(EnqueueError::Gone) => answer::plain(StatusCode::BAD_REQUEST),
+        }
+    }
+
+    /// One event, with the message as the original writes it, or one for each of a batch; or why there is none.
+    #[expect(clippy::result_large_err, reason = "the error is the answer, which every request moves anyway")]
+    fn event(&self, head: &RequestHead<'_>, start: &[&str], message: &Message) -> Result<EncodedEvent, Answer> {
+        let messages = match head.query.batch {
+            Param::Missing => std::slice::from_ref(message),
+            _ => &message.parts().map_err(answer::bad_body)?,
+        };
+        let around = start.iter().map(|part| part.len()).sum::<usize>() + 3;
+        let size = messages.iter().map(|message| around + message.len()).sum::<usize>();
+        let Some(charge) = self.budget.charge(head.network, size + EVENT_COST) else {
+            return Err(self.refuse(Refusal::Bytes));
+        };
+        let write = |out: &mut Vec<u8>| {
+            for message in messages {
+                start.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
+                message.write(out)?;
+                out.extend_from_slice(b"}\n\n");
+            }
+            Ok(())
+        };
+        EncodedEvent::charged(size, write, charge).map_err(answer::bad_body)
+    }
+
+    /// Never waits: who is behind by a whole queue is dropped. The reply names those who were reached.
+    fn broadcast(&self, subscribers: &Subscribers, event: &EncodedEvent) -> Answer {
+        let mut missed = Vec::new();
+        for (place, listener) in subscribers.listeners.iter().enumerate() {
+            match listener.push(&None, event) {
+                Ok(()) => {}
+                Err(error) => {
+                    missed.push(place);
+                    if error == EnqueueError::Full {
+                        self.drop_slow_listener(listener);
+                    }
+                }
+            }
+        }
+        self.metrics.delivered(event.len(), subscribers.listeners.len() - missed.len());
+        if missed.is_empty() {
+            return answer::json_text(subscribers.reply.clone());
+        }
+        let reached =
+            subscribers.listeners.iter().enumerate().filter(|(place, _)| missed.binary_search(place).is_err());
+        answer::json_text(reply(reached.map(|(_, listener)| listener)))
+    }
+
+    fn drop_slow_listener(&self, listener: &Arc<Listener>) {
+        tracing::debug!(host = ?listener.host, client = ?listener.client, "dropped: it does not read");
+        self.metrics.dropped.increment(1);
+        listener.kill();
+        self.sessions.unsubscribe(listener);
+    }
+}
+
+/// The answer to a message for which nobody listens: as the original, it is read first.
+fn undeliverable(message: &Message) -> Answer {
+    match message.write(&mut Vec::new()) {
+        Ok(()) => answer::plain(StatusCode::BAD_REQUEST),
+        Err(status) => answer::bad_body(status),
+    }
+}
