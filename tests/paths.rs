@@ -14,9 +14,9 @@ use std::{
 
 use bevy::prelude::*;
 use bevy_uhst::{
-    connection::{Connection, ConnectionEvent, Credentials, Lane, Path, Time},
+    connection::{Connection, ConnectionEvent, Credentials, Lane, Path, Timestamp},
     prelude::*,
-    protocol::{Body, GameId, NATIVE_VERSION, frame::Contact},
+    protocol::{Body, GameId, NATIVE_VERSION, frame::HandshakeKind},
     relay::RelayConfig,
     test_app::{TestEvent, TestLog, TestNetwork, update_until},
 };
@@ -200,7 +200,7 @@ fn a_joiner_whose_welcome_is_lost_with_the_relay_is_no_second_player() {
     let mut host = relay_only().host("paths");
     let credentials = Credentials { host_id: "paths".to_owned(), password: None, game: GameId::default() };
     let config = ConnectionConfig::default();
-    let mut connection = Connection::connect(config, &credentials, Bytes::new(), [7; 32], Time::ZERO).unwrap();
+    let mut connection = Connection::connect(config, &credentials, Bytes::new(), [7; 32], Timestamp::ZERO).unwrap();
     let began = Instant::now();
     // Deaf: it hears nothing more once it has sent its proof.
     let mut meet = |host: &mut App, wire: &Original, deaf: bool| {
@@ -210,7 +210,7 @@ fn a_joiner_whose_welcome_is_lost_with_the_relay_is_no_second_player() {
             let now = began.elapsed();
             connection.handle_timeout(now);
             while let Some(packet) = connection.poll_transmit(Lane::Relay, 64 << 10, now) {
-                proven |= Contact::peek(&packet) != Contact::Hello;
+                proven |= HandshakeKind::peek(&packet) != HandshakeKind::Hello;
                 let body = Body::Native { version: NATIVE_VERSION, packet }.to_json();
                 assert_eq!(wire.send_json(&wire.token, &body), 200);
             }

@@ -100,7 +100,7 @@ fn weather(source: &mut Source<'_>) -> Weather {
         double: source.u8() % 40,
         jitter: source.u16() % 200,
         delay: source.u16() % 150,
-        told: source.bool(),
+        reported: source.bool(),
         unanswered: source.u8() % 25,
     }
 }
@@ -141,7 +141,7 @@ fn step(code: u8, source: &mut Source<'_>) -> Step {
         _ => {
             let (client, length) = (source.bool(), source.u8());
             // First contact and resumption: all that a stranger can bring up.
-            Step::Stranger { client, packet: Bytes::from([&[0], source.bytes(length.into())].concat()) }
+            Step::UnknownPeer { client, packet: Bytes::from([&[0], source.bytes(length.into())].concat()) }
         }
     }
 }

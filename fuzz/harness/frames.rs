@@ -1,11 +1,11 @@
 //! Packets of the native dialect: reading ends in frames or in one error, and a frame that was read can be written.
 
 use bytes::Bytes;
-use uhst_proto::protocol::frame::{Ack, Close, Contact, Frame, Frames, MAX_RANGES, PacketWriter};
+use uhst_proto::protocol::frame::{Ack, Close, Frame, Frames, HandshakeKind, MAX_RANGES, PacketWriter};
 
 pub fn run(bytes: &[u8]) {
     let packet = Bytes::copy_from_slice(bytes);
-    let _ = Contact::peek(&packet);
+    let _ = HandshakeKind::peek(&packet);
     let Ok(mut frames) = Frames::new(&packet) else { return };
     assert_ne!(frames.number(), 0);
     let mut payload = 0;
@@ -38,7 +38,7 @@ fn survives(frame: &Frame<'_>) {
 }
 
 fn same_ack(before: &Ack<'_>, after: &Ack<'_>) {
-    assert_eq!((after.grant, after.lanes), (before.grant, before.lanes));
+    assert_eq!((after.grant, after.largest), (before.grant, before.largest));
     for (before, after) in before.streams.iter().zip(&after.streams) {
         let ranges: Vec<_> = before.ranges().collect();
         assert!(ranges.len() <= MAX_RANGES);
@@ -58,7 +58,7 @@ fn write(frame: &Frame<'_>) -> Bytes {
         Frame::Ack(ack) => {
             let ranges = ack.streams.map(|stream| stream.ranges().collect::<Vec<_>>());
             let [a, b, c] = ack.streams.map(|stream| stream.next);
-            writer.ack(ack.grant, ack.lanes, [(a, &ranges[0]), (b, &ranges[1]), (c, &ranges[2])])
+            writer.ack(ack.grant, ack.largest, [(a, &ranges[0]), (b, &ranges[1]), (c, &ranges[2])])
         }
         Frame::Ping(token) => writer.ping(*token),
         Frame::Pong(token) => writer.pong(*token),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use allocation_counter::measure;
 use bytes::Bytes;
 use uhst_proto::{
-    connection::{Connection, ConnectionEvent, Lane, MESSAGE_OVERHEAD, MIN_PACKET_LIMIT, Path, Time},
+    connection::{Connection, ConnectionEvent, Lane, MESSAGE_OVERHEAD, MIN_PACKET_LIMIT, Path, Timestamp},
     protocol::{
         Channel, EndReason, Payload, Tag,
         frame::{Close, Data, PacketWriter, Stream},
@@ -51,7 +51,7 @@ struct Victim {
     /// An honest peer: what it says reaches the victim as the bytes decide.
     other: Connection,
     said: Vec<(Lane, Bytes)>,
-    now: Time,
+    now: Timestamp,
     reading: bool,
     unread: usize,
     ends: usize,
@@ -180,7 +180,7 @@ impl Victim {
     }
 
     fn ack(&mut self, source: &mut Source<'_>) {
-        let (grant, lanes) = (source.number(), [source.number(), source.number()]);
+        let (grant, largest) = (source.number(), [source.number(), source.number()]);
         let mut ranges = Vec::new();
         let next = source.number();
         let mut end = next;
@@ -191,7 +191,7 @@ impl Victim {
         }
         let others = (source.number(), source.number());
         self.write(source, |writer| {
-            writer.ack(grant, lanes, [(next, &ranges), (others.0, &[]), (others.1, &[])]);
+            writer.ack(grant, largest, [(next, &ranges), (others.0, &[]), (others.1, &[])]);
         });
     }
 

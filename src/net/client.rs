@@ -25,7 +25,7 @@ use super::{
     webrtc::{AddressWatch, DirectConfig},
 };
 use crate::{
-    connection::{Connection, Credentials, Time, random_seed},
+    connection::{Connection, Credentials, Timestamp, random_seed},
     protocol::{Body, EndReason, JoinLink, PathPolicy, StreamEvent},
 };
 
@@ -314,7 +314,7 @@ async fn introduced(
         Credentials { host_id: id, password: options.password.clone().map(|password| password.0), game: options.game };
     let (config, metadata) = (cx.config.clone(), options.metadata.clone());
     let connection = match seed() {
-        Ok(seed) => Connection::connect(config, &credentials, metadata, seed, Time::ZERO)
+        Ok(seed) => Connection::connect(config, &credentials, metadata, seed, Timestamp::ZERO)
             .map(|connection| connection.with_paths(cx.paths))
             .map_err(|error| EndReason::NotStarted(error.to_string())),
         Err(reason) => Err(reason),

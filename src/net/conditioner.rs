@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 
 use super::conditions::NetworkConditions;
-use crate::connection::{Lane, Path, Time};
+use crate::connection::{Lane, Path, Timestamp};
 
 /// Bytes that one lane holds back at most. A peer that sends more has to be let through, or lose what is unreliable.
 const HELD: usize = 32 << 20;
@@ -19,7 +19,7 @@ pub(super) struct Conditioner {
     random: fastrand::Rng,
     lines: [Line; 3],
     /// By path: until when what was taken so far keeps it busy, and whether it is in the middle of a burst of losses.
-    busy: [Time; 2],
+    busy: [Timestamp; 2],
     bursting: [bool; 2],
     taken: u64,
 }
@@ -27,16 +27,16 @@ pub(super) struct Conditioner {
 #[derive(Debug, Default)]
 struct Line {
     /// By the time of their arrival.
-    packets: BTreeMap<(Time, u64), Bytes>,
+    packets: BTreeMap<(Timestamp, u64), Bytes>,
     bytes: usize,
     /// Nothing on an ordered lane arrives before this.
-    last: Time,
+    last: Timestamp,
 }
 
 impl Conditioner {
     pub fn new(conditions: NetworkConditions, random: fastrand::Rng) -> Self {
         let lines = [Line::default(), Line::default(), Line::default()];
-        Conditioner { conditions, random, lines, busy: [Time::ZERO; 2], bursting: [false; 2], taken: 0 }
+        Conditioner { conditions, random, lines, busy: [Timestamp::ZERO; 2], bursting: [false; 2], taken: 0 }
     }
 
     /// What is on its way already keeps its time.
@@ -55,12 +55,12 @@ impl Conditioner {
     }
 
     /// Whether another packet would not wait too long for bandwidth.
-    pub fn has_room(&self, lane: Lane, now: Time) -> bool {
+    pub fn has_room(&self, lane: Lane, now: Timestamp) -> bool {
         !self.is_cut() && self.busy[lane.path() as usize].saturating_sub(now) < NetworkConditions::QUEUE
     }
 
     /// Takes a packet on its way.
-    pub fn push(&mut self, lane: Lane, packet: Bytes, now: Time) {
+    pub fn push(&mut self, lane: Lane, packet: Bytes, now: Timestamp) {
         let reliable = lane != Lane::DirectUnreliable;
         if !reliable && (!self.has_room(lane, now) || self.lines[lane as usize].bytes > HELD) {
             return;
@@ -92,7 +92,7 @@ impl Conditioner {
         self.put(lane, packet, at);
     }
 
-    fn put(&mut self, lane: Lane, packet: Bytes, at: Time) {
+    fn put(&mut self, lane: Lane, packet: Bytes, at: Timestamp) {
         self.taken += 1;
         let line = &mut self.lines[lane as usize];
         line.bytes += packet.len();
@@ -100,7 +100,7 @@ impl Conditioner {
     }
 
     /// The next packet of a lane that has arrived.
-    pub fn pop(&mut self, lane: Lane, now: Time) -> Option<Bytes> {
+    pub fn pop(&mut self, lane: Lane, now: Timestamp) -> Option<Bytes> {
         let cut = self.is_cut();
         let line = &mut self.lines[lane as usize];
         let first = line.packets.first_entry()?;
@@ -113,7 +113,7 @@ impl Conditioner {
     }
 
     /// When a packet arrives that has not arrived by now.
-    pub fn next(&self, now: Time) -> Option<Time> {
+    pub fn next(&self, now: Timestamp) -> Option<Timestamp> {
         if self.is_cut() {
             return None;
         }
@@ -129,10 +129,11 @@ impl Conditioner {
         self.conditions = NetworkConditions::PERFECT;
         for line in &mut self.lines {
             let packets = std::mem::take(&mut line.packets);
-            line.packets = packets.into_iter().map(|((_, number), packet)| ((Time::ZERO, number), packet)).collect();
-            line.last = Time::ZERO;
+            line.packets =
+                packets.into_iter().map(|((_, number), packet)| ((Timestamp::ZERO, number), packet)).collect();
+            line.last = Timestamp::ZERO;
         }
-        self.busy = [Time::ZERO; 2];
+        self.busy = [Timestamp::ZERO; 2];
     }
 
     /// Forgets what is on its way on a path that broke.
@@ -140,11 +141,11 @@ impl Conditioner {
         for lane in Lane::ALL.into_iter().filter(|lane| lane.path() == path) {
             self.lines[lane as usize] = Line::default();
         }
-        self.busy[path as usize] = Time::ZERO;
+        self.busy[path as usize] = Timestamp::ZERO;
     }
 
     /// When the last byte of a packet has passed the bottleneck.
-    fn sent(&mut self, path: Path, bytes: usize, now: Time) -> Time {
+    fn sent(&mut self, path: Path, bytes: usize, now: Timestamp) -> Timestamp {
         let Some(bandwidth) = self.conditions.bandwidth else { return now };
         let takes = Duration::from_secs_f64(bytes as f64 / f64::from(bandwidth.max(1)));
         let busy = &mut self.busy[path as usize];
@@ -191,7 +192,7 @@ mod tests {
     }
 
     /// Sends numbered packets in this rhythm: when each arrived, in the order of arrival.
-    fn run(conditioner: &mut Conditioner, lane: Lane, count: u32, gap: Duration, size: usize) -> Vec<(u32, Time)> {
+    fn run(conditioner: &mut Conditioner, lane: Lane, count: u32, gap: Duration, size: usize) -> Vec<(u32, Timestamp)> {
         let mut arrived = Vec::new();
         for number in 0..count {
             let now = gap * number;
@@ -200,13 +201,13 @@ mod tests {
             packet.resize(size, 0);
             conditioner.push(lane, packet.into(), now);
         }
-        take(conditioner, lane, Time::MAX, &mut arrived);
+        take(conditioner, lane, Timestamp::MAX, &mut arrived);
         arrived
     }
 
     /// Lets the time pass from one arrival to the next.
-    fn take(conditioner: &mut Conditioner, lane: Lane, until: Time, arrived: &mut Vec<(u32, Time)>) {
-        let mut now = arrived.last().map_or(Time::ZERO, |(_, at)| *at);
+    fn take(conditioner: &mut Conditioner, lane: Lane, until: Timestamp, arrived: &mut Vec<(u32, Timestamp)>) {
+        let mut now = arrived.last().map_or(Timestamp::ZERO, |(_, at)| *at);
         loop {
             while let Some(packet) = conditioner.pop(lane, now) {
                 let number: [u8; 4] = packet[..4].try_into().expect("a number");
@@ -296,11 +297,11 @@ mod tests {
     #[test]
     fn a_reliable_sender_learns_that_there_is_no_room() {
         let mut conditioner = conditioner(NetworkConditions { bandwidth: Some(10_000), ..Default::default() });
-        assert!(conditioner.has_room(Lane::Relay, Time::ZERO));
-        conditioner.push(Lane::Relay, Bytes::from(vec![0; 10_000]), Time::ZERO);
-        assert!(!conditioner.has_room(Lane::Relay, Time::ZERO));
-        assert!(conditioner.has_room(Lane::DirectReliable, Time::ZERO), "another path");
-        assert_eq!(conditioner.next(Time::ZERO), Some(1000 * MS), "it wakes up later");
+        assert!(conditioner.has_room(Lane::Relay, Timestamp::ZERO));
+        conditioner.push(Lane::Relay, Bytes::from(vec![0; 10_000]), Timestamp::ZERO);
+        assert!(!conditioner.has_room(Lane::Relay, Timestamp::ZERO));
+        assert!(conditioner.has_room(Lane::DirectReliable, Timestamp::ZERO), "another path");
+        assert_eq!(conditioner.next(Timestamp::ZERO), Some(1000 * MS), "it wakes up later");
         assert!(conditioner.has_room(Lane::Relay, 900 * MS));
     }
 
@@ -310,9 +311,9 @@ mod tests {
         let mut out = 0;
         for _ in 0..200 {
             for lane in [Lane::DirectUnreliable, Lane::Relay] {
-                conditioner.push(lane, Bytes::from(vec![0; 1 << 20]), Time::ZERO);
+                conditioner.push(lane, Bytes::from(vec![0; 1 << 20]), Timestamp::ZERO);
             }
-            out += usize::from(conditioner.pop(Lane::Relay, Time::ZERO).is_some());
+            out += usize::from(conditioner.pop(Lane::Relay, Timestamp::ZERO).is_some());
         }
         assert!(out >= 160 && conditioner.lines.iter().all(|line| line.bytes <= HELD + (1 << 20)));
     }
@@ -323,7 +324,7 @@ mod tests {
         for conditions in [pulled, NetworkConditions { loss: 1.0, ..Default::default() }] {
             let mut conditioner = conditioner(NetworkConditions { delay: 50 * MS, ..Default::default() });
             for lane in Lane::ALL {
-                conditioner.push(lane, numbered(1), Time::ZERO);
+                conditioner.push(lane, numbered(1), Timestamp::ZERO);
             }
             conditioner.set(conditions);
             for lane in Lane::ALL {
@@ -331,7 +332,7 @@ mod tests {
                 conditioner.push(lane, numbered(2), 10 * MS);
                 assert!(conditioner.pop(lane, 10_000 * MS).is_none());
             }
-            assert_eq!((conditioner.next(Time::ZERO), conditioner.is_clear()), (None, false));
+            assert_eq!((conditioner.next(Timestamp::ZERO), conditioner.is_clear()), (None, false));
             // Last words do not pass either.
             conditioner.release();
             assert!(conditioner.pop(Lane::Relay, 10_000 * MS).is_none());
@@ -348,7 +349,7 @@ mod tests {
     fn a_path_that_breaks_takes_what_is_on_its_way() {
         let mut conditioner = conditioner(NetworkConditions { delay: 50 * MS, ..Default::default() });
         for lane in Lane::ALL {
-            conditioner.push(lane, numbered(1), Time::ZERO);
+            conditioner.push(lane, numbered(1), Timestamp::ZERO);
         }
         conditioner.cut(Path::Direct);
         assert!(conditioner.pop(Lane::DirectReliable, 50 * MS).is_none());

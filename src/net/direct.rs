@@ -16,7 +16,7 @@ use super::{
     webrtc::{AddressChange, DirectConfig, DirectDialect, DirectEvent, DirectLink, DirectRole, Full},
 };
 use crate::{
-    connection::{Connection, Lane, Path, Time},
+    connection::{Connection, Lane, Path, Timestamp},
     protocol::{Body, PathPolicy, Payload, Signal},
 };
 
@@ -58,12 +58,12 @@ pub(super) struct DirectPath {
     attempts: Vec<Attempt>,
     /// The number of the last offer.
     number: u8,
-    retry_at: Option<Time>,
+    retry_at: Option<Timestamp>,
     /// When all but the last open one are let go.
-    changed_over_at: Option<Time>,
+    changed_over_at: Option<Timestamp>,
     backoff: Backoff,
     /// How many attempts may begin, and as of when.
-    budget: (f64, Time),
+    budget: (f64, Timestamp),
 }
 
 impl DirectPath {
@@ -79,19 +79,19 @@ impl DirectPath {
             retry_at: None,
             changed_over_at: None,
             backoff: Backoff::new(Duration::from_secs(2), Duration::from_secs(60)),
-            budget: (ATTEMPTS, Time::ZERO),
+            budget: (ATTEMPTS, Timestamp::ZERO),
         }
     }
 
     /// From here on a path is wanted: the side that offers begins to look for one.
-    pub fn want(&mut self, now: Time) {
+    pub fn want(&mut self, now: Timestamp) {
         if !std::mem::replace(&mut self.wanted, true) && self.role == DirectRole::Offer {
             self.offer(now);
         }
     }
 
     /// There may be a better path now, and the one in use may be dead: then it waits for a sign of life.
-    pub fn addresses_changed(&mut self, change: AddressChange, connection: &mut Connection, now: Time) {
+    pub fn addresses_changed(&mut self, change: AddressChange, connection: &mut Connection, now: Timestamp) {
         if !self.wanted || self.config.is_none() {
             return;
         }
@@ -106,13 +106,13 @@ impl DirectPath {
         }
     }
 
-    fn offer(&mut self, now: Time) {
+    fn offer(&mut self, now: Timestamp) {
         self.number = self.number.wrapping_add(1);
         self.retry_at = if self.begin(self.number, now) { None } else { Some(now + Duration::from_secs(1)) };
     }
 
     /// Begins an attempt, in place of one that is not open yet. `false`: too many have begun.
-    fn begin(&mut self, number: u8, now: Time) -> bool {
+    fn begin(&mut self, number: u8, now: Timestamp) -> bool {
         let Some(config) = &self.config else { return true };
         let (left, since) = self.budget;
         let left = ATTEMPTS.min(left + now.saturating_sub(since).as_secs_f64() * ATTEMPTS_PER_SECOND);
@@ -134,12 +134,12 @@ impl DirectPath {
     }
 
     /// When to [`time_passed`](Self::time_passed).
-    pub fn next_timeout(&self) -> Option<Time> {
+    pub fn next_timeout(&self) -> Option<Timestamp> {
         [self.retry_at, self.changed_over_at].into_iter().flatten().min()
     }
 
     /// Lets time pass.
-    pub fn time_passed(&mut self, now: Time) {
+    pub fn time_passed(&mut self, now: Timestamp) {
         if self.retry_at.is_some_and(|at| at <= now) {
             self.offer(now);
         }
@@ -178,7 +178,7 @@ impl DirectPath {
     }
 
     /// Takes a signal that came over the connection.
-    pub fn signalled(&mut self, signal: &Bytes, now: Time) -> Result<(), UnreadableSignal> {
+    pub fn signalled(&mut self, signal: &Bytes, now: Timestamp) -> Result<(), UnreadableSignal> {
         let (number, body) = signal.split_first().ok_or(UnreadableSignal)?;
         if body.is_empty() {
             if self.role == DirectRole::Offer && self.wanted {
@@ -199,7 +199,12 @@ impl DirectPath {
     }
 
     /// Takes an event, and returns what a developer may want to know.
-    pub fn event(&mut self, (number, event): AttemptEvent, connection: &mut Connection, now: Time) -> Option<String> {
+    pub fn event(
+        &mut self,
+        (number, event): AttemptEvent,
+        connection: &mut Connection,
+        now: Timestamp,
+    ) -> Option<String> {
         let index = self.attempts.iter().rposition(|attempt| attempt.number == number)?;
         match event {
             DirectEvent::Signal(signal) => {
@@ -231,7 +236,7 @@ impl DirectPath {
         None
     }
 
-    fn ended(&mut self, index: usize, connection: &mut Connection, now: Time) {
+    fn ended(&mut self, index: usize, connection: &mut Connection, now: Timestamp) {
         let carried = self.carrier() == Some(index);
         self.attempts.remove(index);
         if carried {
@@ -242,20 +247,20 @@ impl DirectPath {
     }
 
     /// Nothing comes over the path. It stays, in case that something comes yet, and the side that offers looks for another.
-    pub fn suspected(&mut self, now: Time) {
+    pub fn suspected(&mut self, now: Timestamp) {
         if self.role == DirectRole::Offer && self.config.is_some() && self.retry_at.is_none() {
             self.retry_at = Some(now + self.backoff.next());
         }
     }
 
     /// The path is of no use any more. The side that offers tries again later.
-    pub fn lost(&mut self, connection: &mut Connection, now: Time) {
+    pub fn lost(&mut self, connection: &mut Connection, now: Timestamp) {
         self.attempts.retain(|attempt| !attempt.open);
         connection.path_down(Path::Direct, now);
         self.try_again(now);
     }
 
-    fn try_again(&mut self, now: Time) {
+    fn try_again(&mut self, now: Timestamp) {
         if self.role == DirectRole::Offer && self.config.is_some() && self.attempts.is_empty() {
             self.retry_at = Some(now + self.backoff.next());
         }

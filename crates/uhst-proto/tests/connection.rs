@@ -4,8 +4,8 @@
 
 #[path = "connection/bounds.rs"]
 mod bounds;
-#[path = "connection/contact.rs"]
-mod contact;
+#[path = "connection/joining.rs"]
+mod joining;
 #[path = "connection/losses.rs"]
 mod losses;
 #[path = "connection/network.rs"]
@@ -29,7 +29,14 @@ fn small() -> ConnectionConfig {
 
 fn weather() -> impl Strategy<Value = Weather> {
     (0_u8..40, 0_u8..40, 0_u16..200, 0_u16..150, any::<bool>(), 0_u8..25).prop_map(
-        |(loss, double, jitter, delay, told, unanswered)| Weather { loss, double, jitter, delay, told, unanswered },
+        |(loss, double, jitter, delay, reported, unanswered)| Weather {
+            loss,
+            double,
+            jitter,
+            delay,
+            reported,
+            unanswered,
+        },
     )
 }
 
@@ -65,7 +72,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0_u32..70_000).prop_map(|time| Step::Suspend { time }),
         1 => (0_u32..8000).prop_map(|time| Step::Silence { time }),
         1 => (any::<bool>(), 0_u16..3000).prop_map(|(client, time)| Step::Lazy { client, time }),
-        1 => (any::<bool>(), prop::collection::vec(any::<u8>(), 0..60)).prop_map(|(client, bytes)| Step::Stranger {
+        1 => (any::<bool>(), prop::collection::vec(any::<u8>(), 0..60)).prop_map(|(client, bytes)| Step::UnknownPeer {
             client,
             packet: [&[0], &bytes[..]].concat().into(),
         }),

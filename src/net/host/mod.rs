@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{
     connection::{ConnectionId, Tombstone},
-    protocol::{Body, EndReason, JoinLink, PathPolicy, SenderClaims, StreamEvent, frame::Contact, peek_sender},
+    protocol::{Body, EndReason, JoinLink, PathPolicy, SenderClaims, StreamEvent, frame::HandshakeKind, peek_sender},
 };
 
 /// Original clients that were sent away and may not come back under the same client id.
@@ -326,7 +326,7 @@ impl Host {
         let route = Route { send_to: self.access.send_to.clone(), token: token.into() };
         match (self.by_client.get(&from.client), body) {
             // Whose connection it is counts, not where it comes from.
-            (_, Body::Native { packet, .. }) if matches!(Contact::peek(&packet), Contact::Resume(_)) => {
+            (_, Body::Native { packet, .. }) if matches!(HandshakeKind::peek(&packet), HandshakeKind::Resume(_)) => {
                 self.resumption(from, packet, route).await;
             }
             (Some(&key), body) => self.tell(key, PeerInput::Body(body, Some(route))).await,

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::{Entry, Host, LOCKED, Sender, shares::Verdict};
 use crate::{
-    connection::{Connection, Credentials, Time},
+    connection::{Connection, Credentials, Timestamp},
     net::{
         client::{INPUTS, seed},
         contract::{Admission, PeerKey, SessionOptions},
@@ -19,7 +19,7 @@ use crate::{
     },
     protocol::{
         Body, EndReason, NATIVE_VERSION,
-        frame::{self, Contact},
+        frame::{self, HandshakeKind},
     },
 };
 
@@ -37,20 +37,20 @@ impl Host {
             }
             return self.tell(key, PeerInput::HelloAgain { hello: packet, route, client }).await;
         }
-        match Contact::peek(&packet) {
+        match HandshakeKind::peek(&packet) {
             // What does not listen cannot take an answer.
-            Contact::Hello if from.listens == Some(false) => {}
-            Contact::Hello if !open => {
+            HandshakeKind::Hello if from.listens == Some(false) => {}
+            HandshakeKind::Hello if !open => {
                 self.context(PeerKey(u64::MAX)).post(route, frame::refusal(&EndReason::NoSuchHost));
             }
-            Contact::Hello if self.options.locked => {
+            HandshakeKind::Hello if self.options.locked => {
                 let reason = EndReason::Refused(LOCKED.to_owned());
                 self.context(PeerKey(u64::MAX)).post(route, frame::refusal(&reason));
             }
-            Contact::Hello if self.places.are_full() && self.options.session.password.is_none() => {
+            HandshakeKind::Hello if self.places.are_full() && self.options.session.password.is_none() => {
                 self.context(PeerKey(u64::MAX)).post(route, frame::refusal(&EndReason::Full));
             }
-            Contact::Hello => {
+            HandshakeKind::Hello => {
                 let guess = self.options.session.password.is_some();
                 match self.shares.begin(&from.origin, guess, Instant::now()) {
                     Verdict::Begin => {}
@@ -71,7 +71,7 @@ impl Host {
                 let (config, metadata) = (connection.clone(), metadata.clone());
                 let Ok(seed) = seed() else { return };
                 // Its metadata was checked at the start.
-                let Ok(connection) = Connection::accept(config, &credentials, metadata, seed, Time::ZERO) else {
+                let Ok(connection) = Connection::accept(config, &credentials, metadata, seed, Timestamp::ZERO) else {
                     return;
                 };
                 let (cx, inputs, mut receiver) = self.admit(client, from.origin, Some(packet.clone()));
@@ -85,20 +85,22 @@ impl Host {
                     }
                 });
             }
-            Contact::Resume(_) => self.resumption(from, packet, route).await,
-            Contact::Other if self.left.contains(&client) => {
+            HandshakeKind::Resume(_) => self.resumption(from, packet, route).await,
+            HandshakeKind::Other if self.left.contains(&client) => {
                 // Our confirmation of its goodbye was lost.
                 if let Some(confirmation) = frame::close_ack_for(&packet) {
                     self.context(PeerKey(u64::MAX)).post(route, confirmation);
                 }
             }
-            Contact::Other => self.reports.once(Nonsense::Packet, || "a packet came from nobody we know".to_owned()),
+            HandshakeKind::Other => {
+                self.reports.once(Nonsense::Packet, || "a packet came from nobody we know".to_owned())
+            }
         }
     }
 
     /// A packet that resumes a connection, from whatever client.
     pub(super) async fn resumption(&mut self, from: Sender, packet: Bytes, route: Route) {
-        let Contact::Resume(id) = Contact::peek(&packet) else { return };
+        let HandshakeKind::Resume(id) = HandshakeKind::peek(&packet) else { return };
         // A peer that has just proven itself may not have told its connection's name yet.
         if let Some(&key) = self.by_connection.get(&id).or_else(|| self.by_client.get(&from.client)) {
             return self.tell(key, PeerInput::Resume { packet, route, client: from.client }).await;

@@ -32,12 +32,12 @@ impl NativePeer {
                 }
                 // A client that has not heard us yet may take us for an original: what it says is said again once it has.
                 // Later, an original has taken the host's id meanwhile: the true host may yet come back.
-                if !self.connection.is_beginning() {
+                if !self.connection.is_establishing() {
                     self.report_foreign();
                 }
             }
             PeerInput::HelloAgain { hello, route, client } => {
-                if self.connection.is_beginning() {
+                if self.connection.is_establishing() {
                     (self.route, self.retry_at) = (Some(route), None);
                     self.cx.tell(PeerOutput::Rebound(client));
                     self.receive(Lane::Relay, hello);
@@ -90,7 +90,7 @@ impl NativePeer {
                 }
             }
             PeerInput::Decide(Ok(())) => self.admit(),
-            PeerInput::GiveWay if self.connection.is_interrupted() => self.connection.part(EndReason::Replaced),
+            PeerInput::GiveWay if self.connection.is_interrupted() => self.connection.close_now(EndReason::Replaced),
             PeerInput::GiveWay => {}
             PeerInput::Decide(Err(words)) => self.connection.refuse(EndReason::Refused(words), now),
             PeerInput::Conditions(conditions) => self.set_conditions(conditions),
@@ -161,7 +161,7 @@ impl NativePeer {
                 if matches!(self.role, Role::Host { .. })
                     && (self.connection.is_interrupted() || self.connection.stats().path.is_none()) =>
             {
-                self.connection.part(reason);
+                self.connection.close_now(reason);
             }
             PeerCommand::Disconnect(reason) => self.connection.close(reason, self.now()),
         }
@@ -175,7 +175,7 @@ mod tests {
 
     use super::{super::posts::POST_LIMIT, *};
     use crate::{
-        connection::{Connection, ConnectionConfig, ConnectionEvent, Credentials, Time},
+        connection::{Connection, ConnectionConfig, ConnectionEvent, Credentials, Timestamp},
         net::{
             contract::{Event, EventKind, PeerKey, SessionKey},
             memory::MemoryRelay,
@@ -186,7 +186,7 @@ mod tests {
     };
 
     /// Brings packets to and fro until there are none.
-    fn exchange(one: &mut Connection, two: &mut Connection, now: Time) {
+    fn exchange(one: &mut Connection, two: &mut Connection, now: Timestamp) {
         let mut quiet = false;
         while !std::mem::replace(&mut quiet, true) {
             while let Some(packet) = one.poll_transmit(Lane::Relay, POST_LIMIT, now) {
@@ -204,8 +204,8 @@ mod tests {
     fn what_was_sent_before_leaving_goes_first_though_nobody_has_looked_at_it() {
         let credentials = Credentials { host_id: "demo".to_owned(), password: None, game: GameId::default() };
         let config = ConnectionConfig::default();
-        let client = Connection::connect(config.clone(), &credentials, Bytes::new(), [1; 32], Time::ZERO);
-        let host = Connection::accept(config.clone(), &credentials, Bytes::new(), [2; 32], Time::ZERO);
+        let client = Connection::connect(config.clone(), &credentials, Bytes::new(), [1; 32], Timestamp::ZERO);
+        let host = Connection::accept(config.clone(), &credentials, Bytes::new(), [2; 32], Timestamp::ZERO);
         let (client, mut host) = (client.expect("no metadata"), host.expect("no metadata"));
         let (events, told) = crossbeam_channel::unbounded();
         let cx = PeerContext {

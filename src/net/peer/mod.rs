@@ -31,7 +31,7 @@ use super::{
     webrtc::{DirectEvent, DirectRole},
 };
 use crate::{
-    connection::{Connection, ConnectionConfig, Lane, MIN_PACKET_LIMIT, Path, Time},
+    connection::{Connection, ConnectionConfig, Lane, MIN_PACKET_LIMIT, Path, Timestamp},
     protocol::{Body, EndReason, NATIVE_VERSION},
 };
 
@@ -78,7 +78,7 @@ pub(super) struct NativePeer {
     route: Option<Route>,
     relay_up: bool,
     post: Option<Post>,
-    retry_at: Option<Time>,
+    retry_at: Option<Timestamp>,
     backoff: Backoff,
     handle: PeerHandle,
     commands: mpsc::UnboundedReceiver<PeerCommand>,
@@ -91,7 +91,7 @@ pub(super) struct NativePeer {
     /// A native word of the other side was heard.
     heard: bool,
     /// Our introduction reached the relay: an original gets it once only.
-    introduced: Option<Time>,
+    introduced: Option<Timestamp>,
     /// What the connection holds of the send queue, by its cost.
     held: usize,
     /// What went up so far, by its cost, and how much of it the connection knows to be taken.
@@ -114,10 +114,10 @@ pub(super) struct NativePeer {
 }
 
 impl NativePeer {
-    /// With a connection that began at [`Time::ZERO`]. Boxed: each future that it passes through would have room for it.
+    /// With a connection that began at [`Timestamp::ZERO`]. Boxed: each future that it passes through would have room for it.
     pub fn new(cx: PeerContext, role: Role, route: Option<Route>, mut connection: Connection) -> Box<Self> {
         if matches!(role, Role::Client { .. }) {
-            connection.path_up(Path::Relay, Time::ZERO);
+            connection.path_up(Path::Relay, Timestamp::ZERO);
         }
         let (handle, commands) = PeerHandle::new(native_limits(&cx.config, cx.config.max_message));
         let direct_role = if matches!(role, Role::Client { .. }) { DirectRole::Offer } else { DirectRole::Answer };
@@ -160,7 +160,7 @@ impl NativePeer {
         })
     }
 
-    fn now(&self) -> Time {
+    fn now(&self) -> Timestamp {
         self.origin.elapsed()
     }
 
@@ -272,13 +272,13 @@ impl NativePeer {
     }
 
     /// Whether so much comes that the time never does.
-    fn is_kept_busy(&mut self, deadline: Time) -> bool {
+    fn is_kept_busy(&mut self, deadline: Timestamp) -> bool {
         self.busy = if deadline <= self.now() { self.busy + 1 } else { 0 };
         self.busy > BUSY && std::mem::replace(&mut self.busy, 0) > 0
     }
 
     /// Much later than asked for, this side was asleep: nothing that was on its way then is late for that.
-    fn woken(&mut self, deadline: Time) {
+    fn woken(&mut self, deadline: Timestamp) {
         let late = self.now().saturating_sub(deadline);
         if late > SLEEP {
             self.introduced = self.introduced.map(|at| at + late);
@@ -317,7 +317,7 @@ impl NativePeer {
     }
 
     /// When to wake up though nothing happens.
-    fn deadline(&self) -> Time {
+    fn deadline(&self) -> Timestamp {
         let now = self.now();
         let crowded = self.delivered - self.consumed > self.cx.config.receive_buffer / 4;
         let inbox = crowded.then_some(now + INBOX_CHECK);
@@ -376,7 +376,7 @@ fn next_packet(
     outbound: &mut Conditioner,
     lane: Lane,
     limit: usize,
-    now: Time,
+    now: Timestamp,
 ) -> Option<Bytes> {
     if outbound.is_clear() {
         return connection.poll_transmit(lane, limit, now);

@@ -9,7 +9,7 @@ use n0_future::{
 
 use super::{NativePeer, Role, next_packet};
 use crate::{
-    connection::{Lane, Path, Time},
+    connection::{Lane, Path, Timestamp},
     net::{
         backoff::Backoff,
         peer_link::{PeerInput, PeerOutput, Route},
@@ -32,15 +32,15 @@ const MISSING: u32 = 5;
 /// One POST in flight.
 pub(super) struct Post {
     pub answer: BoxFuture<Result<(), RelayError>>,
-    since: Time,
+    since: Timestamp,
     suspect: bool,
     /// It is worth posting again instead of waiting: it begins the connection, and is small.
-    contact: bool,
+    handshake: bool,
 }
 
 impl Post {
     /// When it is unanswered for too long, if that is to come.
-    pub fn suspect_at(&self) -> Option<Time> {
+    pub fn suspect_at(&self) -> Option<Timestamp> {
         (!self.suspect).then_some(self.since + POST_SUSPECT)
     }
 }
@@ -73,11 +73,11 @@ pub(super) async fn leave_word(relay: RelayClient, route: Route, body: String, w
 impl NativePeer {
     /// A POST that is unanswered for too long takes the relay's path down. Before the connection is open there is no
     /// other path and little time: such a POST is given up and made again.
-    pub(super) fn suspect_post(&mut self, now: Time) {
+    pub(super) fn suspect_post(&mut self, now: Timestamp) {
         let Some(post) = self.post.as_mut().filter(|post| post.suspect_at().is_some_and(|at| now >= at)) else {
             return;
         };
-        if post.contact {
+        if post.handshake {
             self.post = None;
             return self.undelivered(&RelayError::NoConnection("no answer in time".to_owned()), now);
         }
@@ -98,9 +98,9 @@ impl NativePeer {
                 Role::Client { offer: Some(offer), .. } => introduction(NATIVE_VERSION, &packet, offer.sdp()),
                 _ => Body::Native { version: NATIVE_VERSION, packet }.to_json(),
             };
-            let contact = body.len() <= SMALL && (!self.connected || self.connection.is_beginning());
+            let handshake = body.len() <= SMALL && (!self.connected || self.connection.is_establishing());
             let answer = self.cx.relay.clone().send(route.send_to.clone(), route.token.clone(), body);
-            self.post = Some(Post { answer: Box::pin(answer), since: now, suspect: false, contact });
+            self.post = Some(Post { answer: Box::pin(answer), since: now, suspect: false, handshake });
         }
     }
 
@@ -127,7 +127,7 @@ impl NativePeer {
         }
     }
 
-    fn undelivered(&mut self, error: &RelayError, now: Time) {
+    fn undelivered(&mut self, error: &RelayError, now: Timestamp) {
         tracing::debug!(peer = self.cx.key.0, "a message was not delivered: {error}");
         self.connection.lost_in_flight(Lane::Relay);
         self.retry_at = Some(now + self.backoff.next().max(error.wait()));

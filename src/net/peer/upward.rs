@@ -46,7 +46,7 @@ impl NativePeer {
             self.cx.tell(PeerOutput::Identified(id));
         }
         // The next guess must not be heard before the host knows of this one.
-        if self.connection.is_refused_its_password() && !std::mem::replace(&mut self.refused, true) {
+        if self.connection.has_wrong_password() && !std::mem::replace(&mut self.refused, true) {
             self.cx.tell(PeerOutput::WrongPassword);
         }
         if self.connection.wants_direct() {

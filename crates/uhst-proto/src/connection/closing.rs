@@ -1,14 +1,15 @@
 //! Our own end of the connection: what was sent before arrives first, then the peer is told.
 
 use super::{
-    Connection, ConnectionEvent, Time,
-    connection::{Closing, FAREWELL, State},
+    Connection, ConnectionEvent, Timestamp,
+    connection::{Closing, LINGER, State},
+    path::PerPath,
 };
 use crate::protocol::EndReason;
 
 impl Connection {
     /// When the patience with the peer is over.
-    pub(super) fn closing_deadline(&self, closing: &Closing) -> Time {
+    pub(super) fn closing_deadline(&self, closing: &Closing) -> Timestamp {
         if let Some(until) = closing.immediate {
             return until;
         }
@@ -19,10 +20,10 @@ impl Connection {
         }
     }
 
-    pub(super) fn closing_timeout(&mut self, now: Time) {
+    pub(super) fn closing_timeout(&mut self, now: Timestamp) {
         self.paths_timeout(now);
         let State::Closing(closing) = &mut self.state else { return };
-        for retry in &mut closing.retry {
+        for retry in &mut closing.retry.0 {
             *retry = retry.filter(|retry| now < *retry);
         }
         let reason = closing.reason.clone();
@@ -36,13 +37,13 @@ impl Connection {
         }
         self.cut();
         if let State::Closing(closing) = &mut self.state {
-            (closing.immediate, closing.retry) = (Some(now + FAREWELL), [None; 2]);
+            (closing.immediate, closing.retry) = (Some(now + LINGER), PerPath::default());
         }
     }
 
     /// An acknowledgement came, or another path. A path that turns out to be dead must not use up the patience with the
     /// next one.
-    pub(super) fn drain_advanced(&mut self, now: Time) {
+    pub(super) fn drain_advanced(&mut self, now: Timestamp) {
         let (waiting, path) = (self.out.queued(), self.live.active());
         let State::Closing(closing) = &mut self.state else { return };
         if waiting < closing.waiting || path.is_some() && path != closing.path {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::cost::message_cost;
 use crate::protocol::{
     GameId, PathPolicy,
-    frame::contact::{Limits, MAX_METADATA},
+    frame::handshake_packet::{Limits, MAX_METADATA},
 };
 
 /// No timeout is longer: with it, times can be added.

@@ -7,40 +7,41 @@ use core::time::Duration;
 
 use super::{
     ConnectionConfig, ConnectionEvent, ConnectionId, ConnectionStats, Credentials, Lane, MetadataTooLarge, Path,
-    SendError, Time, Tombstone,
-    carriage::DirectWait,
+    SendError, Timestamp, Tombstone,
     config::check_metadata,
     cost::message_cost,
     handshake::{ClientHandshake, HostHandshake, Retry, Secret},
     incoming::Incoming,
-    interruption::{Interrupted, Parting},
+    interruption::{FinalClose, Interrupted},
     keys::Key,
     liveness::Liveness,
     losses::Losses,
     outgoing::Outgoing,
+    path::PerPath,
+    path_selection::DirectWait,
     receive::Violation,
-    resume::{Gate, Resuming},
+    resume::{ReplayGuard, Resuming},
 };
-use crate::protocol::{Channel, EndReason, PathPolicy, Payload, Tag, frame::contact::Limits};
+use crate::protocol::{Channel, EndReason, PathPolicy, Payload, Tag, frame::handshake_packet::Limits};
 
 /// How long a refusal, or a goodbye whose drain expired, is repeated.
-pub(super) const FAREWELL: Duration = Duration::from_secs(2);
+pub(super) const LINGER: Duration = Duration::from_secs(2);
 
 /// How long a peer that broke the rules is told so.
-const ABANDONED: Duration = Duration::from_secs(1);
+const VIOLATION_LINGER: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) enum State {
     /// Client: until the host's welcome.
-    Greeting(ClientHandshake),
+    Joining(ClientHandshake),
     /// Host: until the client has proven that it knows the password.
-    Answering(HostHandshake),
+    Authenticating(HostHandshake),
     /// Host: until the game has decided.
-    Asking(HostHandshake),
+    Deciding(HostHandshake),
     /// Host: the refusal waits for more copies of the client's proof.
     Refused {
         answer: Bytes,
-        until: Time,
+        until: Timestamp,
         reason: EndReason,
     },
     /// Messages flow. Host: the handshake is kept until the client shows that it has the welcome.
@@ -56,17 +57,17 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Closing {
     pub(super) reason: EndReason,
-    pub(super) started: Time,
+    pub(super) started: Timestamp,
     /// When the last acknowledgement advanced, or another path took over.
-    pub(super) progress: Time,
+    pub(super) progress: Timestamp,
     /// What waited then, in bytes.
     pub(super) waiting: usize,
     /// The path in use then.
     pub(super) path: Option<Path>,
     /// When to say it again on each path; `None`: now.
-    pub(super) retry: [Option<Time>; 2],
+    pub(super) retry: PerPath<Option<Timestamp>>,
     /// Nothing needs to arrive before it, and it is repeated until then.
-    pub(super) immediate: Option<Time>,
+    pub(super) immediate: Option<Timestamp>,
 }
 
 /// The peer's end of the connection, while something that comes before it is missing.
@@ -74,7 +75,7 @@ pub(super) struct Closing {
 pub(super) struct PeerClose {
     pub(super) ends: [u64; 3],
     pub(super) reason: EndReason,
-    pub(super) until: Time,
+    pub(super) until: Timestamp,
     /// The path it came on.
     pub(super) path: Path,
 }
@@ -83,9 +84,9 @@ pub(super) struct PeerClose {
 #[derive(Debug, Default)]
 pub(super) struct AckTimer {
     pub(super) now: bool,
-    pub(super) due: Option<Time>,
+    pub(super) due: Option<Timestamp>,
     /// As long as more arrives, it may wait until then.
-    pub(super) latest: Option<Time>,
+    pub(super) latest: Option<Timestamp>,
     /// Bytes received since the last one.
     pub(super) bytes: usize,
 }
@@ -106,29 +107,29 @@ pub struct Connection {
     /// The one that was sent last: a POST that fails may have carried it.
     pub(super) last_answer: Option<Bytes>,
     /// The largest packet number received on each lane that is acknowledged.
-    pub(super) received: [u64; 2],
+    pub(super) received: PerPath<u64>,
     pub(super) next_packet: u64,
     pub(super) ack: AckTimer,
     /// Client: proving that we are who we were.
     pub(super) resuming: Option<Resuming>,
     pub(super) resumptions: u64,
-    pub(super) gate: Gate,
+    pub(super) replay_guard: ReplayGuard,
     pub(super) peer_close: Option<PeerClose>,
     /// The peer's end is to be confirmed, on each path.
-    pub(super) close_ack: [bool; 2],
+    pub(super) close_ack: PerPath<bool>,
     pub(super) end: Option<EndReason>,
     pub(super) announced: Option<Path>,
     /// What this side allows; once open, what both do.
     pub(super) paths: PathPolicy,
     pub(super) direct_wait: Option<DirectWait>,
     pub(super) interrupted: Option<Interrupted>,
-    pub(super) parting: Option<Parting>,
+    pub(super) final_close: Option<FinalClose>,
     pub(super) events: VecDeque<ConnectionEvent>,
     pub(super) stats: ConnectionStats,
 }
 
 impl Connection {
-    fn new(config: ConnectionConfig, is_client: bool, state: State, seed: &[u8; 32], now: Time) -> Self {
+    fn new(config: ConnectionConfig, is_client: bool, state: State, seed: &[u8; 32], now: Timestamp) -> Self {
         Self {
             is_client,
             state,
@@ -140,20 +141,20 @@ impl Connection {
             config,
             answer: None,
             last_answer: None,
-            received: [0; 2],
+            received: PerPath::default(),
             next_packet: 1,
             ack: AckTimer::default(),
             resuming: None,
             resumptions: 0,
-            gate: Gate::new(seed),
+            replay_guard: ReplayGuard::new(seed),
             peer_close: None,
-            close_ack: [false; 2],
+            close_ack: PerPath::default(),
             end: None,
             announced: None,
             paths: PathPolicy::default(),
             direct_wait: None,
             interrupted: None,
-            parting: None,
+            final_close: None,
             events: VecDeque::new(),
             stats: ConnectionStats::default(),
         }
@@ -169,33 +170,33 @@ impl Connection {
         credentials: &Credentials,
         metadata: Bytes,
         seed: [u8; 32],
-        now: Time,
+        now: Timestamp,
     ) -> Result<Self, MetadataTooLarge> {
         let (config, metadata) = (config.corrected(), check_metadata(metadata)?);
         let handshake =
             ClientHandshake::new(credentials.clone(), config.limits(PathPolicy::default()), metadata, seed, now);
-        Ok(Self::new(config, true, State::Greeting(handshake), &seed, now))
+        Ok(Self::new(config, true, State::Joining(handshake), &seed, now))
     }
 
-    /// A host's connection for a client whose [`Hello`](crate::protocol::frame::Contact::Hello) came over the relay: the caller hands
+    /// A host's connection for a client whose [`Hello`](crate::protocol::frame::HandshakeKind::Hello) came over the relay: the caller hands
     /// that packet to [`receive`](Self::receive) next. `metadata` goes to the client once it is admitted.
     pub fn accept(
         config: ConnectionConfig,
         credentials: &Credentials,
         metadata: Bytes,
         seed: [u8; 32],
-        now: Time,
+        now: Timestamp,
     ) -> Result<Self, MetadataTooLarge> {
         let (config, metadata) = (config.corrected(), check_metadata(metadata)?);
         let handshake = HostHandshake::new(credentials.clone(), metadata, seed, now);
-        let mut connection = Self::new(config, false, State::Answering(handshake), &seed, now);
+        let mut connection = Self::new(config, false, State::Authenticating(handshake), &seed, now);
         connection.live.path_up(Path::Relay, true, now);
         Ok(connection)
     }
 
     /// A client and a host that are connected already, for tests: no handshake, and a key that everybody knows.
     #[doc(hidden)]
-    pub fn pair(client: ConnectionConfig, host: ConnectionConfig, now: Time) -> (Self, Self) {
+    pub fn pair(client: ConnectionConfig, host: ConnectionConfig, now: Timestamp) -> (Self, Self) {
         let make = |config: &ConnectionConfig, is_client, peer: &ConnectionConfig| {
             let state = State::Open { handshake: None };
             let mut connection = Self::new(config.clone(), is_client, state, &[0; 32], now);
@@ -224,23 +225,25 @@ impl Connection {
     /// The name of this connection; known once the other side has answered.
     pub fn id(&self) -> Option<ConnectionId> {
         match &self.state {
-            State::Greeting(handshake) => handshake.secret().map(|secret| secret.id),
-            State::Answering(handshake) | State::Asking(handshake) => handshake.secret.as_ref().map(|secret| secret.id),
+            State::Joining(handshake) => handshake.secret().map(|secret| secret.id),
+            State::Authenticating(handshake) | State::Deciding(handshake) => {
+                handshake.secret.as_ref().map(|secret| secret.id)
+            }
             _ => self.secret.as_ref().map(|secret| secret.id),
         }
     }
 
     /// A path leads to the peer, or leads there again. A client's relay path comes back with a proof to the host,
     /// which its host hands to [`resume`](Self::resume).
-    pub fn path_up(&mut self, path: Path, now: Time) {
+    pub fn path_up(&mut self, path: Path, now: Timestamp) {
         // Over one way that is as good as another, nothing needs to be proven again.
         let mut proven = path == Path::Relay || self.live.usable(path);
         match &mut self.state {
             // For the confirmation of the peer's goodbye.
             State::Closed => return self.live.path_up(path, true, now),
             State::Refused { .. } => return,
-            State::Greeting(handshake) => handshake.restart(now),
-            State::Answering(_) | State::Asking(_) => {}
+            State::Joining(handshake) => handshake.restart(now),
+            State::Authenticating(_) | State::Deciding(_) => {}
             State::Open { .. } | State::Closing(_) => {
                 if self.is_client && path == Path::Relay {
                     self.resumptions += 1;
@@ -253,13 +256,13 @@ impl Connection {
         self.live.path_up(path, proven, now);
         if path == Path::Direct {
             // Its encryption was set up with the peer itself.
-            self.peer_is_here(path, now);
+            self.on_peer_packet(path, now);
         }
         self.paths_changed(now);
     }
 
     /// A path is gone: what it carried and was not acknowledged goes over the other, or waits for the next.
-    pub fn path_down(&mut self, path: Path, now: Time) {
+    pub fn path_down(&mut self, path: Path, now: Timestamp) {
         if path == Path::Relay && self.is_client {
             // The next path up begins another resumption. A host's answer goes by POST, which needs no stream of its own.
             (self.resuming, self.answer, self.last_answer) = (None, None, None);
@@ -270,7 +273,7 @@ impl Connection {
     }
 
     /// A path is probably dead: only heartbeats go over it until something comes over it.
-    pub fn suspect(&mut self, path: Path, now: Time) {
+    pub fn suspect(&mut self, path: Path, now: Timestamp) {
         if self.live.suspect(path, now) {
             self.lose(path);
             self.paths_changed(now);
@@ -278,7 +281,7 @@ impl Connection {
     }
 
     pub(super) fn lose(&mut self, path: Path) {
-        self.out.lose(path as usize);
+        self.out.lose(path);
     }
 
     /// Everything that was sent on this lane and not acknowledged is to be sent again: a POST has failed.
@@ -286,7 +289,7 @@ impl Connection {
         if lane != Lane::DirectUnreliable {
             self.lose(lane.path());
             // An acknowledgement may have been lost with it.
-            self.ack.now |= self.received != [0; 2];
+            self.ack.now |= self.received != PerPath::default();
         }
         if lane == Lane::Relay {
             self.answer = self.answer.take().or(self.last_answer.take());
@@ -299,8 +302,8 @@ impl Connection {
     /// A packet of ours did not get through, and the relay is to blame. A client that is not in yet repeats it, and gives
     /// its host the full [`timeout`](ConnectionConfig::timeout) once more; all in all no longer than
     /// [`resume_timeout`](ConnectionConfig::resume_timeout) since the host last answered.
-    pub fn undelivered(&mut self, now: Time) {
-        if let State::Greeting(handshake) = &mut self.state {
+    pub fn undelivered(&mut self, now: Timestamp) {
+        if let State::Joining(handshake) = &mut self.state {
             handshake.undelivered(now);
         }
     }
@@ -345,7 +348,7 @@ impl Connection {
     /// peer may send as much again.
     pub fn consumed(&mut self, bytes: usize) {
         self.inc.consumed(bytes);
-        self.ack.now |= self.inc.grant_is_news();
+        self.ack.now |= self.inc.grant_is_due();
     }
 
     /// Ends the connection: what was sent reliably before arrives first, for as long as acknowledgements advance, and then
@@ -356,18 +359,18 @@ impl Connection {
     /// the [`timeout`](ConnectionConfig::timeout) although a path is there, what still waits is
     /// [cut](ConnectionEvent::Cut), and the peer is told the reason at once. Before the connection is open, it ends at
     /// once, and a host that has answered is told.
-    pub fn close(&mut self, reason: EndReason, now: Time) {
+    pub fn close(&mut self, reason: EndReason, now: Timestamp) {
         match self.state {
             State::Open { .. } => self.closing(reason, false, now),
-            State::Answering(_) | State::Asking(_) => self.refuse(reason, now),
+            State::Authenticating(_) | State::Deciding(_) => self.refuse(reason, now),
             // The host has answered, and keeps the request until it hears from us. One that has not may be an original.
-            State::Greeting(ref handshake) if handshake.secret().is_some() => self.part(reason),
-            State::Greeting(_) => self.finish(reason),
+            State::Joining(ref handshake) if handshake.secret().is_some() => self.close_now(reason),
+            State::Joining(_) => self.finish(reason),
             State::Refused { .. } | State::Closing(_) | State::Closed => {}
         }
     }
 
-    fn closing(&mut self, reason: EndReason, immediate: bool, now: Time) {
+    fn closing(&mut self, reason: EndReason, immediate: bool, now: Timestamp) {
         self.out.unreliable.clear();
         // What was sent before goes over whichever path comes.
         (self.direct_wait, self.interrupted) = (None, None);
@@ -377,8 +380,8 @@ impl Connection {
             progress: now,
             waiting: self.out.queued(),
             path: self.live.active(),
-            retry: [None; 2],
-            immediate: immediate.then_some(now + ABANDONED),
+            retry: PerPath::default(),
+            immediate: immediate.then_some(now + VIOLATION_LINGER),
         });
     }
 
@@ -388,7 +391,7 @@ impl Connection {
     }
 
     /// The peer broke the rules: it is told so, and nothing more is taken from it.
-    pub(super) fn violated(&mut self, violation: Violation, now: Time) {
+    pub(super) fn violated(&mut self, violation: Violation, now: Timestamp) {
         let reason = match violation {
             Violation::TooMuchData => EndReason::TooMuchData,
             Violation::Protocol(words) => EndReason::ProtocolError(words.into()),
@@ -399,7 +402,7 @@ impl Connection {
     }
 
     /// Ends it without what waits, and tells the peer.
-    pub(super) fn abandon(&mut self, reason: EndReason, now: Time) {
+    pub(super) fn abandon(&mut self, reason: EndReason, now: Timestamp) {
         self.out.clear();
         self.closing(reason, true, now);
     }
@@ -408,7 +411,7 @@ impl Connection {
         if matches!(self.state, State::Closed) {
             return;
         }
-        if let State::Greeting(handshake) = &self.state {
+        if let State::Joining(handshake) = &self.state {
             self.secret = handshake.secret().cloned();
         }
         self.state = State::Closed;
@@ -433,7 +436,7 @@ impl Connection {
     }
 
     /// Whether the peer has tried a wrong password.
-    pub fn is_refused_its_password(&self) -> bool {
+    pub fn has_wrong_password(&self) -> bool {
         matches!(self.state, State::Refused { reason: EndReason::WrongPassword, .. })
     }
 
@@ -460,7 +463,7 @@ impl Connection {
             messages_received: self.inc.messages,
             resent: self.out.resent,
             unreliable_dropped: self.out.unreliable.dropped + self.inc.unreliable_dropped(),
-            unreliable_lost: self.losses.of_peer(),
+            unreliable_lost: self.losses.reported_by_peer(),
             ..self.stats
         }
     }

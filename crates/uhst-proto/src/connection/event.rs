@@ -4,40 +4,8 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use super::Path;
 use crate::protocol::{Channel, EndReason, Payload, Tag};
-
-/// A way to the peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Path {
-    /// Over the relay.
-    Relay,
-    /// WebRTC data channels.
-    Direct,
-}
-
-/// Part of a path. Every lane keeps its order, except the unreliable one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Lane {
-    /// One POST after the other.
-    Relay,
-    /// The ordered, reliable data channel.
-    DirectReliable,
-    /// The unordered data channel that never resends.
-    DirectUnreliable,
-}
-
-impl Lane {
-    /// Every lane.
-    pub const ALL: [Lane; 3] = [Lane::Relay, Lane::DirectReliable, Lane::DirectUnreliable];
-
-    /// The path it is part of.
-    pub fn path(self) -> Path {
-        match self {
-            Lane::Relay => Path::Relay,
-            Lane::DirectReliable | Lane::DirectUnreliable => Path::Direct,
-        }
-    }
-}
 
 /// Why a peer is interrupted: it may come back, and its connection is kept meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

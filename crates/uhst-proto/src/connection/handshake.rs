@@ -9,12 +9,12 @@ use sha2::{Digest, Sha256};
 use spake2::{Ed25519Group, Identity, Password, Spake2};
 
 use super::{
-    Credentials, Time,
+    Credentials, Timestamp,
     keys::{Key, Random},
 };
 use crate::protocol::{
     EndReason, PathPolicy,
-    frame::contact::{self, ConnectionId, Hello, Limits},
+    frame::handshake_packet::{self, ConnectionId, Hello, Limits},
 };
 
 const CLIENT: &[u8] = b"bevy_uhst client";
@@ -23,7 +23,7 @@ const CLIENT: &[u8] = b"bevy_uhst client";
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Retry {
     /// When to send it again; `None`: it waits to be sent now.
-    at: Option<Time>,
+    at: Option<Timestamp>,
     delay: Duration,
 }
 
@@ -39,23 +39,23 @@ impl Retry {
         self.at.is_none()
     }
 
-    pub(super) fn at(&self) -> Option<Time> {
+    pub(super) fn at(&self) -> Option<Timestamp> {
         self.at
     }
 
-    pub(super) fn sent(&mut self, now: Time) {
+    pub(super) fn sent(&mut self, now: Timestamp) {
         self.at = Some(now + self.delay);
         self.delay = (self.delay * 2).min(Self::LAST);
     }
 
-    pub(super) fn advance(&mut self, now: Time) {
+    pub(super) fn advance(&mut self, now: Timestamp) {
         if self.at.is_some_and(|at| now >= at) {
             self.at = None;
         }
     }
 
     /// The other side has it and thinks about it: from now on this is a heartbeat.
-    pub(super) fn slow_down(&mut self, now: Time, interval: Duration) {
+    pub(super) fn slow_down(&mut self, now: Timestamp, interval: Duration) {
         self.delay = interval;
         self.at = Some(now + interval);
     }
@@ -94,9 +94,9 @@ pub(super) struct ClientHandshake {
     answered: Option<[u8; 32]>,
     pub(super) retry: Retry,
     /// Since when the host could have answered.
-    heard: Time,
+    waiting_since: Timestamp,
     /// When the host last answered.
-    answered_at: Time,
+    answered_at: Timestamp,
 }
 
 /// A seed that no log shows.
@@ -110,7 +110,13 @@ impl core::fmt::Debug for RandomSeed {
 }
 
 impl ClientHandshake {
-    pub(super) fn new(credentials: Credentials, limits: Limits, metadata: Bytes, seed: [u8; 32], now: Time) -> Self {
+    pub(super) fn new(
+        credentials: Credentials,
+        limits: Limits,
+        metadata: Bytes,
+        seed: [u8; 32],
+        now: Timestamp,
+    ) -> Self {
         let nonce = Random::new(&seed, b"nonce").array();
         let game = credentials.game.clone();
         let mut handshake = Self {
@@ -120,7 +126,7 @@ impl ClientHandshake {
             proof: None,
             answered: None,
             retry: Retry::new(),
-            heard: now,
+            waiting_since: now,
             answered_at: now,
         };
         handshake.hello.spake = spake_message(handshake.spake().1);
@@ -143,32 +149,32 @@ impl ClientHandshake {
     }
 
     /// Starts over on a new path, perhaps towards another connection of the same host.
-    pub(super) fn restart(&mut self, now: Time) {
+    pub(super) fn restart(&mut self, now: Timestamp) {
         self.proof = None;
         self.retry = Retry::new();
-        self.heard = now;
+        self.waiting_since = now;
     }
 
     /// The relay failed to bring a packet: it goes again, and the host has its full time to answer.
-    pub(super) fn undelivered(&mut self, now: Time) {
+    pub(super) fn undelivered(&mut self, now: Timestamp) {
         self.retry = Retry::new();
-        self.heard = now;
+        self.waiting_since = now;
     }
 
     /// The host has answered.
-    pub(super) fn host_answered(&mut self, now: Time) {
-        (self.heard, self.answered_at) = (now, now);
+    pub(super) fn host_answered(&mut self, now: Timestamp) {
+        (self.waiting_since, self.answered_at) = (now, now);
     }
 
     pub(super) fn slept(&mut self, time: Duration) {
-        self.heard += time;
+        self.waiting_since += time;
         self.answered_at += time;
     }
 
     /// When the host counts as gone: it has been silent for so long since it could have answered, or a relay that fails
     /// again and again has kept it from answering for so long.
-    pub(super) fn deadline(&self, silence: Duration, trouble: Duration) -> Time {
-        (self.heard + silence).min(self.answered_at + trouble.max(silence))
+    pub(super) fn deadline(&self, silence: Duration, trouble: Duration) -> Timestamp {
+        (self.waiting_since + silence).min(self.answered_at + trouble.max(silence))
     }
 
     /// What to send, and again until it is answered.
@@ -177,7 +183,7 @@ impl ClientHandshake {
     }
 
     /// The host speaks as if we had its welcome: ask for it again.
-    pub(super) fn missed_the_welcome(&mut self, now: Time) {
+    pub(super) fn repeat_proof(&mut self, now: Timestamp) {
         if self.proof.is_some() {
             self.retry = Retry::new();
             self.host_answered(now);
@@ -195,7 +201,7 @@ impl ClientHandshake {
         nonce: &[u8; 16],
         id: ConnectionId,
         spake: &[u8; 33],
-        now: Time,
+        now: Timestamp,
     ) -> Challenged {
         if *nonce != self.hello.nonce || self.proof.is_some() {
             return Challenged::Ignored;
@@ -204,12 +210,12 @@ impl ClientHandshake {
         // Every proof tests one guess of the other side at our password. A relay that cuts the stream to ask again
         // must not get a second one.
         if self.credentials.password.is_some() && self.answered.is_some_and(|answered| answered != transcript) {
-            return Challenged::Again;
+            return Challenged::Repeated;
         }
         let Ok(secret) = self.spake().0.finish(spake) else { return Challenged::Ignored };
         let secret = Secret { id, key: Key::new(&secret), transcript };
         self.answered = Some(transcript);
-        let proof = secret.key.seal(&secret.transcript, contact::proof(id));
+        let proof = secret.key.seal(&secret.transcript, handshake_packet::proof(id));
         self.proof = Some((secret, proof));
         self.retry = Retry::new();
         self.host_answered(now);
@@ -225,7 +231,7 @@ pub(super) enum Challenged {
     /// It does not answer our hello, or comes twice.
     Ignored,
     /// It asks for a second proof of the password in one attempt to join.
-    Again,
+    Repeated,
 }
 
 #[derive(Debug)]
@@ -240,11 +246,11 @@ pub(super) struct HostHandshake {
     /// The password was proven: what the client gets for every copy of its proof.
     pub(super) answer: Option<Bytes>,
     /// When the client last showed that it is there.
-    pub(super) heard: Time,
+    pub(super) last_received: Timestamp,
 }
 
 impl HostHandshake {
-    pub(super) fn new(credentials: Credentials, metadata: Bytes, seed: [u8; 32], now: Time) -> Self {
+    pub(super) fn new(credentials: Credentials, metadata: Bytes, seed: [u8; 32], now: Timestamp) -> Self {
         Self {
             credentials,
             metadata,
@@ -253,7 +259,7 @@ impl HostHandshake {
             secret: None,
             client: None,
             answer: None,
-            heard: now,
+            last_received: now,
         }
     }
 
@@ -263,7 +269,7 @@ impl HostHandshake {
     }
 
     /// The challenge to a hello. `None`: no answer, because it is another client's or broken.
-    pub(super) fn greeted(&mut self, packet: &Bytes, hello: &Hello) -> Option<Bytes> {
+    pub(super) fn answer_hello(&mut self, packet: &Bytes, hello: &Hello) -> Option<Bytes> {
         if let Some((known, challenge)) = &self.challenge {
             return (known == packet).then(|| challenge.clone());
         }
@@ -276,7 +282,7 @@ impl HostHandshake {
             random,
         );
         let secret = spake.finish(&hello.spake).ok()?;
-        let challenge = contact::challenge(&hello.nonce, id, &host_nonce, &spake_message(message));
+        let challenge = handshake_packet::challenge(&hello.nonce, id, &host_nonce, &spake_message(message));
         self.secret = Some(Secret { id, key: Key::new(&secret), transcript: transcript(packet, &challenge) });
         self.client = Some((hello.limits, hello.metadata.clone()));
         self.challenge = Some((packet.clone(), challenge.clone()));
@@ -291,6 +297,6 @@ impl HostHandshake {
 
     pub(super) fn welcome(&self, limits: Limits) -> Option<Bytes> {
         let secret = self.secret.as_ref()?;
-        Some(secret.key.seal(&secret.transcript, contact::welcome(secret.id, limits, &self.metadata)))
+        Some(secret.key.seal(&secret.transcript, handshake_packet::welcome(secret.id, limits, &self.metadata)))
     }
 }

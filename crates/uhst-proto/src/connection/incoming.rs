@@ -9,7 +9,7 @@ use super::{
     ConnectionConfig, ConnectionEvent,
     cost::{OVERHEAD, fragment_cost},
     outgoing::{MAX_SIGNAL, SIGNAL_BUFFER},
-    receive::{Receiver, Violation, Whole},
+    receive::{Message, Receiver, Violation},
     unreliable::UnreliableReceiver,
 };
 use crate::protocol::{
@@ -64,7 +64,7 @@ impl Incoming {
     }
 
     /// The grant, to be told to the peer now.
-    pub(super) fn tell_grant(&mut self) -> u64 {
+    pub(super) fn report_grant(&mut self) -> u64 {
         let grant = self.grant();
         self.peer_blocked &= grant == self.granted;
         self.granted = grant;
@@ -72,7 +72,7 @@ impl Incoming {
     }
 
     /// Whether so much was consumed that the peer should know at once.
-    pub(super) fn grant_is_news(&self) -> bool {
+    pub(super) fn grant_is_due(&self) -> bool {
         let news = self.grant() - self.granted;
         news >= self.buffer / 4 || self.peer_blocked && news > 0 && (news >= self.buffer / 16 || self.outstanding == 0)
     }
@@ -142,11 +142,11 @@ impl Incoming {
                 }
                 let Self { reliable, outstanding, messages, .. } = self;
                 *outstanding += cost as u64;
-                let taken = reliable[stream].receive(data, compact, |whole| {
+                let taken = reliable[stream].receive(data, compact, |message| {
                     // One overhead stays until the event is taken.
-                    *outstanding -= ((whole.fragments - 1) * OVERHEAD) as u64;
+                    *outstanding -= ((message.fragments - 1) * OVERHEAD) as u64;
                     *messages += 1;
-                    events.push_back(message(channel, whole)?);
+                    events.push_back(message_event(channel, message)?);
                     Ok(())
                 })?;
                 if taken {
@@ -157,14 +157,14 @@ impl Incoming {
             }
             Stream::Channel(channel) => {
                 let sequenced = channel == Channel::UnreliableSequenced;
-                if let Some(whole) = self.unreliable[usize::from(sequenced)].receive(data, compact) {
-                    let cost = fragment_cost(whole.payload.len()) as u64;
+                if let Some(message) = self.unreliable[usize::from(sequenced)].receive(data, compact) {
+                    let cost = fragment_cost(message.payload.len()) as u64;
                     if self.outstanding + cost > self.buffer {
                         self.dropped += 1;
                     } else {
                         self.outstanding += cost;
                         self.messages += 1;
-                        events.push_back(message(channel, whole)?);
+                        events.push_back(message_event(channel, message)?);
                     }
                 }
             }
@@ -177,9 +177,9 @@ impl Incoming {
                 }
                 let waiting = &mut self.signals_waiting;
                 *waiting += cost;
-                let taken = self.signals.receive(data, compact, |whole| {
-                    *waiting -= (whole.fragments - 1) * OVERHEAD;
-                    events.push_back(ConnectionEvent::Signal(whole.payload));
+                let taken = self.signals.receive(data, compact, |message| {
+                    *waiting -= (message.fragments - 1) * OVERHEAD;
+                    events.push_back(ConnectionEvent::Signal(message.payload));
                     Ok(())
                 })?;
                 if !taken {
@@ -191,13 +191,13 @@ impl Incoming {
     }
 }
 
-fn message(channel: Channel, whole: Whole) -> Result<ConnectionEvent, Violation> {
-    let payload = if whole.text {
-        Payload::Text(ByteString::try_from(whole.payload).map_err(|_| Violation::Protocol("text that is not UTF-8"))?)
+fn message_event(channel: Channel, message: Message) -> Result<ConnectionEvent, Violation> {
+    let payload = if message.text {
+        Payload::Text(ByteString::try_from(message.payload).map_err(|_| Violation::Protocol("text that is not UTF-8"))?)
     } else {
-        Payload::Binary(whole.payload)
+        Payload::Binary(message.payload)
     };
-    Ok(ConnectionEvent::Message { channel, tag: whole.tag, payload })
+    Ok(ConnectionEvent::Message { channel, tag: message.tag, payload })
 }
 
 /// Copies those messages which would hold a packet alive that is much larger than they are.

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::{Connection, ConnectionEvent, Interruption, Path, Time, connection::State};
+use super::{Connection, ConnectionEvent, Interruption, Path, Timestamp, connection::State, path::PerPath};
 use crate::protocol::{
     EndReason, PathPolicy,
     frame::{Close, PacketWriter},
@@ -11,19 +11,19 @@ use crate::protocol::{
 /// An interruption that lasts.
 #[derive(Debug)]
 pub(super) struct Interrupted {
-    since: Time,
+    since: Timestamp,
     /// When its time was looked at last. That is done often, though nothing else may be due: only a call that comes late
     /// shows that this side was asleep.
-    checked: Time,
+    checked: Timestamp,
     /// Something has come from the peer since then.
-    heard: bool,
+    received: bool,
 }
 
 /// The last word of a connection that has ended: told once on each path that is up, perhaps to nobody.
 #[derive(Debug)]
-pub(super) struct Parting {
+pub(super) struct FinalClose {
     reason: EndReason,
-    told: [bool; 2],
+    sent: PerPath<bool>,
 }
 
 impl Connection {
@@ -38,23 +38,23 @@ impl Connection {
     }
 
     /// How long the peer may stay interrupted until the connection ends; zero if it is not.
-    pub fn time_left(&self, now: Time) -> Duration {
+    pub fn time_left(&self, now: Timestamp) -> Duration {
         self.interruption_deadline().unwrap_or(now).saturating_sub(now)
     }
 
     /// When the connection ends, if nothing comes from the peer.
-    pub(super) fn interruption_deadline(&self) -> Option<Time> {
+    pub(super) fn interruption_deadline(&self) -> Option<Timestamp> {
         self.interrupted.as_ref().map(|interrupted| interrupted.since + self.config.resume_timeout)
     }
 
     /// When to look at the time of an interruption.
-    pub(super) fn interruption_check(&self) -> Option<Time> {
+    pub(super) fn interruption_check(&self) -> Option<Timestamp> {
         let checked = self.interrupted.as_ref()?.checked + self.live.interval();
         self.interruption_deadline().map(|deadline| deadline.min(checked))
     }
 
     /// When the peer is interrupted, if nothing comes from it.
-    pub(super) fn silence_deadline(&self) -> Option<Time> {
+    pub(super) fn silence_deadline(&self) -> Option<Timestamp> {
         (self.interrupted.is_none() && self.is_announced()).then(|| self.live.silent_at())
     }
 
@@ -64,15 +64,15 @@ impl Connection {
     }
 
     /// Something came from the peer itself, over this path.
-    pub(super) fn peer_is_here(&mut self, path: Path, now: Time) {
+    pub(super) fn on_peer_packet(&mut self, path: Path, now: Timestamp) {
         self.live.alive(path, now);
         if let Some(interrupted) = &mut self.interrupted {
-            interrupted.heard = true;
+            interrupted.received = true;
         }
     }
 
     /// Why the peer would be interrupted now.
-    fn interruption(&self, now: Time) -> Option<Interruption> {
+    fn interruption(&self, now: Timestamp) -> Option<Interruption> {
         if self.candidate().is_none() {
             Some(if self.live.has_suspect() { Interruption::Silent } else { Interruption::NoPath })
         } else {
@@ -81,18 +81,18 @@ impl Connection {
     }
 
     /// Begins an interruption, or ends one. A path alone ends none: something must come from the peer.
-    pub(super) fn check_interruption(&mut self, now: Time) {
+    pub(super) fn check_interruption(&mut self, now: Timestamp) {
         if !self.is_announced() {
             return;
         }
         match (self.interruption(now), &self.interrupted) {
             (Some(reason), None) => {
-                self.interrupted = Some(Interrupted { since: now, checked: now, heard: false });
+                self.interrupted = Some(Interrupted { since: now, checked: now, received: false });
                 // Unreliable messages that wait would arrive late.
                 self.out.unreliable.clear();
                 self.events.push_back(ConnectionEvent::Interrupted(reason));
             }
-            (None, Some(Interrupted { heard: true, .. })) => {
+            (None, Some(Interrupted { received: true, .. })) => {
                 self.interrupted = None;
                 self.events.push_back(ConnectionEvent::Resumed);
             }
@@ -101,7 +101,7 @@ impl Connection {
     }
 
     /// Ends a connection whose peer was interrupted for too long.
-    pub(super) fn check_interruption_deadline(&mut self, now: Time) {
+    pub(super) fn check_interruption_deadline(&mut self, now: Timestamp) {
         if let Some(interrupted) = &mut self.interrupted {
             interrupted.checked = now;
         }
@@ -112,28 +112,28 @@ impl Connection {
             let words = format!("none was found within {:?}", self.config.resume_timeout);
             return self.abandon(EndReason::NoDirectPath(words), now);
         }
-        self.part(EndReason::TimedOut);
+        self.close_now(EndReason::TimedOut);
     }
 
     /// Ends the connection with a peer that is out of reach, at once. The peer is told on every path, in case that it
     /// hears us.
-    pub fn part(&mut self, reason: EndReason) {
+    pub fn close_now(&mut self, reason: EndReason) {
         if self.is_closed() {
             return;
         }
-        self.parting = Some(Parting { reason: reason.clone(), told: [false; 2] });
+        self.final_close = Some(FinalClose { reason: reason.clone(), sent: PerPath::default() });
         self.finish(reason);
     }
 
-    pub(super) fn write_parting(&mut self, writer: &mut PacketWriter, path: Path) {
-        if let Some(parting) = self.parting.as_mut().filter(|parting| !parting.told[path as usize]) {
-            parting.told[path as usize] = writer.close(&Close { ends: [0; 3], reason: parting.reason.clone() });
+    pub(super) fn write_final_close(&mut self, writer: &mut PacketWriter, path: Path) {
+        if let Some(final_close) = self.final_close.as_mut().filter(|final_close| !final_close.sent[path]) {
+            final_close.sent[path] = writer.close(&Close { ends: [0; 3], reason: final_close.reason.clone() });
         }
     }
 
     /// This side was asleep for so long: it takes none of that time for the silence of others, and gives up nothing
     /// that it had no time to wait for.
-    pub(super) fn slept(&mut self, time: Duration, now: Time) {
+    pub(super) fn slept(&mut self, time: Duration, now: Timestamp) {
         self.live.slept(time, now);
         if let Some(interrupted) = &mut self.interrupted {
             interrupted.since += time;
@@ -146,8 +146,8 @@ impl Connection {
             wait.slept(time);
         }
         match &mut self.state {
-            State::Greeting(handshake) => handshake.slept(time),
-            State::Answering(handshake) | State::Asking(handshake) => handshake.heard += time,
+            State::Joining(handshake) => handshake.slept(time),
+            State::Authenticating(handshake) | State::Deciding(handshake) => handshake.last_received += time,
             State::Refused { until, .. } => *until += time,
             State::Closing(closing) => {
                 closing.started += time;

@@ -5,7 +5,7 @@ use hmac::{Hmac, Mac};
 use rand_core::{CryptoRng, RngCore, impls};
 use sha2::{Digest, Sha256};
 
-use crate::protocol::frame::contact::MAC;
+use crate::protocol::frame::handshake_packet::MAC;
 
 /// What only the two sides know, from SPAKE2.
 #[derive(Clone)]

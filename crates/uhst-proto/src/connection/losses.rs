@@ -4,8 +4,8 @@
 
 use core::time::Duration;
 
-use super::{Time, unreliable::UnreliableReceiver};
-use crate::protocol::frame::token;
+use super::{Timestamp, unreliable::UnreliableReceiver};
+use crate::protocol::frame::ping_token;
 
 /// How long a fragment may be late until it counts as lost, at least; how often a new count is told, at most.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -17,16 +17,16 @@ pub(super) struct Losses {
     /// Gaps above may still be filled, per channel.
     settled: [u64; 2],
     /// When to count again.
-    due: Time,
+    due: Timestamp,
     /// The count that the peer was told last.
-    told: u64,
+    reported: u64,
     /// What the peer misses.
     peer: u64,
 }
 
 impl Losses {
     /// Counts again when it is time. `true`: the peer should be told.
-    pub(super) fn count(&mut self, channels: &[UnreliableReceiver; 2], now: Time) -> bool {
+    pub(super) fn count(&mut self, channels: &[UnreliableReceiver; 2], now: Timestamp) -> bool {
         if now < self.due {
             return false;
         }
@@ -36,27 +36,27 @@ impl Losses {
             self.missed = self.missed.saturating_add(channel.missed_below(*settled));
             *settled = channel.end();
         }
-        self.missed != self.told
+        self.missed != self.reported
     }
 
     /// The token of the ping with this number, which is written now. It tells the losses once there are any.
     pub(super) fn token(&mut self, number: u64) -> u64 {
-        if self.missed == 0 && self.told == 0 {
+        if self.missed == 0 && self.reported == 0 {
             return number;
         }
-        self.told = self.missed;
-        token::telling(number, self.missed as u32)
+        self.reported = self.missed;
+        ping_token::with_losses(number, self.missed as u32)
     }
 
     /// A ping came. What was late may lower the count.
     pub(super) fn ping(&mut self, ping: u64) {
-        let Some(count) = token::losses(ping) else { return };
+        let Some(count) = ping_token::losses(ping) else { return };
         let change = count.wrapping_sub(self.peer as u32).cast_signed();
         self.peer = self.peer.saturating_add_signed(change.into());
     }
 
     /// What the peer misses of what this side sent, as far as it has told.
-    pub(super) fn of_peer(&self) -> u64 {
+    pub(super) fn reported_by_peer(&self) -> u64 {
         self.peer
     }
 }

@@ -16,24 +16,24 @@
 //! | file | concept |
 //! |---|---|
 //! | `connection` | the states of a connection, and its commands |
-//! | `contact` | what first contact and resumption do to it |
-//! | `timers` | what the passing of time does to it |
+//! | `establishment` | admission, refusal and resumption |
+//! | `handshake`, `keys` | both sides of the handshake, the password, the shared secret |
+//! | `resume` | replay protection, and tombstones of ended connections |
+//! | `timers` | timeouts |
 //! | `packets` | packets in and out of an open connection |
-//! | `handshake`, `keys` | first contact, the password, the secret |
-//! | `resume` | coming back on another route, and after the end |
-//! | `outgoing`, `send`, `unreliable` | queues, fragments, what is in flight, what is lost |
-//! | `incoming`, `receive`, `ranges` | order, copies, fragments, the grant |
-//! | `liveness` | paths, heartbeats, silence |
-//! | `interruption` | a peer that is silent or out of reach |
-//! | `carriage` | which path carries what |
+//! | `outgoing`, `send`, `unreliable` | send queues, fragmentation, loss detection |
+//! | `incoming`, `receive`, `ranges` | ordering, deduplication, reassembly, flow control |
+//! | `path`, `path_selection` | paths, and what each of them carries |
+//! | `liveness`, `losses` | heartbeats, silence, round-trip time, loss reports |
+//! | `interruption` | a peer that is silent or unreachable |
+//! | `closing` | draining and the close handshake |
 
-mod carriage;
 mod closing;
 mod config;
 #[expect(clippy::module_inception, reason = "the room and its main piece of furniture have one name")]
 mod connection;
-mod contact;
 mod cost;
+mod establishment;
 mod event;
 mod handshake;
 mod incoming;
@@ -43,6 +43,8 @@ mod liveness;
 mod losses;
 mod outgoing;
 mod packets;
+mod path;
+mod path_selection;
 mod ranges;
 mod receive;
 mod resume;
@@ -53,16 +55,17 @@ mod unreliable;
 pub use config::{ConnectionConfig, Credentials, MetadataTooLarge};
 pub use connection::Connection;
 pub use cost::{OVERHEAD as MESSAGE_OVERHEAD, message_cost};
-pub use event::{ConnectionEvent, ConnectionStats, Interruption, Lane, Path, ResumeError, SendError};
+pub use event::{ConnectionEvent, ConnectionStats, Interruption, ResumeError, SendError};
+pub use path::{Lane, Path};
 pub use resume::Tombstone;
 
-pub use crate::protocol::frame::contact::{ConnectionId, MAX_METADATA};
+pub use crate::protocol::frame::handshake_packet::{ConnectionId, MAX_METADATA};
 
 /// Time since an origin of the caller's choice, which never goes back.
-pub type Time = core::time::Duration;
+pub type Timestamp = core::time::Duration;
 
 /// How long an acknowledgement waits for a packet to travel with.
-const ACK_DELAY: Time = Time::from_millis(50);
+const ACK_DELAY: Timestamp = Timestamp::from_millis(50);
 
 /// The smallest limit for [`Connection::poll_transmit`]: what every WebRTC stack takes in one message.
 pub const MIN_PACKET_LIMIT: usize = 16 << 10;

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 
 use super::{
-    SendError,
-    carriage::Cargo,
+    Path, SendError,
     cost::message_cost,
+    path_selection::PathContents,
     send::{FalseAck, SendStream},
     unreliable::UnreliableQueue,
 };
@@ -34,7 +34,7 @@ pub(super) struct Outgoing {
     /// What of it was used.
     used: u64,
     /// The grant at which the receiver was told that we wait for more.
-    told_blocked: Option<u64>,
+    reported_blocked: Option<u64>,
     unordered_first: bool,
     pub(super) resent: u64,
 }
@@ -57,7 +57,7 @@ impl Outgoing {
             max_message,
             grant,
             used: 0,
-            told_blocked: None,
+            reported_blocked: None,
             unordered_first: false,
             resent: 0,
         }
@@ -107,10 +107,10 @@ impl Outgoing {
     /// A message begins only when the credit reaches for all of it and for what is left of the message that the other
     /// channel has begun: otherwise two half messages could fill the receiver, and neither could ever be consumed.
     fn may_send(&self, stream: usize) -> bool {
-        let Some((cost, whole)) = self.streams[stream].next_unsent() else { return false };
+        let Some((cost, full_cost)) = self.streams[stream].next_unsent() else { return false };
         let credit = self.grant.saturating_sub(self.used);
         let continues = self.streams[stream].begun() > 0;
-        if continues { cost <= credit } else { whole.saturating_add(self.streams[1 - stream].begun()) <= credit }
+        if continues { cost <= credit } else { full_cost.saturating_add(self.streams[1 - stream].begun()) <= credit }
     }
 
     /// Whether a message waits for nothing but a larger grant.
@@ -119,26 +119,26 @@ impl Outgoing {
     }
 
     /// The streams that may be written.
-    fn streams(&self, cargo: Cargo) -> impl Iterator<Item = &SendStream> {
-        let messages = if cargo.messages { 0..SIGNAL } else { 0..0 };
-        let signals = if cargo.signals { SIGNAL..SIGNAL + 1 } else { 0..0 };
+    fn streams(&self, contents: PathContents) -> impl Iterator<Item = &SendStream> {
+        let messages = if contents.messages { 0..SIGNAL } else { 0..0 };
+        let signals = if contents.signals { SIGNAL..SIGNAL + 1 } else { 0..0 };
         self.streams[messages].iter().chain(&self.streams[signals])
     }
 
     /// Whether reliable frames could be written now.
-    pub(super) fn sendable(&self, cargo: Cargo) -> bool {
-        self.streams(cargo).any(SendStream::has_lost)
-            || cargo.signals && self.streams[SIGNAL].has_unsent()
-            || cargo.messages && (self.may_send(0) || self.may_send(1))
+    pub(super) fn sendable(&self, contents: PathContents) -> bool {
+        self.streams(contents).any(SendStream::has_lost)
+            || contents.signals && self.streams[SIGNAL].has_unsent()
+            || contents.messages && (self.may_send(0) || self.may_send(1))
     }
 
     /// About how many bytes wait to be written; at most `limit` matter.
-    pub(super) fn ready(&self, limit: usize, cargo: Cargo) -> usize {
-        if self.streams(cargo).any(SendStream::has_lost) {
+    pub(super) fn ready(&self, limit: usize, contents: PathContents) -> usize {
+        if self.streams(contents).any(SendStream::has_lost) {
             return limit;
         }
-        let unreliable = if cargo.messages { self.unreliable.cost() } else { 0 };
-        self.streams(cargo).map(SendStream::unsent_cost).sum::<usize>() + unreliable
+        let unreliable = if contents.messages { self.unreliable.cost() } else { 0 };
+        self.streams(contents).map(SendStream::unsent_cost).sum::<usize>() + unreliable
     }
 
     /// Whether every reliable frame was sent, and none is known to be lost.
@@ -151,40 +151,40 @@ impl Outgoing {
         [self.streams[0].sent(), self.streams[1].sent(), self.streams[2].sent()]
     }
 
-    pub(super) fn in_flight(&self, lane: usize) -> bool {
-        self.streams.iter().any(|stream| stream.in_flight(lane))
+    pub(super) fn in_flight(&self, path: Path) -> bool {
+        self.streams.iter().any(|stream| stream.in_flight(path))
     }
 
     /// Writes what fits, and tells whether anything was written.
-    pub(super) fn write_reliable(&mut self, writer: &mut PacketWriter, lane: usize, cargo: Cargo) -> bool {
+    pub(super) fn write_reliable(&mut self, writer: &mut PacketWriter, path: Path, contents: PathContents) -> bool {
         let before = writer.remaining();
-        if cargo.signals {
-            self.resent += self.streams[SIGNAL].write_lost(writer, lane);
-            while self.streams[SIGNAL].has_unsent() && self.streams[SIGNAL].write_unsent(writer, lane) {}
+        if contents.signals {
+            self.resent += self.streams[SIGNAL].write_lost(writer, path);
+            while self.streams[SIGNAL].has_unsent() && self.streams[SIGNAL].write_unsent(writer, path) {}
         }
-        if cargo.messages {
-            self.write_messages(writer, lane);
+        if contents.messages {
+            self.write_messages(writer, path);
         }
         writer.remaining() < before
     }
 
-    fn write_messages(&mut self, writer: &mut PacketWriter, lane: usize) {
+    fn write_messages(&mut self, writer: &mut PacketWriter, path: Path) {
         for stream in [0, 1] {
-            self.resent += self.streams[stream].write_lost(writer, lane);
+            self.resent += self.streams[stream].write_lost(writer, path);
         }
         // The two channels take turns at being first, so that neither starves.
         self.unordered_first = !self.unordered_first;
         for stream in if self.unordered_first { [1, 0] } else { [0, 1] } {
             while self.may_send(stream) {
                 let cost = self.streams[stream].next_unsent().map_or(0, |(cost, _)| cost);
-                if !self.streams[stream].write_unsent(writer, lane) {
+                if !self.streams[stream].write_unsent(writer, path) {
                     break;
                 }
                 self.used += cost;
             }
         }
-        if self.is_blocked() && self.told_blocked != Some(self.grant) && writer.blocked() {
-            self.told_blocked = Some(self.grant);
+        if self.is_blocked() && self.reported_blocked != Some(self.grant) && writer.blocked() {
+            self.reported_blocked = Some(self.grant);
         }
     }
 
@@ -192,14 +192,14 @@ impl Outgoing {
     pub(super) fn acked(&mut self, ack: &Ack<'_>) -> Result<(), FalseAck> {
         self.grant = self.grant.max(ack.grant);
         for (stream, state) in self.streams.iter_mut().zip(&ack.streams) {
-            stream.acked(state, ack.lanes)?;
+            stream.acked(state, ack.largest)?;
         }
         Ok(())
     }
 
     /// Everything in flight on this lane is lost.
-    pub(super) fn lose(&mut self, lane: usize) {
-        self.streams.iter_mut().for_each(|stream| stream.lose(lane));
+    pub(super) fn lose(&mut self, path: Path) {
+        self.streams.iter_mut().for_each(|stream| stream.lose(path));
     }
 
     /// Forgets everything that waits.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    Connection, Lane, Path, Time,
+    Connection, Lane, Path, Timestamp,
     connection::{AckTimer, Closing, PeerClose, State},
     incoming::compact_events,
     liveness::PROBE,
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::protocol::{
     PathPolicy,
-    frame::{Close, FRAGMENT, Frame, Frames, PacketWriter, Stream},
+    frame::{Ack, Close, FRAGMENT, Frame, Frames, PacketWriter, Stream},
 };
 
 use core::time::Duration;
@@ -39,12 +39,12 @@ const MISSING: Duration = Duration::from_secs(2);
 impl Connection {
     /// Takes a packet that came over a lane. What comes from a stranger, too late or twice does no harm; a peer that
     /// breaks the rules is [closed](super::ConnectionEvent::Closed).
-    pub fn receive(&mut self, lane: Lane, packet: Bytes, now: Time) {
+    pub fn receive(&mut self, lane: Lane, packet: Bytes, now: Timestamp) {
         self.stats.packets_received += 1;
         self.stats.bytes_received += packet.len() as u64;
         if packet.first() == Some(&0) {
             if lane == Lane::Relay {
-                self.contact(&packet, now);
+                self.handshake_packet(&packet, now);
             }
             return;
         }
@@ -56,9 +56,9 @@ impl Connection {
                 self.frames(lane, &packet, now);
             }
             State::Closing(_) => self.frames(lane, &packet, now),
-            State::Greeting(handshake) if lane == Lane::Relay => handshake.missed_the_welcome(now),
-            State::Answering(_) | State::Asking(_) if lane == Lane::Relay => self.joiner_left(&packet),
-            State::Closed => self.close_ack[lane.path() as usize] |= self.peer_close_again(&packet),
+            State::Joining(handshake) if lane == Lane::Relay => handshake.repeat_proof(now),
+            State::Authenticating(_) | State::Deciding(_) if lane == Lane::Relay => self.joiner_left(&packet),
+            State::Closed => self.close_ack[lane.path()] |= self.peer_close_again(&packet),
             _ => {}
         }
     }
@@ -80,17 +80,17 @@ impl Connection {
         Frames::new(packet).is_ok_and(|mut frames| frames.any(|frame| matches!(frame, Ok(Frame::Close(_)))))
     }
 
-    fn frames(&mut self, lane: Lane, packet: &Bytes, now: Time) {
+    fn frames(&mut self, lane: Lane, packet: &Bytes, now: Timestamp) {
         let path = lane.path();
         let frames = match Frames::new(packet) {
             Ok(frames) => frames,
             Err(_) => return self.violated(Violation::Protocol("a packet without a number"), now),
         };
-        self.live.heard(path, now);
-        self.peer_is_here(path, now);
+        self.live.received(path, now);
+        self.on_peer_packet(path, now);
         self.paths_changed(now);
         if lane != Lane::DirectUnreliable {
-            let largest = &mut self.received[path as usize];
+            let largest = &mut self.received[path];
             *largest = frames.number().max(*largest);
         }
         let known = self.events.len();
@@ -133,19 +133,17 @@ impl Connection {
                 Lane::DirectReliable => (DIRECT_PAUSE, DIRECT_ACK),
                 _ => (super::ACK_DELAY, super::ACK_DELAY),
             };
-            let latest = self.ack.latest.unwrap_or(Time::MAX).min(now + patience);
+            let latest = self.ack.latest.unwrap_or(Timestamp::MAX).min(now + patience);
             (self.ack.latest, self.ack.due) = (Some(latest), Some(latest.min(now + pause)));
         }
         self.check_peer_close();
     }
 
-    fn control(&mut self, frame: Frame<'_>, path: Path, now: Time) -> Result<(), Violation> {
+    fn control(&mut self, frame: Frame<'_>, path: Path, now: Timestamp) -> Result<(), Violation> {
         match frame {
             Frame::Ack(ack) => {
-                if ack.lanes.iter().any(|largest| *largest >= self.next_packet) || self.out.acked(&ack).is_err() {
-                    return Err(Violation::Protocol("an acknowledgement of what was never sent"));
-                }
-                self.gate.acked(ack.lanes[Path::Relay as usize]);
+                self.on_ack(&ack)?;
+                self.replay_guard.acked(ack.largest[Path::Relay as usize]);
                 self.drain_advanced(now);
             }
             Frame::Ping(token) => {
@@ -156,7 +154,7 @@ impl Connection {
             Frame::Close(Close { ends, reason }) => match &self.state {
                 State::Closing(closing) => {
                     let reason = closing.reason.clone();
-                    self.close_ack[path as usize] = true;
+                    self.close_ack[path] = true;
                     self.finish(reason);
                 }
                 _ => {
@@ -175,9 +173,18 @@ impl Connection {
             }
             Frame::Blocked => {
                 self.inc.peer_is_blocked();
-                self.ack.now |= self.inc.grant_is_news();
+                self.ack.now |= self.inc.grant_is_due();
             }
             Frame::Data(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Applies an acknowledgement. One of a packet or fragment that was never sent is a violation.
+    pub(super) fn on_ack(&mut self, ack: &Ack<'_>) -> Result<(), Violation> {
+        let never_sent = ack.largest.iter().any(|largest| *largest >= self.next_packet);
+        if never_sent || self.out.acked(ack).is_err() {
+            return Err(Violation::Protocol("an acknowledgement of what was never sent"));
         }
         Ok(())
     }
@@ -188,7 +195,7 @@ impl Connection {
             && self.inc.reached(&close.ends)
         {
             let (reason, path) = (close.reason.clone(), close.path);
-            self.close_ack[path as usize] = true;
+            self.close_ack[path] = true;
             self.finish(reason);
         }
     }
@@ -196,9 +203,9 @@ impl Connection {
     /// The next packet for a lane, of at most `limit` bytes, which must be at least
     /// [`MIN_PACKET_LIMIT`](super::MIN_PACKET_LIMIT). `None`: nothing to send there now. To be called again until then,
     /// after anything else was called; over the relay when no POST is on its way, so that more messages share one.
-    pub fn poll_transmit(&mut self, lane: Lane, limit: usize, now: Time) -> Option<Bytes> {
+    pub fn poll_transmit(&mut self, lane: Lane, limit: usize, now: Timestamp) -> Option<Bytes> {
         let packet = match lane {
-            Lane::Relay => self.contact_packet(now).or_else(|| self.packet(lane, limit, now)),
+            Lane::Relay => self.poll_handshake(now).or_else(|| self.packet(lane, limit, now)),
             _ => self.packet(lane, limit, now),
         }?;
         self.stats.packets_sent += 1;
@@ -206,11 +213,11 @@ impl Connection {
         Some(packet)
     }
 
-    fn contact_packet(&mut self, now: Time) -> Option<Bytes> {
+    fn poll_handshake(&mut self, now: Timestamp) -> Option<Bytes> {
         if !self.live.is_up(Path::Relay) {
             return None;
         }
-        if let State::Greeting(handshake) = &mut self.state {
+        if let State::Joining(handshake) = &mut self.state {
             handshake.retry.is_due().then_some(())?;
             handshake.retry.sent(now);
             return Some(handshake.packet());
@@ -226,54 +233,51 @@ impl Connection {
         self.last_answer.clone()
     }
 
-    fn packet(&mut self, lane: Lane, limit: usize, now: Time) -> Option<Bytes> {
+    fn packet(&mut self, lane: Lane, limit: usize, now: Timestamp) -> Option<Bytes> {
         let path = lane.path();
         let open = matches!(self.state, State::Open { .. } | State::Closing(_));
         let usable = self.live.is_up(path) && !(lane == Lane::Relay && self.resuming.is_some());
-        if self.parting.is_none() && !(usable && (open || self.close_ack[path as usize])) {
+        if self.final_close.is_none() && !(usable && (open || self.close_ack[path])) {
             return None;
         }
-        let cargo = self.cargo(path);
+        let contents = self.contents(path);
         if lane == Lane::DirectUnreliable {
-            let waiting = if cargo.messages { self.out.unreliable.cost() } else { 0 };
+            let waiting = if contents.messages { self.out.unreliable.cost() } else { 0 };
             let mut writer = PacketWriter::new(self.next_packet, limit.min(DATAGRAM), waiting + 64);
             if open && self.write_heartbeats(&mut writer, path, now) {
                 // It may be lost: the reliable lane says it again when it is due.
                 self.write_ack(&mut writer);
             }
-            if cargo.messages {
+            if contents.messages {
                 self.out.unreliable.write(&mut writer, DATAGRAM_FRAGMENT, 0);
             }
             return self.finish_packet(writer);
         }
-        let mut writer = PacketWriter::new(self.next_packet, limit, self.out.ready(limit, cargo) + 64);
-        if self.close_ack[path as usize] && writer.close_ack() {
-            self.close_ack[path as usize] = false;
+        let mut writer = PacketWriter::new(self.next_packet, limit, self.out.ready(limit, contents) + 64);
+        if self.close_ack[path] && writer.close_ack() {
+            self.close_ack[path] = false;
         }
         if !open {
-            self.write_parting(&mut writer, path);
+            self.write_final_close(&mut writer, path);
             return self.finish_packet(writer);
         }
         // On the reliable lane they would wait for what is sent again, and measure that instead of the way.
         let pong = lane == Lane::Relay && self.write_heartbeats(&mut writer, path, now);
-        if lane == Lane::DirectReliable
-            && self.out.in_flight(path as usize)
-            && self.live.probe_is_wanted()
-            && writer.ping(PROBE)
+        if lane == Lane::DirectReliable && self.out.in_flight(path) && self.live.probe_is_wanted() && writer.ping(PROBE)
         {
             self.live.probe_sent();
         }
         if self.ack_belongs(path, pong, now) && self.write_ack(&mut writer) {
             self.ack = AckTimer::default();
         }
-        if cargo.messages && lane == Lane::Relay {
+        if contents.messages && lane == Lane::Relay {
             // Half of a packet at most, while reliable messages wait too.
             self.out.unreliable.write(&mut writer, FRAGMENT, limit / 2);
         }
-        if self.out.write_reliable(&mut writer, path as usize, cargo) {
-            self.live.flew(path, now);
+        if self.out.write_reliable(&mut writer, path, contents) {
+            self.live.reliable_sent(path, now);
         }
-        if cargo.messages && lane == Lane::Relay {
+        if contents.messages && lane == Lane::Relay {
             self.out.unreliable.write(&mut writer, FRAGMENT, 0);
         }
         self.write_close(&mut writer, path, now);
@@ -281,7 +285,7 @@ impl Connection {
     }
 
     /// `true`: an answer is among them.
-    fn write_heartbeats(&mut self, writer: &mut PacketWriter, path: Path, now: Time) -> bool {
+    fn write_heartbeats(&mut self, writer: &mut PacketWriter, path: Path, now: Timestamp) -> bool {
         let pong = self.live.pong(path).filter(|token| writer.pong(*token));
         if pong.is_some() {
             self.live.pong_sent(path);
@@ -296,26 +300,26 @@ impl Connection {
     }
 
     fn write_ack(&mut self, writer: &mut PacketWriter) -> bool {
-        let grant = self.inc.tell_grant();
-        writer.ack(grant, self.received, self.inc.states())
+        let grant = self.inc.report_grant();
+        writer.ack(grant, self.received.0, self.inc.states())
     }
 
     /// An acknowledgement travels with every pong, with anything else when one is due soon, and alone when it is due.
-    fn ack_belongs(&self, path: Path, with_pong: bool, now: Time) -> bool {
+    fn ack_belongs(&self, path: Path, with_pong: bool, now: Timestamp) -> bool {
         let is_main = self.live.active() == Some(path);
         let due = self.ack.now || self.ack.due.is_some_and(|due| now >= due);
-        with_pong || is_main && (due || self.ack.due.is_some() && self.out.sendable(self.cargo(path)))
+        with_pong || is_main && (due || self.ack.due.is_some() && self.out.sendable(self.contents(path)))
     }
 
     /// On every path: the one in use may be dead without our knowing it.
-    fn write_close(&mut self, writer: &mut PacketWriter, path: Path, now: Time) {
+    fn write_close(&mut self, writer: &mut PacketWriter, path: Path, now: Timestamp) {
         let State::Closing(closing) = &mut self.state else { return };
-        if closing.retry[path as usize].is_some() || !(closing.immediate.is_some() || self.out.drained()) {
+        if closing.retry[path].is_some() || !(closing.immediate.is_some() || self.out.drained()) {
             return;
         }
         let ends = if closing.immediate.is_some() { [0; 3] } else { self.out.ends() };
         if writer.close(&Close { ends, reason: closing.reason.clone() }) {
-            closing.retry[path as usize] = Some(now + CLOSE_RETRY);
+            closing.retry[path] = Some(now + CLOSE_RETRY);
         }
     }
 

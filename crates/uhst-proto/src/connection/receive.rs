@@ -16,14 +16,14 @@ pub(super) enum Violation {
 
 /// A message with all of its bytes.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Whole {
+pub(super) struct Message {
     pub(super) tag: Tag,
     pub(super) text: bool,
     pub(super) payload: Bytes,
     pub(super) fragments: usize,
 }
 
-impl Whole {
+impl Message {
     /// The message of one fragment.
     pub(super) fn single(data: Data) -> Self {
         Self { tag: data.tag, text: data.text, payload: data.payload, fragments: 1 }
@@ -32,15 +32,15 @@ impl Whole {
 
 /// Consecutive fragments on their way to a message.
 #[derive(Debug, Default)]
-pub(super) struct Parts {
+pub(super) struct Reassembly {
     pieces: Vec<Bytes>,
     size: usize,
     tag: Tag,
     text: bool,
 }
 
-impl Parts {
-    pub(super) fn push(&mut self, data: Data, max_message: usize) -> Result<Option<Whole>, Violation> {
+impl Reassembly {
+    pub(super) fn push(&mut self, data: Data, max_message: usize) -> Result<Option<Message>, Violation> {
         if data.first != self.pieces.is_empty() {
             return Err(Violation::Protocol("fragments of two messages in one"));
         }
@@ -50,7 +50,7 @@ impl Parts {
         }
         if data.first && data.last {
             self.size = 0;
-            return Ok(Some(Whole::single(data)));
+            return Ok(Some(Message::single(data)));
         }
         if data.first {
             (self.tag, self.text) = (data.tag, data.text);
@@ -64,7 +64,7 @@ impl Parts {
         let fragments = self.pieces.len();
         self.pieces.clear();
         self.size = 0;
-        Ok(Some(Whole { tag: self.tag, text: self.text, payload: payload.freeze(), fragments }))
+        Ok(Some(Message { tag: self.tag, text: self.text, payload: payload.freeze(), fragments }))
     }
 }
 
@@ -81,7 +81,7 @@ pub(super) struct Receiver {
 #[derive(Debug)]
 enum Order {
     /// Fragments from `next` on, and the message which those before it have begun.
-    Ordered { held: VecDeque<Option<Data>>, parts: Parts },
+    Ordered { held: VecDeque<Option<Data>>, reassembly: Reassembly },
     /// Fragments of messages that are not complete.
     Unordered { held: BTreeMap<u64, Data> },
 }
@@ -89,7 +89,7 @@ enum Order {
 impl Receiver {
     pub(super) fn new(ordered: bool, max_message: usize, window: usize) -> Self {
         let order = if ordered {
-            Order::Ordered { held: VecDeque::new(), parts: Parts::default() }
+            Order::Ordered { held: VecDeque::new(), reassembly: Reassembly::default() }
         } else {
             Order::Unordered { held: BTreeMap::new() }
         };
@@ -116,7 +116,7 @@ impl Receiver {
         &mut self,
         data: Data,
         compact: impl Fn(Bytes) -> Bytes,
-        mut deliver: impl FnMut(Whole) -> Result<(), Violation>,
+        mut deliver: impl FnMut(Message) -> Result<(), Violation>,
     ) -> Result<bool, Violation> {
         let (number, next) = (data.number, self.ranges.next());
         if number.saturating_sub(next) >= self.window {
@@ -128,17 +128,17 @@ impl Receiver {
             Insert::Full => return Ok(false),
         }
         match &mut self.order {
-            Order::Ordered { held, parts } if number == next => {
+            Order::Ordered { held, reassembly } if number == next => {
                 held.pop_front();
                 let compacted = if data.last { data } else { held_copy(data, compact) };
-                if let Some(whole) = parts.push(compacted, self.max_message)? {
-                    deliver(whole)?;
+                if let Some(message) = reassembly.push(compacted, self.max_message)? {
+                    deliver(message)?;
                 }
                 while let Some(Some(_)) = held.front() {
                     if let Some(Some(data)) = held.pop_front()
-                        && let Some(whole) = parts.push(data, self.max_message)?
+                        && let Some(message) = reassembly.push(data, self.max_message)?
                     {
-                        deliver(whole)?;
+                        deliver(message)?;
                     }
                 }
             }
@@ -153,12 +153,12 @@ impl Receiver {
                 if data.payload.len() > self.max_message {
                     return Err(Violation::TooMuchData);
                 }
-                deliver(Whole::single(data))?;
+                deliver(Message::single(data))?;
             }
             Order::Unordered { held } => {
                 held.insert(number, held_copy(data, compact));
-                if let Some(whole) = complete(held, number, self.max_message)? {
-                    deliver(whole)?;
+                if let Some(message) = complete(held, number, self.max_message)? {
+                    deliver(message)?;
                 }
             }
         }
@@ -167,7 +167,7 @@ impl Receiver {
 }
 
 /// The message around this fragment, if all of it is held.
-fn complete(held: &mut BTreeMap<u64, Data>, number: u64, max_message: usize) -> Result<Option<Whole>, Violation> {
+fn complete(held: &mut BTreeMap<u64, Data>, number: u64, max_message: usize) -> Result<Option<Message>, Violation> {
     let Some(here) = held.get(&number) else { return Ok(None) };
     // Most fragments have an open end: only one that closes the last gap makes the walk worth it.
     let open = |number: Option<u64>| number.is_none_or(|number| !held.contains_key(&number));
@@ -187,14 +187,14 @@ fn complete(held: &mut BTreeMap<u64, Data>, number: u64, max_message: usize) -> 
             return Ok(None);
         }
     }
-    let mut parts = Parts::default();
-    let mut whole = None;
+    let mut reassembly = Reassembly::default();
+    let mut message = None;
     for number in first..=last {
         if let Some(data) = held.remove(&number) {
-            whole = parts.push(data, max_message)?;
+            message = reassembly.push(data, max_message)?;
         }
     }
-    Ok(whole)
+    Ok(message)
 }
 
 fn held_copy(mut data: Data, compact: impl Fn(Bytes) -> Bytes) -> Data {
@@ -218,8 +218,8 @@ mod tests {
         receiver.receive(
             data,
             |bytes| bytes,
-            |whole| {
-                messages.push(whole.payload);
+            |message| {
+                messages.push(message.payload);
                 Ok(())
             },
         )?;

@@ -11,7 +11,7 @@ use crate::protocol::{
     EndReason,
     frame::{
         Ack,
-        contact::{self, ConnectionId, Message},
+        handshake_packet::{self, ConnectionId, HandshakePacket},
     },
 };
 
@@ -31,7 +31,7 @@ impl Resuming {
 }
 
 /// The host's side: what makes a resumption fresh.
-pub(super) struct Gate {
+pub(super) struct ReplayGuard {
     random: Random,
     /// The nonce that the next resumption must carry.
     nonce: [u8; 16],
@@ -46,13 +46,13 @@ pub(super) struct Gate {
     answered_at: u64,
 }
 
-impl core::fmt::Debug for Gate {
+impl core::fmt::Debug for ReplayGuard {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Gate").field("counter", &self.counter).finish_non_exhaustive()
+        f.debug_struct("ReplayGuard").field("counter", &self.counter).finish_non_exhaustive()
     }
 }
 
-impl Gate {
+impl ReplayGuard {
     pub(super) fn new(seed: &[u8; 32]) -> Self {
         let mut random = Random::new(seed, b"resume");
         let nonce = random.array();
@@ -73,7 +73,7 @@ impl Gate {
         key: &Key,
         next_packet: u64,
     ) -> Result<(u64, Ack<'a>), ResumeError> {
-        let Ok(Message::Resume { id, counter, nonce, ack }) = Message::read(packet) else {
+        let Ok(HandshakePacket::Resume { id, counter, nonce, ack }) = HandshakePacket::read(packet) else {
             return Err(ResumeError::Malformed);
         };
         if id != expected {
@@ -91,7 +91,9 @@ impl Gate {
         }
         self.counter = counter;
         if nonce != self.nonce {
-            return Err(ResumeError::Challenge(key.seal(&[], contact::again(id, counter, &self.nonce))));
+            return Err(ResumeError::Challenge(
+                key.seal(&[], handshake_packet::resume_challenge(id, counter, &self.nonce)),
+            ));
         }
         (self.taken, self.copy, self.answered_at) = (counter, Some(nonce), next_packet);
         self.nonce = self.random.array();
@@ -129,9 +131,9 @@ impl Tombstone {
     /// The answer to a resumption of this connection, to be sent back to where it came from. `None`: the packet is
     /// something else, or not from the client of this connection.
     pub fn answer(&self, packet: &Bytes) -> Option<Bytes> {
-        let Ok(Message::Resume { id, counter, .. }) = Message::read(packet) else { return None };
+        let Ok(HandshakePacket::Resume { id, counter, .. }) = HandshakePacket::read(packet) else { return None };
         let known = id == self.id && self.key.opens(&[], packet);
-        known.then(|| self.key.seal(&[], contact::gone(id, counter, &self.reason)))
+        known.then(|| self.key.seal(&[], handshake_packet::gone(id, counter, &self.reason)))
     }
 }
 

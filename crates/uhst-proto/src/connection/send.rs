@@ -5,7 +5,9 @@ use std::{collections::VecDeque, mem};
 use bytes::Bytes;
 
 use super::{
+    Path,
     cost::{OVERHEAD, fragment_cost},
+    path::PerPath,
     ranges::Ranges,
 };
 use crate::protocol::{
@@ -17,7 +19,7 @@ use crate::protocol::{
 enum State {
     Unsent,
     /// Last sent in the packet of this number.
-    Flying(u64),
+    InFlight(u64),
     /// Waits in `lost`.
     Lost,
     Acked,
@@ -54,7 +56,7 @@ pub(super) struct SendStream {
     lost: VecDeque<u64>,
     acked: Ranges,
     /// What each lane carried, in the order of its packets.
-    flights: [VecDeque<Run>; 2],
+    in_flight: PerPath<VecDeque<Run>>,
     cost: usize,
     unsent_cost: usize,
 }
@@ -72,7 +74,7 @@ impl SendStream {
             unsent: 0,
             lost: VecDeque::new(),
             acked: Ranges::default(),
-            flights: [VecDeque::new(), VecDeque::new()],
+            in_flight: PerPath::default(),
             cost: 0,
             unsent_cost: 0,
         }
@@ -101,8 +103,8 @@ impl SendStream {
         self.unsent < self.base + self.slots.len() as u64
     }
 
-    pub(super) fn in_flight(&self, lane: usize) -> bool {
-        !self.flights[lane].is_empty()
+    pub(super) fn in_flight(&self, path: Path) -> bool {
+        !self.in_flight[path].is_empty()
     }
 
     pub(super) fn push(&mut self, tag: Tag, mut payload: Bytes, text: bool) {
@@ -151,7 +153,7 @@ impl SendStream {
         Some((cost, if slot.first { u64::from(slot.rest) } else { cost }))
     }
 
-    fn write(&mut self, number: u64, writer: &mut PacketWriter, lane: usize) -> bool {
+    fn write(&mut self, number: u64, writer: &mut PacketWriter, path: Path) -> bool {
         let (stream, packet) = (self.stream, writer.number());
         let Some(slot) = self.slot(number) else { return true };
         let Slot { first, last, text, tag, .. } = *slot;
@@ -162,18 +164,18 @@ impl SendStream {
         if !written {
             return false;
         }
-        slot.state = State::Flying(packet);
-        match self.flights[lane].back_mut() {
+        slot.state = State::InFlight(packet);
+        match self.in_flight[path].back_mut() {
             Some(run) if run.packet == packet && run.first + run.count == number => run.count += 1,
-            _ => self.flights[lane].push_back(Run { packet, first: number, count: 1 }),
+            _ => self.in_flight[path].push_back(Run { packet, first: number, count: 1 }),
         }
         true
     }
 
     /// Writes the next fragment that was never sent. `false`: it does not fit.
-    pub(super) fn write_unsent(&mut self, writer: &mut PacketWriter, lane: usize) -> bool {
+    pub(super) fn write_unsent(&mut self, writer: &mut PacketWriter, path: Path) -> bool {
         let Some((cost, _)) = self.next_unsent() else { return false };
-        let written = self.write(self.unsent, writer, lane);
+        let written = self.write(self.unsent, writer, path);
         if written {
             self.unsent += 1;
             self.unsent_cost -= cost as usize;
@@ -182,11 +184,11 @@ impl SendStream {
     }
 
     /// Writes lost fragments again, as many as fit, and tells how many.
-    pub(super) fn write_lost(&mut self, writer: &mut PacketWriter, lane: usize) -> u64 {
+    pub(super) fn write_lost(&mut self, writer: &mut PacketWriter, path: Path) -> u64 {
         let mut count = 0;
         while let Some(number) = self.lost.front().copied() {
             if self.slot(number).is_some_and(|slot| slot.state == State::Lost) {
-                if !self.write(number, writer, lane) {
+                if !self.write(number, writer, path) {
                     break;
                 }
                 count += 1;
@@ -197,7 +199,7 @@ impl SendStream {
     }
 
     /// Takes the state of the receiver. `lanes`: the largest packet number received on each.
-    pub(super) fn acked(&mut self, ack: &StreamAck<'_>, lanes: [u64; 2]) -> Result<(), FalseAck> {
+    pub(super) fn acked(&mut self, ack: &StreamAck<'_>, largest: [u64; 2]) -> Result<(), FalseAck> {
         if ack.next > self.unsent {
             return Err(FalseAck);
         }
@@ -222,23 +224,23 @@ impl SendStream {
                 }
             });
         }
-        for (lane, largest) in lanes.into_iter().enumerate() {
+        for (path, largest) in Path::ALL.into_iter().zip(largest) {
             // A lane keeps its order: what it carried before a packet that arrived, arrived too or is lost.
-            while self.flights[lane].front().is_some_and(|run| run.packet <= largest) {
-                self.land(lane);
+            while self.in_flight[path].front().is_some_and(|run| run.packet <= largest) {
+                self.lose_oldest_run(path);
             }
-            while self.flights[lane].front().is_some_and(|run| run.first + run.count <= self.base) {
-                self.flights[lane].pop_front();
+            while self.in_flight[path].front().is_some_and(|run| run.first + run.count <= self.base) {
+                self.in_flight[path].pop_front();
             }
         }
         Ok(())
     }
 
-    fn land(&mut self, lane: usize) {
-        let Some(run) = self.flights[lane].pop_front() else { return };
+    fn lose_oldest_run(&mut self, path: Path) {
+        let Some(run) = self.in_flight[path].pop_front() else { return };
         for number in run.first.max(self.base)..run.first + run.count {
             if let Some(slot) = self.slot(number)
-                && slot.state == State::Flying(run.packet)
+                && slot.state == State::InFlight(run.packet)
             {
                 slot.state = State::Lost;
                 self.lost.push_back(number);
@@ -247,9 +249,9 @@ impl SendStream {
     }
 
     /// Everything in flight on this lane is lost.
-    pub(super) fn lose(&mut self, lane: usize) {
-        while !self.flights[lane].is_empty() {
-            self.land(lane);
+    pub(super) fn lose(&mut self, path: Path) {
+        while !self.in_flight[path].is_empty() {
+            self.lose_oldest_run(path);
         }
     }
 
@@ -275,49 +277,49 @@ mod tests {
         stream
     }
 
-    fn send(stream: &mut SendStream, packet: u64, lane: usize, count: usize) {
+    fn send(stream: &mut SendStream, packet: u64, path: Path, count: usize) {
         let mut writer = PacketWriter::new(packet, 10_000, 0);
-        stream.write_lost(&mut writer, lane);
-        (0..count).for_each(|_| assert!(stream.write_unsent(&mut writer, lane)));
+        stream.write_lost(&mut writer, path);
+        (0..count).for_each(|_| assert!(stream.write_unsent(&mut writer, path)));
     }
 
-    fn ack(stream: &mut SendStream, next: u64, ranges: &[(u64, u64)], lanes: [u64; 2]) -> Result<(), FalseAck> {
+    fn ack(stream: &mut SendStream, next: u64, ranges: &[(u64, u64)], largest: [u64; 2]) -> Result<(), FalseAck> {
         let mut bytes = BytesMut::new();
-        put_ack(&mut bytes, 0, lanes, [(next, ranges), (0, &[]), (0, &[])]);
+        put_ack(&mut bytes, 0, largest, [(next, ranges), (0, &[]), (0, &[])]);
         let ack = Ack::read(&mut Reader::new(&bytes)).unwrap();
-        stream.acked(&ack.streams[0], lanes)
+        stream.acked(&ack.streams[0], largest)
     }
 
     #[test]
     fn what_a_later_packet_overtook_is_lost() {
         let mut stream = stream(6);
-        send(&mut stream, 1, 0, 2);
-        send(&mut stream, 2, 0, 2);
+        send(&mut stream, 1, Path::Relay, 2);
+        send(&mut stream, 2, Path::Relay, 2);
         ack(&mut stream, 0, &[(2, 4)], [2, 0]).unwrap();
         assert_eq!(stream.lost, [0, 1]);
-        send(&mut stream, 3, 0, 2);
+        send(&mut stream, 3, Path::Relay, 2);
         assert!(!stream.has_lost());
         ack(&mut stream, 6, &[], [3, 0]).unwrap();
-        assert_eq!((stream.cost(), stream.slots.len(), stream.in_flight(0)), (0, 0, false));
+        assert_eq!((stream.cost(), stream.slots.len(), stream.in_flight(Path::Relay)), (0, 0, false));
     }
 
     #[test]
     fn lanes_do_not_overtake_each_other() {
         let mut stream = stream(4);
-        send(&mut stream, 1, 0, 2);
-        send(&mut stream, 2, 1, 2);
+        send(&mut stream, 1, Path::Relay, 2);
+        send(&mut stream, 2, Path::Direct, 2);
         ack(&mut stream, 0, &[(2, 4)], [0, 2]).unwrap();
         assert!(!stream.has_lost());
-        stream.lose(0);
+        stream.lose(Path::Relay);
         assert_eq!(stream.lost, [0, 1]);
     }
 
     #[test]
     fn what_was_sent_again_since_is_not_lost_by_its_first_flight() {
         let mut stream = stream(2);
-        send(&mut stream, 1, 0, 2);
-        stream.lose(0);
-        send(&mut stream, 2, 1, 0);
+        send(&mut stream, 1, Path::Relay, 2);
+        stream.lose(Path::Relay);
+        send(&mut stream, 2, Path::Direct, 0);
         ack(&mut stream, 0, &[], [1, 0]).unwrap();
         assert!(!stream.has_lost());
     }
@@ -325,7 +327,7 @@ mod tests {
     #[test]
     fn an_acknowledgement_of_the_future_is_false() {
         let mut stream = stream(3);
-        send(&mut stream, 1, 0, 1);
+        send(&mut stream, 1, Path::Relay, 1);
         assert_eq!(ack(&mut stream, 2, &[], [1, 0]), Err(FalseAck));
         assert_eq!(ack(&mut stream, 0, &[(1, 2)], [1, 0]), Err(FalseAck));
     }
@@ -344,10 +346,10 @@ mod tests {
     fn a_receiver_that_never_takes_the_first_costs_bounded_memory() {
         let mut stream = stream(1000);
         for packet in 1..1000 {
-            send(&mut stream, packet, 0, 1);
+            send(&mut stream, packet, Path::Relay, 1);
             ack(&mut stream, 0, &[(1, packet.max(2))], [0, 0]).ok();
         }
-        assert!(stream.flights[0].len() <= 1000 && stream.slots.len() == 1000);
+        assert!(stream.in_flight[Path::Relay].len() <= 1000 && stream.slots.len() == 1000);
         assert!(stream.cost() >= 1000 * OVERHEAD);
     }
 }

@@ -2,22 +2,22 @@
 
 use core::time::Duration;
 
-use super::{Connection, ConnectionEvent, Path, Time, connection::State};
+use super::{Connection, ConnectionEvent, Path, Timestamp, connection::State, path::PerPath};
 use crate::protocol::EndReason;
 
 impl Connection {
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next; after such a call always later than its
     /// `now`. `None`: not before something else happens.
-    pub fn next_timeout(&self) -> Option<Time> {
+    pub fn next_timeout(&self) -> Option<Timestamp> {
         let timeout = self.config.timeout;
         match &self.state {
-            State::Greeting(handshake) => {
-                let deadline = handshake.deadline(self.greeting_patience(), self.config.resume_timeout);
+            State::Joining(handshake) => {
+                let deadline = handshake.deadline(self.joining_patience(), self.config.resume_timeout);
                 let retry = handshake.retry.at().filter(|_| self.live.is_up(Path::Relay));
                 Some(retry.map_or(deadline, |retry| retry.min(deadline)))
             }
-            State::Answering(handshake) => Some(handshake.heard + 2 * timeout),
-            State::Asking(handshake) => Some(handshake.heard + timeout),
+            State::Authenticating(handshake) => Some(handshake.last_received + 2 * timeout),
+            State::Deciding(handshake) => Some(handshake.last_received + timeout),
             State::Refused { until, .. } => Some(*until),
             State::Open { .. } => [
                 self.live.next_timeout(self.in_flight()),
@@ -35,8 +35,8 @@ impl Connection {
                 self.live.next_timeout(self.in_flight()),
                 self.resuming.as_ref().and_then(|resuming| resuming.retry.at()),
                 Some(self.closing_deadline(closing)),
-                closing.retry[0],
-                closing.retry[1],
+                closing.retry[Path::Relay],
+                closing.retry[Path::Direct],
             ]
             .into_iter()
             .flatten()
@@ -46,39 +46,41 @@ impl Connection {
     }
 
     /// How long a host may stay silent before it has let us in.
-    fn greeting_patience(&self) -> Duration {
+    fn joining_patience(&self) -> Duration {
         if self.live.is_up(Path::Relay) { self.config.timeout } else { self.config.resume_timeout }
     }
 
     /// Whether frames wait for an acknowledgement, or for a grant, for each path.
-    fn in_flight(&self) -> [bool; 2] {
-        let mut in_flight = [self.out.in_flight(0), self.out.in_flight(1)];
+    fn in_flight(&self) -> PerPath<bool> {
+        let mut in_flight = PerPath(Path::ALL.map(|path| self.out.in_flight(path)));
         if let Some(path) = self.message_path()
             && self.out.is_blocked()
         {
-            in_flight[path as usize] = true;
+            in_flight[path] = true;
         }
         in_flight
     }
 
     /// Lets time pass. A call that comes much later than [`next_timeout`](Self::next_timeout) shows that this side was
     /// asleep: it then ends nothing for that.
-    pub fn handle_timeout(&mut self, now: Time) {
+    pub fn handle_timeout(&mut self, now: Timestamp) {
         let late = self.next_timeout().map_or(Duration::ZERO, |due| now.saturating_sub(due));
         if late > self.live.interval() {
             self.slept(late, now);
         }
         let timeout = self.config.timeout;
-        let patience = self.greeting_patience();
+        let patience = self.joining_patience();
         match &mut self.state {
-            State::Greeting(handshake) => {
+            State::Joining(handshake) => {
                 handshake.retry.advance(now);
                 if now >= handshake.deadline(patience, self.config.resume_timeout) {
                     self.finish(EndReason::TimedOut);
                 }
             }
-            State::Answering(handshake) if now >= handshake.heard + 2 * timeout => self.finish(EndReason::TimedOut),
-            State::Asking(handshake) if now >= handshake.heard + timeout => self.finish(EndReason::TimedOut),
+            State::Authenticating(handshake) if now >= handshake.last_received + 2 * timeout => {
+                self.finish(EndReason::TimedOut)
+            }
+            State::Deciding(handshake) if now >= handshake.last_received + timeout => self.finish(EndReason::TimedOut),
             State::Refused { until, reason, .. } if now >= *until => {
                 let reason = reason.clone();
                 self.finish(reason);
@@ -89,7 +91,7 @@ impl Connection {
         }
     }
 
-    fn open_timeout(&mut self, now: Time) {
+    fn open_timeout(&mut self, now: Timestamp) {
         if self.ack.due.is_some_and(|due| now >= due) {
             (self.ack.due, self.ack.now) = (None, true);
         }
@@ -105,7 +107,7 @@ impl Connection {
     }
 
     /// Takes down the paths that are silent.
-    pub(super) fn paths_timeout(&mut self, now: Time) {
+    pub(super) fn paths_timeout(&mut self, now: Timestamp) {
         if let Some(resuming) = &mut self.resuming {
             resuming.retry.advance(now);
         }

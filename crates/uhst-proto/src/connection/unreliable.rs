@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{
     cost::fragment_cost,
     incoming::MIN_FRAGMENT,
-    receive::{Parts, Whole},
+    receive::{Message, Reassembly},
 };
 use crate::protocol::{
     Channel, Tag,
@@ -167,24 +167,24 @@ impl UnreliableReceiver {
     }
 
     /// Takes a fragment, and gives the message which it completes.
-    pub(super) fn receive(&mut self, data: Data, compact: impl Fn(Bytes) -> Bytes) -> Option<Whole> {
+    pub(super) fn receive(&mut self, data: Data, compact: impl Fn(Bytes) -> Bytes) -> Option<Message> {
         if !self.mark(data.number) || data.number < self.delivered {
             return None;
         }
         if data.first && data.last {
             self.delivered(data.number);
-            return Some(Whole::single(data));
+            return Some(Message::single(data));
         }
         let number = data.number;
         self.held_cost += fragment_cost(data.payload.len());
         self.held.insert(number, Data { payload: compact(data.payload), ..data });
-        let whole = self.complete(number);
+        let message = self.complete(number);
         while self.held_cost > self.limit || self.held.len() > self.max_held {
             let Some((_, oldest)) = self.held.pop_first() else { break };
             self.held_cost -= fragment_cost(oldest.payload.len());
             self.dropped += u64::from(oldest.last);
         }
-        whole
+        message
     }
 
     /// A newer sequenced message makes the fragments of older ones useless.
@@ -198,7 +198,7 @@ impl UnreliableReceiver {
         }
     }
 
-    fn complete(&mut self, number: u64) -> Option<Whole> {
+    fn complete(&mut self, number: u64) -> Option<Message> {
         let around = |number: u64| self.held.get(&number);
         let here = around(number)?;
         // Most fragments have an open end: only one that closes the last gap makes the walk worth it.
@@ -218,15 +218,15 @@ impl UnreliableReceiver {
                 return None;
             }
         }
-        let mut parts = Parts::default();
-        let mut whole = None;
+        let mut reassembly = Reassembly::default();
+        let mut message = None;
         for number in first..=last {
             let data = self.held.remove(&number)?;
             self.held_cost -= fragment_cost(data.payload.len());
-            whole = parts.push(data, usize::MAX).ok()?;
+            message = reassembly.push(data, usize::MAX).ok()?;
         }
         self.delivered(last);
-        whole
+        message
     }
 }
 
@@ -240,7 +240,7 @@ mod tests {
     }
 
     fn take(receiver: &mut UnreliableReceiver, data: Data) -> Option<Bytes> {
-        receiver.receive(data, |bytes| bytes).map(|whole| whole.payload)
+        receiver.receive(data, |bytes| bytes).map(|message| message.payload)
     }
 
     #[test]
@@ -289,8 +289,8 @@ mod tests {
         let mut receiver = UnreliableReceiver::new(true, 1024);
         for number in [3, 0, 2] {
             let first = number % 2 == 0;
-            let whole = take(&mut receiver, data(number, first, !first, b"x"));
-            assert_eq!(whole.is_some(), number == 2);
+            let message = take(&mut receiver, data(number, first, !first, b"x"));
+            assert_eq!(message.is_some(), number == 2);
         }
         assert!(take(&mut receiver, data(1, false, true, b"x")).is_none());
         assert_eq!((receiver.held.len(), receiver.held_cost), (0, 0));

@@ -37,16 +37,16 @@
 //! allocates nothing but the text of a reason.
 
 mod ack;
-pub mod contact;
+pub mod handshake_packet;
+pub(crate) mod ping_token;
 mod reason;
-pub(crate) mod token;
 pub(crate) mod wire;
 mod writer;
 
 use bytes::Bytes;
 
 pub use ack::{Ack, MAX_RANGES, StreamAck};
-pub use contact::{Contact, refusal, unknown};
+pub use handshake_packet::{HandshakeKind, refusal, unknown};
 use wire::{Reader, varint_len};
 pub use writer::PacketWriter;
 pub(crate) use writer::put_ack;
@@ -358,10 +358,10 @@ mod tests {
                     }
                 }
             }
-            let _ = contact::Message::read(&packet);
+            let _ = handshake_packet::HandshakePacket::read(&packet);
             let mut first_contact = vec![0];
             first_contact.extend_from_slice(&packet);
-            let _ = contact::Message::read(&Bytes::from(first_contact));
+            let _ = handshake_packet::HandshakePacket::read(&Bytes::from(first_contact));
         }
     }
 

@@ -6,12 +6,12 @@
 mod address;
 mod announcement;
 mod body;
+mod end_reason;
 pub mod frame;
 mod game;
 mod link;
 mod paths;
 mod payload;
-mod reason;
 mod relay;
 mod signal;
 mod tag;
@@ -22,11 +22,11 @@ pub use address::{AddressRank, LocalAddress, by_rank, outward};
 
 pub use announcement::{Announcement, AnnouncementError, SERVICE_TYPE, shown};
 pub use body::{Body, BodyError, NATIVE_VERSION, introduction};
+pub use end_reason::EndReason;
 pub use game::GameId;
 pub use link::{JoinLink, JoinLinkError};
 pub use paths::PathPolicy;
 pub use payload::{Channel, Payload};
-pub use reason::EndReason;
 pub use relay::{HostReply, JoinReply, NativeHint, PingReply, RelayRequest, StreamEvent, StreamEventError};
 pub use signal::{Candidate, Signal};
 pub use tag::Tag;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use uhst_proto::connection::{
     Connection, ConnectionConfig, ConnectionEvent, Interruption, Lane, MESSAGE_OVERHEAD, Path, ResumeError, SendError,
-    Time,
+    Timestamp,
 };
 use uhst_proto::protocol::{
     Channel, EndReason, Payload, Tag,
@@ -19,7 +19,7 @@ fn pair(config: ConnectionConfig) -> (Connection, Connection) {
     Connection::pair(config.clone(), config, START)
 }
 
-fn carry(from: &mut Connection, to: &mut Connection, now: Time) -> usize {
+fn carry(from: &mut Connection, to: &mut Connection, now: Timestamp) -> usize {
     let mut count = 0;
     for lane in Lane::ALL {
         while let Some(packet) = from.poll_transmit(lane, 16 << 10, now) {
@@ -30,7 +30,7 @@ fn carry(from: &mut Connection, to: &mut Connection, now: Time) -> usize {
     count
 }
 
-fn talk(a: &mut Connection, b: &mut Connection, now: Time) {
+fn exchange(a: &mut Connection, b: &mut Connection, now: Timestamp) {
     while carry(a, b, now) + carry(b, a, now) > 0 {}
 }
 
@@ -48,7 +48,7 @@ fn unreliable_messages_share_a_datagram_and_no_more() {
     for connection in [&mut client, &mut host] {
         connection.path_up(Path::Direct, START);
     }
-    talk(&mut client, &mut host, START);
+    exchange(&mut client, &mut host, START);
     for size in [100, 500, 400, 300, 5000, 200] {
         client.send(Channel::Unreliable, bytes(size)).unwrap();
     }
@@ -103,7 +103,7 @@ fn a_game_that_does_not_read_slows_its_peer_down_and_nothing_is_lost() {
         now += Duration::from_millis(60);
         client.handle_timeout(now);
         host.handle_timeout(now);
-        talk(&mut client, &mut host, now);
+        exchange(&mut client, &mut host, now);
         assert!(host.stats().unconsumed <= small().receive_buffer);
         for event in events(&mut host) {
             assert!(matches!(event, ConnectionEvent::Message { .. }), "{event:?}");
@@ -115,7 +115,7 @@ fn a_game_that_does_not_read_slows_its_peer_down_and_nothing_is_lost() {
         now += Duration::from_millis(60);
         client.handle_timeout(now);
         host.handle_timeout(now);
-        talk(&mut client, &mut host, now);
+        exchange(&mut client, &mut host, now);
         for _ in events(&mut host) {
             received += 1;
             host.consumed(5000 + MESSAGE_OVERHEAD);
@@ -135,7 +135,7 @@ fn two_half_messages_never_lock_each_other_out() {
         now += Duration::from_millis(100);
         client.handle_timeout(now);
         host.handle_timeout(now);
-        talk(&mut client, &mut host, now);
+        exchange(&mut client, &mut host, now);
         for event in events(&mut host) {
             assert!(matches!(event, ConnectionEvent::Message { .. }));
             host.consumed(max + MESSAGE_OVERHEAD);
@@ -152,7 +152,7 @@ fn unreliable_messages_are_dropped_when_nobody_reads_or_nothing_flows() {
         client.send(Channel::Unreliable, bytes(1000)).unwrap();
         assert!(client.stats().queued < 300 << 10);
     }
-    talk(&mut client, &mut host, START);
+    exchange(&mut client, &mut host, START);
     assert!(host.stats().unconsumed <= small().receive_buffer);
     let dropped = client.stats().unreliable_dropped + host.stats().unreliable_dropped;
     assert_eq!(dropped + events(&mut host).len() as u64, 1000);
@@ -175,14 +175,14 @@ fn fragment(channel: Channel, number: u64, [first, last, text]: [bool; 3], paylo
 fn verdict(packet: Bytes) -> Option<EndReason> {
     let (_, mut host) = pair(small());
     host.receive(Lane::Relay, packet, START);
-    let told = host.poll_transmit(Lane::Relay, 16 << 10, START)?;
-    let told = Frames::new(&told).unwrap().find_map(|frame| match frame.unwrap() {
+    let reported = host.poll_transmit(Lane::Relay, 16 << 10, START)?;
+    let reported = Frames::new(&reported).unwrap().find_map(|frame| match frame.unwrap() {
         Frame::Close(Close { reason, .. }) => Some(reason),
         _ => None,
     })?;
     host.handle_timeout(START + Duration::from_secs(1));
-    assert_eq!(events(&mut host), [ConnectionEvent::Closed(told.clone())]);
-    Some(told)
+    assert_eq!(events(&mut host), [ConnectionEvent::Closed(reported.clone())]);
+    Some(reported)
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn a_goodbye_comes_after_everything_before_it_and_once() {
     client.close(EndReason::Left, START);
     client.close(EndReason::Full, START);
     assert_eq!(client.send(Channel::Reliable, "late".into()), Err(SendError::Closed));
-    talk(&mut client, &mut host, START);
+    exchange(&mut client, &mut host, START);
     let events_of_host = events(&mut host);
     assert_eq!(events_of_host.len(), 11);
     assert_eq!(events_of_host.last(), Some(&ConnectionEvent::Closed(EndReason::Left)));
@@ -389,13 +389,13 @@ fn both_may_leave_at_once() {
     let (mut client, mut host) = pair(small());
     client.close(EndReason::Left, START);
     host.close(EndReason::Kicked("bye".into()), START);
-    talk(&mut client, &mut host, START);
+    exchange(&mut client, &mut host, START);
     assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::Left)]);
     assert_eq!(events(&mut host), [ConnectionEvent::Closed(EndReason::Kicked("bye".into()))]);
 }
 
 /// Both sides alone with the time, with every packet arriving after 10 ms; how many each sent.
-fn idle(client: &mut Connection, host: &mut Connection, from: Time, time: Duration) -> (u64, u64) {
+fn idle(client: &mut Connection, host: &mut Connection, from: Timestamp, time: Duration) -> (u64, u64) {
     let before = (client.stats().packets_sent, host.stats().packets_sent);
     let mut now = from;
     while now < from + time {
@@ -423,18 +423,18 @@ fn an_idle_connection_stays_up_and_is_cheap() {
 }
 
 /// A side alone with the time, to which nothing comes: what it is told, and when.
-pub fn alone(side: &mut Connection, mut now: Time, until: Time) -> Vec<(Duration, ConnectionEvent)> {
+pub fn alone(side: &mut Connection, mut now: Timestamp, until: Timestamp) -> Vec<(Duration, ConnectionEvent)> {
     let from = now;
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     while let Some(next) = side.next_timeout().filter(|next| *next <= until) {
         now = next;
         side.handle_timeout(now);
         for lane in Lane::ALL {
             while side.poll_transmit(lane, 16 << 10, now).is_some() {}
         }
-        told.extend(events(side).into_iter().map(|event| (now - from, event)));
+        reported.extend(events(side).into_iter().map(|event| (now - from, event)));
     }
-    told
+    reported
 }
 
 #[test]
@@ -454,11 +454,11 @@ fn a_silent_peer_is_interrupted_after_the_timeout_and_ends_after_the_other_on_wh
         // The last packet came at most 2.5 s ago.
         for side in [&mut client, &mut host] {
             events(side);
-            let mut told = alone(side, now, now + Duration::from_secs(60));
-            told.retain(|(_, event)| {
+            let mut reported = alone(side, now, now + Duration::from_secs(60));
+            reported.retain(|(_, event)| {
                 !matches!(event, ConnectionEvent::PathSilent(_) | ConnectionEvent::PathChanged(_))
             });
-            let [(at, interrupted), (end, closed)] = &told[..] else { panic!("{told:?}") };
+            let [(at, interrupted), (end, closed)] = &reported[..] else { panic!("{reported:?}") };
             assert_eq!(*interrupted, ConnectionEvent::Interrupted(Interruption::Silent));
             assert_eq!(*closed, ConnectionEvent::Closed(EndReason::TimedOut));
             assert!((2500..=5000).contains(&at.as_millis()), "{at:?}");
@@ -503,9 +503,9 @@ fn an_interrupted_peer_is_probed_modestly_and_anything_from_it_resumes_it() {
             tag: Tag::Untyped,
             payload: text.into(),
         };
-        let mut told = events(&mut client);
-        told.retain(|event| !matches!(event, ConnectionEvent::PathChanged(_)));
-        assert_eq!(told, [message("on its way"), message("waits")]);
+        let mut reported = events(&mut client);
+        reported.retain(|event| !matches!(event, ConnectionEvent::PathChanged(_)));
+        assert_eq!(reported, [message("on its way"), message("waits")]);
     }
 }
 
@@ -536,8 +536,8 @@ fn the_sleep_of_one_that_waits_is_no_part_of_its_patience() {
     assert_eq!(events(&mut client), [ConnectionEvent::Interrupted(Interruption::NoPath)]);
     let woken = START + Duration::from_secs(90);
     client.handle_timeout(woken);
-    let told = alone(&mut client, woken, woken + Duration::from_secs(60));
-    let [(end, ConnectionEvent::Closed(EndReason::TimedOut))] = told[..] else { panic!("{told:?}") };
+    let reported = alone(&mut client, woken, woken + Duration::from_secs(60));
+    let [(end, ConnectionEvent::Closed(EndReason::TimedOut))] = reported[..] else { panic!("{reported:?}") };
     assert!(end > Duration::from_secs(28), "{end:?}");
 }
 
@@ -549,7 +549,7 @@ fn an_interrupted_peer_is_ended_at_once_and_told_so_if_it_hears_us() {
     alone(&mut host, now, now + Duration::from_secs(8));
     now += Duration::from_secs(8);
     events(&mut client);
-    host.part(EndReason::Kicked("too late".into()));
+    host.close_now(EndReason::Kicked("too late".into()));
     assert_eq!(events(&mut host), [ConnectionEvent::Closed(EndReason::Kicked("too late".into()))]);
     carry(&mut host, &mut client, now);
     assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::Kicked("too late".into()))]);
@@ -643,15 +643,15 @@ fn a_direct_path_that_falls_silent_while_the_relay_is_gone_is_waited_for() {
             for lane in Lane::ALL {
                 while side.poll_transmit(lane, 16 << 10, next).is_some() {}
             }
-            let told = events(side);
-            if told.contains(&ConnectionEvent::PathSilent(Path::Direct)) {
-                assert!(told.contains(&ConnectionEvent::Interrupted(Interruption::Silent)), "{told:?}");
+            let reported = events(side);
+            if reported.contains(&ConnectionEvent::PathSilent(Path::Direct)) {
+                assert!(reported.contains(&ConnectionEvent::Interrupted(Interruption::Silent)), "{reported:?}");
                 assert!(next - silent <= Duration::from_secs(5), "{:?}", next - silent);
-            } else if let [ConnectionEvent::Closed(reason)] = &told[..] {
+            } else if let [ConnectionEvent::Closed(reason)] = &reported[..] {
                 assert_eq!(*reason, EndReason::TimedOut);
                 assert!(next - silent >= Duration::from_secs(30), "{:?}", next - silent);
             } else {
-                assert_eq!(told, []);
+                assert_eq!(reported, []);
             }
         }
         assert!(side.is_closed());
@@ -733,7 +733,7 @@ fn unreliable_messages_of_any_size_go_in_single_datagrams_on_the_direct_path() {
     for side in [&mut client, &mut host] {
         side.path_up(Path::Direct, START);
     }
-    talk(&mut client, &mut host, START);
+    exchange(&mut client, &mut host, START);
     events(&mut host);
     for size in [0, 1000, 1159, 1160, 1161, 100_000, 16 << 20] {
         client.send(Channel::Unreliable, bytes(size)).unwrap();

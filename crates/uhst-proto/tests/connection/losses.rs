@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use uhst_proto::connection::{Connection, ConnectionConfig, Lane, MESSAGE_OVERHEAD, Path, Time};
+use uhst_proto::connection::{Connection, ConnectionConfig, Lane, MESSAGE_OVERHEAD, Path, Timestamp};
 use uhst_proto::protocol::{
     Channel, Payload,
     frame::{Frame, Frames, Stream},
@@ -33,8 +33,8 @@ fn contents(packet: &Bytes) -> (u64, u64) {
 struct Run {
     client: Connection,
     host: Connection,
-    late: Vec<(Time, Lane, Bytes)>,
-    now: Time,
+    late: Vec<(Timestamp, Lane, Bytes)>,
+    now: Timestamp,
     random: u64,
     dropped: u64,
     pings: u64,

@@ -8,11 +8,11 @@ use std::{
 
 use bytes::Bytes;
 use uhst_proto::connection::{
-    Connection, ConnectionConfig, ConnectionEvent, Lane, MESSAGE_OVERHEAD, Path, ResumeError, Time,
+    Connection, ConnectionConfig, ConnectionEvent, Lane, MESSAGE_OVERHEAD, Path, ResumeError, Timestamp,
 };
 use uhst_proto::protocol::{
     Channel, EndReason, Payload, Tag,
-    frame::{Contact, Data, Frame, Frames, Stream},
+    frame::{Data, Frame, Frames, HandshakeKind, Stream},
 };
 
 /// What a network does, in percent and milliseconds.
@@ -23,7 +23,7 @@ pub struct Weather {
     pub jitter: u16,
     pub delay: u16,
     /// Whether the sender of a lost POST is told.
-    pub told: bool,
+    pub reported: bool,
     /// How many POSTs arrive though their sender is told that they failed.
     pub unanswered: u8,
 }
@@ -86,7 +86,7 @@ pub enum Step {
         time: u16,
     },
     /// A packet of first contact or resumption, from somebody else.
-    Stranger {
+    UnknownPeer {
         client: bool,
         packet: Bytes,
     },
@@ -112,8 +112,8 @@ pub struct Side {
     signals: VecDeque<Bytes>,
     newest: Option<u32>,
     unread: usize,
-    lazy_until: Time,
-    asleep_until: Time,
+    lazy_until: Timestamp,
+    asleep_until: Timestamp,
     inbox: VecDeque<Input>,
     route: u32,
     pub closed: Vec<EndReason>,
@@ -135,8 +135,8 @@ impl Side {
             signals: VecDeque::new(),
             newest: None,
             unread: 0,
-            lazy_until: Time::ZERO,
-            asleep_until: Time::ZERO,
+            lazy_until: Timestamp::ZERO,
+            asleep_until: Timestamp::ZERO,
             inbox: VecDeque::new(),
             route: 0,
             closed: Vec::new(),
@@ -187,29 +187,29 @@ pub fn carries_a_message(packet: &Bytes) -> bool {
 
 /// Both sides and what is between them.
 pub struct Network {
-    pub now: Time,
+    pub now: Timestamp,
     pub sides: [Side; 2],
     weather: Weather,
     random: u64,
     /// Decides before chance does, byte by byte.
     pub fate: VecDeque<u8>,
-    order: BinaryHeap<Reverse<(Time, u64)>>,
+    order: BinaryHeap<Reverse<(Timestamp, u64)>>,
     parcels: HashMap<u64, Parcel>,
     posted: u64,
-    passed: HashMap<(usize, Lane), Time>,
+    passed: HashMap<(usize, Lane), Timestamp>,
     ids: u32,
     /// The client's route to the host over the relay; what it sent on an older one is lost.
     route: u32,
     /// The oldest route that the relay knows of.
     oldest: u32,
-    relay_back: Option<Time>,
-    host_back: Option<Time>,
-    suspects: [Option<Time>; 2],
+    relay_back: Option<Timestamp>,
+    host_back: Option<Timestamp>,
+    suspects: [Option<Timestamp>; 2],
     direct: u32,
     direct_open: bool,
     direct_dead: bool,
-    direct_skew: Option<(Time, usize)>,
-    silent_until: Time,
+    direct_skew: Option<(Timestamp, usize)>,
+    silent_until: Timestamp,
     config: ConnectionConfig,
     pub may_close: bool,
     /// Both sides allow direct paths only: no message may be seen on the relay.
@@ -217,7 +217,7 @@ pub struct Network {
 }
 
 impl Network {
-    pub fn new(config: &ConnectionConfig, client: Connection, host: Connection, seed: u64, now: Time) -> Self {
+    pub fn new(config: &ConnectionConfig, client: Connection, host: Connection, seed: u64, now: Timestamp) -> Self {
         Self {
             now,
             sides: [Side::new(client), Side::new(host)],
@@ -238,7 +238,7 @@ impl Network {
             direct_open: false,
             direct_dead: false,
             direct_skew: None,
-            silent_until: Time::ZERO,
+            silent_until: Timestamp::ZERO,
             config: config.clone(),
             may_close: false,
             direct_only: false,
@@ -289,19 +289,19 @@ impl Network {
                 self.reroute();
             }
             Step::HostStream { outage } if self.relay_back.is_none() && self.has_paths() => {
-                self.tell(HOST, Input::Down(Path::Relay));
+                self.notify(HOST, Input::Down(Path::Relay));
                 self.host_back = Some(self.now + Duration::from_millis(outage.into()));
             }
             Step::Suspect { client, time } if self.relay_back.is_none() && self.has_paths() => {
                 let side = Self::side(client);
-                self.tell(side, Input::Down(Path::Relay));
+                self.notify(side, Input::Down(Path::Relay));
                 self.suspects[side] = Some(self.now + Duration::from_millis(time.into()));
             }
             Step::DirectUp { skew } if !self.direct_open => {
                 self.direct += 1;
                 (self.direct_open, self.direct_dead) = (true, false);
                 let first = self.random(2) as usize;
-                self.tell(first, Input::Up(Path::Direct));
+                self.notify(first, Input::Up(Path::Direct));
                 self.direct_skew = Some((self.now + Duration::from_millis(skew.into()), 1 - first));
             }
             Step::DirectDown => self.direct_down(),
@@ -321,14 +321,14 @@ impl Network {
             Step::Lazy { client, time } => {
                 self.sides[Self::side(client)].lazy_until = self.now + Duration::from_millis(time.into());
             }
-            Step::Stranger { client, ref packet } => self.stranger(client, packet.clone()),
+            Step::UnknownPeer { client, ref packet } => self.unknown_peer(client, packet.clone()),
             _ => {}
         }
         self.pump();
     }
 
     /// The host hands what comes on a foreign route only to a connection that it resumes.
-    fn stranger(&mut self, client: bool, packet: Bytes) {
+    fn unknown_peer(&mut self, client: bool, packet: Bytes) {
         let now = self.now;
         if client {
             self.sides[CLIENT].connection.receive(Lane::Relay, packet, now);
@@ -349,8 +349,8 @@ impl Network {
     /// The client finds the relay again, on another route.
     fn reroute(&mut self) {
         self.route += 1;
-        self.tell(CLIENT, Input::Down(Path::Relay));
-        self.tell(CLIENT, Input::Up(Path::Relay));
+        self.notify(CLIENT, Input::Down(Path::Relay));
+        self.notify(CLIENT, Input::Up(Path::Relay));
     }
 
     fn relay_down(&mut self) {
@@ -358,10 +358,10 @@ impl Network {
         self.oldest = self.route;
         self.suspects = [None; 2];
         if self.host_back.take().is_some() {
-            self.tell(HOST, Input::Up(Path::Relay));
+            self.notify(HOST, Input::Up(Path::Relay));
         }
         for side in [CLIENT, HOST] {
-            self.tell(side, Input::Down(Path::Relay));
+            self.notify(side, Input::Down(Path::Relay));
         }
     }
 
@@ -369,7 +369,7 @@ impl Network {
         (self.direct_open, self.direct_dead, self.direct_skew) = (false, false, None);
         self.direct += 1;
         for side in [CLIENT, HOST] {
-            self.tell(side, Input::Down(Path::Direct));
+            self.notify(side, Input::Down(Path::Direct));
         }
     }
 
@@ -483,7 +483,7 @@ impl Network {
                 next = next.min(at);
             }
             self.now = next.max(self.now);
-            self.happen();
+            self.advance();
             self.pump();
             if self.now >= end {
                 return;
@@ -491,25 +491,25 @@ impl Network {
         }
     }
 
-    fn happen(&mut self) {
+    fn advance(&mut self) {
         let now = self.now;
         if self.relay_back.is_some_and(|at| now >= at) {
             self.relay_back = None;
-            self.tell(CLIENT, Input::Up(Path::Relay));
+            self.notify(CLIENT, Input::Up(Path::Relay));
         }
         if self.host_back.is_some_and(|at| now >= at) {
             self.host_back = None;
-            self.tell(HOST, Input::Up(Path::Relay));
+            self.notify(HOST, Input::Up(Path::Relay));
         }
         for side in [CLIENT, HOST] {
             if self.suspects[side].is_some_and(|at| now >= at) {
                 self.suspects[side] = None;
-                self.tell(side, Input::Up(Path::Relay));
+                self.notify(side, Input::Up(Path::Relay));
             }
         }
         if let Some((_, side)) = self.direct_skew.filter(|(at, _)| now >= *at) {
             self.direct_skew = None;
-            self.tell(side, Input::Up(Path::Direct));
+            self.notify(side, Input::Up(Path::Direct));
         }
         while let Some(Reverse((at, id))) = self.order.peek().copied() {
             if at > now {
@@ -532,7 +532,7 @@ impl Network {
             if self.sides[to].asleep_until > now {
                 continue;
             }
-            self.listen(to);
+            self.process_inbox(to);
             let side = &mut self.sides[to];
             side.connection.handle_timeout(now);
             let next = side.connection.next_timeout();
@@ -540,14 +540,14 @@ impl Network {
         }
     }
 
-    fn tell(&mut self, side: usize, input: Input) {
+    fn notify(&mut self, side: usize, input: Input) {
         self.sides[side].inbox.push_back(input);
         if self.sides[side].asleep_until <= self.now {
-            self.listen(side);
+            self.process_inbox(side);
         }
     }
 
-    fn listen(&mut self, side: usize) {
+    fn process_inbox(&mut self, side: usize) {
         let now = self.now;
         while let Some(input) = self.sides[side].inbox.pop_front() {
             match input {
@@ -561,7 +561,11 @@ impl Network {
     fn deliver(&mut self, to: usize, lane: Lane, route: u32, packet: Bytes) {
         let now = self.now;
         let is_known = to == HOST && route == self.sides[HOST].route;
-        if to == HOST && lane == Lane::Relay && !is_known && matches!(Contact::peek(&packet), Contact::Resume(_)) {
+        if to == HOST
+            && lane == Lane::Relay
+            && !is_known
+            && matches!(HandshakeKind::peek(&packet), HandshakeKind::Resume(_))
+        {
             match self.sides[HOST].connection.resume(packet.clone(), now) {
                 Ok(()) => self.sides[HOST].route = route,
                 Err(ResumeError::Challenge(reply)) => self.post(HOST, Lane::Relay, route, reply),
@@ -609,14 +613,14 @@ impl Network {
         // Bad weather is not silence.
         let must_pass = now >= *passed + Duration::from_millis(500);
         if !must_pass && self.chance(self.weather.loss) {
-            if self.weather.told {
+            if self.weather.reported {
                 self.sides[from].connection.lost_in_flight(lane);
             }
             return;
         }
         self.passed.insert((from, lane), now);
         // Both would be more than is ever through at once.
-        if lane == Lane::Relay && !self.weather.told && self.chance(self.weather.unanswered) {
+        if lane == Lane::Relay && !self.weather.reported && self.chance(self.weather.unanswered) {
             self.sides[from].connection.lost_in_flight(lane);
         }
         for _ in 0..1 + u8::from(self.chance(self.weather.double)) {

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use uhst_proto::connection::{Connection, ConnectionConfig, ConnectionEvent, Interruption, Lane, Path, Time};
+use uhst_proto::connection::{Connection, ConnectionConfig, ConnectionEvent, Interruption, Lane, Path, Timestamp};
 use uhst_proto::protocol::{Channel, EndReason, PathPolicy, Tag};
 
-use crate::{START, contact::credentials, network::carries_a_message};
+use crate::{START, joining::credentials, network::carries_a_message};
 
-fn strangers(client: PathPolicy, host: PathPolicy) -> (Connection, Connection) {
+fn unconnected(client: PathPolicy, host: PathPolicy) -> (Connection, Connection) {
     let config = ConnectionConfig::default();
     let credentials = credentials(None);
     let mut of_client = Connection::connect(config.clone(), &credentials, "Ada".into(), [1; 32], START).unwrap();
@@ -19,7 +19,7 @@ fn strangers(client: PathPolicy, host: PathPolicy) -> (Connection, Connection) {
 }
 
 /// Carries what there is, and tells how many packets there were, and how many with messages crossed the relay.
-fn carry(from: &mut Connection, to: &mut Connection, now: Time) -> (usize, usize) {
+fn carry(from: &mut Connection, to: &mut Connection, now: Timestamp) -> (usize, usize) {
     let (mut packets, mut on_the_relay) = (0, 0);
     for lane in Lane::ALL {
         while let Some(packet) = from.poll_transmit(lane, 16 << 10, now) {
@@ -32,7 +32,7 @@ fn carry(from: &mut Connection, to: &mut Connection, now: Time) -> (usize, usize
 }
 
 /// Carries everything both ways, and tells how many packets with messages crossed the relay.
-fn talk(client: &mut Connection, host: &mut Connection, now: Time) -> usize {
+fn exchange(client: &mut Connection, host: &mut Connection, now: Timestamp) -> usize {
     let mut on_the_relay = 0;
     loop {
         let (there, back) = (carry(client, host, now), carry(host, client, now));
@@ -47,30 +47,30 @@ fn events(of: &mut Connection) -> Vec<ConnectionEvent> {
     std::iter::from_fn(|| of.poll_event()).collect()
 }
 
-fn direct_up(client: &mut Connection, host: &mut Connection, now: Time) -> usize {
+fn direct_up(client: &mut Connection, host: &mut Connection, now: Timestamp) -> usize {
     client.path_up(Path::Direct, now);
     host.path_up(Path::Direct, now);
-    talk(client, host, now)
+    exchange(client, host, now)
 }
 
 fn introduced(client: PathPolicy, host: PathPolicy) -> (Connection, Connection) {
-    let (mut client, mut host) = strangers(client, host);
-    talk(&mut client, &mut host, START);
+    let (mut client, mut host) = unconnected(client, host);
+    exchange(&mut client, &mut host, START);
     assert_eq!(events(&mut host), [ConnectionEvent::JoinRequest { metadata: "Ada".into() }]);
     host.admit(START);
-    talk(&mut client, &mut host, START);
+    exchange(&mut client, &mut host, START);
     (client, host)
 }
 
 /// Lets time pass on both sides until a moment.
-fn wait(client: &mut Connection, host: &mut Connection, now: &mut Time, until: Time) {
-    talk(client, host, *now);
+fn wait(client: &mut Connection, host: &mut Connection, now: &mut Timestamp, until: Timestamp) {
+    exchange(client, host, *now);
     while *now < until {
         let next = [client.next_timeout(), host.next_timeout(), Some(until)].into_iter().flatten().min().unwrap();
         *now = next.min(until).max(*now);
         client.handle_timeout(*now);
         host.handle_timeout(*now);
-        talk(client, host, *now);
+        exchange(client, host, *now);
     }
 }
 
@@ -83,7 +83,7 @@ fn one_side_that_allows_only_direct_paths_is_enough_and_is_connected_once_there_
         assert!(client.wants_direct() && host.wants_direct());
         client.send_signal(Bytes::from_static(b"offer")).unwrap();
         client.send(Channel::Reliable, "waits".into()).unwrap();
-        assert_eq!(talk(&mut client, &mut host, START), 0);
+        assert_eq!(exchange(&mut client, &mut host, START), 0);
         assert_eq!(events(&mut host), [ConnectionEvent::Signal(Bytes::from_static(b"offer"))]);
         assert_eq!(direct_up(&mut client, &mut host, START), 0);
         let path = ConnectionEvent::PathChanged(Path::Direct);
@@ -98,8 +98,8 @@ fn one_side_that_allows_only_direct_paths_is_enough_and_is_connected_once_there_
 fn sides_that_exclude_each_other_are_told_before_the_game_is_asked() {
     use PathPolicy::{DirectOnly, RelayOnly};
     for (of_client, of_host) in [(RelayOnly, DirectOnly), (DirectOnly, RelayOnly)] {
-        let (mut client, mut host) = strangers(of_client, of_host);
-        talk(&mut client, &mut host, START);
+        let (mut client, mut host) = unconnected(of_client, of_host);
+        exchange(&mut client, &mut host, START);
         host.handle_timeout(START + Duration::from_secs(3));
         for side in [&mut client, &mut host] {
             let events = events(side);
@@ -177,15 +177,15 @@ fn a_message_over_the_relay_that_may_carry_none_breaks_the_rules() {
 }
 
 #[test]
-fn a_doubted_path_is_used_again_once_something_comes_over_it() {
+fn a_suspect_path_is_used_again_once_something_comes_over_it() {
     let (mut client, mut host) = introduced(PathPolicy::Automatic, PathPolicy::Automatic);
     direct_up(&mut client, &mut host, START);
     events(&mut client);
     client.suspect(Path::Direct, START);
     assert_eq!(events(&mut client), [ConnectionEvent::PathChanged(Path::Relay)]);
     client.send(Channel::Reliable, "over the relay".into()).unwrap();
-    assert_eq!(talk(&mut client, &mut host, START), 1);
+    assert_eq!(exchange(&mut client, &mut host, START), 1);
     host.send(Channel::Reliable, "over the direct path".into()).unwrap();
-    talk(&mut client, &mut host, START);
+    exchange(&mut client, &mut host, START);
     assert_eq!(events(&mut client)[0], ConnectionEvent::PathChanged(Path::Direct));
 }

@@ -40,7 +40,7 @@ pub struct Ack<'a> {
     /// How many bytes of reliable messages, with their overhead, it takes in total.
     pub grant: u64,
     /// The largest packet number received on the relay and on the direct reliable lane; 0: none yet.
-    pub lanes: [u64; 2],
+    pub largest: [u64; 2],
     /// `Reliable`, `ReliableUnordered`, signalling.
     pub streams: [StreamAck<'a>; 3],
 }
@@ -53,8 +53,8 @@ impl<'a> Ack<'a> {
             return Err(FrameError::Invalid("mask"));
         }
         let mut ack = Ack { grant, ..Default::default() };
-        for (lane, largest) in ack.lanes.iter_mut().enumerate() {
-            if mask & (0b1000 << lane) != 0 {
+        for (path, largest) in ack.largest.iter_mut().enumerate() {
+            if mask & (0b1000 << path) != 0 {
                 *largest = reader.varint()?;
             }
         }
@@ -106,18 +106,18 @@ mod tests {
         #[test]
         fn acknowledgements_survive_the_wire(
             grant in 0_u64..1 << 60,
-            lanes in any::<[u32; 2]>(),
+            largest in any::<[u32; 2]>(),
             states in [state(), state(), state()],
         ) {
-            let lanes = lanes.map(u64::from);
+            let largest = largest.map(u64::from);
             let mut writer = PacketWriter::new(1, usize::MAX, 0);
             let [a, b, c] = &states;
-            writer.ack(grant, lanes, [(a.0, &a.1), (b.0, &b.1), (c.0, &c.1)]);
+            writer.ack(grant, largest, [(a.0, &a.1), (b.0, &b.1), (c.0, &c.1)]);
             let packet = writer.finish().unwrap();
             let mut frames = Frames::new(&packet).unwrap();
             let Some(Ok(Frame::Ack(ack))) = frames.next() else { panic!("{frames:?}") };
             prop_assert!(frames.next().is_none());
-            prop_assert_eq!((ack.grant, ack.lanes), (grant, lanes));
+            prop_assert_eq!((ack.grant, ack.largest), (grant, largest));
             for (stream, (next, ranges)) in ack.streams.iter().zip(&states) {
                 prop_assert_eq!(stream.next, *next);
                 prop_assert_eq!(&stream.ranges().collect::<Vec<_>>(), ranges);

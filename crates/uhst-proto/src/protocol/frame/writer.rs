@@ -69,13 +69,13 @@ impl PacketWriter {
 
     /// Writes the state of a receiver, from its parts: the grant, the largest packet numbers of the lanes, and per
     /// stream the next number and at most [`MAX_RANGES`](super::MAX_RANGES) ranges above it.
-    pub fn ack(&mut self, grant: u64, lanes: [u64; 2], streams: [(u64, &[(u64, u64)]); 3]) -> bool {
-        let len = 1 + ack_len(grant, lanes, streams);
+    pub fn ack(&mut self, grant: u64, largest: [u64; 2], streams: [(u64, &[(u64, u64)]); 3]) -> bool {
+        let len = 1 + ack_len(grant, largest, streams);
         if !self.open(len) {
             return false;
         }
         self.out.put_u8(ACK);
-        put_ack(&mut self.out, grant, lanes, streams);
+        put_ack(&mut self.out, grant, largest, streams);
         true
     }
 
@@ -136,9 +136,9 @@ impl PacketWriter {
     }
 }
 
-fn ack_len(grant: u64, lanes: [u64; 2], streams: [(u64, &[(u64, u64)]); 3]) -> usize {
+fn ack_len(grant: u64, largest: [u64; 2], streams: [(u64, &[(u64, u64)]); 3]) -> usize {
     let mut len = varint_len(grant) + 1;
-    len += lanes.iter().filter(|lane| **lane > 0).map(|lane| varint_len(*lane)).sum::<usize>();
+    len += largest.iter().filter(|number| **number > 0).map(|number| varint_len(*number)).sum::<usize>();
     for (next, ranges) in streams {
         if next > 0 || !ranges.is_empty() {
             len += varint_len(next) + varint_len(ranges.len() as u64);
@@ -153,17 +153,17 @@ fn ack_len(grant: u64, lanes: [u64; 2], streams: [(u64, &[(u64, u64)]); 3]) -> u
 }
 
 /// Writes the body of an ack, which resumption carries too.
-pub(crate) fn put_ack(out: &mut BytesMut, grant: u64, lanes: [u64; 2], streams: [(u64, &[(u64, u64)]); 3]) {
+pub(crate) fn put_ack(out: &mut BytesMut, grant: u64, largest: [u64; 2], streams: [(u64, &[(u64, u64)]); 3]) {
     let mut mask = 0;
-    for (lane, largest) in lanes.iter().enumerate() {
-        mask |= if *largest > 0 { 0b1000 << lane } else { 0 };
+    for (path, largest) in largest.iter().enumerate() {
+        mask |= if *largest > 0 { 0b1000 << path } else { 0 };
     }
     for (stream, (next, ranges)) in streams.iter().enumerate() {
         mask |= if *next > 0 || !ranges.is_empty() { 1 << stream } else { 0 };
     }
     put_varint(out, grant);
     out.put_u8(mask);
-    for largest in lanes.into_iter().filter(|largest| *largest > 0) {
+    for largest in largest.into_iter().filter(|largest| *largest > 0) {
         put_varint(out, largest);
     }
     for (next, ranges) in streams {

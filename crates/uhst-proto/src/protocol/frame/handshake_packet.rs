@@ -46,7 +46,7 @@ impl std::fmt::Debug for ConnectionId {
 
 /// What a host does with a packet from a sender that it does not know: told without any state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Contact {
+pub enum HandshakeKind {
     /// A new client.
     Hello,
     /// A client whose connection lives on, perhaps.
@@ -55,16 +55,16 @@ pub enum Contact {
     Other,
 }
 
-impl Contact {
+impl HandshakeKind {
     /// Looks at the first bytes of a packet.
     pub fn peek(packet: &[u8]) -> Self {
         match packet {
-            [0, HELLO, ..] => Contact::Hello,
+            [0, HELLO, ..] => HandshakeKind::Hello,
             [0, RESUME, rest @ ..] => match rest.first_chunk() {
-                Some(id) => Contact::Resume(ConnectionId(*id)),
-                None => Contact::Other,
+                Some(id) => HandshakeKind::Resume(ConnectionId(*id)),
+                None => HandshakeKind::Other,
             },
-            _ => Contact::Other,
+            _ => HandshakeKind::Other,
         }
     }
 }
@@ -79,7 +79,7 @@ pub fn refusal(reason: &EndReason) -> Bytes {
 /// The answer of a host to a request to resume a connection that it knows nothing of. `None`: the packet is no such
 /// request.
 pub fn unknown(packet: &Bytes) -> Option<Bytes> {
-    let Ok(Message::Resume { id, counter, nonce, .. }) = Message::read(packet) else { return None };
+    let Ok(HandshakePacket::Resume { id, counter, nonce, .. }) = HandshakePacket::read(packet) else { return None };
     let mut out = with_id(UNKNOWN, id);
     put_varint(&mut out, counter);
     out.put_slice(&nonce);
@@ -93,7 +93,7 @@ const PENDING: u8 = 4;
 const WELCOME: u8 = 5;
 const REFUSAL: u8 = 6;
 const RESUME: u8 = 7;
-const AGAIN: u8 = 8;
+const RESUME_CHALLENGE: u8 = 8;
 const RESUMED: u8 = 9;
 const GONE: u8 = 10;
 const UNKNOWN: u8 = 11;
@@ -121,7 +121,7 @@ pub(crate) struct Hello {
 
 /// A packet of first contact or resumption. Macs are not checked by reading.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Message<'a> {
+pub(crate) enum HandshakePacket<'a> {
     Hello(Hello),
     Challenge { nonce: [u8; 16], id: ConnectionId, host_nonce: [u8; 16], spake: [u8; 33] },
     Proof { id: ConnectionId },
@@ -129,7 +129,7 @@ pub(crate) enum Message<'a> {
     Welcome { id: ConnectionId, limits: Limits, metadata: Bytes },
     Refusal { reason: EndReason },
     Resume { id: ConnectionId, counter: u64, nonce: [u8; 16], ack: Ack<'a> },
-    Again { id: ConnectionId, counter: u64, nonce: [u8; 16] },
+    ResumeChallenge { id: ConnectionId, counter: u64, nonce: [u8; 16] },
     Resumed { id: ConnectionId, counter: u64, ack: Ack<'a> },
     Gone { id: ConnectionId, counter: u64, reason: EndReason },
     Unknown { id: ConnectionId, counter: u64, nonce: [u8; 16] },
@@ -202,8 +202,8 @@ pub(crate) fn resume(id: ConnectionId, counter: u64, nonce: &[u8; 16]) -> BytesM
     out
 }
 
-pub(crate) fn again(id: ConnectionId, counter: u64, nonce: &[u8; 16]) -> BytesMut {
-    let mut out = with_id(AGAIN, id);
+pub(crate) fn resume_challenge(id: ConnectionId, counter: u64, nonce: &[u8; 16]) -> BytesMut {
+    let mut out = with_id(RESUME_CHALLENGE, id);
     put_varint(&mut out, counter);
     out.put_slice(nonce);
     out
@@ -223,7 +223,7 @@ pub(crate) fn gone(id: ConnectionId, counter: u64, reason: &EndReason) -> BytesM
     out
 }
 
-impl<'a> Message<'a> {
+impl<'a> HandshakePacket<'a> {
     pub(crate) fn read(packet: &'a Bytes) -> Result<Self, FrameError> {
         let mut reader = Reader::new(packet);
         if reader.u8()? != 0 {
@@ -238,38 +238,46 @@ impl<'a> Message<'a> {
                 }
                 let (nonce, spake, limits) = (reader.array()?, reader.array()?, read_limits(&mut reader)?);
                 let game = GameId::from_wire(packet.slice_ref(reader.bounded(MAX_GAME, "game")?));
-                Message::Hello(Hello { nonce, spake, limits, game, metadata: read_metadata(&mut reader, packet)? })
+                HandshakePacket::Hello(Hello {
+                    nonce,
+                    spake,
+                    limits,
+                    game,
+                    metadata: read_metadata(&mut reader, packet)?,
+                })
             }
-            CHALLENGE => Message::Challenge {
+            CHALLENGE => HandshakePacket::Challenge {
                 nonce: reader.array()?,
                 id: ConnectionId(reader.array()?),
                 host_nonce: reader.array()?,
                 spake: reader.array()?,
             },
-            REFUSAL => Message::Refusal { reason: reason::read(&mut reader)? },
+            REFUSAL => HandshakePacket::Refusal { reason: reason::read(&mut reader)? },
             _ => {
                 let id = ConnectionId(reader.array()?);
                 let message = match kind {
-                    PENDING => return finish(reader, Message::Pending { id }),
+                    PENDING => return finish(reader, HandshakePacket::Pending { id }),
                     UNKNOWN => {
                         let (counter, nonce) = (reader.varint()?, reader.array()?);
-                        return finish(reader, Message::Unknown { id, counter, nonce });
+                        return finish(reader, HandshakePacket::Unknown { id, counter, nonce });
                     }
-                    PROOF => Message::Proof { id },
-                    WELCOME => Message::Welcome {
+                    PROOF => HandshakePacket::Proof { id },
+                    WELCOME => HandshakePacket::Welcome {
                         id,
                         limits: read_limits(&mut reader)?,
                         metadata: read_metadata(&mut reader, packet)?,
                     },
-                    RESUME => Message::Resume {
+                    RESUME => HandshakePacket::Resume {
                         id,
                         counter: reader.varint()?,
                         nonce: reader.array()?,
                         ack: Ack::read(&mut reader)?,
                     },
-                    AGAIN => Message::Again { id, counter: reader.varint()?, nonce: reader.array()? },
-                    RESUMED => Message::Resumed { id, counter: reader.varint()?, ack: Ack::read(&mut reader)? },
-                    GONE => Message::Gone { id, counter: reader.varint()?, reason: reason::read(&mut reader)? },
+                    RESUME_CHALLENGE => {
+                        HandshakePacket::ResumeChallenge { id, counter: reader.varint()?, nonce: reader.array()? }
+                    }
+                    RESUMED => HandshakePacket::Resumed { id, counter: reader.varint()?, ack: Ack::read(&mut reader)? },
+                    GONE => HandshakePacket::Gone { id, counter: reader.varint()?, reason: reason::read(&mut reader)? },
                     kind => return Err(FrameError::UnknownKind(kind)),
                 };
                 reader.bytes(MAC)?;
@@ -280,7 +288,7 @@ impl<'a> Message<'a> {
     }
 }
 
-fn finish<'a>(reader: Reader<'a>, message: Message<'a>) -> Result<Message<'a>, FrameError> {
+fn finish<'a>(reader: Reader<'a>, message: HandshakePacket<'a>) -> Result<HandshakePacket<'a>, FrameError> {
     // A mac covers the whole packet, so there must be nothing behind it.
     if reader.is_empty() { Ok(message) } else { Err(FrameError::Invalid("length")) }
 }
@@ -316,34 +324,34 @@ mod tests {
     #[test]
     fn a_glance_tells_newcomers_from_those_who_return() {
         let id = ConnectionId([9; 16]);
-        assert_eq!(Contact::peek(&hello().encode()), Contact::Hello);
-        assert_eq!(Contact::peek(&resume(id, 1, &[0; 16])), Contact::Resume(id));
+        assert_eq!(HandshakeKind::peek(&hello().encode()), HandshakeKind::Hello);
+        assert_eq!(HandshakeKind::peek(&resume(id, 1, &[0; 16])), HandshakeKind::Resume(id));
         for other in [&[][..], &[0], &[0, 7, 1], &[1, 1, 1], &refusal(&EndReason::Full), &proof(id)] {
-            assert_eq!(Contact::peek(other), Contact::Other);
+            assert_eq!(HandshakeKind::peek(other), HandshakeKind::Other);
         }
     }
 
     #[test]
     fn greetings_survive_the_wire() {
-        assert_eq!(Message::read(&hello().encode()), Ok(Message::Hello(hello())));
-        let refused = Message::Refusal { reason: EndReason::Full };
-        assert_eq!(Message::read(&refusal(&EndReason::Full)), Ok(refused));
+        assert_eq!(HandshakePacket::read(&hello().encode()), Ok(HandshakePacket::Hello(hello())));
+        let refused = HandshakePacket::Refusal { reason: EndReason::Full };
+        assert_eq!(HandshakePacket::read(&refusal(&EndReason::Full)), Ok(refused));
     }
 
     #[test]
     fn another_version_is_named() {
         let mut packet = BytesMut::from(&hello().encode()[..]);
         packet[2] = 2;
-        assert_eq!(Message::read(&packet.freeze()), Err(FrameError::Version(2)));
+        assert_eq!(HandshakePacket::read(&packet.freeze()), Err(FrameError::Version(2)));
     }
 
     #[test]
     fn a_mac_has_nothing_behind_it() {
         let mut packet = proof(ConnectionId([9; 16]));
         packet.put_slice(&[0; MAC]);
-        assert!(Message::read(&packet.clone().freeze()).is_ok());
+        assert!(HandshakePacket::read(&packet.clone().freeze()).is_ok());
         packet.put_u8(0);
-        assert!(Message::read(&packet.freeze()).is_err());
+        assert!(HandshakePacket::read(&packet.freeze()).is_err());
     }
 
     #[test]
@@ -353,20 +361,20 @@ mod tests {
         super::super::put_ack(&mut request, 0, [0; 2], [(0, &[]), (0, &[]), (0, &[])]);
         request.put_slice(&[0; MAC]);
         let answer = unknown(&request.freeze()).unwrap();
-        assert_eq!(Message::read(&answer), Ok(Message::Unknown { id, counter: 7, nonce: [3; 16] }));
+        assert_eq!(HandshakePacket::read(&answer), Ok(HandshakePacket::Unknown { id, counter: 7, nonce: [3; 16] }));
         assert_eq!(unknown(&answer), None);
     }
 
     #[test]
     fn metadata_is_bounded() {
         let packet = Hello { metadata: Bytes::from(vec![0; MAX_METADATA + 1]), ..hello() }.encode();
-        assert_eq!(Message::read(&packet), Err(FrameError::Invalid("length of metadata")));
+        assert_eq!(HandshakePacket::read(&packet), Err(FrameError::Invalid("length of metadata")));
     }
 
     #[test]
     fn a_game_is_bounded() {
         let game = GameId::from_wire(Bytes::from(vec![0; MAX_GAME + 1]));
         let packet = Hello { game, ..hello() }.encode();
-        assert_eq!(Message::read(&packet), Err(FrameError::Invalid("game")));
+        assert_eq!(HandshakePacket::read(&packet), Err(FrameError::Invalid("game")));
     }
 }

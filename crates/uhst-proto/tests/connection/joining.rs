@@ -5,11 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 use uhst_proto::connection::{
-    Connection, ConnectionConfig, ConnectionEvent, Credentials, Interruption, Lane, Path, ResumeError, SendError, Time,
+    Connection, ConnectionConfig, ConnectionEvent, Credentials, Interruption, Lane, Path, ResumeError, SendError,
+    Timestamp,
 };
 use uhst_proto::protocol::{
     Channel, EndReason, GameId, Tag,
-    frame::{self, Contact},
+    frame::{self, HandshakeKind},
 };
 
 use crate::{
@@ -23,7 +24,7 @@ pub fn credentials(password: Option<&str>) -> Credentials {
     Credentials { host_id: "483920".into(), password: password.map(Into::into), game: GameId::default() }
 }
 
-fn strangers(client: Option<&str>, host: Option<&str>) -> (Connection, Connection) {
+fn unconnected(client: Option<&str>, host: Option<&str>) -> (Connection, Connection) {
     let config = ConnectionConfig::default();
     let mut client = Connection::connect(config.clone(), &credentials(client), "Ada".into(), [1; 32], START).unwrap();
     client.path_up(Path::Relay, START);
@@ -31,15 +32,15 @@ fn strangers(client: Option<&str>, host: Option<&str>) -> (Connection, Connectio
     (client, host)
 }
 
-fn packets(from: &mut Connection, now: Time) -> Vec<Bytes> {
+fn packets(from: &mut Connection, now: Timestamp) -> Vec<Bytes> {
     std::iter::from_fn(|| from.poll_transmit(Lane::Relay, 64 << 10, now)).collect()
 }
 
-fn carry(from: &mut Connection, to: &mut Connection, now: Time) {
+fn carry(from: &mut Connection, to: &mut Connection, now: Timestamp) {
     packets(from, now).into_iter().for_each(|packet| to.receive(Lane::Relay, packet, now));
 }
 
-fn talk(client: &mut Connection, host: &mut Connection, now: Time) {
+fn exchange(client: &mut Connection, host: &mut Connection, now: Timestamp) {
     for _ in 0..4 {
         carry(client, host, now);
         carry(host, client, now);
@@ -51,10 +52,10 @@ fn events(of: &mut Connection) -> Vec<ConnectionEvent> {
 }
 
 fn connected() -> (Connection, Connection) {
-    let (mut client, mut host) = strangers(Some("swordfish"), Some("swordfish"));
-    talk(&mut client, &mut host, START);
+    let (mut client, mut host) = unconnected(Some("swordfish"), Some("swordfish"));
+    exchange(&mut client, &mut host, START);
     host.admit(START);
-    talk(&mut client, &mut host, START);
+    exchange(&mut client, &mut host, START);
     events(&mut client);
     events(&mut host);
     (client, host)
@@ -62,15 +63,15 @@ fn connected() -> (Connection, Connection) {
 
 #[test]
 fn the_right_password_asks_the_game_and_then_opens() {
-    let (mut client, mut host) = strangers(Some("swordfish"), Some("swordfish"));
+    let (mut client, mut host) = unconnected(Some("swordfish"), Some("swordfish"));
     assert_eq!(client.send(Channel::Reliable, "early".into()), Err(SendError::NotConnected));
-    talk(&mut client, &mut host, START);
+    exchange(&mut client, &mut host, START);
     assert_eq!(events(&mut host), [ConnectionEvent::JoinRequest { metadata: "Ada".into() }]);
     assert_eq!(events(&mut client), []);
     host.admit(START);
     host.admit(START);
     assert_eq!(events(&mut host), [ConnectionEvent::Connected { metadata: "Ada".into() }]);
-    talk(&mut client, &mut host, START);
+    exchange(&mut client, &mut host, START);
     assert_eq!(events(&mut client), [ConnectionEvent::Connected { metadata: "Arena".into() }]);
     assert!(client.id().is_some());
     assert_eq!(client.id(), host.id());
@@ -79,14 +80,14 @@ fn the_right_password_asks_the_game_and_then_opens() {
 #[test]
 fn every_wrong_password_is_refused_on_both_sides_once() {
     for (of_client, of_host) in [(Some("a"), Some("b")), (None, Some("b")), (Some("a"), None)] {
-        let (mut client, mut host) = strangers(of_client, of_host);
-        talk(&mut client, &mut host, START);
+        let (mut client, mut host) = unconnected(of_client, of_host);
+        exchange(&mut client, &mut host, START);
         assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::WrongPassword)]);
         host.handle_timeout(START + Duration::from_secs(3));
         assert_eq!(events(&mut host), [ConnectionEvent::Closed(EndReason::WrongPassword)]);
     }
-    let (mut client, mut host) = strangers(None, Some(""));
-    talk(&mut client, &mut host, START);
+    let (mut client, mut host) = unconnected(None, Some(""));
+    exchange(&mut client, &mut host, START);
     assert!(matches!(events(&mut host)[..], [ConnectionEvent::JoinRequest { .. }]));
 }
 
@@ -94,7 +95,7 @@ fn every_wrong_password_is_refused_on_both_sides_once() {
 #[test]
 fn a_joiner_that_gives_up_says_goodbye() {
     for asks in [false, true] {
-        let (mut client, mut host) = strangers(Some("swordfish"), Some("swordfish"));
+        let (mut client, mut host) = unconnected(Some("swordfish"), Some("swordfish"));
         carry(&mut client, &mut host, START);
         carry(&mut host, &mut client, START);
         if asks {
@@ -102,14 +103,14 @@ fn a_joiner_that_gives_up_says_goodbye() {
         }
         assert_eq!(events(&mut host).len(), usize::from(asks));
         client.close(EndReason::Left, START);
-        talk(&mut client, &mut host, START);
+        exchange(&mut client, &mut host, START);
         assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::Left)]);
         assert_eq!(events(&mut host), [ConnectionEvent::Closed(EndReason::Left)]);
         host.admit(START);
         assert_eq!((events(&mut host), packets(&mut client, START)), (vec![], vec![]));
     }
     // Who was not answered says nothing: an original would take it for a text.
-    let (mut client, _) = strangers(None, None);
+    let (mut client, _) = unconnected(None, None);
     assert_eq!(packets(&mut client, START).len(), 1);
     client.close(EndReason::Left, START);
     assert_eq!(packets(&mut client, START).len(), 0);
@@ -117,35 +118,35 @@ fn a_joiner_that_gives_up_says_goodbye() {
 
 #[test]
 fn a_password_is_for_one_host_id() {
-    let (mut client, _) = strangers(Some("swordfish"), None);
+    let (mut client, _) = unconnected(Some("swordfish"), None);
     let elsewhere = Credentials { host_id: "other".into(), ..credentials(Some("swordfish")) };
     let mut host = Connection::accept(ConnectionConfig::default(), &elsewhere, Bytes::new(), [2; 32], START).unwrap();
-    talk(&mut client, &mut host, START);
+    exchange(&mut client, &mut host, START);
     assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::WrongPassword)]);
 }
 
 #[test]
 fn a_game_may_take_its_time_and_then_refuse() {
-    let (mut client, mut host) = strangers(None, None);
+    let (mut client, mut host) = unconnected(None, None);
     let mut now = START;
     for _ in 0..600 {
         now += Duration::from_millis(100);
         client.handle_timeout(now);
         host.handle_timeout(now);
-        talk(&mut client, &mut host, now);
+        exchange(&mut client, &mut host, now);
     }
     assert_eq!(events(&mut client), []);
     // A heartbeat, not a flood.
     assert!(host.stats().packets_received < 120, "{:?}", host.stats());
     host.refuse(EndReason::Refused("level 10 only".into()), now);
-    talk(&mut client, &mut host, now);
+    exchange(&mut client, &mut host, now);
     assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::Refused("level 10 only".into()))]);
 }
 
 #[test]
 fn a_joiner_that_leaves_while_the_game_decides_is_noticed() {
-    let (mut client, mut host) = strangers(None, None);
-    talk(&mut client, &mut host, START);
+    let (mut client, mut host) = unconnected(None, None);
+    exchange(&mut client, &mut host, START);
     events(&mut host);
     host.handle_timeout(START + Duration::from_secs(6));
     assert_eq!(events(&mut host), [ConnectionEvent::Closed(EndReason::TimedOut)]);
@@ -153,9 +154,9 @@ fn a_joiner_that_leaves_while_the_game_decides_is_noticed() {
 
 #[test]
 fn a_full_host_refuses_without_any_state() {
-    let (mut client, _) = strangers(None, None);
+    let (mut client, _) = unconnected(None, None);
     let hello = packets(&mut client, START).remove(0);
-    assert_eq!(Contact::peek(&hello), Contact::Hello);
+    assert_eq!(HandshakeKind::peek(&hello), HandshakeKind::Hello);
     client.receive(Lane::Relay, frame::refusal(&EndReason::Full), START);
     assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::Full)]);
 }
@@ -169,8 +170,8 @@ fn an_unproven_refusal_cannot_end_what_is_open() {
 
 #[test]
 fn a_host_that_does_not_know_the_password_is_found_out() {
-    let (mut client, mut host) = strangers(Some("swordfish"), Some("swordfish"));
-    talk(&mut client, &mut host, START);
+    let (mut client, mut host) = unconnected(Some("swordfish"), Some("swordfish"));
+    exchange(&mut client, &mut host, START);
     host.admit(START);
     let mut welcome = packets(&mut host, START).remove(0).to_vec();
     *welcome.last_mut().unwrap() ^= 1;
@@ -181,7 +182,7 @@ fn a_host_that_does_not_know_the_password_is_found_out() {
 
 #[test]
 fn a_relay_that_asks_again_gets_no_second_guess_at_the_password() {
-    let (mut client, mut host) = strangers(Some("swordfish"), Some("a guess"));
+    let (mut client, mut host) = unconnected(Some("swordfish"), Some("a guess"));
     carry(&mut client, &mut host, START);
     carry(&mut host, &mut client, START);
     assert_eq!(packets(&mut client, START).len(), 1, "the proof that tests the first guess");
@@ -203,20 +204,20 @@ fn a_relay_that_asks_again_gets_no_second_guess_at_the_password() {
 
 #[test]
 fn a_stream_that_is_cut_while_joining_costs_no_attempt() {
-    let (mut client, mut host) = strangers(Some("swordfish"), Some("swordfish"));
+    let (mut client, mut host) = unconnected(Some("swordfish"), Some("swordfish"));
     carry(&mut client, &mut host, START);
     carry(&mut host, &mut client, START);
     client.path_down(Path::Relay, START);
     client.path_up(Path::Relay, START);
-    talk(&mut client, &mut host, START);
+    exchange(&mut client, &mut host, START);
     host.admit(START);
-    talk(&mut client, &mut host, START);
+    exchange(&mut client, &mut host, START);
     assert_eq!(events(&mut client), [ConnectionEvent::Connected { metadata: "Arena".into() }]);
 }
 
 #[test]
 fn a_host_of_another_version_is_named() {
-    let (mut client, mut host) = strangers(None, None);
+    let (mut client, mut host) = unconnected(None, None);
     let mut hello = packets(&mut client, START).remove(0).to_vec();
     hello[2] = 9;
     host.receive(Lane::Relay, hello.into(), START);
@@ -232,15 +233,15 @@ fn refused(joiner: &GameId, host: &GameId) -> Vec<ConnectionEvent> {
     let mut client = Connection::connect(config.clone(), &with(joiner), Bytes::new(), [1; 32], START).unwrap();
     client.path_up(Path::Relay, START);
     let mut host = Connection::accept(config, &with(host), Bytes::new(), [2; 32], START).unwrap();
-    talk(&mut client, &mut host, START);
+    exchange(&mut client, &mut host, START);
     host.admit(START);
-    talk(&mut client, &mut host, START);
-    let told = events(&mut client);
-    if let [ConnectionEvent::Closed(_)] = &told[..] {
+    exchange(&mut client, &mut host, START);
+    let reported = events(&mut client);
+    if let [ConnectionEvent::Closed(_)] = &reported[..] {
         host.handle_timeout(START + Duration::from_secs(3));
-        assert_eq!(events(&mut host), told);
+        assert_eq!(events(&mut host), reported);
     }
-    told
+    reported
 }
 
 #[test]
@@ -255,17 +256,17 @@ fn a_joiner_with_another_game_is_refused_with_words_that_say_why() {
         (plays(Some("3"), &["Chat"]), "registered are not the same: the host alone has `Move`"),
         (plays(Some("3"), &["ChatM", "ove"]), "the host alone has `Chat`, `Move`; the joiner alone has `ChatM`, `ove`"),
     ] {
-        let told = refused(&joiner, &game);
-        let [ConnectionEvent::Closed(EndReason::GameMismatch(why))] = &told[..] else { panic!("{told:?}") };
+        let reported = refused(&joiner, &game);
+        let [ConnectionEvent::Closed(EndReason::GameMismatch(why))] = &reported[..] else { panic!("{reported:?}") };
         assert!(why.contains(words), "{why}");
     }
-    let told = refused(&game, &GameId::default());
-    assert!(matches!(told[..], [ConnectionEvent::Closed(EndReason::GameMismatch(_))]), "{told:?}");
+    let reported = refused(&game, &GameId::default());
+    assert!(matches!(reported[..], [ConnectionEvent::Closed(EndReason::GameMismatch(_))]), "{reported:?}");
 }
 
 #[test]
 fn a_host_that_never_answers_times_out() {
-    let (mut client, _) = strangers(None, None);
+    let (mut client, _) = unconnected(None, None);
     let mut sent = packets(&mut client, START).len();
     while let Some(next) = client.next_timeout() {
         client.handle_timeout(next);
@@ -277,11 +278,11 @@ fn a_host_that_never_answers_times_out() {
 }
 
 /// The client asks to resume, and answers the host's challenge.
-fn ask_back(client: &mut Connection, host: &mut Connection, now: Time) -> Bytes {
+fn ask_back(client: &mut Connection, host: &mut Connection, now: Timestamp) -> Bytes {
     client.path_down(Path::Relay, now);
     client.path_up(Path::Relay, now);
     let first = packets(client, now).remove(0);
-    assert_eq!(Contact::peek(&first), Contact::Resume(host.id().unwrap()));
+    assert_eq!(HandshakeKind::peek(&first), HandshakeKind::Resume(host.id().unwrap()));
     let Err(ResumeError::Challenge(again)) = host.resume(first, now) else { panic!() };
     client.receive(Lane::Relay, again, now);
     packets(client, now).remove(0)
@@ -295,7 +296,7 @@ fn resuming_brings_what_was_lost_in_both_directions() {
     assert!(!packets(&mut client, START).is_empty() && !packets(&mut host, START).is_empty());
     let resume = ask_back(&mut client, &mut host, START);
     host.resume(resume, START).unwrap();
-    talk(&mut client, &mut host, START);
+    exchange(&mut client, &mut host, START);
     let message =
         |text: &str| ConnectionEvent::Message { channel: Channel::Reliable, tag: Tag::Untyped, payload: text.into() };
     let lost = ConnectionEvent::Interrupted(Interruption::NoPath);
@@ -335,7 +336,7 @@ fn a_copy_of_a_resumption_is_answered_until_it_is_settled_and_refused_after() {
     packets(&mut host, START);
     host.resume(resume.clone(), START).unwrap();
     client.send(Channel::Reliable, "back".into()).unwrap();
-    talk(&mut client, &mut host, START);
+    exchange(&mut client, &mut host, START);
     assert_eq!(host.resume(resume, START), Err(ResumeError::Replayed));
     assert_eq!(events(&mut host).len(), 1);
 }
@@ -380,7 +381,7 @@ fn a_forged_resumption_is_refused_without_harm() {
         assert!(matches!(host.resume(forged.into(), START), Err(ResumeError::Forged | ResumeError::Malformed)));
     }
     host.resume(resume, START).unwrap();
-    talk(&mut client, &mut host, START);
+    exchange(&mut client, &mut host, START);
     assert_eq!(client.stats().path, Some(Path::Relay));
 }
 
@@ -400,7 +401,7 @@ fn a_client_ignores_a_stranger_who_took_the_id() {
         client.handle_timeout(now);
         assert!(client.poll_event().is_none());
         for packet in packets(&mut client, now) {
-            assert!(matches!(Contact::peek(&packet), Contact::Resume(_)));
+            assert!(matches!(HandshakeKind::peek(&packet), HandshakeKind::Resume(_)));
             client.receive(Lane::Relay, frame::refusal(&EndReason::NoSuchHost), now);
         }
     }
@@ -408,7 +409,7 @@ fn a_client_ignores_a_stranger_who_took_the_id() {
     host.path_down(Path::Relay, START);
     let resume = ask_back(&mut client, &mut host, now);
     host.resume(resume, now).unwrap();
-    talk(&mut client, &mut host, now);
+    exchange(&mut client, &mut host, now);
     assert_eq!((client.stats().path, host.stats().path), (Some(Path::Relay), Some(Path::Relay)));
 }
 
@@ -445,15 +446,15 @@ fn who_never_comes_back_is_given_up_after_the_resume_timeout() {
     for side in [&mut client, &mut host] {
         side.path_down(Path::Relay, START);
         assert_eq!(events(side), [ConnectionEvent::Interrupted(Interruption::NoPath)]);
-        let told = alone(side, START, START + Duration::from_secs(60));
-        assert_eq!(told, [(Duration::from_secs(30), ConnectionEvent::Closed(EndReason::TimedOut))]);
+        let reported = alone(side, START, START + Duration::from_secs(60));
+        assert_eq!(reported, [(Duration::from_secs(30), ConnectionEvent::Closed(EndReason::TimedOut))]);
     }
 }
 
 #[test]
 fn who_comes_back_too_late_learns_why() {
     let (mut client, mut host) = connected();
-    let (mut other, _) = strangers(None, None);
+    let (mut other, _) = unconnected(None, None);
     host.close(EndReason::Kicked("idle".into()), START);
     host.abort(EndReason::Left);
     assert_eq!(events(&mut host), [ConnectionEvent::Closed(EndReason::Left)]);
@@ -462,7 +463,7 @@ fn who_comes_back_too_late_learns_why() {
     client.path_down(Path::Relay, START);
     client.path_up(Path::Relay, START);
     let resume = packets(&mut client, START).remove(0);
-    assert_eq!(Contact::peek(&resume), Contact::Resume(tombstone.id()));
+    assert_eq!(HandshakeKind::peek(&resume), HandshakeKind::Resume(tombstone.id()));
     assert_eq!(tombstone.answer(&packets(&mut other, START).remove(0)), None);
     let gone = tombstone.answer(&resume).unwrap();
     let mut forged = gone.to_vec();
@@ -487,7 +488,7 @@ proptest! {
         seed: u64,
     ) {
         let config = ConnectionConfig::default();
-        let (mut client, host) = strangers(Some("swordfish"), Some("swordfish"));
+        let (mut client, host) = unconnected(Some("swordfish"), Some("swordfish"));
         client.path_up(Path::Relay, START);
         let mut network = Network::new(&config, client, host, seed, START);
         network.step(&Step::Weather(Weather { loss, double, jitter, delay, ..Default::default() }));

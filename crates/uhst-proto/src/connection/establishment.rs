@@ -3,18 +3,17 @@
 use bytes::Bytes;
 
 use super::{
-    Connection, ConnectionEvent, Path, ResumeError, Time,
-    carriage::DirectWait,
-    connection::{FAREWELL, State},
+    Connection, ConnectionEvent, Path, ResumeError, Timestamp,
+    connection::{LINGER, State},
     handshake::{Challenged, Retry},
-    receive::Violation,
+    path_selection::DirectWait,
     resume::with_state,
 };
 use crate::protocol::{
     EndReason, PathPolicy,
     frame::{
         self, FrameError,
-        contact::{self, Message},
+        handshake_packet::{self, HandshakePacket},
         put_ack,
     },
 };
@@ -24,8 +23,8 @@ const RESUME_TRIES: u32 = 4;
 
 impl Connection {
     /// Host: lets the client in. Without a join request that waits, nothing happens.
-    pub fn admit(&mut self, now: Time) {
-        let State::Asking(handshake) = &mut self.state else { return };
+    pub fn admit(&mut self, now: Timestamp) {
+        let State::Deciding(handshake) = &mut self.state else { return };
         let (limits, metadata) = match handshake.client.take() {
             Some((limits, metadata)) => (limits, metadata),
             None => return,
@@ -35,26 +34,26 @@ impl Connection {
         if !self.limit(limits) {
             return self.refuse(EndReason::ProtocolError("the client's limits cannot work".into()), now);
         }
-        let State::Asking(handshake) = &mut self.state else { return };
+        let State::Deciding(handshake) = &mut self.state else { return };
         handshake.answer = welcome.clone();
         self.answer = welcome;
-        if let State::Asking(handshake) = std::mem::replace(&mut self.state, State::Closed) {
+        if let State::Deciding(handshake) = std::mem::replace(&mut self.state, State::Closed) {
             self.state = State::Open { handshake: Some(handshake) };
         }
         self.opened(metadata, now);
     }
 
     /// Host: turns the client away, before it was admitted. The reason is told to the client.
-    pub fn refuse(&mut self, reason: EndReason, now: Time) {
-        if let State::Answering(handshake) | State::Asking(handshake) = &self.state {
+    pub fn refuse(&mut self, reason: EndReason, now: Timestamp) {
+        if let State::Authenticating(handshake) | State::Deciding(handshake) = &self.state {
             self.secret = handshake.secret.clone();
             let answer = frame::refusal(&reason);
             self.answer = Some(answer.clone());
-            self.state = State::Refused { answer, until: now + FAREWELL, reason };
+            self.state = State::Refused { answer, until: now + LINGER, reason };
         }
     }
 
-    fn opened(&mut self, metadata: Bytes, now: Time) {
+    fn opened(&mut self, metadata: Bytes, now: Timestamp) {
         if self.live.is_up(Path::Relay) {
             self.live.path_up(Path::Relay, true, now);
         }
@@ -69,51 +68,52 @@ impl Connection {
     }
 
     /// Host: whether the client has yet to show that it knows what was decided. Until then its
-    /// [`Hello`](crate::protocol::frame::Contact::Hello) may come again over another route, when the relay was lost in
+    /// [`Hello`](crate::protocol::frame::HandshakeKind::Hello) may come again over another route, when the relay was lost in
     /// the middle: the caller sends there from now on, and hands it to [`receive`](Self::receive).
-    pub fn is_beginning(&self) -> bool {
+    pub fn is_establishing(&self) -> bool {
         matches!(
             self.state,
-            State::Answering(_) | State::Asking(_) | State::Refused { .. } | State::Open { handshake: Some(_) }
+            State::Authenticating(_) | State::Deciding(_) | State::Refused { .. } | State::Open { handshake: Some(_) }
         )
     }
 
-    /// Host: takes a [`Resume`](frame::Contact::Resume) packet of this connection that came on another route than the one
+    /// Host: takes a [`Resume`](frame::HandshakeKind::Resume) packet of this connection that came on another route than the one
     /// in use; on that one, [`receive`](Self::receive) takes it like any other packet. `Ok`: the relay path is up, and
     /// leads to the sender of this packet from now on. After an error nothing has changed;
     /// a [challenge](ResumeError::Challenge) is to be sent back.
-    pub fn resume(&mut self, packet: Bytes, now: Time) -> Result<(), ResumeError> {
-        let (Some(secret), false, State::Open { .. } | State::Closing(_)) = (&self.secret, self.is_client, &self.state)
+    pub fn resume(&mut self, packet: Bytes, now: Timestamp) -> Result<(), ResumeError> {
+        let (Some(secret), false, State::Open { .. } | State::Closing(_)) =
+            (self.secret.clone(), self.is_client, &self.state)
         else {
             return Err(ResumeError::NotOpen);
         };
-        let before = self.gate.counter();
-        let checked = self.gate.check(&packet, secret.id, &secret.key, self.next_packet);
-        if self.gate.counter() > before {
+        let before = self.replay_guard.counter();
+        let checked = self.replay_guard.check(&packet, secret.id, &secret.key, self.next_packet);
+        if self.replay_guard.counter() > before {
             // Not proven to be of now, but the client's own: it is on its way back and deserves our patience.
             self.live.alive(Path::Relay, now);
         }
         let (counter, ack) = checked?;
-        if ack.lanes.iter().any(|largest| *largest >= self.next_packet) || self.out.acked(&ack).is_err() {
-            self.violated(Violation::Protocol("an acknowledgement of what was never sent"), now);
+        if let Err(violation) = self.on_ack(&ack) {
+            self.violated(violation, now);
             return Ok(());
         }
-        self.out.lose(Path::Relay as usize);
-        let (grant, states, received) = (self.inc.tell_grant(), self.inc.states(), self.received);
-        let resumed = contact::resumed(secret.id, counter);
-        self.answer = Some(with_state(resumed, |out| put_ack(out, grant, received, states), &secret.key));
+        self.out.lose(Path::Relay);
+        let (grant, states, received) = (self.inc.report_grant(), self.inc.states(), self.received);
+        let resumed = handshake_packet::resumed(secret.id, counter);
+        self.answer = Some(with_state(resumed, |out| put_ack(out, grant, received.0, states), &secret.key));
         if let State::Open { handshake } = &mut self.state {
             *handshake = None;
         }
         self.live.path_up(Path::Relay, true, now);
-        self.peer_is_here(Path::Relay, now);
+        self.on_peer_packet(Path::Relay, now);
         self.paths_changed(now);
         self.drain_advanced(now);
         Ok(())
     }
 
     /// The client resumes where its packets came from anyway: its stream broke and its id stayed, or it was only slow.
-    fn resumed_on_known_route(&mut self, packet: &Bytes, now: Time) {
+    fn resumed_on_known_route(&mut self, packet: &Bytes, now: Timestamp) {
         match self.resume(packet.clone(), now) {
             Err(ResumeError::Challenge(challenge)) => self.answer = Some(challenge),
             Err(ResumeError::NotOpen) => self.answer = self.tombstone().and_then(|stone| stone.answer(packet)),
@@ -130,84 +130,86 @@ impl Connection {
             self.resumptions += 1;
             (resuming.counter, resuming.nonce, resuming.tries) = (self.resumptions, [0; 16], 1);
         }
-        let packet = contact::resume(secret.id, resuming.counter, &resuming.nonce);
-        let (grant, states, received) = (self.inc.tell_grant(), self.inc.states(), self.received);
-        Some(with_state(packet, |out| put_ack(out, grant, received, states), &secret.key))
+        let packet = handshake_packet::resume(secret.id, resuming.counter, &resuming.nonce);
+        let (grant, states, received) = (self.inc.report_grant(), self.inc.states(), self.received);
+        Some(with_state(packet, |out| put_ack(out, grant, received.0, states), &secret.key))
     }
 
     /// Takes a packet of first contact or resumption.
-    pub(super) fn contact(&mut self, packet: &Bytes, now: Time) {
-        let message = match Message::read(packet) {
+    pub(super) fn handshake_packet(&mut self, packet: &Bytes, now: Timestamp) {
+        let message = match HandshakePacket::read(packet) {
             Ok(message) => message,
             Err(error) => {
-                if let (State::Answering(_), FrameError::Version(_)) = (&self.state, error) {
+                if let (State::Authenticating(_), FrameError::Version(_)) = (&self.state, error) {
                     self.refuse(EndReason::ProtocolError(error.to_string()), now);
                 }
                 return;
             }
         };
         match (&mut self.state, message) {
-            (State::Answering(handshake), Message::Hello(hello)) => {
+            (State::Authenticating(handshake), HandshakePacket::Hello(hello)) => {
                 if let Some(reason) = handshake.mismatch(&hello) {
                     return self.refuse(reason, now);
                 }
-                if let Some(challenge) = handshake.greeted(packet, &hello) {
-                    handshake.heard = now;
+                if let Some(challenge) = handshake.answer_hello(packet, &hello) {
+                    handshake.last_received = now;
                     self.answer = Some(challenge);
                 }
             }
-            (State::Asking(handshake), Message::Hello(hello))
-            | (State::Open { handshake: Some(handshake) }, Message::Hello(hello)) => {
-                if let Some(challenge) = handshake.greeted(packet, &hello) {
-                    handshake.heard = now;
+            (State::Deciding(handshake), HandshakePacket::Hello(hello))
+            | (State::Open { handshake: Some(handshake) }, HandshakePacket::Hello(hello)) => {
+                if let Some(challenge) = handshake.answer_hello(packet, &hello) {
+                    handshake.last_received = now;
                     self.answer = Some(challenge);
                 }
             }
-            (State::Answering(handshake), Message::Proof { id }) => match handshake.proves(packet, id) {
+            (State::Authenticating(handshake), HandshakePacket::Proof { id }) => match handshake.proves(packet, id) {
                 Some(true) => {
-                    handshake.heard = now;
+                    handshake.last_received = now;
                     let theirs = handshake.client.as_ref().map(|(limits, _)| limits.paths).unwrap_or_default();
                     if self.paths.with(theirs).is_none() {
                         let words = "one side allows nothing else, and the other the relay only";
                         return self.refuse(EndReason::NoDirectPath(words.into()), now);
                     }
                     let metadata = handshake.client.as_ref().map(|(_, metadata)| metadata.clone()).unwrap_or_default();
-                    self.answer = Some(contact::pending(id));
-                    if let State::Answering(handshake) = std::mem::replace(&mut self.state, State::Closed) {
-                        self.state = State::Asking(handshake);
+                    self.answer = Some(handshake_packet::pending(id));
+                    if let State::Authenticating(handshake) = std::mem::replace(&mut self.state, State::Closed) {
+                        self.state = State::Deciding(handshake);
                     }
                     self.events.push_back(ConnectionEvent::JoinRequest { metadata });
                 }
                 Some(false) => self.refuse(EndReason::WrongPassword, now),
                 None => {}
             },
-            (State::Asking(handshake), Message::Proof { id }) if handshake.proves(packet, id) == Some(true) => {
-                handshake.heard = now;
-                self.answer = Some(contact::pending(id));
+            (State::Deciding(handshake), HandshakePacket::Proof { id })
+                if handshake.proves(packet, id) == Some(true) =>
+            {
+                handshake.last_received = now;
+                self.answer = Some(handshake_packet::pending(id));
             }
-            (State::Open { handshake: Some(handshake) }, Message::Proof { id })
+            (State::Open { handshake: Some(handshake) }, HandshakePacket::Proof { id })
                 if handshake.proves(packet, id) == Some(true) =>
             {
                 self.answer = handshake.answer.clone();
                 self.live.alive(Path::Relay, now);
             }
-            (State::Refused { answer, .. }, Message::Proof { .. } | Message::Hello(_)) => {
+            (State::Refused { answer, .. }, HandshakePacket::Proof { .. } | HandshakePacket::Hello(_)) => {
                 self.answer = Some(answer.clone());
             }
-            (State::Greeting(handshake), Message::Challenge { nonce, id, spake, .. }) => {
+            (State::Joining(handshake), HandshakePacket::Challenge { nonce, id, spake, .. }) => {
                 let challenged = handshake.challenged(packet, &nonce, id, &spake, now);
-                if challenged == Challenged::Again {
+                if challenged == Challenged::Repeated {
                     let words = "the host forgot this attempt to join and asked for the password again: join again";
                     self.finish(EndReason::ProtocolError(words.into()));
                 }
             }
-            (State::Greeting(handshake), Message::Pending { id })
+            (State::Joining(handshake), HandshakePacket::Pending { id })
                 if handshake.secret().is_some_and(|secret| secret.id == id) =>
             {
                 handshake.host_answered(now);
                 handshake.retry.slow_down(now, self.live.interval());
             }
-            (State::Greeting(handshake), Message::Welcome { id, limits, metadata }) => {
+            (State::Joining(handshake), HandshakePacket::Welcome { id, limits, metadata }) => {
                 let Some(secret) = handshake.secret().filter(|secret| secret.id == id).cloned() else { return };
                 if !secret.key.opens(&secret.transcript, packet) {
                     let words = "the host could not prove that it knows the password";
@@ -220,19 +222,19 @@ impl Connection {
                 self.state = State::Open { handshake: None };
                 self.opened(metadata, now);
             }
-            (State::Greeting(_), Message::Refusal { reason }) => self.finish(reason),
+            (State::Joining(_), HandshakePacket::Refusal { reason }) => self.finish(reason),
             (State::Open { .. } | State::Closing(_), message) if self.is_client => {
                 self.resumption_answered(packet, &message, now);
             }
-            (_, Message::Resume { .. }) => self.resumed_on_known_route(packet, now),
+            (_, HandshakePacket::Resume { .. }) => self.resumed_on_known_route(packet, now),
             _ => {}
         }
     }
 
     /// Only an answer which only the host could give counts: a stranger may have taken its id meanwhile.
-    fn resumption_answered(&mut self, packet: &Bytes, message: &Message<'_>, now: Time) {
+    fn resumption_answered(&mut self, packet: &Bytes, message: &HandshakePacket<'_>, now: Timestamp) {
         let (Some(secret), Some(resuming)) = (&self.secret, &mut self.resuming) else { return };
-        if let Message::Unknown { id, counter, nonce } = message {
+        if let HandshakePacket::Unknown { id, counter, nonce } = message {
             let asked = *id == secret.id && (*counter, *nonce) == (resuming.counter, resuming.nonce);
             // A stranger may have the host's id for a while: as long as the host is there, on another path, it counts.
             if asked && self.is_interrupted() {
@@ -240,9 +242,9 @@ impl Connection {
             }
             return;
         }
-        let (Message::Again { id, counter, .. }
-        | Message::Resumed { id, counter, .. }
-        | Message::Gone { id, counter, .. }) = message
+        let (HandshakePacket::ResumeChallenge { id, counter, .. }
+        | HandshakePacket::Resumed { id, counter, .. }
+        | HandshakePacket::Gone { id, counter, .. }) = message
         else {
             return;
         };
@@ -251,21 +253,21 @@ impl Connection {
         }
         match message {
             // A copy of it asks for nothing new.
-            Message::Again { nonce, .. } if resuming.nonce != *nonce => {
+            HandshakePacket::ResumeChallenge { nonce, .. } if resuming.nonce != *nonce => {
                 (resuming.nonce, resuming.retry, resuming.tries) = (*nonce, Retry::new(), 0);
             }
-            Message::Resumed { ack, .. } => {
+            HandshakePacket::Resumed { ack, .. } => {
                 self.resuming = None;
-                if ack.lanes.iter().any(|largest| *largest >= self.next_packet) || self.out.acked(ack).is_err() {
-                    return self.violated(Violation::Protocol("an acknowledgement of what was never sent"), now);
+                if let Err(violation) = self.on_ack(ack) {
+                    return self.violated(violation, now);
                 }
                 self.drain_advanced(now);
-                self.out.lose(Path::Relay as usize);
+                self.out.lose(Path::Relay);
                 self.live.path_up(Path::Relay, true, now);
-                self.peer_is_here(Path::Relay, now);
+                self.on_peer_packet(Path::Relay, now);
                 self.paths_changed(now);
             }
-            Message::Gone { reason, .. } => {
+            HandshakePacket::Gone { reason, .. } => {
                 let ours = if let State::Closing(closing) = &self.state { Some(closing.reason.clone()) } else { None };
                 self.finish(ours.unwrap_or_else(|| reason.clone()));
             }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use core::time::Duration;
 
-use super::{Connection, ConnectionEvent, Path, Time, connection::State};
+use super::{Connection, ConnectionEvent, Path, Timestamp, connection::State};
 use crate::protocol::{EndReason, PathPolicy};
 
 /// How long the first direct path of a connection that allows nothing else may take.
@@ -11,7 +11,7 @@ const FIRST_DIRECT: Duration = Duration::from_secs(15);
 
 /// What may be written into a packet.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Cargo {
+pub(super) struct PathContents {
     pub(super) signals: bool,
     pub(super) messages: bool,
 }
@@ -19,13 +19,13 @@ pub(super) struct Cargo {
 /// A connection that allows direct paths only, until it has its first and the game is told that it is connected.
 #[derive(Debug)]
 pub(super) struct DirectWait {
-    since: Time,
+    since: Timestamp,
     /// The peer's.
     metadata: Bytes,
 }
 
 impl DirectWait {
-    pub(super) fn new(metadata: Bytes, now: Time) -> Self {
+    pub(super) fn new(metadata: Bytes, now: Timestamp) -> Self {
         Self { since: now, metadata }
     }
 
@@ -38,7 +38,7 @@ impl Connection {
     /// Which paths this side allows; to be said before the first packet. Without it, all.
     pub fn with_paths(mut self, paths: PathPolicy) -> Self {
         self.paths = paths;
-        if let State::Greeting(handshake) = &mut self.state {
+        if let State::Joining(handshake) = &mut self.state {
             handshake.allow(paths);
         }
         self
@@ -61,13 +61,13 @@ impl Connection {
     }
 
     /// What a path carries now. Signals prefer the relay: what they look for is a better way than the direct one.
-    pub(super) fn cargo(&self, path: Path) -> Cargo {
+    pub(super) fn contents(&self, path: Path) -> PathContents {
         let signals = if self.live.usable(Path::Relay) { Some(Path::Relay) } else { self.live.active() };
-        Cargo { signals: signals == Some(path), messages: self.message_path() == Some(path) }
+        PathContents { signals: signals == Some(path), messages: self.message_path() == Some(path) }
     }
 
     /// Tells of another path for messages, and of an interruption or its end.
-    pub(super) fn paths_changed(&mut self, now: Time) {
+    pub(super) fn paths_changed(&mut self, now: Timestamp) {
         if !matches!(self.state, State::Open { .. }) {
             return self.drain_advanced(now);
         }
@@ -85,7 +85,7 @@ impl Connection {
     }
 
     /// When the wait for a direct path is over.
-    pub(super) fn direct_deadline(&self) -> Option<Time> {
+    pub(super) fn direct_deadline(&self) -> Option<Timestamp> {
         self.direct_wait.as_ref().map(|wait| wait.since + self.first_direct())
     }
 
@@ -94,7 +94,7 @@ impl Connection {
     }
 
     /// Ends a connection that has waited for too long, and tells the peer over the relay.
-    pub(super) fn check_direct_deadline(&mut self, now: Time) {
+    pub(super) fn check_direct_deadline(&mut self, now: Timestamp) {
         if self.direct_deadline().is_some_and(|deadline| now >= deadline) {
             self.direct_wait = None;
             let patience = self.first_direct();
