@@ -1,5 +1,5 @@
-//! JSON: what a body costs the peer that writes it, the relay that passes it on, and the peer that reads it.
-//! `cargo bench -p uhst-relay --bench bodies`
+//! The cost of a JSON body for the peer that writes it, the relay that passes it on, and the peer that reads it. Run
+//! with `cargo bench -p uhst-relay --bench bodies`.
 
 use bytes::Bytes;
 use divan::{Bencher, black_box, counter::BytesCount};
@@ -9,7 +9,7 @@ use uhst_relay::internals::rewrite_json;
 #[global_allocator]
 static ALLOCATOR: divan::AllocProfiler = divan::AllocProfiler::system();
 
-/// The bytes of a packet: a message of a game, a frame's worth, the most that one POST carries.
+/// Packet sizes in bytes: a game message, the messages of one frame, and the most that one POST carries.
 const SIZES: [usize; 3] = [64, 1 << 10, 64 << 10];
 
 fn main() {
@@ -32,7 +32,7 @@ fn pass_on(bencher: Bencher<'_, '_>, size: usize) {
     bencher.counter(BytesCount::new(json.len())).bench_local(|| rewrite_json(black_box(&json)));
 }
 
-/// As it comes in an event stream.
+/// Reads a body from an event of a stream.
 #[divan::bench(args = SIZES)]
 fn read(bencher: Bencher<'_, '_>, size: usize) {
     let event = format!(r#"{{"body":{}}}"#, native(size).to_json());

@@ -1,4 +1,4 @@
-//! Requests of hosts and clients before they send: tokens, ids and event streams.
+//! Requests before the first message: host and join tokens, ids, event streams and the release of an id.
 
 use std::{sync::Arc, time::Instant};
 
@@ -43,7 +43,7 @@ impl Service {
         answer::json(&HostReply { host_id, host_token, send_url: None, receive_url: None, batch })
     }
 
-    /// Random digits that are not in use; on a public relay after its prefix.
+    /// Generates an id of random digits that is not in use. On a public relay the id starts with the relay's prefix.
     fn generate_id(&self, headers: &HeaderMap) -> Option<String> {
         let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         let prefix = self.directory.as_ref().and_then(|directory| directory.prefix(host));
@@ -57,7 +57,7 @@ impl Service {
                 None => format!("{number:0width$}"),
             }
         });
-        // Bounded, should all of them be in use.
+        // The number of attempts is bounded because every id may be in use.
         ids.by_ref().take(1000).find(|id| !self.sessions.is_taken(id))
     }
 
@@ -110,7 +110,7 @@ impl Service {
         };
         match subscribed {
             Ok(listener) => {
-                // Quoted: an id is any text, and the log may be read on a terminal.
+                // The id is logged quoted: it may contain any text, and a terminal may display the log.
                 tracing::debug!(host = ?listener.host, client = ?listener.client, "listening");
                 head.connection.set_listening();
                 let subscription = Subscription::new(listener, self.sessions.clone(), self.config.keep_alive);
@@ -125,7 +125,7 @@ impl Service {
         }
     }
 
-    /// Beyond the original: a host that leaves for good gives its id free.
+    /// Releases the id of a host that leaves for good. The original relay has no such request.
     pub(super) fn release(&self, query: &Query) -> Answer {
         match self.bearer(query).as_deref() {
             Ok(Verified { bearer: Bearer::Host { host }, .. })
@@ -139,7 +139,7 @@ impl Service {
     }
 }
 
-/// Whether two secrets are the same, in a time that does not say where they differ.
+/// Compares two secrets in a time that does not reveal where they differ.
 fn is_same(one: &str, other: &str) -> bool {
     one.len() == other.len() && one.bytes().zip(other.bytes()).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
 }

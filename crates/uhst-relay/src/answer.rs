@@ -1,4 +1,4 @@
-//! Answers: status, headers and body as the original gives them.
+//! HTTP responses with the status, headers and body that the original relay sends.
 
 use std::{
     convert::Infallible,
@@ -22,19 +22,19 @@ use url::Url;
 use super::stream::StreamHead;
 use uhst_proto::protocol::WebFile;
 
-/// Asks nginx not to hold back a stream.
+/// Disables nginx's buffering of a stream.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// What a page of a game may do: run what comes with it, and talk to this relay. Nobody frames it, and no form or base
-/// leads out of it.
+/// The policy for a game's page: it runs only the scripts that come with it and connects only to this relay. No other
+/// page may embed it in a frame, and no form or base URL leads out of it.
 const PAGE_POLICY: &str = "default-src 'self' data: blob:; script-src 'self' 'wasm-unsafe-eval'; \
     style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The body of an answer.
+/// The body of a response.
 pub(super) enum Content {
-    /// All of it; nothing once it is written.
+    /// A complete body. It is empty once it has been written.
     Full(Bytes),
-    /// The beginning of an event stream.
+    /// The first bytes of an event stream.
     Events(StreamHead),
 }
 
@@ -64,7 +64,7 @@ impl Body for Content {
     }
 }
 
-/// Every answer lets every web page read it.
+/// Builds a response that every web page may read.
 fn answer(status: StatusCode, content: Content, content_type: &'static str) -> Answer {
     let mut answer = Response::new(content);
     *answer.status_mut() = status;
@@ -74,18 +74,18 @@ fn answer(status: StatusCode, content: Content, content_type: &'static str) -> A
     answer
 }
 
-/// 200 with this JSON text.
+/// Returns 200 with a JSON text.
 pub(super) fn json_text(text: impl Into<Bytes>) -> Answer {
     answer(StatusCode::OK, Content::Full(text.into()), "application/json; charset=utf-8")
 }
 
-/// 200 with this value.
+/// Returns 200 with a value as JSON.
 pub(super) fn json(value: &impl Serialize) -> Answer {
-    // Only types whose JSON cannot fail come here.
+    // Serializing the types used here cannot fail.
     json_text(serde_json::to_vec(value).unwrap_or_default())
 }
 
-/// A status, and its name as plain text.
+/// Returns a status with its name as plain text.
 pub(super) fn plain(status: StatusCode) -> Answer {
     let name = status.canonical_reason().unwrap_or_default();
     let content = Content::Full(Bytes::from_static(name.as_bytes()));
@@ -96,14 +96,14 @@ pub(super) fn plain(status: StatusCode) -> Answer {
     answer
 }
 
-/// A status for a request that no web page should have sent: none may read the answer.
+/// Returns a status to a request that no web page should have sent. No web page may read this response.
 pub(super) fn without_cors(status: StatusCode) -> Answer {
     let mut answer = plain(status);
     answer.headers_mut().remove(ACCESS_CONTROL_ALLOW_ORIGIN);
     answer
 }
 
-/// 307 to the same request at another relay.
+/// Returns 307 with the URL of the same request at another relay.
 pub(super) fn redirect(relay: &Url, query: Option<&str>) -> Answer {
     let mut url = relay.clone();
     url.set_query(query);
@@ -114,19 +114,20 @@ pub(super) fn redirect(relay: &Url, query: Option<&str>) -> Answer {
     answer
 }
 
-/// 503 to a load balancer that asks whether this relay takes somebody in.
+/// Returns 503 to a load balancer while the relay drains.
 pub(super) fn draining() -> Answer {
     let mut answer = json_text(r#"{"status":"draining"}"#);
     *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     answer
 }
 
-/// 200 with this text, in the format that Prometheus reads.
+/// Returns 200 with metrics in the Prometheus text format.
 pub(super) fn prometheus(text: String) -> Answer {
     answer(StatusCode::OK, Content::Full(text.into()), "text/plain; version=0.0.4; charset=utf-8")
 }
 
-/// 200 with a file. It is asked for again each time, so that it goes with the game that serves it.
+/// Returns 200 with a file. The browser revalidates it on every load, so the page always matches the game that serves
+/// it.
 pub(super) fn file(file: &WebFile) -> Answer {
     let mut answer = answer(StatusCode::OK, Content::Full(file.body.clone()), file.content_type);
     let headers = answer.headers_mut();
@@ -137,7 +138,8 @@ pub(super) fn file(file: &WebFile) -> Answer {
     answer
 }
 
-/// A status with a web page that says `text`, as Express answers what it does not hand to the relay's own code.
+/// Returns a status with an HTML page that contains `text`. Express responds like this to requests that do not reach
+/// the original relay's own code.
 fn page(status: StatusCode, text: &str) -> Answer {
     let html = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>Error</title>\n</head>\n\
@@ -150,12 +152,12 @@ fn page(status: StatusCode, text: &str) -> Answer {
     answer
 }
 
-/// A request body that is refused, as a page.
+/// Returns an HTML page for a rejected request body.
 pub(super) fn bad_body(status: StatusCode) -> Answer {
     page(status, status.canonical_reason().unwrap_or_default())
 }
 
-/// 404: nothing answers to this method and path.
+/// Returns 404 for a method and path that the relay does not serve.
 pub(super) fn not_found(method: &Method, path: &str) -> Answer {
     let mut text = format!("Cannot {method} ");
     for character in path.chars() {
@@ -171,7 +173,7 @@ pub(super) fn not_found(method: &Method, path: &str) -> Answer {
     page(StatusCode::NOT_FOUND, &text)
 }
 
-/// 204 to the question of a browser whether it may send a request.
+/// Returns 204 to a CORS preflight request.
 pub(super) fn preflight(request: &HeaderMap) -> Answer {
     let mut answer = Response::new(Content::Full(Bytes::new()));
     *answer.status_mut() = StatusCode::NO_CONTENT;
@@ -185,20 +187,20 @@ pub(super) fn preflight(request: &HeaderMap) -> Answer {
     answer
 }
 
-/// The head of an event stream, also on its refusal.
+/// Adds the headers of an event stream. A refused stream has them too.
 fn stream_headers(headers: &mut HeaderMap) {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
 }
 
-/// 200 with an event stream.
+/// Returns 200 with an event stream.
 pub(super) fn events(head: StreamHead) -> Answer {
     let mut answer = answer(StatusCode::OK, Content::Events(head), "text/event-stream; charset=utf-8");
     stream_headers(answer.headers_mut());
     answer
 }
 
-/// No event stream.
+/// Refuses an event stream with a status.
 pub(super) fn refuse_stream(status: StatusCode) -> Answer {
     let mut answer = plain(status);
     stream_headers(answer.headers_mut());

@@ -1,9 +1,9 @@
-//! In which order messages arrive, although several threads read them.
+//! The arrival order of messages, which the relay keeps although several threads read them.
 //!
-//! A sender that does not wait for answers uses several connections, and expects its messages to stay in order, as a
-//! relay of one thread keeps them. The system tells in order which connections have something to read, one after the
-//! other: there each gets a number. Threads then read in whatever order they run; so a message waits until every
-//! connection with a lower number has been read, and then for the messages before it of the same sender.
+//! A sender that does not wait for responses uses several connections. It expects its messages to stay in order, as
+//! they do on a single-threaded relay. The operating system reports readable connections one after the other, and each
+//! connection gets a number at that moment. Threads then read the connections in any order. A message therefore waits
+//! until every connection with a lower number has been read, and then for earlier messages of its own sender.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,27 +23,27 @@ use tokio::{
 
 use super::{connection_limits::ClientConnection, tokens::Verified, watched::Watch};
 
-/// How long a message waits for those that arrived before it, of which a part may be missing still.
+/// The longest time a message waits for earlier ones, parts of which may still be missing.
 const REORDER_TIMEOUT: Duration = Duration::from_secs(1);
-/// The number of no connection.
+/// Marks the absence of a number.
 const NONE: u64 = 0;
 
-/// All connections with something to read.
+/// The connections with unread data.
 #[derive(Debug, Default)]
 pub(super) struct Arrivals(Mutex<Order>);
 
 #[derive(Debug, Default)]
 struct Order {
-    /// The last number given.
+    /// The last number assigned.
     last: u64,
-    /// The numbers of connections that nobody has read since.
+    /// The numbers of connections that have not been read since they became readable.
     unread: BTreeSet<u64>,
-    /// Who waits until all lower numbers are read.
+    /// Messages that wait until all lower numbers are read.
     waiting: BTreeMap<u64, oneshot::Sender<()>>,
 }
 
 impl Order {
-    /// Those who have not to wait any longer.
+    /// Removes and returns the waiters that need not wait any longer.
     fn ready(&mut self) -> Vec<oneshot::Sender<()>> {
         let first = self.unread.first().copied().unwrap_or(u64::MAX);
         let mut ready = Vec::new();
@@ -54,23 +54,23 @@ impl Order {
     }
 }
 
-/// When one connection had something to read. What is stored here is changed under the lock of the order only.
+/// The read state of one connection. Its fields change only under the lock of [`Order`].
 #[derive(Debug)]
 pub(super) struct Arrival {
     arrivals: Arc<Arrivals>,
-    /// The number of what was read last.
+    /// The number of the data that was read last.
     latest: AtomicU64,
-    /// The first and the last number it got for what is still to be read.
+    /// The first and the last number of the data that is still unread.
     readable: [AtomicU64; 2],
-    /// Its first number since it was polled.
+    /// The first number since the connection was last polled.
     unread: AtomicU64,
-    /// The number for which it is polled now.
+    /// The number the current poll handles.
     polling: AtomicU64,
     closed: AtomicU64,
 }
 
 impl Arrival {
-    /// A new connection, behind all that has arrived on others.
+    /// Registers a new connection, ordered after everything that has arrived on other connections.
     pub(super) fn new(arrivals: Arc<Arrivals>) -> Arc<Self> {
         let [latest, unread, polling, closed] = [NONE; 4].map(AtomicU64::new);
         let readable = [NONE; 2].map(AtomicU64::new);
@@ -83,7 +83,7 @@ impl Arrival {
         self.arrivals.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The system says that there is something to read.
+    /// Records that the operating system reported the connection as readable.
     fn mark_readable(&self) {
         let mut order = self.order();
         if self.closed.load(Relaxed) != NONE {
@@ -102,8 +102,8 @@ impl Arrival {
         }
     }
 
-    /// Something was read: it has the number for which the connection rang. That of now, if it has not yet: then the
-    /// system is about to say so, and has said nothing since about other connections.
+    /// Records a successful read. The data gets the number of the report that announced it. A read can precede its
+    /// report; no other connection has been reported in between, so the data then gets the next number.
     fn record_read(&self) {
         let mut order = self.order();
         let [first, last] = &self.readable;
@@ -117,7 +117,7 @@ impl Arrival {
         self.latest.store(number, Relaxed);
     }
 
-    /// There was nothing more to read after the connection rang with this number.
+    /// Records that a read found no more data after the report with this number.
     fn record_drained(&self, last: u64) {
         let _order = self.order();
         if self.readable[1].load(Relaxed) == last {
@@ -125,7 +125,7 @@ impl Arrival {
         }
     }
 
-    /// Runs the connection, which reads what there is.
+    /// Polls the connection, which reads what is available.
     pub(super) fn poll<T>(&self, run: impl FnOnce() -> T) -> T {
         if self.unread.load(Relaxed) != NONE {
             let _order = self.order();
@@ -139,7 +139,7 @@ impl Arrival {
         ran
     }
 
-    /// Nothing is read any more.
+    /// Records that the connection is closed and will not be read again.
     pub(super) fn close(&self) {
         self.closed.store(1, Relaxed);
         self.mark_read(&[self.unread.swap(NONE, Relaxed), self.polling.swap(NONE, Relaxed)]);
@@ -157,7 +157,8 @@ impl Arrival {
         }
     }
 
-    /// Waits until everything is read that arrived before this number on other connections.
+    /// Returns a receiver that resolves once everything before this number has been read on other connections. `None`
+    /// means that nothing earlier is unread.
     fn wait_for_earlier(&self, number: u64) -> Option<oneshot::Receiver<()>> {
         let mut order = self.order();
         let own = self.polling.load(Relaxed);
@@ -170,10 +171,10 @@ impl Arrival {
     }
 }
 
-/// Gives a connection its number as soon as the system says that there is something to read.
+/// Assigns a number to a connection as soon as the operating system reports it as readable.
 pub(super) struct ReadWatch {
     arrival: Arc<Arrival>,
-    /// For the task that reads.
+    /// The waker of the reading task, and the waker that wraps it.
     wakers: Option<(Waker, Waker)>,
 }
 
@@ -222,7 +223,7 @@ impl Watch for ReadWatch {
     }
 }
 
-/// The messages of one sender that have no place in a queue yet.
+/// The messages of one sender that are not yet in a queue.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
     numbers: Mutex<BTreeSet<u64>>,
@@ -234,7 +235,7 @@ impl InFlight {
         self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until there is none with a lower number.
+    /// Waits until no message has a lower number.
     async fn wait_until_first(&self, number: u64) {
         loop {
             let fewer = self.fewer.notified();
@@ -246,7 +247,7 @@ impl InFlight {
     }
 }
 
-/// The place of a message among those of its sender, from the arrival of its head until this is dropped.
+/// The position of a message among those of its sender, held from the arrival of its head until it is queued.
 pub(super) struct Ticket {
     sender: Arc<Verified>,
     arrival: Arc<Arrival>,
@@ -254,7 +255,7 @@ pub(super) struct Ticket {
 }
 
 impl Ticket {
-    /// A message of this sender begins to arrive on this connection.
+    /// Creates the ticket of a message whose head has arrived on this connection.
     pub(super) fn new(sender: Arc<Verified>, connection: &ClientConnection) -> Self {
         let arrival = connection.arrival.clone();
         let number = arrival.latest.load(Relaxed);
@@ -262,7 +263,7 @@ impl Ticket {
         Ticket { sender, arrival, number }
     }
 
-    /// Waits for the messages before. Not for long, since their sender may have lost one on the way.
+    /// Waits for earlier messages, but no longer than [`REORDER_TIMEOUT`]: the sender may have lost one in transit.
     pub(super) async fn wait_turn(&self) {
         let before = self.arrival.wait_for_earlier(self.number);
         if before.is_none() && self.sender.in_flight.numbers().first() == Some(&self.number) {
@@ -289,7 +290,7 @@ impl Drop for Ticket {
 mod tests {
     use super::*;
 
-    /// Reads a message of this connection: what it has to wait for, and how it may go on once that is ready.
+    /// Reads a message and returns the receiver it has to wait for.
     fn message(arrival: &Arrival) -> Option<oneshot::Receiver<()>> {
         arrival.poll(|| {
             arrival.record_read();
@@ -312,7 +313,7 @@ mod tests {
         let mut of_two = message(&two).expect("two are unread");
         assert!(message(&three).is_none(), "it was the first");
         assert!(of_two.try_recv().is_err(), "one is unread");
-        // It rings again while it is read: that is later than the other.
+        // A second report during the read is later than the other connection's.
         one.poll(|| one.mark_readable());
         assert!(of_two.try_recv().is_ok());
         two.mark_readable();
@@ -333,13 +334,13 @@ mod tests {
             arrival.latest.load(Relaxed)
         };
         assert_eq!((number(&one), number(&two)), (1, 2));
-        // The head of a message, and its rest after a message of another: read at once.
+        // One read returns the head of a message and its rest, which arrived after another connection's message.
         one.mark_readable();
         two.mark_readable();
         one.mark_readable();
         assert_eq!((number(&one), number(&two)), (3, 4));
         one.record_drained(5);
-        // Read before the system has said so.
+        // The read precedes its report.
         two.mark_readable();
         assert_eq!((number(&one), number(&two)), (7, 6));
         one.mark_readable();

@@ -1,4 +1,4 @@
-//! Request bodies: what the original's body parser takes, and what it refuses with which status.
+//! Request bodies: which ones the original's body parser accepts, and the status for those it rejects.
 
 use std::{
     borrow::Cow,
@@ -21,19 +21,19 @@ use tokio::time::timeout;
 use super::{budget::Charge, json};
 use uhst_proto::protocol;
 
-/// How many messages one batch may have: each costs its listener the envelope, too.
+/// The most messages in one batch. The limit exists because the listener receives an envelope for each.
 pub(super) const MAX_BATCH: usize = 64;
-/// How much of a body that is refused or ignored is still read, so that its sender gets to see the answer.
+/// The most bytes read of a body that is rejected or ignored. Reading it lets the sender see the response.
 const MAX_DISCARDED: usize = 1 << 20;
-/// How long a body may take that nobody wants.
+/// The longest time spent reading a body that is ignored.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A message body that was accepted.
+/// An accepted message body.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Message {
-    /// None, or none of a type that is parsed: delivered as `{}`.
+    /// No body, or a body of a content type that is not parsed. It is delivered as `{}`.
     Empty,
-    /// JSON, not checked yet.
+    /// A body that claims to be JSON and has not been checked.
     Json(Bytes),
 }
 
@@ -42,7 +42,7 @@ impl Message {
         if bytes.is_empty() { Message::Empty } else { Message::Json(bytes) }
     }
 
-    /// The messages of a batch. All of them reach a listener in one piece, or none does.
+    /// Splits a batch into its messages. A listener receives either all of them together or none.
     pub(super) fn parts(&self) -> Result<Vec<Message>, StatusCode> {
         let Message::Json(bytes) = self else { return Err(StatusCode::BAD_REQUEST) };
         let parts: Vec<&RawValue> = serde_json::from_slice(bytes).map_err(|_| StatusCode::BAD_REQUEST)?;
@@ -52,19 +52,19 @@ impl Message {
         Ok(parts.into_iter().map(|part| Message::new(bytes.slice_ref(part.get().as_bytes()))).collect())
     }
 
-    /// Whether it is a text of an original on the relay transport.
+    /// Returns whether this is a text that an original peer sends over the relay transport.
     pub(super) fn is_text(&self) -> bool {
         let Message::Json(bytes) = self else { return false };
         let body = std::str::from_utf8(bytes).ok().and_then(|json| protocol::Body::parse(json).ok());
         matches!(body, Some(protocol::Body::Text(_)))
     }
 
-    /// About how many bytes it is written with.
+    /// The approximate length of the written message in bytes.
     pub(super) fn len(&self) -> usize {
         if let Message::Json(bytes) = self { bytes.len() } else { 2 }
     }
 
-    /// Appends the message to a frame as the original writes it, or refuses it with a status.
+    /// Appends the message to an event as the original writes it. Returns a status if the body is not valid.
     pub(super) fn write(&self, out: &mut Vec<u8>) -> Result<(), StatusCode> {
         let Message::Json(bytes) = self else {
             out.extend_from_slice(b"{}");
@@ -79,8 +79,8 @@ impl Message {
     }
 }
 
-/// The compressions that are read. Not brotli, which the original relay reads and no peer of it writes: a few bytes
-/// of it make its decoder take up to 1 GiB.
+/// The supported content codings. Brotli is not supported: the original relay reads it, but none of its peers sends it,
+/// and a few bytes of it make a decoder allocate up to 1 GiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ContentCoding {
     Identity,
@@ -89,14 +89,14 @@ pub(super) enum ContentCoding {
 }
 
 impl ContentCoding {
-    /// How long `limit` bytes may get by it: what does not compress becomes a little longer.
+    /// The largest encoded size of `limit` decoded bytes. Incompressible data grows a little.
     pub(super) fn max_encoded_len(self, limit: usize) -> usize {
         if self == ContentCoding::Identity { limit } else { limit + limit / 8 + 1024 }
     }
 }
 
-/// Reads the body of a request, at most `limit` bytes of it after decompression. The charge grows with what is kept;
-/// 503, when it cannot.
+/// Reads the body of a request, up to `limit` bytes after decompression. The charge grows with the bytes kept; the
+/// result is 503 if there is no memory for them.
 pub(super) async fn read(
     headers: &HeaderMap,
     mut body: Incoming,
@@ -119,7 +119,7 @@ pub(super) async fn read(
     read.map(|bytes| (Message::new(bytes), charge))
 }
 
-/// How a JSON body is compressed; `None` if the body is not JSON.
+/// Returns the content coding of a JSON body, or `None` if the body is not JSON.
 pub(super) fn json_coding(headers: &HeaderMap) -> Result<Option<ContentCoding>, StatusCode> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut parts = text(&CONTENT_TYPE).split(';').map(str::trim);
@@ -140,7 +140,7 @@ pub(super) fn json_coding(headers: &HeaderMap) -> Result<Option<ContentCoding>, 
     }
 }
 
-/// The next piece of a body. `Err`: the sender broke off.
+/// Returns the next chunk of a body, or an error if the sender aborted it.
 async fn chunk(body: &mut Incoming) -> Result<Option<Bytes>, StatusCode> {
     loop {
         match poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await {
@@ -160,7 +160,7 @@ async fn collect(body: &mut Incoming, limit: usize, charge: &mut Charge) -> Resu
     if body.size_hint().lower() > limit as u64 {
         return Err(too_large);
     }
-    // Room for all that was announced, or else for what comes.
+    // The charge covers the announced length at once, or grows with the data if no length was announced.
     let announced = body.size_hint().lower() as usize;
     let mut keep = |bytes| if charge.grow(bytes) { Ok(()) } else { Err(StatusCode::SERVICE_UNAVAILABLE) };
     keep(announced)?;
@@ -183,7 +183,7 @@ async fn collect(body: &mut Incoming, limit: usize, charge: &mut Charge) -> Resu
     Ok(all.freeze())
 }
 
-/// Reads a body that nobody wants, within the same bounds as one that is refused.
+/// Reads and drops a body that is ignored, within the bounds for a rejected one.
 pub(super) async fn discard(mut body: Incoming) {
     if !body.is_end_stream() {
         let _ = timeout(DISCARD_TIMEOUT, drain(&mut body)).await;

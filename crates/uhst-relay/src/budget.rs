@@ -1,4 +1,4 @@
-//! How many bytes of messages a relay keeps at once, in all and for one address.
+//! A limit on the bytes of messages in memory, in total and for each address.
 
 use std::{
     collections::HashMap,
@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// The bytes that may be kept, and who keeps how many.
+/// The limit and the bytes counted against it.
 #[derive(Debug)]
 pub(super) struct Budget {
     limit: usize,
@@ -19,7 +19,7 @@ struct Used {
     by_network: HashMap<IpAddr, usize>,
 }
 
-/// Bytes that count until this is dropped.
+/// Bytes that count against the budget until this is dropped.
 #[derive(Debug)]
 pub(super) struct Charge {
     budget: Arc<Budget>,
@@ -36,13 +36,13 @@ impl Budget {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many bytes are kept now.
+    /// The number of bytes counted now.
     pub(super) fn total(&self) -> usize {
         self.used().total
     }
 
-    /// Counts bytes that a sender of this network brings. `None`: there is no room for them. One network has at most
-    /// half of all the room, so that nobody can take it from everybody else.
+    /// Counts the bytes of a sender in this network. Returns `None` if they do not fit. One network gets at most half
+    /// of the budget, so that it cannot take all of it from the others.
     pub(super) fn charge(self: &Arc<Self>, network: IpAddr, bytes: usize) -> Option<Charge> {
         let mut charge = Charge { budget: self.clone(), network, bytes: 0 };
         charge.grow(bytes).then_some(charge)
@@ -50,7 +50,7 @@ impl Budget {
 }
 
 impl Charge {
-    /// Counts more bytes. `false`: there is no room for them, and they are not counted.
+    /// Counts more bytes. Returns `false`, and counts nothing, if they do not fit.
     pub(super) fn grow(&mut self, bytes: usize) -> bool {
         let mut used = self.budget.used();
         let Used { total, by_network } = &mut *used;

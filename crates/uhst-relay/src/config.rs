@@ -1,4 +1,4 @@
-//! What can be set about a relay, and why it may not start.
+//! The configuration of a relay, and the reasons why it may fail to start.
 
 use std::{
     fmt, io,
@@ -13,71 +13,83 @@ use url::Url;
 
 use uhst_proto::protocol::WebFile;
 
-/// How to run a [`RelayServer`](super::RelayServer). The default is a relay for everybody: every IPv4 interface, port 3000 or the
-/// next free one of sixteen, a random secret, no rate limit. [`RelayConfig::for_one_game`] is what a host embeds.
+/// Configuration of a [`RelayServer`](super::RelayServer).
+///
+/// The default is an open relay: it listens on every IPv4 interface, on port 3000 or the next free one of sixteen, with
+/// a random secret and no rate limit. A host embeds a relay with [`RelayConfig::for_one_game`] instead.
 #[derive(Clone)]
 pub struct RelayConfig {
-    /// Where to listen. Port 0 takes any free one.
+    /// The address to listen on. Port 0 picks a free port. Default: `0.0.0.0:3000`.
     pub bind: SocketAddr,
-    /// How many ports to try, counting up from the wanted one, while they are in use. 0 is as good as 1.
+    /// The number of ports to try, counting up from the port in [`bind`](Self::bind), while they are in use. 0 acts as
+    /// 1. Default: 16.
     pub port_attempts: u16,
-    /// Signs the tokens: at least [`RelayConfig::SHORTEST_SECRET`] bytes. `None`, or an empty text, takes random bytes:
-    /// then all tokens end with this relay.
+    /// The key that signs tokens, of at least [`RelayConfig::SHORTEST_SECRET`] bytes. `None` and an empty string mean
+    /// random bytes; tokens are then invalid after a restart. Default: `None`.
     pub secret: Option<String>,
-    /// How many random digits the ids have that the relay picks. 0 is as good as 1, and more than 18 as 18.
+    /// The number of random digits in generated ids, from 1 to 18. Values outside that range are clamped. Default: 9.
     ///
-    /// With nine digits, the default, there are 10⁹ ids. An address that may guess
-    /// [30 times a minute](RelayLimits::wrong_joins_per_minute) meets one given session after 32 years on average, and
-    /// one of a thousand sessions after 23 days. With six digits, as the original has, these are 12 days and 33 minutes.
+    /// Nine digits give 10⁹ ids. An address that may guess [30 times a minute](RelayLimits::wrong_joins_per_minute)
+    /// finds one given session after 32 years on average, and one of a thousand sessions after 23 days. With six
+    /// digits, as in the original, this takes 12 days and 33 minutes.
     pub id_digits: u32,
-    /// Who may host: with a key, only those whose request for a host token has it, as `key=` in the query. `None`:
-    /// everybody.
+    /// The key required to host. A request for a host token must contain it as `key=` in the query. `None` lets
+    /// everybody host. Default: `None`.
     pub host_key: Option<String>,
-    /// By which names this relay may be called, besides addresses, names without a dot and names in `.local`: requests
-    /// with another `Host` are refused (421). `None`: by any. A relay on a player's machine has a list, be it an empty
-    /// one, since web pages can have names of their own lead to that machine (DNS rebinding).
+    /// The host names under which this relay answers, besides addresses, names without a dot and names in `.local`.
+    /// Requests with another `Host` header are refused (421). `None` allows every name. Default: `None`.
+    ///
+    /// Set a list, even an empty one, for a relay on a player's machine: a web page can point a name of its own at that
+    /// machine (DNS rebinding).
     pub names: Option<Vec<String>>,
-    /// Which web pages may send requests, as `https://game.example`, besides those of this relay: requests of others
-    /// are refused (403). `None`, or a list with `*`: all. Requests that come from no web page are let in.
+    /// The origins of web pages that may send requests, such as `https://game.example`, besides the relay's own pages.
+    /// Requests from other pages are refused (403). `None` and a list that contains `*` allow every origin. Requests
+    /// without an `Origin` header are always allowed. Default: `None`.
     pub origins: Option<Vec<String>>,
-    /// Proxies whose `X-Forwarded-For` (or, without one, `Forwarded`) says who sends a request. Limits count by that
-    /// address then. Have the proxy set one of the two, and remove the other.
+    /// Networks of trusted proxies. Their `X-Forwarded-For` header, or `Forwarded` if there is none, names the client's
+    /// address, which limits then count. Configure the proxy to set one of the two and to remove the other. Default:
+    /// none.
     pub trusted_proxies: Vec<IpNet>,
-    /// How long a host id is kept for its host after its stream dropped, while clients still listen. Zero frees it at
-    /// once, as the original relay does.
+    /// How long an id stays reserved for a host whose stream was lost, while clients still listen. Zero releases it at
+    /// once, as the original relay does. Default: 30 s.
     pub hold: Duration,
-    /// The interval of comments on every stream: 5 s in the original.
+    /// The interval between keep-alive comments on every stream. Default: 5 s, as in the original.
     pub keep_alive: Duration,
-    /// How long a message waits for room in the queue of a listener that reads nothing, before that is dropped. For one
-    /// that reads slowly it waits four times as long, and is refused then (429).
+    /// How long a message waits for room in the queue of a listener that reads nothing. The relay then drops the
+    /// listener. If the listener reads slowly, the message waits four times as long and is then refused (429). Default:
+    /// 5 s.
     pub patience: Duration,
-    /// How long a connection stays open whose peer reads nothing of what waits for it.
+    /// How long a connection stays open while its peer reads nothing of the data that waits for it. Default: 30 s.
     pub write_timeout: Duration,
-    /// How long a graceful shutdown waits for connections.
+    /// How long a graceful shutdown waits for open connections. Default: 5 s.
     pub shutdown_timeout: Duration,
-    /// While this relay [drains](super::RelayServer::drain): the relay that takes over. Requests to host, to join and to
-    /// listen are sent there (307). Without one they are asked to come again (503). Peers of this crate follow to one
-    /// with https alone; originals take their tokens along, for which it needs the same secret.
+    /// The relay that takes over while this one [drains](super::RelayServer::drain). Requests to host, to join and to
+    /// listen are redirected there (307). `None` refuses them (503). Default: `None`.
+    ///
+    /// Native peers follow a redirect only to an `https` URL. Original peers keep their tokens, so the other relay
+    /// needs the same secret.
     pub moved_to: Option<Url>,
-    /// Bounds for what others can make this relay do.
+    /// Limits on the resources that clients can use.
     pub limits: RelayLimits,
-    /// Serves HTTPS instead of HTTP.
+    /// The files for HTTPS. `None` serves plain HTTP. Default: `None`.
     pub tls: Option<TlsFiles>,
-    /// Files for browsers. They change nothing for peers: a request with a token or an action is never one for a file.
+    /// Files to serve to browsers. They do not affect peers: a request with a token or an action is never a request for
+    /// a file. Default: none.
     pub web_files: Vec<WebFile>,
-    /// For a public relay: the list in which it looks up the prefix of the ids it generates.
+    /// The list of public relays, in which a public relay finds the prefix for its generated ids. `None` means that
+    /// this relay is not public. Default: `None`.
     pub directory: Option<Url>,
-    /// The URL under which a public relay is in that list. Without it, each request is answered by the name it calls
-    /// the relay.
+    /// The URL of this relay in the list of public relays. `None` derives it from the `Host` header of each request.
+    /// Default: `None`.
     pub public_url: Option<Url>,
 }
 
 impl RelayConfig {
-    /// The shortest secret in bytes: what is shorter can be guessed by anyone who has a token.
+    /// The minimum length of a secret in bytes. Anyone who has a token can guess a shorter secret.
     pub const SHORTEST_SECRET: usize = 16;
 
-    /// For one game on a player's machine: only who knows the key may host, only its own web page and programs may
-    /// join, and the limits are those of one session.
+    /// Returns the configuration for a single game on a player's machine. Only clients with the key may host, only the
+    /// relay's own web page and programs may join, and the limits are [`RelayLimits::for_one_game`].
     pub fn for_one_game(host_key: String) -> Self {
         RelayConfig {
             host_key: Some(host_key),
@@ -90,7 +102,7 @@ impl RelayConfig {
 }
 
 impl fmt::Debug for RelayConfig {
-    /// Without what nobody may learn from a log.
+    /// Omits secrets and keys, which must not appear in a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hidden = |secret: &Option<String>| secret.as_ref().map(|_| "…");
         f.debug_struct("RelayConfig")
@@ -143,37 +155,42 @@ impl Default for RelayConfig {
     }
 }
 
-/// Bounds for what others can make a relay do. What is above them is refused with the status named, and counted in
-/// `/metrics`. What counts as one address is one of IPv4, or a network of 64 bits of IPv6.
+/// Limits on the resources that clients can use.
+///
+/// The relay refuses what exceeds a limit with the status stated for it, and counts the refusal in `/metrics`. One
+/// address is an IPv4 address or an IPv6 network of 64 bits.
 #[derive(Clone, Debug)]
 pub struct RelayLimits {
-    /// The largest message body in bytes, decompressed: 413. The original's is 102,400.
+    /// The largest message body in bytes after decompression (413). Default: 102,400, as in the original.
     pub body_bytes: usize,
-    /// What may wait for one listener, in bytes. Its senders share them. A listener whose queue stays full although it
-    /// could read is dropped.
+    /// The most bytes in the queue of one listener, shared among its senders. The relay drops a listener that reads
+    /// nothing while its queue is full. Default: 1 MiB.
     pub queue_bytes: u32,
-    /// All messages that are being read or wait for a listener, in bytes: 503. One address may send half of them.
+    /// The most bytes of messages that are being read or wait for a listener (503). One address may use half of them.
+    /// Default: 512 MiB.
     pub memory_bytes: usize,
-    /// Host ids in use at once: 503.
+    /// The most host ids in use at once (503). Default: 10,000.
     pub hosts: usize,
-    /// Of these, the ids whose hosts listen from one address: 503.
+    /// The most host ids in use by hosts of one address (503). Default: 1,000.
     pub hosts_per_address: usize,
-    /// Clients that listen under one host id: 503.
+    /// The most clients that listen to one host (503). Default: 10,000.
     pub clients_per_host: usize,
-    /// Open streams in all: 503.
+    /// The most open streams (503). Default: 20,000.
     pub listeners: usize,
-    /// Open streams of one address: 503.
+    /// The most open streams of one address (503). Default: 4,000.
     pub listeners_per_address: usize,
-    /// Open connections. For one more, an idle one of the address that has most is closed.
+    /// The most open connections. To accept another one, the relay closes an idle connection of the address that has
+    /// the most. Default: 40,000.
     pub connections: usize,
-    /// Open connections of one address. For one more, its oldest idle one is closed, or the new one, if none is idle.
+    /// The most open connections of one address. To accept another one, the relay closes the oldest idle connection of
+    /// that address; if none is idle, it closes the new one. Default: 8,000.
     pub connections_per_address: usize,
-    /// How often an address may join under an id that is none, at once and in each minute: then its joins are refused,
-    /// right or wrong, until some of that has passed (429). Ids of hosts that have just left do not count. `None` for
-    /// no limit.
+    /// How many joins with an unknown id one address may attempt per minute, with a burst of the same size. The relay
+    /// then refuses every join from that address (429) until the count decreases. Ids of hosts that left within the
+    /// last two minutes do not count. `None` disables the limit. Default: 30.
     pub wrong_joins_per_minute: Option<NonZeroU32>,
-    /// Requests a second from one address, with bursts of as many: 429. `None` for no limit, which a relay on a LAN
-    /// wants: a busy host sends thousands.
+    /// How many requests per second one address may send, with a burst of the same size (429). `None` disables the
+    /// limit. Default: `None`, because a busy host on a LAN sends thousands.
     pub requests_per_second: Option<NonZeroU32>,
 }
 
@@ -197,7 +214,8 @@ impl Default for RelayLimits {
 }
 
 impl RelayLimits {
-    /// For one session in the process of a game, whose file handles and memory these are too.
+    /// Returns the limits for a single session in the process of a game, which shares its file handles and memory with
+    /// the relay.
     pub fn for_one_game() -> Self {
         RelayLimits {
             memory_bytes: 64 << 20,
@@ -213,50 +231,50 @@ impl RelayLimits {
     }
 }
 
-/// PEM files for HTTPS.
+/// Paths of the PEM files for HTTPS.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
     /// The certificate, followed by its intermediates.
     pub certificate: PathBuf,
-    /// Its private key.
+    /// The private key of the certificate.
     pub key: PathBuf,
 }
 
-/// Why a relay does not start.
+/// An error that prevents a relay from starting.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RelayStartError {
-    /// Another program has the port, and, if more than one was allowed, all that follow.
+    /// Another program uses the port, and all ports that follow if several may be tried.
     #[error("{addr} is in use by another program: stop it, or choose another port")]
     PortInUse {
         /// The first address that was tried.
         addr: SocketAddr,
     },
-    /// The address is not one to listen on.
+    /// The address cannot be bound.
     #[error("cannot listen on {addr}: {source}")]
     Bind {
         /// The address.
         addr: SocketAddr,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The certificate or the key does not work.
+    /// The certificate or the key cannot be used.
     #[error("cannot use the TLS file {}: {reason}", path.display())]
     Tls {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason why it cannot be used.
         reason: String,
     },
     /// The secret is so short that it can be guessed.
     #[error("the secret has {length} bytes: give it at least {shortest}, such as the output of `openssl rand -hex 32`")]
     ShortSecret {
-        /// How many bytes it has.
+        /// The length of the secret in bytes.
         length: usize,
-        /// How many it needs.
+        /// The minimum length in bytes.
         shortest: usize,
     },
-    /// The system has no random bytes for a secret.
+    /// The operating system provides no random bytes for a secret.
     #[error("no random bytes for a secret ({0}): set one")]
     Random(String),
 }

@@ -1,4 +1,4 @@
-//! One connection: requests, and perhaps a stream in the end.
+//! A connection, which serves requests and may turn into an event stream.
 
 use std::{
     convert::Infallible,
@@ -33,11 +33,11 @@ use super::{
     write_timeout::WriteTimeout,
 };
 
-/// The limit of URL and headers together, that of node.
+/// The maximum size of URL and headers together, as in Node.js.
 const MAX_HEAD: usize = 16 * 1024;
-/// How long a connection may be idle, take to send a request's head, or to shake hands.
+/// How long a connection may stay idle, take to send the head of a request, or take for the TLS handshake.
 const IDLE: Duration = Duration::from_secs(60);
-/// How much of a stream or a request a connection buffers.
+/// The buffer size of a connection for requests.
 const BUFFER: usize = 64 * 1024;
 
 /// Serves one connection until it ends.
@@ -48,7 +48,7 @@ pub(super) async fn serve(
     tls: Option<TlsAcceptor>,
     stopping: watch::Receiver<bool>,
 ) {
-    // A message must not wait for the next one.
+    // With Nagle's algorithm, a message would wait for the next one.
     if stream.set_nodelay(true).is_err() {
         return;
     }
@@ -59,7 +59,7 @@ pub(super) async fn serve(
     let serving = async {
         match tls {
             None => serve_http(stream, client, service, stopping).await,
-            // Boxed, so that a connection without it needs no room for it.
+            // Boxed, so that a connection without TLS does not reserve memory for it.
             Some(tls) => {
                 Box::pin(async {
                     match timeout(IDLE, tls.accept(stream)).await {
@@ -80,7 +80,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Requests, and perhaps a stream in the end.
+/// Answers requests, and then writes the event stream if one was requested.
 async fn serve_http<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     client: &Arc<ClientConnection>,
@@ -88,14 +88,14 @@ async fn serve_http<S: AsyncRead + AsyncWrite + Unpin>(
     stopping: watch::Receiver<bool>,
 ) {
     let metrics = service.metrics.clone();
-    // Boxed: what requests need is given back when a stream begins.
+    // Boxed, so that the memory for requests is freed when a stream begins.
     let ended: Result<(), Box<dyn Error + Send + Sync>> =
         match Box::pin(requests(stream, client, service, stopping)).await {
             Ok(Some((stream, subscription))) => StreamWriter::new(stream, subscription).await.map_err(Into::into),
             Ok(None) => Ok(()),
             Err(error) => Err(error.into()),
         };
-    // The URL of a request, with its token, is in none of hyper's errors.
+    // The errors of hyper do not contain the URL of a request, which may contain a token.
     if let Err(error) = ended {
         if is_stalled(&*error) {
             metrics.stalled.increment(1);
@@ -104,7 +104,7 @@ async fn serve_http<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Whether a connection ended since its peer did not read.
+/// Returns whether a connection ended because its peer did not read.
 fn is_stalled(error: &(dyn Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -146,7 +146,7 @@ async fn requests<S: AsyncRead + AsyncWrite + Unpin>(
             Poll::Ready(ended) => Poll::Ready(ended.map(|()| None)),
             Poll::Pending => {
                 subscription = subscription.take().or_else(|| client.take_subscription());
-                // What hyper has not written yet comes before the rest of the stream.
+                // The data that hyper has not written yet precedes the rest of the stream.
                 if backlogged.load(Ordering::Relaxed) {
                     Poll::Pending
                 } else {
@@ -164,7 +164,7 @@ async fn requests<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Knows whether more is to be written than the socket took.
+/// Records whether the socket accepted less than there was to write.
 struct WriteBacklog(Arc<AtomicBool>);
 
 impl Watch for WriteBacklog {
@@ -197,7 +197,7 @@ mod tests {
             let token = service.tokens.issue(TokenKind::HostToken, &pings.to_string(), None).expect("random bytes");
             let ping = "POST /?action=ping&timestamp=1 HTTP/1.1\r\nContent-Length: 0\r\n\r\n".repeat(pings);
             let requests = format!("{ping}GET /?token={token} HTTP/1.1\r\n\r\n");
-            // Takes less than an answer at once: the relay is behind all the time.
+            // The pipe holds less than one response, so the relay always has data left to write.
             let (relay, peer) = duplex(50);
             let client = ClientConnection::new([127, 0, 0, 1].into(), Arc::default());
             let serving = serve_http(relay, &client, service.clone(), stopping.clone());

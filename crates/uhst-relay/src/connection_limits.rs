@@ -1,4 +1,4 @@
-//! Who is connected: how many connections there are, of which address, and which one goes when there are too many.
+//! Limits on the number of connections, in total and for each address, and the choice of the connection to close.
 
 use std::{
     collections::HashMap,
@@ -18,17 +18,17 @@ use super::{
     stream::Subscription,
 };
 
-/// The connection a request came on.
+/// The connection on which a request arrived.
 pub(super) struct ClientConnection {
-    /// Who is at its other end: a player, or a proxy.
+    /// The address of the other end, which is a client or a proxy.
     pub(super) peer: IpAddr,
-    /// Ends the connection.
+    /// Closes the connection when notified.
     pub(super) kill: Arc<Notify>,
     pub(super) arrival: Arc<Arrival>,
-    /// Requests that are not answered yet.
+    /// The number of requests without a response yet.
     requests: AtomicUsize,
     listening: AtomicBool,
-    /// A stream that has begun on this connection.
+    /// The subscription of a stream that has begun on this connection.
     subscription: Mutex<Option<Subscription>>,
 }
 
@@ -43,12 +43,12 @@ impl ClientConnection {
         self.subscription.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From here on the connection is one that listens.
+    /// Marks the connection as one with an event stream.
     pub(super) fn set_listening(&self) {
         self.listening.store(true, Ordering::Relaxed);
     }
 
-    /// From here on the connection is this one's stream.
+    /// Stores the subscription for the task that serves this connection.
     pub(super) fn set_subscription(&self, subscription: Subscription) {
         *self.subscription() = Some(subscription);
     }
@@ -57,19 +57,19 @@ impl ClientConnection {
         self.subscription().take()
     }
 
-    /// A request is answered until this is dropped.
+    /// Counts a pending request until the returned guard is dropped.
     pub(super) fn begin_request(self: &Arc<Self>) -> PendingRequest {
         self.requests.fetch_add(1, Ordering::Relaxed);
         PendingRequest(self.clone())
     }
 
-    /// Whether nobody would miss the connection: it has no stream, and no request that is being answered.
+    /// Returns whether the connection can be closed without loss: it has no stream and no pending request.
     fn is_idle(&self) -> bool {
         !self.listening.load(Ordering::Relaxed) && self.requests.load(Ordering::Relaxed) == 0
     }
 }
 
-/// A request that is being answered.
+/// A guard that counts one pending request.
 pub(super) struct PendingRequest(Arc<ClientConnection>);
 
 impl Drop for PendingRequest {
@@ -78,7 +78,7 @@ impl Drop for PendingRequest {
     }
 }
 
-/// Every connection of a relay.
+/// The limits, and all connections of a relay.
 pub(super) struct ConnectionLimits {
     total: usize,
     per_address: usize,
@@ -89,11 +89,11 @@ pub(super) struct ConnectionLimits {
 #[derive(Default)]
 struct Table {
     total: usize,
-    /// The oldest first.
+    /// The connections of each network, oldest first.
     by_network: HashMap<IpAddr, Vec<Arc<ClientConnection>>>,
 }
 
-/// A connection, which counts until this is dropped.
+/// A counted connection. Dropping it removes the connection from the count.
 pub(super) struct ConnectionPermit {
     limits: Arc<ConnectionLimits>,
     pub(super) connection: Arc<ClientConnection>,
@@ -122,7 +122,7 @@ impl Table {
         Some(removed)
     }
 
-    /// Ends the connection of a network that has been idle, and open, for longest.
+    /// Closes the oldest idle connection of a network. Returns whether there was one.
     fn make_room(&mut self, network: IpAddr) -> bool {
         let idle = self.remove(network, |connection| connection.is_idle());
         idle.inspect(|connection| connection.kill.notify_one()).is_some()
@@ -143,8 +143,8 @@ impl ConnectionLimits {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a connection in. If there are too many, of its own address or in all, an idle one goes: of its own address,
-    /// or of the address that has most.
+    /// Admits a connection. If its address or the relay has too many, an idle connection is closed: one of the same
+    /// address, or one of the address that has the most.
     pub(super) fn admit(self: &Arc<Self>, peer: IpAddr, is_proxy: bool) -> Result<ConnectionPermit, Refusal> {
         let (mut table, network) = (self.table(), network(peer));
         let own = table.by_network.get(&network).map_or(0, Vec::len);
@@ -161,7 +161,8 @@ impl ConnectionLimits {
     }
 }
 
-/// What counts as one address: one of IPv4, or a network of IPv6, of which everybody has a whole one.
+/// Returns the key under which an address is counted: an IPv4 address, or an IPv6 network of 64 bits, since every
+/// client has a whole network.
 pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),

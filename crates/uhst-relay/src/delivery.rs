@@ -1,4 +1,4 @@
-//! Messages: from a request body to the queues of the listeners.
+//! The delivery of messages from a request body to the queues of the listeners.
 
 use std::sync::Arc;
 
@@ -71,7 +71,7 @@ impl Service {
         };
         let bytes = event.len();
         let enqueued = listener.enqueue(&of, &event);
-        // What is queued has its order: the next message of this sender may follow.
+        // A queued message keeps its position, so the next message of this sender may follow.
         drop((event, ticket));
         let sent = match enqueued {
             Ok(Enqueued::Queued) => Ok(()),
@@ -92,7 +92,8 @@ impl Service {
         }
     }
 
-    /// One event, with the message as the original writes it, or one for each of a batch; or why there is none.
+    /// Builds the event of a message, or one event for each message of a batch. Returns the response to send if that
+    /// fails.
     #[expect(clippy::result_large_err, reason = "the error is the answer, which every request moves anyway")]
     fn event(&self, head: &RequestHead<'_>, start: &[&str], message: &Message) -> Result<EncodedEvent, Answer> {
         let messages = match head.query.batch {
@@ -115,7 +116,8 @@ impl Service {
         EncodedEvent::charged(size, write, charge).map_err(answer::bad_body)
     }
 
-    /// Never waits: who is behind by a whole queue is dropped. The reply names those who were reached.
+    /// Sends an event to all subscribers without waiting. The relay drops a listener whose queue is full. The response
+    /// names the clients that received the event.
     fn broadcast(&self, subscribers: &Subscribers, event: &EncodedEvent) -> Answer {
         let mut missed = Vec::new();
         for (place, listener) in subscribers.listeners.iter().enumerate() {
@@ -146,7 +148,7 @@ impl Service {
     }
 }
 
-/// The answer to a message for which nobody listens: as the original, it is read first.
+/// Returns the response to a message without a recipient. The body is parsed first, as in the original.
 fn undeliverable(message: &Message) -> Answer {
     match message.write(&mut Vec::new()) {
         Ok(()) => answer::plain(StatusCode::BAD_REQUEST),

@@ -1,4 +1,4 @@
-//! The list of public relays, in which a public relay finds the prefix of the ids it generates.
+//! The list of public relays, in which a public relay finds the prefix for its generated ids.
 
 use std::{
     sync::{PoisonError, RwLock},
@@ -10,11 +10,11 @@ use serde::Deserialize;
 use tokio::time::sleep;
 use url::Url;
 
-/// How long to wait before the list is fetched again: after it could not be read, and otherwise.
+/// How long to wait before fetching the list again, after a failure and after a success.
 const RETRY: Duration = Duration::from_secs(60);
 const REFRESH: Duration = Duration::from_secs(3600);
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// A longer list is not read.
+/// The maximum size of the list in bytes.
 const LONGEST: usize = 1 << 20;
 
 /// One entry of the list: `[{"urls":["https://…/"],"prefix":"0042"}]`.
@@ -24,10 +24,10 @@ struct Entry {
     prefix: String,
 }
 
-/// The list, as it was read last. Requests never wait for it.
+/// The last list that was fetched. Requests never wait for it.
 pub(super) struct Directory {
     list: Url,
-    /// This relay, if it knows its own URL.
+    /// The URL of this relay, if it is configured.
     own: Option<Url>,
     entries: RwLock<Vec<Entry>>,
 }
@@ -37,15 +37,15 @@ impl Directory {
         Directory { list, own, entries: RwLock::default() }
     }
 
-    /// The prefix under which this relay is listed: by its own URL, or, if it does not know that, as `https://<host>/`
-    /// for the request with this `Host`, and for no other.
+    /// Returns the prefix under which this relay is listed. Without a configured URL, the relay looks for
+    /// `https://<host>/`, where `host` is the `Host` header of the request. The result holds for that request only.
     pub(super) fn prefix(&self, host: &str) -> Option<String> {
         let own = self.own.as_ref().map_or_else(|| format!("https://{host}/"), Url::to_string);
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         entries.iter().find(|entry| entry.urls.contains(&own)).map(|entry| entry.prefix.clone())
     }
 
-    /// Reads the list now and then, for ever.
+    /// Fetches the list periodically, forever.
     pub(super) async fn run(&self) {
         loop {
             let pause = match self.fetch().await {

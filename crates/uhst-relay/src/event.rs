@@ -1,21 +1,21 @@
-//! One event as it is written to streams.
+//! An event, encoded once for all streams.
 
 use bytes::Bytes;
 
 use super::budget::Charge;
 
-/// The longest line that can stand before a chunk: eight digits.
+/// The longest size line of a chunk: eight digits and a line break.
 const MAX_SIZE_LINE: usize = 8 + 2;
 
-/// An event, wrapped once as a chunk of HTTP/1.1 for all the streams that get it.
+/// An event, encoded once as an HTTP/1.1 chunk and shared by all streams that receive it.
 #[derive(Clone, Debug)]
 pub(super) struct EncodedEvent {
     chunk: Bytes,
-    /// Where the event is in there.
+    /// The offset of the event in the chunk.
     start: usize,
 }
 
-/// The bytes of an event, which count until nobody waits for them any more.
+/// The bytes of an event, charged to its sender until no stream needs them any longer.
 struct Charged {
     bytes: Vec<u8>,
     _charge: Charge,
@@ -28,12 +28,12 @@ impl AsRef<[u8]> for Charged {
 }
 
 impl EncodedEvent {
-    /// An event of about `size` bytes, as `write` appends it.
+    /// Encodes an event of about `size` bytes, which `write` appends to the buffer.
     pub(super) fn write<E>(size: usize, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<Self, E> {
         EncodedEvent::build(size, write, Bytes::from)
     }
 
-    /// The same, of a message that counts for its sender.
+    /// Encodes an event like [`write`](Self::write), and holds `charge` until no stream needs it.
     pub(super) fn charged<E>(
         size: usize,
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
@@ -57,7 +57,7 @@ impl EncodedEvent {
         Ok(EncodedEvent { chunk: keep(chunk).slice(unused..), start: size_line.len() })
     }
 
-    /// An event with this text.
+    /// Encodes an event from a text.
     pub(super) fn text(text: &str) -> Self {
         let Ok(event) = EncodedEvent::write(text.len(), |out| {
             out.extend_from_slice(text.as_bytes());
@@ -66,17 +66,17 @@ impl EncodedEvent {
         event
     }
 
-    /// As a chunk, for HTTP/1.1.
+    /// The event as a chunk, for HTTP/1.1.
     pub(super) fn chunk(&self) -> Bytes {
         self.chunk.clone()
     }
 
-    /// The event alone, for HTTP/1.0.
+    /// The event without the chunk around it, for HTTP/1.0.
     pub(super) fn bare(&self) -> Bytes {
         self.chunk.slice(self.start..self.chunk.len() - 2)
     }
 
-    /// The size of the event.
+    /// The length of the event in bytes, without the chunk around it.
     pub(super) fn len(&self) -> usize {
         self.chunk.len() - 2 - self.start
     }

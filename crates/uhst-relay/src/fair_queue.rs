@@ -1,7 +1,8 @@
-//! A queue in which each sender has a flow of its own: who sends much waits for itself, not the others for it.
+//! A queue that divides a listener's bandwidth fairly among its senders.
 //!
-//! The scheduling is that of fq_codel (RFC 8290, section 4): a new flow sends first, for one quantum of bytes. Then all
-//! flows take turns, a quantum each. A short message therefore overtakes the backlog of other senders.
+//! Every sender has a flow of its own, so a backlog delays only the sender that caused it. The scheduling is that of
+//! fq_codel (RFC 8290, section 4): a new flow sends first, for one quantum of bytes. Then all flows take turns, a
+//! quantum each. A short message therefore overtakes the backlog of other senders.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -11,26 +12,26 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-/// The client whose messages are in a flow; `None` for the host's.
+/// The client whose messages a flow holds, or `None` for the host.
 pub(super) type Sender = Option<Arc<str>>;
 
-/// How many bytes a flow may have written before it is the turn of the next.
+/// The number of bytes a flow may send before the next flow's turn.
 const QUANTUM: i64 = 8 * 1024;
-/// What an event takes besides its bytes: its allocation, its place in the queue and its share of the flow.
+/// The memory an event takes besides its bytes: its allocation, its place in the queue and its share of the flow.
 pub(super) const EVENT_COST: usize = 128;
-/// How many messages of one sender may wait for room.
+/// The most messages of one sender that may wait for room.
 pub(super) const MAX_WAITING: usize = 64;
 
-/// What became of an event.
+/// The outcome of [`FairQueue::enqueue`].
 #[derive(Debug)]
 pub(super) enum Enqueued {
-    /// It is queued.
+    /// The event is in the queue.
     Queued,
-    /// It waits for room in the flow, and is signalled once it is queued.
+    /// The event waits for room in its flow. The receiver resolves once the event is in the queue.
     Waiting(oneshot::Receiver<()>),
 }
 
-/// The flow has no room.
+/// The flow has no room for an event.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NoRoom;
 
@@ -38,19 +39,19 @@ pub(super) struct NoRoom;
 #[derive(Debug, Default)]
 pub(super) struct FairQueue {
     flows: HashMap<Sender, Flow>,
-    /// Flows that begin to send.
+    /// Flows in their first turn.
     new_flows: VecDeque<Sender>,
-    /// The others, in turn.
+    /// All other flows, in the order of their turns.
     old_flows: VecDeque<Sender>,
 }
 
 #[derive(Debug, Default)]
 struct Flow {
     events: VecDeque<Bytes>,
-    /// What the events cost.
+    /// The total cost of the events in bytes.
     cost: usize,
     waiting: VecDeque<(Bytes, oneshot::Sender<()>)>,
-    /// How many bytes it may still have written in this turn.
+    /// The number of bytes the flow may still send in this turn.
     credit: i64,
 }
 
@@ -59,7 +60,7 @@ fn cost(event: &Bytes) -> usize {
 }
 
 impl Flow {
-    /// Whether an event fits into the flow's share. An empty flow takes an event of any size.
+    /// Returns whether an event fits into the flow's share. An empty flow accepts an event of any size.
     fn fits(&self, event: &Bytes, share: usize) -> bool {
         self.events.is_empty() || self.cost + cost(event) <= share
     }
@@ -69,7 +70,7 @@ impl Flow {
         self.events.push_back(event);
     }
 
-    /// Queues what has waited and fits now. A sender that has given up is not waited for.
+    /// Moves waiting events that fit now into the flow. Events whose sender has given up are dropped.
     fn fill(&mut self, share: usize) {
         while let Some((event, queued)) = self.waiting.pop_front() {
             if queued.is_closed() {
@@ -86,7 +87,7 @@ impl Flow {
 }
 
 impl FairQueue {
-    /// What one flow may hold of `capacity`, were there one more unless it is there already.
+    /// Returns the share of `capacity` for one flow. A flow that does not exist yet counts as one more.
     fn share(&self, sender: &Sender, capacity: usize) -> usize {
         let flows = self.flows.len() + usize::from(!self.flows.contains_key(sender));
         capacity / flows
@@ -110,7 +111,7 @@ impl FairQueue {
         Ok(())
     }
 
-    /// Queues an event, or lets it wait for room behind those of its sender that do.
+    /// Queues an event, or lets it wait for room behind other waiting events of its sender.
     pub(super) fn enqueue(&mut self, sender: &Sender, event: Bytes, capacity: usize) -> Result<Enqueued, NoRoom> {
         let share = self.share(sender, capacity);
         let flow = self.flow(sender);
@@ -129,8 +130,8 @@ impl FairQueue {
         Ok(Enqueued::Waiting(is_queued))
     }
 
-    /// Queues what the relay itself has to say about a sender, behind all that it has sent. There is room for as much
-    /// again as for messages, so that no message keeps it out.
+    /// Queues an event of the relay about a sender, behind everything that this sender has sent. These events may use
+    /// twice the capacity, so that messages cannot keep them out.
     pub(super) fn report(&mut self, sender: &Sender, event: Bytes, capacity: usize) -> Result<(), NoRoom> {
         if self.flows.values().map(|flow| flow.cost).sum::<usize>() > 2 * capacity {
             return Err(NoRoom);
@@ -141,7 +142,7 @@ impl FairQueue {
         Ok(())
     }
 
-    /// The next event, if it has at most `longest` bytes.
+    /// Removes the next event if it has at most `longest` bytes.
     pub(super) fn next(&mut self, longest: usize, capacity: usize) -> Option<Bytes> {
         loop {
             let is_new = !self.new_flows.is_empty();
@@ -152,7 +153,7 @@ impl FairQueue {
             if flow.events.is_empty() {
                 let sender = queue.pop_front()?;
                 if is_new {
-                    // So that no flow is new again with each message.
+                    // A flow that empties moves to the old flows, so that a sender is not new with every message.
                     self.old_flows.push_back(sender);
                 } else {
                     self.flows.remove(&sender);
@@ -173,7 +174,7 @@ impl FairQueue {
         }
     }
 
-    /// Nothing more is queued: waiting senders see their channel close.
+    /// Drops all waiting events. Their senders see the channel close.
     pub(super) fn refuse_waiting(&mut self) {
         self.flows.values_mut().for_each(|flow| flow.waiting = VecDeque::new());
     }

@@ -1,4 +1,4 @@
-//! Fuzz entry points: what the relay makes of a request, without a socket. No part of the API.
+//! Fuzz entry points that run the relay's parsers without a socket. They are not part of the API.
 
 use bytes::Bytes;
 use hyper::{
@@ -13,25 +13,25 @@ use super::{
     tokens::{BadToken, Bearer, Tokens},
 };
 
-/// The text as the relay passes it on, if it is JSON.
+/// Rewrites a JSON text as the relay passes it on. Returns `None` if it is not JSON.
 pub fn rewrite_json(text: &str) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     json::rewrite(text, &mut out).ok().map(|()| out)
 }
 
-/// A number as the relay writes it.
+/// Formats a number as the relay writes it.
 pub fn write_number(number: f64) -> String {
     let mut out = String::new();
     number::write_number(number, &mut out);
     out
 }
 
-/// A number as the relay reads it from a query.
+/// Parses a number as the relay reads it from a query.
 pub fn parse_int(text: &str) -> f64 {
     number::parse_int(text)
 }
 
-/// The known parameters of a query that are there; `None`: more than once.
+/// Returns the known parameters in a query. The value is `None` if a parameter occurs more than once.
 pub fn query(text: &str) -> Vec<(&'static str, Option<String>)> {
     let query = Query::parse(text);
     [
@@ -52,7 +52,11 @@ pub fn query(text: &str) -> Vec<(&'static str, Option<String>)> {
     .collect()
 }
 
-/// What the relay passes on of a body of at most `limit` bytes with these headers, or the status it answers.
+/// Processes a body with these headers and a limit of `limit` bytes. Returns what the relay passes on.
+///
+/// # Errors
+///
+/// The status of the response if the relay refuses the body.
 pub fn body(kind: &[u8], encoding: &[u8], bytes: Bytes, limit: usize) -> Result<Vec<u8>, u16> {
     let mut headers = HeaderMap::new();
     for (name, value) in [(CONTENT_TYPE, kind), (CONTENT_ENCODING, encoding)] {
@@ -71,7 +75,11 @@ pub fn body(kind: &[u8], encoding: &[u8], bytes: Bytes, limit: usize) -> Result<
     decoded.and_then(|bytes| Message::new(bytes).write(&mut out)).map(|()| out).map_err(|status| status.as_u16())
 }
 
-/// The messages that the relay passes on of a batch, or the status it answers.
+/// Splits a batch into the messages that the relay passes on.
+///
+/// # Errors
+///
+/// The status of the response if the relay refuses the batch.
 pub fn batch(bytes: Bytes) -> Result<Vec<Vec<u8>>, u16> {
     let written = |message: &Message| {
         let mut out = Vec::new();
@@ -81,8 +89,11 @@ pub fn batch(bytes: Bytes) -> Result<Vec<Vec<u8>>, u16> {
     messages.and_then(|messages| messages.iter().map(written).collect()).map_err(|status| status.as_u16())
 }
 
-/// Who bears a token of a relay with this secret: its host, and its client unless it is the host's. `Err`: the status
-/// it answers.
+/// Verifies a token of a relay with this secret. Returns the host id, and the client id unless it is a host token.
+///
+/// # Errors
+///
+/// The status of the response if the token is not valid.
 pub fn verify_token(secret: &[u8], token: &str) -> Result<(String, Option<String>), u16> {
     match Tokens::new(secret).verify(token) {
         Ok(verified) => Ok(match &verified.bearer {

@@ -1,4 +1,4 @@
-//! How often an address may try to join under ids that are none.
+//! A limit on how often an address may attempt to join with an unknown id.
 
 use std::{
     collections::HashMap,
@@ -8,10 +8,11 @@ use std::{
     time::Instant,
 };
 
-/// How many addresses are counted. More at once can only be an attack, of which each has had a wrong guess.
+/// The maximum number of counted addresses. Every one of them has sent a wrong id, so more at once can only come from
+/// an attack.
 const MAX_ADDRESSES: usize = 100_000;
 
-/// The wrong joins of each address: as many at once as in a minute, and then one each time that one is forgotten.
+/// The failed joins of each address. The burst size is the limit per minute, and the count decreases at that rate.
 #[derive(Debug)]
 pub(super) struct JoinLimiter {
     per_minute: f64,
@@ -27,12 +28,12 @@ impl JoinLimiter {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many wrong joins are not forgotten yet.
+    /// Returns the part of a count that has not expired.
     fn remaining(&self, (count, at): (f64, Instant), now: Instant) -> f64 {
         count - now.duration_since(at).as_secs_f64() * self.per_minute / 60.0
     }
 
-    /// Whether this address may try again. What it tries is not looked at before.
+    /// Returns whether this address may try again. The id it tries does not influence the result.
     pub(super) fn is_allowed(&self, network: IpAddr, now: Instant) -> bool {
         let failures = self.failures();
         match failures.get(&network) {
@@ -41,14 +42,14 @@ impl JoinLimiter {
         }
     }
 
-    /// Counts a wrong join.
+    /// Counts a failed join.
     pub(super) fn record_failure(&self, network: IpAddr, now: Instant) {
         let mut failures = self.failures();
         let count = failures.get(&network).map_or(0.0, |count| self.remaining(*count, now).max(0.0));
         failures.insert(network, (count + 1.0, now));
     }
 
-    /// Forgets the addresses whose wrong joins are all forgotten.
+    /// Removes the addresses whose failed joins have all expired.
     pub(super) fn prune(&self, now: Instant) {
         let mut failures = self.failures();
         failures.retain(|_, count| self.remaining(*count, now) > 0.0);

@@ -1,24 +1,25 @@
-//! JSON rewritten as JavaScript does it: `JSON.stringify(JSON.parse(text))` in one pass.
+//! Rewrites JSON as JavaScript does: `JSON.stringify(JSON.parse(text))` in one pass.
 //!
-//! The original relay parses every body and writes it again. No JSON library has its rules (a lone surrogate stays
-//! escaped, `1e400` is `null`, keys that are array indexes come first), so this is its own small reader: it checks
-//! and copies at the same time, straight into the frame that is sent.
+//! The original relay parses every body and writes it again. No JSON library follows its rules: a lone surrogate stays
+//! escaped, `1e400` becomes `null`, and keys that are array indexes come first. This module therefore contains a small
+//! reader of its own, which checks and copies at the same time, straight into the event that is sent.
 
 use std::collections::{HashMap, HashSet};
 
 use super::number::write_number;
 
-/// How deep arrays and objects may nest. The original has no number for it, only its stack.
+/// The maximum nesting depth of arrays and objects. The original is limited only by its stack.
 const MAX_DEPTH: usize = 512;
 
-/// Up to how many members keys are compared pair by pair: quicker than hashing for the few of a usual message.
+/// The largest number of members whose keys are compared pairwise. For the few members of a typical message this is
+/// faster than hashing.
 const FEW_MEMBERS: usize = 12;
 
 /// The text is not JSON, nests too deeply, or its top level is neither an object nor an array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NotJson;
 
-/// Appends the canonical form of `text` to `out`. After an error `out` holds a part of it.
+/// Appends the canonical form of `text` to `out`. After an error, `out` contains a part of it.
 pub(super) fn rewrite(text: &str, out: &mut Vec<u8>) -> Result<(), NotJson> {
     let mut rewriter = Rewriter { text: text.as_bytes(), at: 0, out, members: Vec::new(), depth: 0 };
     match rewriter.next_token()? {
@@ -34,12 +35,12 @@ struct Rewriter<'a> {
     text: &'a [u8],
     at: usize,
     out: &'a mut Vec<u8>,
-    /// The members of all objects that are open now.
+    /// The members of all open objects.
     members: Vec<Member>,
     depth: usize,
 }
 
-/// Where a member stands in the output: `start` its key, `colon` the end of that, `end` the end of its value.
+/// The position of a member in the output: `start` of its key, `colon` after the key, `end` of its value.
 struct Member {
     start: usize,
     colon: usize,
@@ -53,7 +54,7 @@ impl Rewriter<'_> {
         }
     }
 
-    /// The next byte that is not white space, without consuming it.
+    /// Returns the next byte that is not white space, without consuming it.
     fn next_token(&mut self) -> Result<u8, NotJson> {
         self.skip_space();
         self.text.get(self.at).copied().ok_or(NotJson)
@@ -141,8 +142,8 @@ impl Rewriter<'_> {
         Ok(())
     }
 
-    /// Brings the members from `first` on into JavaScript's order: array indexes first, ascending; of a key that comes
-    /// twice, the place of the first and the value of the last.
+    /// Sorts the members from `first` on into JavaScript's order: array indexes first, ascending. A duplicate key keeps
+    /// its first position and its last value.
     fn arrange(&mut self, first: usize) {
         let members = &self.members[first..];
         let key = |member: &Member| &self.out[member.start..member.colon];
@@ -199,7 +200,7 @@ impl Rewriter<'_> {
         }
     }
 
-    /// After the backslash.
+    /// Reads an escape sequence after its backslash.
     fn escape(&mut self) -> Result<(), NotJson> {
         let kind = *self.text.get(self.at).ok_or(NotJson)?;
         self.at += 1;
@@ -226,7 +227,7 @@ impl Rewriter<'_> {
         Ok(())
     }
 
-    /// Four hexadecimal digits.
+    /// Reads four hexadecimal digits.
     fn hex(&self, at: usize) -> Option<u32> {
         let digits = self.text.get(at..at + 4)?;
         digits.iter().try_fold(0, |value, &digit| Some(value << 4 | char::from(digit).to_digit(16)?))
@@ -278,7 +279,7 @@ impl Rewriter<'_> {
             self.digits()?;
         }
         let text = &self.text[start..self.at];
-        // Every integer of 15 digits is a double of its own, and written the same.
+        // An integer of up to 15 digits has an exact double, which is written with the same digits.
         if integer && whole_digits <= 15 && text != b"-0" {
             self.out.extend_from_slice(text);
             return Ok(());
@@ -290,7 +291,7 @@ impl Rewriter<'_> {
         Ok(())
     }
 
-    /// One digit or more; how many.
+    /// Consumes at least one digit. Returns the number of digits.
     fn digits(&mut self) -> Result<usize, NotJson> {
         let digits = self.text[self.at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
         self.at += digits;
@@ -298,8 +299,8 @@ impl Rewriter<'_> {
     }
 }
 
-/// How many bytes are neither a quote, a backslash nor a control character. In blocks, which compile to vector code:
-/// bodies are mostly one long string.
+/// Returns the length of the prefix without a quote, a backslash or a control character. It scans in blocks, which
+/// compile to vector code, because most bodies are one long string.
 fn plain_length(text: &[u8]) -> usize {
     const BLOCK: usize = 32;
     let special = |byte: u8| (byte == b'"') | (byte == b'\\') | (byte < 0x20);
@@ -311,7 +312,7 @@ fn plain_length(text: &[u8]) -> usize {
     blocks * BLOCK + rest.iter().position(|&byte| special(byte)).unwrap_or(rest.len())
 }
 
-/// The number of a quoted key that JavaScript takes for an array index: canonical, below 2^32 - 1.
+/// Returns the number of a quoted key that JavaScript treats as an array index: canonical, below 2^32 - 1.
 fn array_index(key: &[u8]) -> Option<u32> {
     let digits = &key[1..key.len() - 1];
     match digits {

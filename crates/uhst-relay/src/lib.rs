@@ -1,11 +1,11 @@
-//! The embedded relay: a server that speaks the protocol of the original UHST relay 2.7.0.
+//! A relay server for the protocol of the original UHST relay 2.7.0, as a library and as a program.
 //!
-//! A host and its clients each hold an event stream from the relay and post messages to it. The relay passes messages
-//! on and keeps nothing: no accounts, no tables of tokens, no history.
+//! A host and its clients each receive messages over an event stream and send them with POST requests. The relay passes
+//! messages on and stores nothing: no accounts, no token tables, no history.
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), uhst_relay::RelayStartError> {
-//! use uhst_relay::{RelayServer, RelayConfig};
+//! use uhst_relay::{RelayConfig, RelayServer};
 //!
 //! let relay = RelayServer::start(RelayConfig::default()).await?;
 //! println!("join at {}", relay.urls()[0]);
@@ -13,26 +13,29 @@
 //! # }
 //! ```
 //!
-//! # Beyond the original
+//! # Extensions of the protocol
 //!
-//! - A host that adds `uhst=<version>` to its listening request is announced to joiners as one of the native dialect.
-//! - While clients stay, an id is held for the host whose stream dropped ([`RelayConfig::hold`]): only the same token
-//!   may listen under it. `DELETE /?token=<hostToken>` gives it free.
-//! - Who hosts or joins with `uhst=<version>` is told `"batch":true`: `POST /?token=…&batch=1` takes a JSON array of up to
-//!   64 bodies. Each of them is a message; a listener gets all of them in their order, or none.
-//! - Who joins so is told `"texts":true` once the host, an original, has answered a client by a text: then it is on the
-//!   relay transport, and needs no offer. A broadcast does not count: it travels so whatever the host's transport.
-//! - Messages of one sender are passed on in the order in which they arrived, on however many connections.
+//! - A host that adds `uhst=<version>` to its listening request is announced to joining clients as a native host.
+//! - The relay reserves an id for a host whose stream was lost while clients still listen ([`RelayConfig::hold`]): only
+//!   the same token may listen under it. `DELETE /?token=<hostToken>` releases the id.
+//! - A peer that hosts or joins with `uhst=<version>` receives `"batch":true`. It may then send `POST
+//!   /?token=…&batch=1` with a JSON array of up to 64 bodies, each of which is a message. A listener receives all of
+//!   them in order, or none.
+//! - A client that joins with `uhst=<version>` receives `"texts":true` once an original host has answered a client with
+//!   a text. Such a host uses the relay transport and needs no offer. Broadcasts do not count, because an original host
+//!   sends them over the relay in either mode.
+//! - The relay delivers the messages of one sender in the order in which they arrived, on any number of connections.
 //! - Queues are bounded. A message to one listener waits for room ([`RelayConfig::patience`]), which slows its sender
-//!   down; a broadcast does not wait. A listener that does not read is dropped.
-//! - Limits ([`RelayLimits`]), `/health` for load balancers and `/metrics` for Prometheus.
+//!   down; a broadcast does not wait. The relay drops a listener that does not read.
+//! - The relay has limits ([`RelayLimits`]), `/health` for load balancers and `/metrics` for Prometheus.
 //!
-//! # What differs
+//! # Differences from the original
 //!
-//! - An id or a token given more than once is refused (400 or 401); the original takes an id as an array.
-//! - Pages of errors name the status, never a stack trace.
+//! - The relay refuses an id or a token that is given more than once (400 or 401). The original accepts an id as an
+//!   array.
+//! - Error pages name the status and never contain a stack trace.
 //! - A 204 has no `Content-Length: 0`, which HTTP forbids there.
-//! - Idle connections are closed after 60 s, not 5 s.
+//! - Idle connections are closed after 60 s instead of 5 s.
 
 mod admission;
 mod answer;

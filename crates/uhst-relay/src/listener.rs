@@ -1,4 +1,4 @@
-//! Who listens: a bounded queue that senders fill and a stream drains.
+//! A listener: a bounded queue that senders fill and a stream drains.
 
 use std::{
     net::IpAddr,
@@ -22,40 +22,40 @@ use super::{
     write_scheduler::WriteScheduler,
 };
 
-/// Events that wait together are written as one up to this size; a larger event is not copied.
+/// The size up to which waiting events are combined into one write. A larger event is not copied.
 const COALESCE: usize = 16 * 1024;
 
-/// For how many times its sender's patience a message waits for room at a listener that reads, but slowly.
+/// How many times `patience` a message waits for room at a listener that reads slowly.
 const SLOW_READER_ROUNDS: usize = 4;
 
-/// Why an event was not taken.
+/// The reason why an event was not queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EnqueueError {
     /// The stream has ended.
     Gone,
-    /// There is no room, and the listener reads nothing.
+    /// The queue is full, and the listener reads nothing.
     Full,
-    /// There is no room for more of this sender, though the listener reads.
+    /// The queue has no room for more of this sender, although the listener reads.
     Crowded,
 }
 
-/// The receiving side of a host or a client, shared by its seat in the room and by its stream.
+/// The receiving side of a host or a client, shared by its session and its stream.
 #[derive(Debug)]
 pub(super) struct Listener {
     pub(super) host: Arc<str>,
-    /// `None` for the host.
+    /// The id of the client, or `None` for the host.
     pub(super) client: Sender,
-    /// The address it listens from, or its network.
+    /// The network from which it listens.
     pub(super) network: IpAddr,
-    /// Whether its stream is chunked, as HTTP/1.1 has it.
+    /// Whether the stream is chunked, as in HTTP/1.1.
     chunked: bool,
     scheduler: Arc<WriteScheduler>,
-    /// How many bytes may wait.
+    /// The most bytes in the queue.
     capacity: usize,
-    /// Counts how often something was written to its connection.
+    /// The number of writes to the connection.
     writes: AtomicUsize,
     queue: Mutex<Queue>,
-    /// Ends the connection, which does not ask for more while its peer does not read.
+    /// Closes the connection. A stream that waits for its peer to read does not poll the queue.
     kill: Arc<Notify>,
 }
 
@@ -63,13 +63,13 @@ pub(super) struct Listener {
 struct Queue {
     events: FairQueue,
     end: bool,
-    /// Of the stream, when it has nothing to write.
+    /// The waker of the stream while it has nothing to write.
     reader: Option<Waker>,
-    /// Whether the scheduler has it already.
+    /// Whether the scheduler already holds this listener.
     scheduled: bool,
 }
 
-/// What every listener of a relay needs.
+/// The settings of a listener's stream.
 pub(super) struct Stream {
     pub(super) network: IpAddr,
     pub(super) chunked: bool,
@@ -90,18 +90,19 @@ impl Listener {
         self.add(|events, bytes| events.push(sender, bytes, self.capacity), event)
     }
 
-    /// Queues what the relay has to say about a sender, behind what that one has sent.
+    /// Queues an event of the relay about a sender, behind everything that this sender has sent.
     pub(super) fn report(self: &Arc<Self>, sender: &Sender, event: &EncodedEvent) -> Result<(), EnqueueError> {
         self.add(|events, bytes| events.report(sender, bytes, self.capacity), event)
     }
 
-    /// Queues an event, or has it wait for room: then for [`Listener::wait`].
+    /// Queues an event, or lets it wait for room. In the second case, await [`Listener::wait`].
     pub(super) fn enqueue(self: &Arc<Self>, sender: &Sender, event: &EncodedEvent) -> Result<Enqueued, EnqueueError> {
         let enqueued = self.add(|events, bytes| events.enqueue(sender, bytes, self.capacity), event);
         enqueued.map_err(|error| if error == EnqueueError::Full { EnqueueError::Crowded } else { error })
     }
 
-    /// Waits until an event is queued, while the listener reads. Not at all, when it reads nothing for `patience`.
+    /// Waits until an event is queued, as long as the listener keeps reading. Returns [`EnqueueError::Full`] if it
+    /// reads nothing for `patience`.
     pub(super) async fn wait(&self, mut queued: oneshot::Receiver<()>, patience: Duration) -> Result<(), EnqueueError> {
         let mut writes = self.writes.load(Ordering::Relaxed);
         for _ in 0..SLOW_READER_ROUNDS {
@@ -119,12 +120,12 @@ impl Listener {
         Err(EnqueueError::Crowded)
     }
 
-    /// Whether its stream is chunked, as HTTP/1.1 has it.
+    /// Returns whether the stream is chunked, as in HTTP/1.1.
     pub(super) fn is_chunked(&self) -> bool {
         self.chunked
     }
 
-    /// Its peer has taken something from the connection.
+    /// Records a write to the connection.
     pub(super) fn wrote(&self) {
         self.writes.fetch_add(1, Ordering::Relaxed);
     }
@@ -158,7 +159,7 @@ impl Listener {
         }
     }
 
-    /// Takes no more events, and ends the stream after those that are queued.
+    /// Rejects further events, and ends the stream after those in the queue.
     pub(super) fn finish(&self) {
         let mut queue = self.queue();
         queue.end = true;
@@ -169,7 +170,7 @@ impl Listener {
         }
     }
 
-    /// Drops what is queued and the connection with it.
+    /// Drops the queue and closes the connection.
     pub(super) fn kill(&self) {
         let mut queue = self.queue();
         queue.end = true;
@@ -183,7 +184,7 @@ impl Listener {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next bytes to write: everything small that waits in one piece.
+    /// Returns the next bytes to write. Small waiting events are combined.
     pub(super) fn poll_events(&self, context: &Context) -> Poll<Option<Bytes>> {
         let mut queue = self.queue();
         let Some(first) = queue.events.next(usize::MAX, self.capacity) else {

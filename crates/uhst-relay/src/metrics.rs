@@ -1,12 +1,12 @@
-//! Counts for `/metrics`, in a recorder of each relay's own: none is installed for the whole program.
+//! Metrics for `/metrics`. Each relay has a recorder of its own; none is installed for the whole process.
 
 use metrics::{Counter, Gauge, Unit, counter, describe_counter, describe_gauge, gauge, with_local_recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
-/// The statuses a relay answers with.
+/// The statuses that the relay sends.
 const STATUSES: [u16; 15] = [200, 204, 307, 400, 401, 403, 404, 408, 413, 415, 421, 429, 431, 500, 503];
 
-/// Which limit, or which rule, has refused something.
+/// The limit or rule that refused something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     Connections,
@@ -44,7 +44,7 @@ impl Refusal {
     ];
 }
 
-/// Handles to every number that is counted.
+/// Handles to all metrics.
 pub(super) struct Metrics {
     /// Host ids with at least one open stream.
     pub(super) sessions: Gauge,
@@ -52,17 +52,17 @@ pub(super) struct Metrics {
     pub(super) listeners: Gauge,
     /// Open connections.
     pub(super) connections: Gauge,
-    /// Messages put into a queue; a broadcast counts once for each listener.
+    /// Messages put into a queue. A broadcast counts once for each listener.
     pub(super) messages: Counter,
-    /// Their bytes, as written to the streams.
+    /// The bytes of these messages, as written to the streams.
     pub(super) message_bytes: Counter,
     /// Listeners dropped because they did not read.
     pub(super) dropped: Counter,
     /// Connections closed because their peer did not read.
     pub(super) stalled: Counter,
-    /// Bytes of messages that are kept.
+    /// The bytes of messages in memory.
     pub(super) kept: Gauge,
-    /// In the order of [`Refusal::ALL`].
+    /// The refusals, in the order of [`Refusal::ALL`].
     refused: [Counter; Refusal::ALL.len()],
     answers: [Counter; STATUSES.len()],
     handle: PrometheusHandle,
@@ -83,9 +83,9 @@ impl Metrics {
                 "uhst_relay_stalled_connections_total",
                 "Connections closed because their peer did not read"
             );
-            describe_gauge!("uhst_relay_kept_bytes", Unit::Bytes, "Bytes of messages that are read or wait now");
-            describe_counter!("uhst_relay_refused_total", "What limits and rules have refused");
-            describe_counter!("uhst_relay_answers_total", "Answers by HTTP status");
+            describe_gauge!("uhst_relay_kept_bytes", Unit::Bytes, "Bytes of messages that are being read or wait");
+            describe_counter!("uhst_relay_refused_total", "Refusals by limit or rule");
+            describe_counter!("uhst_relay_answers_total", "Responses by HTTP status");
             Metrics {
                 sessions: gauge!("uhst_relay_sessions"),
                 listeners: gauge!("uhst_relay_listeners"),
@@ -102,14 +102,14 @@ impl Metrics {
         })
     }
 
-    /// Counts one answer.
+    /// Counts one response.
     pub(super) fn answered(&self, status: u16) {
         if let Some(n) = STATUSES.iter().position(|known| *known == status) {
             self.answers[n].increment(1);
         }
     }
 
-    /// Counts something that was refused.
+    /// Counts one refusal.
     pub(super) fn refused(&self, refusal: Refusal) {
         if let Some(n) = Refusal::ALL.iter().position(|(known, _)| *known == refusal) {
             self.refused[n].increment(1);
@@ -122,7 +122,7 @@ impl Metrics {
         self.message_bytes.increment((bytes * listeners) as u64);
     }
 
-    /// The text that Prometheus reads.
+    /// Returns the metrics in the Prometheus text format.
     pub(super) fn render(&self) -> String {
         self.handle.render()
     }

@@ -1,15 +1,15 @@
-//! Numbers as JavaScript reads and writes them.
+//! Reading and writing of numbers as in JavaScript.
 
 use std::fmt::Write;
 
-/// The text of `JSON.stringify(number)`: the shortest digits that read back as the same number, `null` if it is not
-/// finite. (ECMA-262, Number::toString.)
+/// Appends the text of `JSON.stringify(number)`: the shortest digits that parse to the same number, or `null` if it is
+/// not finite (ECMA-262, Number::toString).
 pub(super) fn write_number(number: f64, out: &mut String) {
     if !number.is_finite() {
         return out.push_str("null");
     }
     if number == 0.0 {
-        return out.push('0'); // also for -0
+        return out.push('0'); // JavaScript writes -0 as 0, too
     }
     if number < 0.0 {
         out.push('-');
@@ -19,7 +19,7 @@ pub(super) fn write_number(number: f64, out: &mut String) {
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let digits = mantissa.replace('.', "");
     let exponent: i32 = exponent.parse().unwrap_or(0);
-    // How many digits stand before the decimal point.
+    // The match is on the number of digits before the decimal point.
     match exponent + 1 {
         whole @ 1..=21 => {
             let whole = whole as usize;
@@ -49,7 +49,8 @@ pub(super) fn write_number(number: f64, out: &mut String) {
     }
 }
 
-/// JavaScript's `parseInt(text)`: leading white space, a sign, `0x`, then as many digits as there are; NaN without any.
+/// Parses like JavaScript's `parseInt(text)`: leading white space, a sign, `0x`, then as many digits as there are.
+/// Returns NaN if there are none.
 pub(super) fn parse_int(text: &str) -> f64 {
     let text = text.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
     let (sign, text) = match text.strip_prefix('-') {

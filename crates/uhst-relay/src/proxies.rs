@@ -1,4 +1,4 @@
-//! Who is behind a proxy, if it is one whose word counts.
+//! The address of a client behind trusted proxies.
 
 use std::net::IpAddr;
 
@@ -10,16 +10,16 @@ use ipnet::IpNet;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Whether an address is one of a trusted proxy.
+/// Returns whether an address belongs to a trusted proxy.
 pub(super) fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     let address = address.to_canonical();
     trusted.iter().any(|network| network.contains(&address))
 }
 
-/// The address that sent a request to the first proxy that is not trusted, or to the first of all.
+/// Returns the address that sent a request to the outermost trusted proxy.
 ///
-/// Each proxy adds who has sent the request to it at the end of `X-Forwarded-For`, or, where there is none, of
-/// `Forwarded`. What stands before the last address that is not a trusted proxy may be made up.
+/// Each proxy appends the address of its client to `X-Forwarded-For`, or to `Forwarded` if that is missing. The last
+/// address that is not a trusted proxy is the client. Entries before it may be forged.
 pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     if !is_trusted(peer, trusted) {
         return peer;
@@ -38,7 +38,7 @@ pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet
     client
 }
 
-/// An address, with or without a port.
+/// Parses an address with or without a port.
 fn address(text: &str) -> Option<IpAddr> {
     let text = match text.strip_prefix('[') {
         Some(rest) => rest.split_once(']')?.0,
@@ -48,7 +48,7 @@ fn address(text: &str) -> Option<IpAddr> {
     text.parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
-/// One element of `Forwarded`: `for=192.0.2.1;proto=https`.
+/// Parses one element of `Forwarded`, such as `for=192.0.2.1;proto=https`.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
     let mut pairs = element.split(';').filter_map(|pair| pair.split_once('='));
     let (_, value) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;

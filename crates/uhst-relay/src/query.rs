@@ -1,24 +1,24 @@
-//! The query string, read as the original's `qs` reads it.
+//! The query string, parsed like `qs` in the original relay.
 
 use std::{borrow::Cow, fmt};
 
 use percent_encoding::percent_decode_str;
 
-/// One parameter of the query.
+/// The value of one query parameter.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) enum Param<'a> {
-    /// It is not there.
+    /// The parameter is missing.
     #[default]
     Missing,
-    /// It is there once.
+    /// The parameter occurs once.
     One(Cow<'a, str>),
-    /// It is there more than once, or as `name[…]=`: what `qs` makes an array or an object of. The original would go
-    /// on with the array; here no request accepts one.
+    /// The parameter occurs more than once, or as `name[…]=`, which `qs` turns into an array or an object. The original
+    /// accepts the array; this relay refuses it in every request.
     Many,
 }
 
 impl Param<'_> {
-    /// The text, if there is exactly one that is not empty.
+    /// Returns the value if the parameter occurs exactly once and is not empty.
     pub(super) fn text(&self) -> Option<&str> {
         match self {
             Param::One(text) if !text.is_empty() => Some(text),
@@ -27,7 +27,7 @@ impl Param<'_> {
     }
 }
 
-/// The parameters that a relay knows. Its `Debug` hides the token and the key.
+/// The known query parameters. `Debug` omits the token and the key.
 #[derive(Default, PartialEq)]
 pub(super) struct Query<'a> {
     pub(super) action: Param<'a>,
@@ -46,7 +46,7 @@ impl fmt::Debug for Query<'_> {
 }
 
 impl<'a> Query<'a> {
-    /// Reads a query without its question mark. Every text is a query.
+    /// Parses a query without its question mark. Every text is a valid query.
     pub(super) fn parse(query: &'a str) -> Self {
         let mut parsed = Query::default();
         for part in query.split('&') {
@@ -75,7 +75,7 @@ impl<'a> Query<'a> {
     }
 }
 
-/// `+` is a space; a text with any bad percent escape is kept as it is.
+/// Decodes a value. `+` is a space. A text with an invalid percent escape is kept as it is.
 fn decode(text: &str) -> Cow<'_, str> {
     let spaced = if text.contains('+') { Cow::Owned(text.replace('+', " ")) } else { Cow::Borrowed(text) };
     let bytes = spaced.as_bytes();

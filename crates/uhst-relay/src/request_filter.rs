@@ -1,8 +1,8 @@
-//! Whose requests are looked at: by the name they call the relay, and by the web page they come from.
+//! A filter for requests by their `Host` and `Origin` headers.
 //!
-//! A browser lets any web page send requests to a relay on the player's own machine. What it cannot be made to hide is
-//! the page's own address in `Origin`, and the name of the relay in `Host`: a page that has its own name resolved to
-//! an address of this machine (DNS rebinding) still asks for that name.
+//! A browser lets any web page send requests to a relay on the player's own machine. The page cannot hide its own
+//! address in `Origin` or the name of the relay in `Host`. If it makes a name of its own resolve to this machine (DNS
+//! rebinding), the request still contains that name.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ use hyper::{
 
 use super::{RelayConfig, metrics::Refusal};
 
-/// What is let in; everything, as long as nothing is set.
+/// The allowed names and origins. `None` allows all.
 #[derive(Debug)]
 pub(super) struct RequestFilter {
     names: Option<Box<[String]>>,
@@ -26,7 +26,7 @@ impl RequestFilter {
         RequestFilter { names: config.names.as_ref().map(lower), origins: config.origins.as_ref().map(lower) }
     }
 
-    /// Whether a request with these headers is let in.
+    /// Checks the headers of a request.
     pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?").to_ascii_lowercase());
         if self.names.is_none() && self.origins.is_none() {
@@ -48,8 +48,8 @@ impl RequestFilter {
     }
 }
 
-/// Whether nobody on the internet can have this name: an address, a name without a dot, one of this network (`.local`),
-/// or one of those set.
+/// Returns whether nobody on the internet can own this name: an address, a name without a dot, a name of the local
+/// network (`.local`), or a configured name.
 fn is_own(host: &str, names: &[String]) -> bool {
     let name = match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
         Some((address, _)) => address,

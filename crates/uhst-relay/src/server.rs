@@ -1,4 +1,4 @@
-//! The running relay: its socket, its connections and its end.
+//! The relay server: its socket, its connections and its shutdown.
 
 use std::{
     future::poll_fn,
@@ -21,22 +21,22 @@ use url::Url;
 use super::{RelayConfig, RelayStartError, connection, proxies, service::Service, tls::Tls};
 use uhst_proto::protocol::{AddressRank, LocalAddress, by_rank, outward};
 
-/// How often quiet addresses are forgotten.
+/// The interval at which expired rate-limit entries are removed.
 const PRUNE: Duration = Duration::from_secs(60);
-/// Connections that may wait to be accepted.
+/// The most connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
-/// "Address family not supported" on Linux, macOS and Windows.
+/// The code of "Address family not supported" on Linux, macOS and Windows.
 const EAFNOSUPPORT: [i32; 3] = [97, 47, 10047];
-/// After the system has refused a connection, for want of file handles say.
+/// The pause after a failed accept, for example because there are no file handles left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause between the ends of two streams of a relay that drains: few of them need no time.
+/// The longest pause between the ends of two streams while the relay drains.
 const STAGGER: Duration = Duration::from_millis(100);
-/// How often a relay that drains looks whether all streams have ended.
+/// The interval at which a draining relay checks whether all streams have ended.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 
-/// A running relay, on the tokio runtime it was started on.
+/// A running relay. It runs on the tokio runtime on which it was started.
 ///
-/// Dropping it ends everything at once: the port is free again, every connection is reset.
+/// Dropping it stops the relay immediately: the port is free again, and every connection is reset.
 pub struct RelayServer {
     addr: SocketAddr,
     secure: bool,
@@ -45,11 +45,11 @@ pub struct RelayServer {
     service: Arc<Service>,
     stopping: watch::Sender<bool>,
     server: JoinHandle<()>,
-    /// Closed when the server ends, however it does.
+    /// Closes when the server task ends for any reason.
     alive: watch::Receiver<()>,
 }
 
-/// The listening socket, which can be closed while it waits: dropping a task takes the runtime a moment.
+/// The listening socket. It can be closed at once, whereas the runtime needs a moment to drop the task that accepts.
 struct Socket(Mutex<Option<TcpListener>>);
 
 impl Socket {
@@ -57,7 +57,7 @@ impl Socket {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    /// `None`: it is closed.
+    /// Accepts a connection. Returns `None` if the socket is closed.
     async fn accept(&self) -> Option<io::Result<(TcpStream, SocketAddr)>> {
         poll_fn(|context| match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(listener) => listener.poll_accept(context).map(Some),
@@ -68,16 +68,16 @@ impl Socket {
 }
 
 impl RelayServer {
-    /// Binds the port and starts serving. The relay serves once this returns.
+    /// Binds the port and starts to serve. The relay accepts connections once this returns.
     ///
     /// # Errors
     ///
-    /// [`RelayStartError::PortInUse`] when every port that may be tried is taken, and others when the address, the secret,
-    /// the TLS files or the system's random numbers do not work.
+    /// Returns [`RelayStartError::PortInUse`] if every port that may be tried is in use, and other errors if the
+    /// address, the secret, the TLS files or the random number generator of the system cannot be used.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime with I/O and time.
+    /// Panics outside a tokio runtime with I/O and time enabled.
     pub async fn start(config: RelayConfig) -> Result<RelayServer, RelayStartError> {
         let secret = match &config.secret {
             Some(secret) if !secret.is_empty() => {
@@ -112,19 +112,19 @@ impl RelayServer {
         Ok(RelayServer { addr, secure, shutdown_timeout, socket, service, stopping, server, alive })
     }
 
-    /// The address it listens on, with the port it really has.
+    /// The address the relay listens on, with the actual port.
     pub fn local_addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// The port it listens on.
+    /// The port the relay listens on.
     pub fn port(&self) -> u16 {
         self.addr.port()
     }
 
-    /// The addresses under which this relay can be reached, the likeliest first: those of the default route's interface,
-    /// of other local networks, public ones, IPv6, those of containers, and the machine itself last. Link-local IPv6 is
-    /// left out, since no URL can name its interface.
+    /// The addresses at which others can reach this relay, the most likely first: the interface of the default route,
+    /// other local networks, public addresses, IPv6, containers, and loopback last. Link-local IPv6 addresses are
+    /// omitted, because a URL cannot name their interface.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         let bound = self.addr.ip();
         if !bound.is_unspecified() {
@@ -142,7 +142,7 @@ impl RelayServer {
             let address = Ipv4Addr::LOCALHOST.into();
             found.push(LocalAddress { interface: String::new(), address, is_up: true });
         }
-        // An IPv4 socket is not reached over IPv6.
+        // An IPv4 socket cannot be reached over IPv6.
         found.retain(|local| bound.is_ipv6() || local.address.is_ipv4());
         by_rank(&found, &outward())
             .into_iter()
@@ -151,24 +151,24 @@ impl RelayServer {
             .collect()
     }
 
-    /// The same [`addresses`](RelayServer::addresses) as URLs.
+    /// The [`addresses`](RelayServer::addresses) as URLs.
     pub fn urls(&self) -> Vec<Url> {
         let scheme = if self.secure { "https" } else { "http" };
         self.addresses().iter().filter_map(|address| Url::parse(&format!("{scheme}://{address}/")).ok()).collect()
     }
 
-    /// Ready when the relay does not serve any more, although nobody has ended it.
+    /// Completes when the relay has stopped without a call to [`shutdown`](Self::shutdown) or [`drain`](Self::drain).
     pub async fn ended(&self) {
         let mut alive = self.alive.clone();
         while alive.changed().await.is_ok() {}
     }
 
-    /// Makes room for another relay, in at most this time, and ends.
+    /// Hands over to another relay within the given time, and shuts down.
     ///
-    /// Nobody new may host, join or listen: they are sent to [`RelayConfig::moved_to`], or asked to come again. The
-    /// streams end one after the other, each host's before those of its clients, so that not all come back at once.
-    /// Until then messages are passed on. With another relay to send them to, this one answers for all of this time,
-    /// since some come late.
+    /// Requests to host, join or listen are redirected to [`RelayConfig::moved_to`], or refused (503) if it is `None`.
+    /// Streams end one after the other, each host's before those of its clients, so that peers do not all reconnect at
+    /// once. Messages are passed on until then. If `moved_to` is set, the relay keeps redirecting for most of the given
+    /// time, because some peers reconnect late.
     pub async fn drain(self, within: Duration) {
         let end = Instant::now() + within;
         self.service.drain();
@@ -189,7 +189,8 @@ impl RelayServer {
         self.end(left).await;
     }
 
-    /// Ends gracefully: frees the port, ends every stream, and answers what is being sent.
+    /// Shuts down gracefully: frees the port, ends every stream, and answers pending requests. Waits at most
+    /// [`RelayConfig::shutdown_timeout`].
     pub async fn shutdown(self) {
         let within = self.shutdown_timeout;
         self.end(within).await;
@@ -218,7 +219,7 @@ impl std::fmt::Debug for RelayServer {
     }
 }
 
-/// Binds the first free port. `[::]` takes both families, and IPv4 alone where this machine has no IPv6.
+/// Binds the first free port. `[::]` accepts both address families, or only IPv4 on a machine without IPv6.
 async fn bind(addr: SocketAddr, attempts: u16) -> Result<TcpListener, RelayStartError> {
     let last = addr.port().saturating_add(attempts.saturating_sub(1));
     let mut ip = addr.ip();
@@ -239,11 +240,11 @@ async fn bind(addr: SocketAddr, attempts: u16) -> Result<TcpListener, RelayStart
     Err(RelayStartError::PortInUse { addr })
 }
 
-/// On Unix, a port may be bound again at once while old connections of it fade out.
+/// Opens a listening socket. On Unix, the port can be reused while old connections are in `TIME_WAIT`.
 fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket2::new(Domain::for_address(addr), Type::STREAM, None)?;
     if addr.is_ipv6() {
-        // Some systems say yes by default.
+        // Some systems enable this by default.
         socket.set_only_v6(!addr.ip().is_unspecified())?;
     }
     #[cfg(unix)]
@@ -254,15 +255,15 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Also where IPv6 is there and switched off.
+/// Returns whether IPv6 is missing or disabled.
 fn is_without_ipv6(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported)
         || error.raw_os_error().is_some_and(|code| EAFNOSUPPORT.contains(&code))
 }
 
-/// Accepts connections until the socket is closed, then waits for those that are open.
+/// Accepts connections until the socket is closed, and then waits for the open ones.
 async fn serve(socket: Arc<Socket>, service: Arc<Service>, tls: Option<Arc<Tls>>, mut stopping: watch::Receiver<bool>) {
-    // Dropped with this task, and all connections with it.
+    // Dropping this task drops all connections.
     let mut connections = JoinSet::new();
     let _background_tasks = background_tasks(&service, tls.as_ref());
     let mut prune = interval(PRUNE);
@@ -303,7 +304,7 @@ async fn serve(socket: Arc<Socket>, service: Arc<Service>, tls: Option<Arc<Tls>>
     while connections.join_next().await.is_some() {}
 }
 
-/// What runs background_tasks the connections, until this is dropped.
+/// Spawns the tasks that run beside the connections. They stop when the result is dropped.
 fn background_tasks(service: &Arc<Service>, tls: Option<&Arc<Tls>>) -> JoinSet<()> {
     let mut background_tasks = JoinSet::new();
     let scheduler = service.scheduler.clone();

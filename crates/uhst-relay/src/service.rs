@@ -1,4 +1,5 @@
-//! From a request to its answer: the one path `/`, with everything in the query.
+//! The state that all connections share, and the routing of requests. All requests of peers use the path `/` and differ
+//! in the query.
 
 use std::{
     net::IpAddr,
@@ -37,10 +38,10 @@ use super::{
 };
 use uhst_proto::protocol::WebFile;
 
-/// How long a request body may take.
+/// The longest time for reading a request body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What all connections of a relay share.
+/// The state shared by all connections of a relay.
 pub(super) struct Service {
     pub(super) config: RelayConfig,
     pub(super) tokens: Tokens,
@@ -56,10 +57,10 @@ pub(super) struct Service {
     draining: AtomicBool,
 }
 
-/// A request, as far as it is known before its body is read.
+/// A request whose body has not been read.
 pub(super) struct RequestHead<'a> {
     pub(super) connection: &'a Arc<ClientConnection>,
-    /// Who sends it, or the network of that address.
+    /// The address of the client, or its network.
     pub(super) network: IpAddr,
     pub(super) uri: &'a Uri,
     pub(super) headers: &'a HeaderMap,
@@ -87,7 +88,7 @@ impl Service {
         }
     }
 
-    /// Forgets the addresses that have been quiet.
+    /// Removes expired entries of the rate limits.
     pub(super) fn prune(&self) {
         if let Some(limiter) = &self.limiter {
             limiter.retain_recent();
@@ -98,7 +99,7 @@ impl Service {
         }
     }
 
-    /// From now on nobody new is taken in.
+    /// Starts to redirect or refuse requests to host, join and listen.
     pub(super) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
         self.sessions.drain();
@@ -108,7 +109,7 @@ impl Service {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Counts a refusal, and answers it.
+    /// Counts a refusal and returns the response.
     pub(super) fn refuse(&self, refusal: Refusal) -> Answer {
         self.metrics.refused(refusal);
         match refusal {
@@ -149,7 +150,7 @@ impl Service {
             (&Method::POST, "/") => self.post(&head, content).await,
             (&Method::GET, "/") => match self.web_file("/") {
                 Some(page) if is_page_request(&head.query, headers) => answer::file(page),
-                // A stream is to begin where the request ends.
+                // A stream must not have a request body.
                 _ if !content.is_end_stream() => answer::refuse_stream(StatusCode::BAD_REQUEST),
                 _ => self.listen(&head),
             },
@@ -177,7 +178,7 @@ impl Service {
         })
     }
 
-    /// Who has no token that works cannot make the relay read a body.
+    /// Routes a POST request. The relay reads a body only after it has verified the token.
     async fn post(&self, head: &RequestHead<'_>, content: Incoming) -> Answer {
         let answered = match head.query.action.text() {
             Some("host" | "join") if self.is_draining() => self.redirect(head),
@@ -200,7 +201,7 @@ impl Service {
         answered
     }
 
-    /// The answer to who comes while the relay ends.
+    /// Returns the response to a new host, client or listener while the relay drains.
     pub(super) fn redirect(&self, head: &RequestHead<'_>) -> Answer {
         match &self.config.moved_to {
             Some(url) => answer::redirect(url, head.uri.query()),
@@ -224,7 +225,7 @@ fn ping(query: &Query<'_>) -> Answer {
     answer::json_text(pong)
 }
 
-/// Whether a browser opens a link, rather than a peer listens with a token it has lost.
+/// Returns whether a browser opens the page, as opposed to a peer that listens without its token.
 fn is_page_request(query: &Query, headers: &HeaderMap) -> bool {
     let events = headers.get(ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"text/event-stream"));
     query.token == Param::Missing && query.action == Param::Missing && !events

@@ -1,7 +1,7 @@
-//! Who is listening under which host id.
+//! The sessions of a relay: which host and clients listen under each host id.
 //!
-//! A session begins with its host's stream and ends with the last stream of its id. The lock over all sessions is held to
-//! look up and to change seats, never to write: messages go into the listeners' queues.
+//! A session begins with its host's stream and ends with its last stream. The lock over all sessions is held only to
+//! look up and to change subscriptions, never to write: messages go into the listeners' queues.
 
 use std::{
     collections::HashMap,
@@ -23,21 +23,21 @@ use super::{
     tokens::host_tag,
 };
 
-/// Why somebody cannot listen.
+/// The reason why a peer cannot listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SubscribeError {
-    /// Somebody else does, or nobody hosts: 400.
+    /// Another peer already listens in this role, or no host listens (400).
     Refused,
-    /// This limit is reached: 503.
+    /// A limit is reached (503).
     Full(Refusal),
-    /// The relay ends: 503.
+    /// The relay is shutting down.
     Closing,
 }
 
-/// Every client of a host, in the order in which they came.
+/// The clients of a host, in the order in which they subscribed.
 pub(super) struct Subscribers {
     pub(super) listeners: Box<[Arc<Listener>]>,
-    /// What a broadcast is answered with when it has reached all of them.
+    /// The response to a broadcast that has reached all of them.
     pub(super) reply: Bytes,
 }
 
@@ -51,14 +51,14 @@ impl Subscribers {
     }
 }
 
-/// The answer to a broadcast that has reached these.
+/// Builds the response to a broadcast that has reached these listeners.
 pub(super) fn reply<'a>(reached: impl Iterator<Item = &'a Arc<Listener>>) -> Bytes {
     let mut reply = String::from("{");
     for client in reached.filter_map(|listener| listener.client.as_ref()) {
         if reply.len() > 1 {
             reply.push(',');
         }
-        // A string: there is nothing here that JSON cannot hold.
+        // A string always has a JSON form.
         reply.push_str(&serde_json::to_string(&**client).unwrap_or_default());
         reply.push_str(":true");
     }
@@ -79,14 +79,14 @@ pub(super) struct Sessions {
 struct Table {
     sessions: HashMap<Arc<str>, Session>,
     listeners: usize,
-    /// Counts up: clients are listed in the order in which they came.
+    /// The number of subscriptions so far. It orders the clients of a host.
     subscriptions: u64,
     by_network: HashMap<IpAddr, Streams>,
-    /// When the host of an id has left that was not held for it.
+    /// The time when the last stream of an id ended.
     recent: HashMap<Arc<str>, Instant>,
 }
 
-/// The open streams of one address.
+/// The number of open streams of one address.
 #[derive(Default)]
 struct Streams {
     all: usize,
@@ -94,7 +94,7 @@ struct Streams {
 }
 
 impl Table {
-    /// The seat of a listener is free again.
+    /// Removes a listener from the counts.
     fn release_slot(&mut self, listener: &Listener) {
         self.listeners -= 1;
         if let Some(streams) = self.by_network.get_mut(&listener.network) {
@@ -106,7 +106,7 @@ impl Table {
         }
     }
 
-    /// Remembers for a while that this id was one.
+    /// Remembers for a while that this id was in use.
     fn remember(&mut self, host: &Arc<str>) {
         let now = Instant::now();
         if self.recent.len() >= MAX_RECENT {
@@ -118,7 +118,8 @@ impl Table {
     }
 }
 
-/// For how long, and of how many ids, the relay knows that they were one: who joins under them has not guessed.
+/// How long the relay remembers that an id was in use, and for how many ids. A join with such an id is not counted as a
+/// guess.
 const RECENT: Duration = Duration::from_secs(120);
 const MAX_RECENT: usize = 10_000;
 
@@ -126,54 +127,54 @@ const MAX_RECENT: usize = 10_000;
 struct Session {
     host: Option<Host>,
     clients: HashMap<Arc<str>, (u64, Arc<Listener>)>,
-    /// The clients as broadcasts want them, made by the first one since they changed.
+    /// The clients in the form that broadcasts need. The first broadcast after a change builds it.
     subscribers: OnceLock<Arc<Subscribers>>,
     former: Option<FormerHost>,
 }
 
 struct Host {
     listener: Arc<Listener>,
-    /// Of the token it listens with.
+    /// The signature of the host token.
     signature: Arc<str>,
-    /// The version of the native dialect it declared.
+    /// The version of the native dialect that the host declared.
     native: Option<u32>,
-    /// Whether it has answered a client by a text.
+    /// Whether the host has answered a client with a text.
     texts: AtomicBool,
     released: bool,
 }
 
-/// How a host speaks, as far as the relay knows.
+/// The dialect of a host, as far as the relay knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Dialect {
-    /// The version of the native dialect it declared, if any.
+    /// The version of the native dialect that the host declared, if any.
     pub(super) native: Option<u32>,
-    /// It is an original on the relay transport.
+    /// Whether it is an original host on the relay transport.
     pub(super) texts: bool,
 }
 
-/// The host whose stream dropped while clients stayed.
+/// A host whose stream was lost while clients stayed.
 struct FormerHost {
     signature: Arc<str>,
-    /// Until then the id is held: nobody else may listen under it. Afterwards, and until another host listens, it still
-    /// speaks for the host, as with the original.
+    /// The time until which the id is reserved. Afterwards this token still speaks for the host until another host
+    /// listens, as with the original.
     held_until: Instant,
 }
 
 impl Dialect {
-    /// Whether the next answer of the host may tell more.
+    /// Returns whether the host's next answer can reveal more about its dialect.
     pub(super) fn is_open(self) -> bool {
         self.native.is_none() && !self.texts
     }
 }
 
 impl Session {
-    /// Whether another host than the bearer of this signature can not listen now.
+    /// Returns whether the id is unavailable to a host with this signature.
     fn is_taken(&self, signature: Option<&str>) -> bool {
         let held = |former: &FormerHost| Instant::now() < former.held_until && signature != Some(&*former.signature);
         self.host.is_some() || self.former.as_ref().is_some_and(held)
     }
 
-    /// The signature of the token that speaks for the host: of the one that listens, or else of the one that did last.
+    /// The signature of the token that speaks for the host: that of the current host, or of the last one.
     fn host_signature(&self) -> Option<&Arc<str>> {
         let host = self.host.as_ref().map(|host| &host.signature);
         host.or_else(|| self.former.as_ref().map(|former| &former.signature))
@@ -198,42 +199,42 @@ impl Sessions {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a host listens under this id, or the id is held for one.
+    /// Returns whether a host listens under this id, or the id is reserved for one.
     pub(super) fn is_taken(&self, host: &str) -> bool {
         self.read().sessions.get(host).is_some_and(|session| session.is_taken(None))
     }
 
-    /// `None`: no host is listening.
+    /// Returns the dialect of the host, or `None` if no host listens.
     pub(super) fn host_dialect(&self, host: &str) -> Option<Dialect> {
         let dialect = |host: &Host| Dialect { native: host.native, texts: host.texts.load(Ordering::Relaxed) };
         self.read().sessions.get(host)?.host.as_ref().map(dialect)
     }
 
-    /// The host has answered a client by a text.
+    /// Records that the host has answered a client with a text.
     pub(super) fn host_texts(&self, host: &str) {
         if let Some(host) = self.read().sessions.get(host).and_then(|session| session.host.as_ref()) {
             host.texts.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Whether somebody hosts under this id, or did so a moment ago.
+    /// Returns whether this id is in use or was in use recently.
     pub(super) fn is_known(&self, host: &str) -> bool {
         let table = self.read();
         table.sessions.contains_key(host) || table.recent.get(host).is_some_and(|at| at.elapsed() < RECENT)
     }
 
-    /// How many streams are open.
+    /// The number of open streams.
     pub(super) fn listeners(&self) -> usize {
         self.read().listeners
     }
 
-    /// The host's stream, and the signature of its token.
+    /// Returns the host's listener and the signature of its token.
     pub(super) fn host(&self, host: &str) -> Option<(Arc<Listener>, Arc<str>)> {
         self.read().sessions.get(host)?.host.as_ref().map(|host| (host.listener.clone(), host.signature.clone()))
     }
 
-    /// A client's stream, for a response token that names this seat. `None`: it does not listen, or the token was given
-    /// to a host that is none any more.
+    /// Returns a client's listener. `wanted` is the host tag of a response token. The result is `None` if the client
+    /// does not listen, or if the token was issued to a former host.
     pub(super) fn client(&self, host: &str, client: &str, wanted: Option<&str>) -> Option<Arc<Listener>> {
         let table = self.read();
         let session = table.sessions.get(host)?;
@@ -245,8 +246,8 @@ impl Sessions {
         session.clients.get(client).map(|(_, listener)| listener.clone())
     }
 
-    /// Every client that listens under this id. `None`: nobody at all does, or this signature is not of the token that
-    /// speaks for the host.
+    /// Returns all clients of a host. The result is `None` if the session does not exist, or if the signature does not
+    /// belong to the token that speaks for the host.
     pub(super) fn subscribers(&self, host: &str, signature: &str) -> Option<Arc<Subscribers>> {
         let table = self.read();
         let session = table.sessions.get(host)?;
@@ -256,8 +257,8 @@ impl Sessions {
         Some(session.subscribers.get_or_init(|| Subscribers::of(&session.clients)).clone())
     }
 
-    /// Seats a host, and makes it the host of the clients that stayed. A native host may do so while its former stream
-    /// has yet to break: it has moved to another network, and we would be the last to know.
+    /// Subscribes a host, which takes over the clients that stayed. A native host may subscribe while its former stream
+    /// is still open: after a change of network, the relay notices the loss of the old stream late.
     pub(super) fn subscribe_host(
         &self,
         listener: &Arc<Listener>,
@@ -286,7 +287,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// Seats a client.
+    /// Subscribes a client.
     pub(super) fn subscribe_client(&self, listener: &Arc<Listener>, client: &Arc<str>) -> Result<(), SubscribeError> {
         let table = &mut *self.write();
         match table.sessions.get(&listener.host) {
@@ -335,7 +336,8 @@ impl Sessions {
         self.metrics.listeners.set(table.listeners as f64);
     }
 
-    /// Gives a host id free, now or when the host's stream ends. Whether the bearer of this signature may do so.
+    /// Releases a host id, now or when the host's stream ends. Returns `false` if the signature does not belong to the
+    /// host.
     pub(super) fn release(&self, host: &str, signature: &str) -> bool {
         let table = &mut *self.write();
         let Some(session) = table.sessions.get_mut(host) else { return true };
@@ -348,10 +350,10 @@ impl Sessions {
         true
     }
 
-    /// A stream ended: its seat is free and the others of the session are told. Does nothing when called again.
+    /// Ends the subscription of a listener and notifies the rest of the session. Further calls have no effect.
     pub(super) fn unsubscribe(&self, listener: &Arc<Listener>) {
         let table = &mut *self.write();
-        // Telling the others finds those that do not read.
+        // Notifying others can reveal listeners that do not read; they are removed as well.
         let mut ended = vec![listener.clone()];
         while let Some(listener) = ended.pop() {
             self.remove(table, &listener, |listener| ended.push(listener.clone()));
@@ -382,7 +384,7 @@ impl Sessions {
             None => {
                 let is_host = |host: &mut Host| Arc::ptr_eq(&host.listener, listener);
                 let Some(host) = session.host.take_if(is_host) else { return };
-                // Nobody waits for a host that nobody listened to.
+                // An id is reserved only if clients still listen.
                 if !host.released && !session.clients.is_empty() {
                     session.former =
                         Some(FormerHost { signature: host.signature, held_until: Instant::now() + self.hold });
@@ -398,17 +400,17 @@ impl Sessions {
         table.release_slot(listener);
     }
 
-    /// The open streams, in the order in which they came.
+    /// Returns all open streams, each host's before those of its clients.
     pub(super) fn all(&self) -> Vec<Arc<Listener>> {
         self.read().sessions.values().flat_map(Session::listeners).cloned().collect()
     }
 
-    /// Nobody is told from now on who leaves.
+    /// Stops notifying peers about others that leave.
     pub(super) fn drain(&self) {
         self.closing.store(true, Ordering::Relaxed);
     }
 
-    /// Ends every stream. Nobody is told that a host is gone: it may well be back after a restart of the relay.
+    /// Ends every stream without notifying clients about their host, which may return after a restart of the relay.
     pub(super) fn close(&self) {
         self.drain();
         self.write().sessions.values().flat_map(Session::listeners).for_each(|listener| listener.finish());
@@ -416,7 +418,7 @@ impl Sessions {
 }
 
 fn relay_event(kind: &str, id: &str) -> EncodedEvent {
-    // A string: there is nothing here that JSON cannot hold.
+    // A string always has a JSON form.
     let id = serde_json::to_string(id).unwrap_or_default();
     EncodedEvent::text(&format!("event: relay_event\ndata: {{\"eventType\":\"{kind}\",\"body\":{id}}}\n\n"))
 }

@@ -1,8 +1,8 @@
-//! One open event stream.
+//! An open event stream.
 //!
-//! hyper writes the head of the answer and its first bytes; then the connection is taken from it, and what follows is
-//! written by hand. A stream is a socket and a queue: the buffers for requests, which are most of what a connection
-//! needs, are given back.
+//! hyper writes the response head and the first bytes. Then this module takes over the connection and writes the rest
+//! itself, so that the request buffers, which take most of a connection's memory, are freed. An open stream consists of
+//! a socket and a queue.
 
 use std::{
     convert::Infallible,
@@ -24,15 +24,15 @@ use super::{connection_limits::ClientConnection, listener::Listener, sessions::S
 
 /// The first bytes of every stream.
 const CONNECTED: Bytes = Bytes::from_static(b": Connected.\n");
-/// What is written on every interval, so that proxies and peers see the stream alive.
+/// The comment that shows proxies and peers that the stream is alive.
 const KEEP_ALIVE: Bytes = Bytes::from_static(b": sse-keep-alive\n");
 const KEEP_ALIVE_CHUNK: Bytes = Bytes::from_static(b"11\r\n: sse-keep-alive\n\r\n");
-/// How much a peer may say on its stream, such as requests it has pipelined. It is read and thrown away.
+/// The most bytes that a peer may send on its stream, such as pipelined requests. They are read and dropped.
 const MAX_RECEIVED: usize = 64 * 1024;
 /// The end of a chunked body.
 const LAST_CHUNK: Bytes = Bytes::from_static(b"0\r\n\r\n");
 
-/// A listener's place in its room, which it leaves with this.
+/// A listener's subscription to its session. Dropping it ends the subscription.
 pub(super) struct Subscription {
     listener: Arc<Listener>,
     sessions: Arc<Sessions>,
@@ -52,7 +52,7 @@ impl Drop for Subscription {
     }
 }
 
-/// The body of the answer to a listening peer, as far as hyper writes it.
+/// The part of a stream that hyper writes: the body of the response to a listening peer.
 pub(super) struct StreamHead {
     connection: Arc<ClientConnection>,
     subscription: Option<Subscription>,
@@ -77,20 +77,20 @@ impl Body for StreamHead {
         if let Some(subscription) = self.subscription.take() {
             self.connection.set_subscription(subscription);
         }
-        // The connection looks for the subscription after each step of hyper.
+        // The connection checks for the subscription after each poll of hyper.
         Poll::Pending
     }
 }
 
-/// The rest of a stream. Ends with the connection.
+/// Writes the rest of a stream, until the connection ends.
 pub(super) struct StreamWriter<S> {
     io: S,
     subscription: Subscription,
     keep_alive: Interval,
-    /// Not written yet.
+    /// Bytes that are not written yet.
     writing: Bytes,
     ended: bool,
-    /// Bytes that the peer has said.
+    /// The number of bytes the peer has sent.
     received: usize,
 }
 
@@ -101,7 +101,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StreamWriter<S> {
         StreamWriter { io, subscription, keep_alive, writing: Bytes::new(), ended: false, received: 0 }
     }
 
-    /// Ready when the peer has closed. Whatever it says here is not listened to, and too much of it ends the stream.
+    /// Completes when the peer has closed its side. Data from the peer is ignored, and more than [`MAX_RECEIVED`] bytes
+    /// end the stream.
     fn poll_closed(&mut self, context: &mut Context) -> Poll<()> {
         let mut scrap = [0; 256];
         loop {
@@ -116,7 +117,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StreamWriter<S> {
         }
     }
 
-    /// What to write next.
+    /// Returns the next bytes to write.
     fn poll_next(&mut self, context: &mut Context) -> Poll<Bytes> {
         let listener = &self.subscription.listener;
         if self.keep_alive.poll_tick(context).is_ready() {
@@ -151,12 +152,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for StreamWriter<S> {
             if this.ended {
                 return Pin::new(&mut this.io).poll_shutdown(context);
             }
-            // An idle stream would keep its last message: an empty `Bytes` holds what it was a part of.
+            // An empty `Bytes` keeps the allocation it was split from, so an idle stream would retain its last message.
             this.writing = Bytes::new();
             match this.poll_next(context) {
                 Poll::Ready(next) => this.writing = next,
                 Poll::Pending => {
-                    // What is written may yet have to be encrypted.
+                    // Written data may still have to be encrypted.
                     ready!(Pin::new(&mut this.io).poll_flush(context))?;
                     return Poll::Pending;
                 }

@@ -1,4 +1,4 @@
-//! HTTPS from PEM files, which are read again when they change.
+//! HTTPS with PEM files, which are reloaded when they change.
 
 use std::{
     path::Path,
@@ -19,10 +19,10 @@ use tokio::time::sleep;
 
 use super::{RelayStartError, TlsFiles};
 
-/// How often the files are looked at.
+/// The interval at which the files are checked.
 const CHECK: Duration = Duration::from_secs(2);
 
-/// Certificate and key as they were when they last worked.
+/// The last certificate and key that worked.
 pub(super) struct Tls {
     files: TlsFiles,
     acceptor: RwLock<TlsAcceptor>,
@@ -34,13 +34,13 @@ impl Tls {
         Ok(Tls { files, acceptor })
     }
 
-    /// For one connection.
+    /// Returns the acceptor for a new connection.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         self.acceptor.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads the files again whenever one of them changes, for ever. What does not work changes nothing: it may be that
-    /// only one of the two is new yet.
+    /// Reloads the files whenever one of them changes, forever. If they do not work, the former ones stay in use:
+    /// perhaps only one of the two has been replaced yet.
     pub(super) async fn run(&self) {
         let mut known = self.versions();
         loop {
@@ -60,7 +60,7 @@ impl Tls {
         }
     }
 
-    /// What changes with the files.
+    /// Returns the modification time and size of both files.
     fn versions(&self) -> [Option<(SystemTime, u64)>; 2] {
         [&self.files.certificate, &self.files.key].map(|file| {
             let about = std::fs::metadata(file).ok()?;
@@ -69,7 +69,7 @@ impl Tls {
     }
 }
 
-/// Reads certificate and key.
+/// Loads the certificate and the key.
 fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, RelayStartError> {
     let bad = |path: &Path, reason: String| RelayStartError::Tls { path: path.to_owned(), reason };
     let bad_certificate = |reason: String| bad(&files.certificate, reason);
@@ -80,7 +80,7 @@ fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, RelayStartError> {
         return Err(bad_certificate("it holds no certificate".to_owned()));
     }
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| bad(&files.key, error.to_string()))?;
-    // The provider by name: the program's default may be another one, or not set.
+    // The provider is explicit because the process may have another default, or none.
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| bad_certificate(error.to_string()))?

@@ -1,7 +1,7 @@
-//! Signing and verifying tokens: JWTs with HS256.
+//! Signing and verification of tokens: JWTs with HS256.
 //!
-//! By hand on `hmac`, since JWT libraries write the header in their own order, and originals get it to see as
-//! `{"alg":"HS256","typ":"JWT"}`.
+//! The module builds tokens on `hmac`, because JWT libraries write the header in another order, and original peers see
+//! it as `{"alg":"HS256","typ":"JWT"}`.
 
 use std::{
     borrow::Cow,
@@ -20,29 +20,29 @@ use serde_json::Value;
 use sha2::Sha256;
 use uhst_proto::protocol::{Claims, TokenKind};
 
-/// `{"alg":"HS256","typ":"JWT"}`.
+/// The encoded header `{"alg":"HS256","typ":"JWT"}`.
 const HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
 
-/// How many verified tokens are cached, and up to which length: at most 4 MiB.
+/// The most verified tokens in the cache, and the longest of them in bytes. The cache takes at most 4 MiB.
 const MAX_CACHED: usize = 4096;
 const MAX_CACHED_LENGTH: usize = 1024;
 
-/// Random bytes in each host and client token, so that nobody gets the token of somebody else by asking in the same
-/// second.
+/// The number of random bytes in each host and client token. Without them, tokens issued in the same second would be
+/// equal.
 const NONCE: usize = 16;
-/// How much of a host token's signature its response tokens name.
+/// The length of the prefix of a host token's signature that identifies the host in its response tokens.
 const HOST_TAG_LENGTH: usize = 16;
 
-/// Why a token does not work.
+/// The reason why a token is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BadToken {
-    /// Not signed by this relay, or out of its time: 401.
+    /// The token is not signed by this relay, or it has expired (401).
     Unauthorized,
-    /// Signed by this relay, for nothing that it knows: 400.
+    /// The token is signed by this relay, but for an unknown purpose (400).
     Unknown,
 }
 
-/// What a verified token says.
+/// The owner of a verified token.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Bearer {
     Host {
@@ -52,7 +52,8 @@ pub(super) enum Bearer {
         host: Arc<str>,
         client: Arc<str>,
     },
-    /// Given to the host whose token has the signature that begins with `host_tag`; to any, if the token does not say.
+    /// A response token, issued to the host whose token signature begins with `host_tag`. `None` is valid for every
+    /// host.
     Response {
         host: Arc<str>,
         client: Arc<str>,
@@ -60,11 +61,11 @@ pub(super) enum Bearer {
     },
 }
 
-/// A verified token, cached since the next request brings it again.
+/// A verified token, cached because the next request contains it again.
 #[derive(Debug)]
 pub(super) struct Verified {
     pub(super) bearer: Bearer,
-    /// The response token for this client that was signed last.
+    /// The last response token signed for this client.
     response: Mutex<Option<Response>>,
     pub(super) in_flight: InFlight,
 }
@@ -75,7 +76,7 @@ impl Verified {
     }
 }
 
-/// A response token, signed in this second for the host with this tag. Its `Debug` hides it.
+/// A response token and the inputs it was signed for. `Debug` omits the token.
 struct Response {
     second: u64,
     host_tag: Box<str>,
@@ -89,18 +90,18 @@ impl fmt::Debug for Response {
     }
 }
 
-/// What a response token tells its host about the sender, beside its id.
+/// The information about the sender that a response token contains besides its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SenderInfo {
-    /// The address of the message, or its network.
+    /// The network from which the message came.
     pub(super) network: IpAddr,
     /// Whether the sender has an event stream.
     pub(super) listens: bool,
 }
 
-/// The relay's key, and the tokens it has verified.
+/// The signing key and the cache of verified tokens.
 pub(super) struct Tokens {
-    /// With the key worked in already.
+    /// The HMAC state after the key.
     key: Hmac<Sha256>,
     cache: Mutex<HashMap<Box<str>, Arc<Verified>>>,
 }
@@ -111,8 +112,8 @@ struct WireHeader<'a> {
     alg: Cow<'a, str>,
 }
 
-/// What is signed: the claims of the original, and others that originals do not read. `jti` tells tokens apart; `from` and
-/// `listens` are those of [`SenderClaims`](uhst_proto::protocol::SenderClaims).
+/// The signed claims: those of the original, and others that original peers ignore. `jti` makes tokens unique; `from`
+/// and `listens` are those of [`SenderClaims`](uhst_proto::protocol::SenderClaims).
 #[derive(Serialize)]
 struct Signed<'a> {
     #[serde(flatten)]
@@ -142,15 +143,15 @@ struct WireClaims {
 }
 
 impl Tokens {
-    /// Signs with the UTF-8 bytes of `secret`.
+    /// Uses the bytes of `secret` as the signing key.
     pub(super) fn new(secret: &[u8]) -> Self {
         let Ok(key) = Hmac::new_from_slice(secret) else { unreachable!("HMAC takes a key of any length") };
         Tokens { key, cache: Mutex::default() }
     }
 
-    /// A token with these claims.
+    /// Signs these claims and returns the token.
     fn sign(&self, claims: &impl Serialize) -> String {
-        // Strings and a number: there is nothing here that JSON cannot hold.
+        // Strings and a number always have a JSON form.
         let claims = serde_json::to_vec(claims).unwrap_or_default();
         let mut token = String::with_capacity(HEADER.len() + 2 + claims.len().div_ceil(3) * 4 + 43);
         token.push_str(HEADER);
@@ -162,7 +163,7 @@ impl Tokens {
         token
     }
 
-    /// A token of this kind, issued now, that equals no other. `None`: the system has no random bytes.
+    /// Issues a unique token of this kind. Returns `None` if the operating system provides no random bytes.
     pub(super) fn issue(&self, kind: TokenKind, host_id: &str, client_id: Option<&str>) -> Option<String> {
         let mut nonce = [0; NONCE];
         getrandom::fill(&mut nonce).ok()?;
@@ -171,8 +172,8 @@ impl Tokens {
         Some(self.sign(&Signed { claims: &claims, jti: &BASE64.encode(nonce), from: None, listens: None }))
     }
 
-    /// The response token for a message of a client to the host whose token has this signature. Signed anew for every
-    /// message, says the protocol; within one second that gives the same token, so it is kept for as long.
+    /// Returns the response token for a message of a client to the host whose token has this signature. The protocol
+    /// signs a new one for every message; within one second the tokens are equal, so the last one is reused.
     pub(super) fn respond(
         &self,
         sender: &Verified,
@@ -199,13 +200,13 @@ impl Tokens {
         }
     }
 
-    /// The name of an address, from which nobody but this relay learns the address.
+    /// Returns an alias of an address, from which only this relay can derive the address.
     fn address_alias(&self, network: IpAddr) -> String {
         let name = self.key.clone().chain_update("address ").chain_update(network.to_string()).finalize().into_bytes();
         BASE64.encode(&name[..9])
     }
 
-    /// Who bears this token.
+    /// Verifies a token and returns its owner.
     pub(super) fn verify(&self, token: &str) -> Result<Arc<Verified>, BadToken> {
         let known = self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(token).cloned();
         if let Some(known) = known {
@@ -216,18 +217,18 @@ impl Tokens {
         if cacheable && token.len() <= MAX_CACHED_LENGTH {
             let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
             if cache.len() >= MAX_CACHED {
-                // Messages that are under way know each other by it.
+                // Messages in flight share this entry to keep their order.
                 cache.retain(|_, known| Arc::strong_count(known) > 1);
             }
             if cache.len() < MAX_CACHED {
-                // Another thread may have read the same token meanwhile.
+                // Another thread may have verified the same token in the meantime.
                 return Ok(cache.entry(token.into()).or_insert(verified).clone());
             }
         }
         Ok(verified)
     }
 
-    /// The bearer, and whether the token holds forever.
+    /// Decodes a token. Returns its owner, and whether it is valid forever and may be cached.
     fn read(&self, token: &str) -> Result<(Bearer, bool), BadToken> {
         use BadToken::{Unauthorized, Unknown};
         let (signed, signature) = token.rsplit_once('.').ok_or(Unauthorized)?;
@@ -265,17 +266,17 @@ impl Tokens {
     }
 }
 
-/// The last part of a token: what tells it from every other without being of use to anyone who sees it.
+/// Returns the last part of a token. It identifies the token without being usable as one.
 pub(super) fn signature(token: &str) -> &str {
     token.rsplit_once('.').map_or(token, |(_, signature)| signature)
 }
 
-/// What response tokens for the host with this signature name.
+/// Returns the prefix of a host token's signature that its response tokens contain.
 pub(super) fn host_tag(signature: &str) -> &str {
     signature.get(..HOST_TAG_LENGTH).unwrap_or(signature)
 }
 
-/// Seconds since 1970.
+/// Returns the seconds since 1970.
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
@@ -297,7 +298,8 @@ mod tests {
 
     #[test]
     fn a_token_has_the_bytes_of_the_original() {
-        // Made with `jsonwebtoken.sign({type,hostId,iat}, "secret")`'s bytes: header and claims in this order.
+        // The expected bytes are those of `jsonwebtoken.sign({type,hostId,iat}, "secret")`: header and claims in this
+        // order.
         let tokens = Tokens::new(b"secret");
         let claims =
             Claims { kind: TokenKind::HostToken, host_id: "demo".into(), client_id: None, iat: Some(1_795_376_414) };
@@ -315,7 +317,7 @@ mod tests {
             (TokenKind::ClientToken, Some("c1"), Bearer::Client { host: host.clone(), client: client.clone() }),
         ] {
             let token = tokens.issue(kind, "größe", client_id).expect("random bytes");
-            // The second time from memory.
+            // The second call uses the cache.
             assert_eq!(tokens.verify(&token).expect("own token").bearer, bearer);
             assert_eq!(tokens.verify(&token).expect("own token").bearer, bearer);
             assert_eq!(Tokens::new(b"other").verify(&token).map(|_| ()), Err(BadToken::Unauthorized));

@@ -1,4 +1,4 @@
-//! A stream whose traffic is watched, and goes on as it is.
+//! A wrapper that observes the reads and writes of a stream and passes them on.
 
 use std::{
     io::{self, IoSlice},
@@ -8,9 +8,9 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Watches the reads and writes of a stream.
+/// Observes the reads and writes of a stream.
 pub(super) trait Watch: Unpin {
-    /// Reads by `read`, which wakes the task of the context it gets.
+    /// Performs a read by calling `read`, which wakes the task of the context it is given.
     fn read(
         &mut self,
         context: &mut Context,
@@ -19,7 +19,7 @@ pub(super) trait Watch: Unpin {
         read(context)
     }
 
-    /// What became of a write of `wanted` bytes.
+    /// Observes the result of a write of `wanted` bytes, and may replace it.
     fn wrote(
         &mut self,
         _context: &mut Context,
@@ -30,7 +30,7 @@ pub(super) trait Watch: Unpin {
     }
 }
 
-/// A stream, and who watches it.
+/// A stream with an observer.
 pub(super) struct Watched<S, W> {
     stream: S,
     watch: W,

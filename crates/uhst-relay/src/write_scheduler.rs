@@ -1,8 +1,8 @@
-//! Whose stream is written next: requests go first, then streams, a few at a time.
+//! The order in which streams are written: pending requests go first, then a few streams at a time.
 //!
-//! Every write costs as much as all the rest of a message. While requests keep coming, what they bring gathers in
-//! the queues and each listener gets it in one write; when none is waiting, streams are written at once. Nothing waits
-//! for a timer.
+//! A write costs as much as everything else that a message causes. While requests keep coming, their messages gather in
+//! the queues, and each listener gets them in one write. When no request is pending, streams are written at once. The
+//! scheduler uses no timer.
 
 use std::{
     collections::VecDeque,
@@ -13,10 +13,10 @@ use tokio::{sync::Notify, task::yield_now};
 
 use super::listener::Listener;
 
-/// How many streams are written before requests are looked at again.
+/// The number of streams to write before handling requests again.
 const BATCH: usize = 4;
 
-/// Listeners with something to read, in the order in which it came.
+/// The listeners with queued events, in the order in which they became ready.
 #[derive(Debug, Default)]
 pub(super) struct WriteScheduler {
     queue: Mutex<VecDeque<Arc<Listener>>>,
@@ -28,7 +28,7 @@ impl WriteScheduler {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The listener's stream is woken when its turn comes.
+    /// Schedules a listener. Its stream is woken when its turn comes.
     pub(super) fn enqueue(&self, listener: Arc<Listener>) {
         let mut queue = self.queue();
         let first = queue.is_empty();
@@ -39,10 +39,10 @@ impl WriteScheduler {
         }
     }
 
-    /// Gives everybody their turn, forever.
+    /// Wakes the scheduled streams in turn, forever.
     pub(super) async fn run(&self) {
         loop {
-            // Lets every request run that is ready, and the system name those that have arrived.
+            // Yielding lets all ready requests run, and lets the runtime poll for new ones.
             yield_now().await;
             for _ in 0..BATCH {
                 let next = self.queue().pop_front();

@@ -1,4 +1,4 @@
-//! A connection whose peer has to read what it asked for.
+//! A time limit for a peer that does not read.
 
 use std::{
     io,
@@ -11,10 +11,10 @@ use tokio::time::{Sleep, sleep};
 
 use super::watched::Watch;
 
-/// Fails the writes to a peer that has read nothing for a while, although there is something to read.
+/// Fails a write when the peer has read nothing for the time limit while data is waiting.
 pub(super) struct WriteTimeout {
     limit: Duration,
-    /// Since a write has found no room.
+    /// The timer, started when a write found no room.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 

@@ -1,4 +1,4 @@
-//! What strangers have tried against the relay, and what an honest player beside them still gets.
+//! Attacks by unknown peers, and the service that an honest player still gets during them.
 
 use std::{
     num::NonZeroU32,
@@ -22,7 +22,7 @@ async fn join_from(relay: &RelayServer, address: [u8; 4], id: &str) -> Answer {
 #[tokio::test]
 async fn only_the_host_that_listens_speaks_for_its_session() {
     let relay = start().await;
-    // Asked for in the same second, as by one who polls for the id of somebody else.
+    // Both tokens are issued in the same second, as for an attacker that polls for somebody else's id.
     let (own, stranger) = (host_token(&relay, "demo").await, host_token(&relay, "demo").await);
     assert_ne!(own, stranger);
     let old = signed(HS256, r#"{"type":"hostToken","hostId":"demo","iat":1}"#);
@@ -38,7 +38,7 @@ async fn only_the_host_that_listens_speaks_for_its_session() {
     assert_eq!(send(&relay, &own, "[\"good\"]").await, (200, format!("{{\"{id}\":true}}")));
     client.expect("data: {\"body\":[\"good\"]}\n\n").await;
 
-    // What a former host was given to answer clients with does not work once another has the seat.
+    // A response token of a former host stops working once another host has subscribed.
     drop(host);
     client.line().await;
     client.line().await;
@@ -75,7 +75,7 @@ async fn an_honest_message_passes_by_a_flood() {
             wire.request("POST", &target, &[JSON], &large).await.status
         });
     }
-    // All of it has begun, and the queue is full.
+    // All POSTs of the flood have begun, and the queue is full.
     while metric(&relay, "uhst_relay_kept_bytes").await < 55.0 * 100_000.0 {}
     let joining = async {
         let token = client_token(&relay, "demo").await;
@@ -85,7 +85,8 @@ async fn an_honest_message_passes_by_a_flood() {
     };
     let took = joining.await;
     assert!(took < Duration::from_secs(1), "{took:?}: it has not waited for room");
-    // The host reads on, slowly: it is not dropped, and the honest message comes long before the flood's end.
+    // The host keeps reading, slowly. It is not dropped, and the honest message arrives long before the end of the
+    // flood.
     let mut before = 0;
     loop {
         let line = host.line().await;
@@ -115,7 +116,7 @@ async fn who_asks_and_never_reads_is_cut_off() {
     let relay = RelayServer::start(RelayConfig { write_timeout, ..config() }).await.unwrap();
     let mut wire = Wire::open_small(relay.local_addr()).await;
     let pings = request("POST", "/?action=ping", &[], "").repeat(1000);
-    // It writes until the relay does not take more, since its answers are not read.
+    // The client writes until the relay accepts no more, because nobody reads its responses.
     let writing = async {
         loop {
             if tokio::io::AsyncWriteExt::write_all(&mut wire.stream, &pings).await.is_err() {
@@ -147,7 +148,7 @@ async fn one_address_cannot_take_everything() {
     let (_client, token, _) = client(&relay, "demo").await;
     assert_eq!(listen_status(&relay, &client_token(&relay, "demo").await).await, 503);
 
-    // Slow heads: for each new connection the oldest that does nothing goes.
+    // Slow request heads: each new connection replaces the oldest idle one.
     let mut slow = Vec::new();
     for _ in 0..20 {
         let mut wire = Wire::open(relay.local_addr()).await;
@@ -157,7 +158,7 @@ async fn one_address_cannot_take_everything() {
     assert_eq!(post(&relay, "/?action=ping").await.0, 200);
     assert!(slow[0].ends().await);
 
-    // Bodies that do not end: their bytes are counted while they come.
+    // Endless bodies: their bytes count while they arrive.
     let mut bodies = Vec::new();
     for n in 0..3 {
         let mut wire = Wire::open_from(relay.local_addr(), [127, 0, 0, 3 + n / 2]).await;
@@ -189,7 +190,7 @@ async fn codes_cannot_be_guessed_quickly() {
     }
     assert_eq!(join_from(&relay, [127, 0, 0, 2], "demo").await.status, 200, "others join");
     drop(demo);
-    // Who looks for a host that has just left does not guess.
+    // A join with the id of a host that has just left is not counted as a guess.
     while join_from(&relay, [127, 0, 0, 2], "demo").await.status == 200 {}
     for _ in 0..20 {
         assert_eq!(join_from(&relay, [127, 0, 0, 2], "demo").await.status, 400);
@@ -208,7 +209,7 @@ async fn a_relay_of_one_game_takes_in_its_own() {
     let _host = Events::open(&relay, answer.json()["hostToken"].as_str().unwrap()).await;
     client_token(&relay, "demo").await;
 
-    // A page from elsewhere, and one that calls this machine by a name of its own.
+    // One request comes from a page elsewhere, the other calls this machine by a name of its own.
     let page = ask(&relay, "POST", "/?action=join&hostId=demo", &["Origin: https://evil.example"], "").await;
     assert_eq!((page.status, page.header("access-control-allow-origin")), (403, None));
     let asked = ["Origin: https://evil.example", "Access-Control-Request-Method: POST"];
@@ -217,7 +218,7 @@ async fn a_relay_of_one_game_takes_in_its_own() {
     wire.write("POST /?action=join&hostId=demo HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 0\r\n\r\n").await;
     let rebound = wire.answer().await;
     assert_eq!((rebound.status, rebound.header("access-control-allow-origin")), (421, None));
-    // Its own page may join.
+    // The relay's own page may join.
     let own_page = ask(&relay, "POST", "/?action=join&hostId=demo", &["Origin: http://relay"], "").await;
     assert_eq!(own_page.status, 200);
 }
@@ -237,7 +238,7 @@ async fn behind_a_proxy_each_player_has_a_quota() {
     let from = ["X-Forwarded-For: 192.0.2.1"];
     assert_eq!(proxy.request("POST", "/?action=ping", &from, "").await.status, 429);
 
-    // Nobody else is believed.
+    // Without a trusted proxy, the header is ignored.
     let relay = RelayServer::start(RelayConfig { limits, ..config() }).await.unwrap();
     let mut liar = Wire::open(relay.local_addr()).await;
     let mut statuses = Vec::new();
@@ -256,7 +257,7 @@ async fn a_stream_begins_where_its_request_ends() {
     wire.write(format!("GET /?token={token} HTTP/1.1\r\nHost: relay\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"))
         .await;
     assert_eq!(wire.head().await.status, 400);
-    // Whoever talks on and on over its stream loses it.
+    // A peer that keeps sending on its stream loses it.
     let mut events = Events::open(&relay, &token).await;
     let talk = vec![b'x'; 1 << 20];
     let _ = tokio::io::AsyncWriteExt::write_all(&mut events.wire.stream, &talk).await;
@@ -265,7 +266,7 @@ async fn a_stream_begins_where_its_request_ends() {
     while listen_status(&relay, &token).await == 400 {}
 }
 
-/// All of what held before, and has to.
+/// Malformed requests that the relay has always refused.
 #[tokio::test]
 async fn what_is_malformed_gets_nowhere() {
     let relay = start().await;
@@ -273,7 +274,7 @@ async fn what_is_malformed_gets_nowhere() {
     let (_other, _) = self::host(&relay, "other").await;
     let (mut client, token, id) = client(&relay, "demo").await;
 
-    // Tokens: no algorithm, two of them, or a client of another room.
+    // Tokens: without an algorithm, with two of them, or of another session's client.
     let claims = format!(r#"{{"type":"clientToken","hostId":"demo","clientId":"{id}"}}"#);
     let none = signed(r#"{"alg":"none","typ":"JWT"}"#, &claims);
     let unsigned = none.rsplit_once('.').unwrap().0.to_owned() + ".";
@@ -285,7 +286,7 @@ async fn what_is_malformed_gets_nowhere() {
     let elsewhere = signed(HS256, &claims.replace("demo", "other").replace("clientToken", "responseToken"));
     assert_eq!(send(&relay, &elsewhere, "[1]").await.0, 400, "that client is not in the other room");
 
-    // Nothing in a message begins another event.
+    // No message body starts a second event.
     for body in [
         "[\"a\\n\\ndata: x\\n\\n\"]",
         "[\"a\\r\\rdata: x\"]",
@@ -307,7 +308,7 @@ async fn what_is_malformed_gets_nowhere() {
     assert_eq!(send(&relay, &own, "[\"still here\"]").await.0, 200);
     while client.line().await != "data: {\"body\":[\"still here\"]}" {}
 
-    // Requests that two servers would read differently.
+    // Requests that two servers would parse differently.
     for head in [
         "Content-Length: 2\r\nContent-Length: 3\r\n",
         "Content-Length: 2\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
@@ -318,7 +319,7 @@ async fn what_is_malformed_gets_nowhere() {
         wire.write(format!("POST /?action=ping HTTP/1.1\r\nHost: relay\r\n{head}\r\n{{}}")).await;
         assert_eq!(wire.head().await.status, 400, "{head:?}");
     }
-    // Both lengths: chunks count, as HTTP says, and nothing of the body is taken for a request.
+    // With both lengths, the chunks count, as HTTP requires, and no part of the body is parsed as a request.
     let mut wire = Wire::open(relay.local_addr()).await;
     wire.write("POST /?action=ping HTTP/1.1\r\nHost: relay\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
         .await;

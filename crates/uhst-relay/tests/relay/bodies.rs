@@ -9,7 +9,7 @@ use flate2::{
 
 use crate::support::*;
 
-/// A host, a client's token, and a connection to post on.
+/// A host, a client's token, and a connection for POSTs.
 struct Table {
     host: Events,
     wire: Wire,
@@ -102,7 +102,7 @@ async fn the_limit_counts_decompressed_bytes() {
     table.refused(&[JSON, "Content-Encoding: gzip"], gzip(&above), 413).await;
     table.refused(&[JSON, "Content-Encoding: gzip"], "{}", 400).await;
     table.arrives(&[JSON, "Content-Encoding: deflate"], zlib.finish().unwrap(), "[1]").await;
-    // `{}` in brotli, stored: the original reads it, and nobody sends it.
+    // `{}` in brotli, stored. The original reads it, but no peer sends it.
     table.refused(&[JSON, "Content-Encoding: br"], [0x8b, 0x00, 0x80, b'{', b'}', 0x03], 415).await;
 
     let chunked = [JSON, "Transfer-Encoding: chunked"];
@@ -112,7 +112,7 @@ async fn the_limit_counts_decompressed_bytes() {
     table.arrives(&[JSON], "[\"still here\"]", "[\"still here\"]").await;
 }
 
-/// Other than the original, which parses a body first.
+/// The original parses a body first.
 #[tokio::test]
 async fn a_token_is_looked_at_before_a_body() {
     let relay = start().await;
@@ -126,13 +126,13 @@ async fn a_token_is_looked_at_before_a_body() {
             }
         }
     }
-    // What is promised and does not come holds nobody up.
+    // A body that is announced and never sent does not block the relay.
     let mut slow = Wire::open(relay.local_addr()).await;
     slow.write(format!("POST /?token=x HTTP/1.1\r\nHost: relay\r\n{JSON}\r\nContent-Length: 100000\r\n\r\n")).await;
     assert_eq!(ask(&relay, "POST", "/?action=ping", &[JSON], "{}").await.status, 200);
 }
 
-/// A brotli stream of a few bytes, for which its decoder wants a window of 1 GiB.
+/// A short brotli stream that makes a decoder allocate a window of 1 GiB.
 const BOMB: &[u8] = include_bytes!("inputs/large-window.br");
 
 #[tokio::test]

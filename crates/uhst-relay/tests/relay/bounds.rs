@@ -1,4 +1,4 @@
-//! Beyond the original: queues, limits and rates are bounded.
+//! Extensions of the protocol: bounds on queues, limits and rates.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -40,7 +40,7 @@ async fn a_client_that_does_not_read_is_dropped_and_others_are_served() {
     let line = host.line().await;
     assert_eq!(line, "event: relay_event");
     assert!(host.line().await.contains("client_closed"));
-    // It reads at last, and finds the connection cut.
+    // The client finally reads, and finds the connection closed.
     let mut read = Vec::new();
     let _ = tokio::io::AsyncReadExt::read_to_end(&mut slow.wire.stream, &mut read).await;
     assert!(read.len() < sent * frame.len());
@@ -79,7 +79,7 @@ async fn a_large_transfer_waits_for_its_reader() {
         }
     };
     let reading = async {
-        // Not from the beginning: the queue and the socket fill up.
+        // Reading starts late, so that the queue and the socket fill up.
         tokio::time::sleep(Duration::from_millis(100)).await;
         for _ in 0..posts {
             assert_eq!(host.message().await.1.len(), message.len());
@@ -131,7 +131,7 @@ async fn bodies_are_limited() {
 
 #[tokio::test]
 async fn tiny_messages_count_with_what_they_cost() {
-    // One address has half of it.
+    // One address may use half of the memory.
     let relay = start_with(RelayLimits { memory_bytes: 512 * 1024, ..RelayLimits::default() }).await;
     let (mut host, _) = host(&relay, "demo").await;
     let (sleeper, response) = sleeper(&relay, &mut host, 50_000).await;

@@ -1,4 +1,5 @@
-//! What has always held, and has to: large heads, bodies that swell, pages, heads that never end, and who never reads.
+//! Attacks that the relay has always withstood: large heads, compressed bodies that expand, foreign scripts, heads that
+//! never end, and peers that do not read.
 
 use std::{
     io::Write,
@@ -71,7 +72,7 @@ async fn heads_that_never_end_hold_up_nobody() {
     let (_stream, token, _) = client(&relay, "demo").await;
     assert_eq!(send(&relay, &token, "[1]").await.0, 200);
     assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
-    // None of them was cut off to make room: each gets its answer once its head ends.
+    // No connection was closed to make room: each gets its response once its head ends.
     for wire in slow.iter_mut().step_by(100) {
         wire.write("\r\nContent-Length: 0\r\n\r\n").await;
         assert_eq!(wire.answer().await.status, 200);
@@ -104,11 +105,11 @@ async fn a_sleeper_under_100_mb_of_broadcasts_costs_its_queue_and_nobody_else() 
     let queue = f64::from(RelayLimits::default().queue_bytes);
     assert!((100_000.0..2.0 * queue).contains(&kept), "{kept} bytes were kept");
     assert_eq!(metric(&relay, "uhst_relay_dropped_listeners_total").await, 1.0);
-    // When it wakes up, it finds the end of its stream.
+    // When it reads again, it finds the end of its stream.
     let mut read = Vec::new();
     let _ = sleeper.wire.stream.read_to_end(&mut read).await;
     assert!(read.len() < BROADCASTS * body.len() / 2, "{}", read.len());
-    // Nothing is kept of what everybody has read, though their streams go on.
+    // Messages that everybody has read take no memory, although the streams continue.
     let given_back = async { while metric(&relay, "uhst_relay_kept_bytes").await > 0.0 {} };
     tokio::time::timeout(Duration::from_secs(5), given_back).await.expect("streams that are idle keep no message");
     drop(quick);

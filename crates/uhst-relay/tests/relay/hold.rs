@@ -1,4 +1,4 @@
-//! Beyond the original: the native hint, and ids that are held for their host.
+//! Extensions of the protocol: the native hint, and reserved ids.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ async fn start_holding(hold: Duration) -> RelayServer {
     RelayServer::start(RelayConfig { hold, ..config() }).await.unwrap()
 }
 
-/// A host that left while this client stayed; the host's token and the client's.
+/// Sets up a client whose host has left. Returns its stream, the host's token and the client's token.
 async fn left_by_its_host(relay: &RelayServer) -> (Events, String, String) {
     let (host_stream, host_token) = host(relay, "demo").await;
     let (mut client, client_token, _) = client(relay, "demo").await;
@@ -99,7 +99,7 @@ async fn an_id_is_held_for_the_token_that_had_it() {
     client.expect("data: {\"body\":[2]}\n\n").await;
 }
 
-/// As the original answers: there an id is free as soon as its host's stream has ended.
+/// As in the original, an id is free as soon as its host's stream has ended.
 #[tokio::test]
 async fn an_id_that_nobody_listens_to_is_free_at_once() {
     let relay = start_holding(Duration::from_secs(60)).await;
@@ -120,7 +120,7 @@ async fn an_id_that_nobody_listens_to_is_free_at_once() {
         assert!(is(&post(&relay, "/?action=host&hostId=demo").await, BAD_REQUEST), "{case}: its host listens");
         drop(host_stream);
         while post(&relay, "/?action=join&hostId=demo").await.0 == 200 {}
-        // To others as well as to the host that had it.
+        // This holds for others as well as for the former host.
         let next = host_token(&relay, "demo").await;
         drop(Events::open(&relay, &next).await);
         while post(&relay, "/?action=join&hostId=demo").await.0 == 200 {}
@@ -177,7 +177,7 @@ async fn a_native_host_that_moved_listens_again_while_its_former_stream_is_there
     let relay = start().await;
     let (mut former, token) = host(&relay, "demo").await;
     let (mut client, client_token, _) = client(&relay, "demo").await;
-    // An original is told what the original relay tells it, and so is everybody else.
+    // An original host, like everybody else, gets the response of the original relay.
     assert_eq!(listen_status(&relay, &token).await, 400);
     assert_eq!(listen_status(&relay, &format!("{}&uhst=1", other_host())).await, 400);
 
@@ -186,7 +186,7 @@ async fn a_native_host_that_moved_listens_again_while_its_former_stream_is_there
     former.expect_cut().await;
     assert!(is(&send(&relay, &client_token, "[1]").await, (200, "{}")));
     let (response, _) = moved.message().await;
-    // The client was not told of any end.
+    // The client received no `host_closed` event.
     assert!(is(&send(&relay, &response, "[2]").await, (200, "{}")));
     client.expect("data: {\"body\":[2]}\n\n").await;
 }

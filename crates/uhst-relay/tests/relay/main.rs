@@ -1,5 +1,7 @@
-//! The relay over loopback, byte by byte: what originals see (`requests`, `bodies`, `streams`), what is beyond them
-//! (`bounds`, `hold`, `order`), what strangers try (`attacks`, `held`, `table`), and how it runs (`running`, `program`).
+//! Tests of the relay over loopback that check every byte.
+//!
+//! `requests`, `bodies` and `streams` cover the original protocol; `bounds`, `hold` and `order` cover the extensions;
+//! `attacks`, `held` and `table` cover attacks; `running` and `program` cover startup, operation and shutdown.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 

@@ -1,4 +1,4 @@
-//! The messages of one client come out in the order in which they arrive, on however many connections.
+//! The messages of one client keep the order in which they arrive, on any number of connections.
 
 use std::{
     io::{Read, Write},
@@ -13,7 +13,7 @@ async fn messages_of_one_client_keep_the_order_in_which_they_arrive() {
     let relay = start().await;
     let (mut host, _) = host(&relay, "demo").await;
     let target = format!("/?token={}", client_token(&relay, "demo").await);
-    // Heads arrive in order, bodies do not: a small one is complete before a large one.
+    // Heads arrive in order, but bodies do not: a small one is complete before a large one.
     let mut wires = Vec::new();
     for n in 0..6 {
         let body = format!("[{n},\"{}\"]", "x".repeat(60_000 >> (2 * n)));
@@ -21,7 +21,7 @@ async fn messages_of_one_client_keep_the_order_in_which_they_arrive() {
         let post = request("POST", &target, &[JSON], &body);
         let (head, rest) = post.split_at(post.len() - body.len());
         wire.write(head).await;
-        // The relay has seen the head when it answers one that was sent later.
+        // The relay has read the head when it answers a request that was sent later.
         assert_eq!(ask(&relay, "POST", "/?action=ping", &[], "").await.status, 200);
         wires.push((wire, rest.to_vec()));
     }
@@ -32,7 +32,7 @@ async fn messages_of_one_client_keep_the_order_in_which_they_arrive() {
         let (_, body) = host.message().await;
         assert!(body.starts_with(&format!("[{n},")), "{n}: {}", &body[..10]);
     }
-    // One that never comes holds the others up for a moment only.
+    // A message that never completes delays the others only briefly.
     let mut lost = Wire::open(relay.local_addr()).await;
     lost.write(format!("POST {target} HTTP/1.1\r\nHost: relay\r\n{JSON}\r\nContent-Length: 100\r\n\r\n")).await;
     assert_eq!(ask(&relay, "POST", "/?action=ping", &[], "").await.status, 200);
@@ -40,7 +40,7 @@ async fn messages_of_one_client_keep_the_order_in_which_they_arrive() {
     assert_eq!(host.message().await.1, "[7]");
 }
 
-/// Reads answers until there were so many.
+/// Reads `count` responses.
 fn answers(stream: &mut TcpStream, mut count: usize) {
     let mut received = Vec::new();
     while count > 0 {
@@ -59,8 +59,8 @@ fn answers(stream: &mut TcpStream, mut count: usize) {
     }
 }
 
-/// Sends messages with the next numbers in bursts, each message on another of these connections, some of which are new.
-/// In the end several on one.
+/// Sends numbered messages in bursts, each on another connection, some of which are new. The last burst uses one
+/// connection.
 pub fn send_bursts(relay: std::net::SocketAddr, target: &str, bursts: usize) -> usize {
     const AT_ONCE: usize = 6;
     let open = || {
@@ -69,12 +69,12 @@ pub fn send_bursts(relay: std::net::SocketAddr, target: &str, bursts: usize) -> 
         stream
     };
     let mut streams: Vec<_> = (0..AT_ONCE).map(|_| open()).collect();
-    // The relay knows them all.
+    // The relay has accepted all connections.
     for stream in &mut streams {
         stream.write_all(&request("POST", "/?action=ping", &[], "")).unwrap();
         let _ = stream.read(&mut [0; 1024]).unwrap();
     }
-    // While the relay writes an answer, the system holds back what comes on the same connection.
+    // While the relay writes a response, the operating system holds back data on the same connection.
     let mut other = open();
     let mut pause = || {
         other.write_all(&request("POST", "/?action=ping", &[], "")).unwrap();
@@ -97,7 +97,7 @@ pub fn send_bursts(relay: std::net::SocketAddr, target: &str, bursts: usize) -> 
     number + 50
 }
 
-/// Several clients at once, each in bursts, so that the threads of the relay take work from each other.
+/// Runs several clients at once, each with bursts, so that the relay's threads steal work from each other.
 async fn bursts_keep_their_order() {
     const BURSTS: usize = 200;
     let relay = start().await;
@@ -161,7 +161,7 @@ async fn a_batch_is_passed_on_in_its_order_or_not_at_all() {
     assert_eq!(host.message().await.1, "[\"next\"]", "nothing of what was refused");
 }
 
-/// The answer to a broadcast that reaches the client with this token.
+/// Returns the response to a broadcast that reaches the client with this token.
 fn sent_to_all(token: &str) -> String {
     format!("{{\"{}\":true}}", uhst_proto::protocol::peek_token(token).unwrap().client_id.unwrap())
 }

@@ -1,4 +1,4 @@
-//! The relay as a program of its own: how it starts, what it logs to, what it keeps, and how it ends.
+//! The relay as a program: startup, logs, memory and shutdown.
 
 use std::{fs::File, net::SocketAddr, path::Path, process::Stdio, time::Duration};
 
@@ -13,7 +13,7 @@ use uhst_relay::TlsFiles;
 
 use crate::{attacks::HS256, support::*};
 
-/// Nothing that a program does takes longer.
+/// No operation of the program takes longer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub fn program(args: &[&str]) -> Command {
@@ -27,7 +27,7 @@ pub fn program(args: &[&str]) -> Command {
     program
 }
 
-/// A program that runs, and what it said when it was ready.
+/// A running program, and its ready line.
 struct Program {
     child: Child,
     ready: serde_json::Value,
@@ -48,14 +48,14 @@ impl Program {
         self.ready["address"].as_str().unwrap().parse().unwrap()
     }
 
-    /// Waits until it logs this.
+    /// Waits until the program logs these words.
     async fn logs(&mut self, words: &str) {
         let says = async { while !self.logs.next_line().await.unwrap().unwrap().contains(words) {} };
         timeout(PATIENCE, says).await.unwrap_or_else(|_| panic!("it does not log {words:?}"));
     }
 }
 
-/// Tells it to stop, and waits until it has.
+/// Sends SIGTERM and waits until the program has ended.
 pub async fn stop(mut child: Child) {
     let id = child.id().unwrap().to_string();
     assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
@@ -73,7 +73,7 @@ async fn the_program_reads_the_originals_environment_and_stops_when_told() {
     let answer = wire.request("POST", &format!("/?token={token}"), &[JSON], "{}").await;
     assert_eq!((answer.status, answer.text()), (400, "Bad Request"), "signed with its secret");
 
-    // Told to stop, it sends who comes away, and ends in time.
+    // After SIGTERM, the program redirects new requests, and ends in time.
     let host = Wire::open(program.address()).await;
     let mut host = Events::open_on(host, &format!("/?token={token}")).await;
     let stopped = tokio::spawn(stop(program.child));
@@ -81,13 +81,13 @@ async fn the_program_reads_the_originals_environment_and_stops_when_told() {
     stopped.await.unwrap();
 }
 
-/// The stream of a host, `demo`.
+/// Opens the stream of a host with the id `demo`.
 pub async fn host_at(address: SocketAddr) -> Events {
     let token = signed(HS256, r#"{"type":"hostToken","hostId":"demo"}"#);
     Events::open_on(Wire::open(address).await, &format!("/?token={token}")).await
 }
 
-/// A client joins that host, and a message reaches it.
+/// Lets a client join that host and send it a message.
 pub async fn join_at(address: SocketAddr, host: &mut Events) {
     let joined = Wire::open(address).await.request("POST", "/?action=join&hostId=demo", &[], "").await.json();
     let target = format!("/?token={}", joined["clientToken"].as_str().unwrap());
@@ -95,7 +95,7 @@ pub async fn join_at(address: SocketAddr, host: &mut Events) {
     assert_eq!(host.message().await.1, "[1]");
 }
 
-/// A message from a client to its host, and the answer to each request on the way.
+/// Checks that a message from a client reaches its host and that every request succeeds.
 async fn serves(address: SocketAddr) {
     join_at(address, &mut host_at(address).await).await;
 }
@@ -106,7 +106,7 @@ async fn a_reader_of_its_logs_that_goes_away_ends_nothing() {
         program(&[]).env("RUST_LOG", "trace").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut logs = BufReader::new(child.stderr.take().unwrap()).lines();
-    // It does write there, each line one more write that fails from now on.
+    // The program writes to this stream, and from now on each line fails.
     assert!(logs.next_line().await.unwrap().is_some());
     drop(logs);
     let ready: serde_json::Value = serde_json::from_str(&stdout.next_line().await.unwrap().unwrap()).unwrap();
@@ -117,7 +117,7 @@ async fn a_reader_of_its_logs_that_goes_away_ends_nothing() {
     stop(child).await;
 }
 
-/// Listens under a long id, which is logged, again and again: more than waits for any reader.
+/// Listens repeatedly under a long id that is logged, until more log output is pending than the program keeps.
 pub async fn makes_it_log(address: SocketAddr) {
     let id = "x".repeat(10_000);
     let token = signed(HS256, &format!(r#"{{"type":"hostToken","hostId":"{id}"}}"#));
@@ -125,7 +125,7 @@ pub async fn makes_it_log(address: SocketAddr) {
     for _ in 0..400 {
         let mut wire = Wire::open(address).await;
         wire.write(&listen).await;
-        // The former stream of this id may not have ended yet.
+        // The previous stream of this id may not have ended yet.
         assert!([200, 400].contains(&timeout(PATIENCE, wire.head()).await.unwrap().status));
     }
 }
@@ -141,7 +141,7 @@ async fn a_reader_of_its_logs_that_never_reads_stalls_nothing() {
     makes_it_log(address).await;
     serves(address).await;
 
-    // Whoever reads after all reads whole lines from the first one on, and is told that some are missing.
+    // A reader that starts late gets whole lines from the first one on, and a report that some are missing.
     let mut first = true;
     let reads = async {
         loop {
@@ -155,7 +155,7 @@ async fn a_reader_of_its_logs_that_never_reads_stalls_nothing() {
     };
     assert!(timeout(PATIENCE, reads).await.unwrap() > 0);
 
-    // It ends, though its last words find no reader.
+    // The program ends although nobody reads its last lines.
     makes_it_log(address).await;
     stop(child).await;
 }
@@ -164,7 +164,7 @@ async fn a_reader_of_its_logs_that_never_reads_stalls_nothing() {
 #[tokio::test]
 async fn a_pipe_that_is_full_keeps_nothing_from_starting() {
     let (_reader, mut writer) = std::io::pipe().unwrap();
-    // As much as a pipe of Linux takes: the line that says that it is ready has to wait, too.
+    // This fills a pipe on Linux, so the ready line has to wait as well.
     std::io::Write::write_all(&mut writer, &[b'\n'; 65_536]).unwrap();
     let address = std::net::TcpListener::bind("127.77.0.2:0").unwrap().local_addr().unwrap();
     let (stdout, stderr) = (writer.try_clone().unwrap(), writer);
@@ -195,7 +195,8 @@ async fn a_full_disk_keeps_nothing_from_starting() {
     starts_serves_and_stops(program(&[]).stdout(full()).stderr(full()), address).await;
 }
 
-/// At an address of its own, where nobody else takes the port meanwhile: the line with the port cannot be read.
+/// Starts the program on an address of its own, which nobody else can take in the meantime, because the line with the
+/// port cannot be read.
 #[cfg(target_os = "linux")]
 pub async fn starts(program: &mut Command, address: SocketAddr) -> Child {
     let mut child = program
@@ -221,7 +222,7 @@ async fn starts_serves_and_stops(program: &mut Command, address: SocketAddr) {
     stop(child).await;
 }
 
-/// What a program has in memory, in bytes.
+/// Returns the resident memory of a program in bytes.
 #[cfg(target_os = "linux")]
 fn memory(program: &Program) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", program.child.id().unwrap())).unwrap();
@@ -229,7 +230,7 @@ fn memory(program: &Program) -> usize {
     line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() * 1024
 }
 
-/// Asks for tokens of distinct ids, and sends with other tokens for every tenth of them.
+/// Requests tokens of distinct ids, and sends a message with another token for every tenth.
 #[cfg(target_os = "linux")]
 async fn asks_for_ids(wire: &mut Wire, ids: std::ops::Range<usize>) {
     let ids: Vec<_> = ids.collect();
@@ -255,7 +256,7 @@ async fn ids_that_are_only_asked_for_cost_nothing() {
     const IDS: usize = 100_000;
     let program = Program::start(&[]).await;
     let mut wire = Wire::open(program.address()).await;
-    // What is remembered of a few thousand tokens, and buffers, is there by then.
+    // By now, the cache of a few thousand tokens and the buffers are full.
     asks_for_ids(&mut wire, IDS..IDS + 50_000).await;
     let before = memory(&program);
     asks_for_ids(&mut wire, 0..IDS).await;
@@ -265,7 +266,7 @@ async fn ids_that_are_only_asked_for_cost_nothing() {
     assert!(metrics.text().lines().any(|line| line == "uhst_relay_sessions 0"), "{}", metrics.text());
 }
 
-/// A certificate for loopback that nobody else has signed, written to this file; its key to the other, if it is given.
+/// Writes a self-signed certificate for loopback to this file, and its key to the other if one is given.
 fn certificate(to: &Path, key: Option<&Path>) -> (Client, String) {
     let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     std::fs::write(to, own.cert.pem()).unwrap();
@@ -273,7 +274,7 @@ fn certificate(to: &Path, key: Option<&Path>) -> (Client, String) {
         std::fs::write(key, own.signing_key.serialize_pem()).unwrap();
     }
     let trusted = Certificate::from_pem(own.cert.pem().as_bytes()).unwrap();
-    // Each request has a connection of its own, and sees the certificate of that moment.
+    // Each request uses a new connection, and so sees the current certificate.
     let client = Client::builder().tls_certs_only([trusted]).pool_max_idle_per_host(0).build().unwrap();
     (client, own.signing_key.serialize_pem())
 }
@@ -290,7 +291,7 @@ async fn certificates_are_read_again_when_they_change() {
     let ping = |client: &Client| client.post(&url).send();
     assert_eq!(ping(&former).await.unwrap().text().await.unwrap(), r#"{"pong":5}"#);
 
-    // Only one of the two is new yet: the former certificate goes on to serve.
+    // Only one of the two files is new: the former certificate stays in use.
     let (new, its_key) = certificate(&tls.certificate, None);
     program.logs("the certificate stays as it was").await;
     assert_eq!(ping(&former).await.unwrap().status(), 200);
@@ -301,7 +302,7 @@ async fn certificates_are_read_again_when_they_change() {
     assert_eq!(ping(&new).await.unwrap().text().await.unwrap(), r#"{"pong":5}"#);
     assert!(ping(&former).await.is_err());
 
-    // A file that is gone, as while it is replaced, changes nothing either.
+    // A missing file, as during a replacement, changes nothing either.
     std::fs::remove_file(&tls.certificate).unwrap();
     program.logs("the certificate stays as it was").await;
     assert_eq!(ping(&new).await.unwrap().status(), 200);

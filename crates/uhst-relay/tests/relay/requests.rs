@@ -102,7 +102,7 @@ async fn action_wins_over_token_and_minds_its_case() {
     for target in ["/?action=HOST", "/?action=other", "/?action=", "/", "/?", "/?action=ping&action=host"] {
         assert_eq!(post(&relay, target).await, (401, "Unauthorized".to_owned()), "{target}");
     }
-    // As none, so the token counts.
+    // An unknown action counts as none, so the token is used.
     assert_eq!(post(&relay, &format!("/?action=HOST&token={token}")).await, (400, "Bad Request".to_owned()));
 }
 
@@ -233,7 +233,7 @@ async fn browsers_may_ask_first() {
 async fn http_as_it_comes() {
     let relay = start().await;
     let mut wire = Wire::open(relay.local_addr()).await;
-    // Two on one connection, pipelined, then one by one.
+    // Two pipelined requests on one connection, and then single ones.
     let ping = request("POST", "/?action=ping&timestamp=1", &[], "");
     wire.write([&ping[..], &ping[..]].concat()).await;
     for _ in 0..2 {

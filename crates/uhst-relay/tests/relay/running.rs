@@ -1,4 +1,4 @@
-//! How a relay starts, reports and ends.
+//! Startup, reporting and shutdown of a relay.
 
 use std::{
     io,
@@ -47,7 +47,7 @@ async fn a_graceful_shutdown_ends_streams_and_answers_what_came_in() {
 
     let stopped = tokio::spawn(relay.shutdown());
     host.expect_end().await;
-    client.expect_end().await; // nobody is told that the host left
+    client.expect_end().await; // without a `host_closed` event
     assert!(idle.ends().await);
     assert!(!stopped.is_finished());
     posting.write("{}").await;
@@ -64,7 +64,7 @@ async fn dropping_a_relay_frees_its_port_at_once() {
     let (_client, client_token, _) = client(&relay, "demo").await;
     drop(relay);
 
-    // With its secret, tokens still hold; clients wait for their host.
+    // With the same secret, tokens stay valid, and clients wait for their host.
     let relay = RelayServer::start(RelayConfig { bind, ..config() }).await.unwrap();
     assert!(host_stream.wire.ends().await);
     assert_eq!(send(&relay, &client_token, "{}").await.0, 400);
@@ -99,7 +99,7 @@ async fn a_port_in_use_is_an_error_or_the_next_one_is_taken() {
     assert_eq!(post(&next, "/?action=ping").await.0, 200);
 }
 
-/// Where the machine has both; else IPv4 alone.
+/// On a machine with both address families; otherwise IPv4 alone.
 #[tokio::test]
 async fn one_socket_serves_ipv4_and_ipv6() {
     let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
@@ -114,7 +114,7 @@ async fn one_socket_serves_ipv4_and_ipv6() {
         TcpStream::connect(address).await.unwrap();
         assert!(relay.addresses().contains(&address), "{address}: {:?}", relay.addresses());
     }
-    // A socket of one IPv6 address is for that alone.
+    // A socket bound to one IPv6 address accepts nothing else.
     if has_ipv6 {
         let bind = (Ipv6Addr::LOCALHOST, 0).into();
         let relay = RelayServer::start(RelayConfig { bind, ..config() }).await.unwrap();
@@ -150,7 +150,7 @@ async fn https_from_pem_files() {
     let answer = client.post(url.join("?action=ping&timestamp=5").unwrap()).send().await.unwrap();
     assert_eq!(answer.text().await.unwrap(), r#"{"pong":5}"#);
 
-    // TLS 1.1, and nothing later: a fatal alert.
+    // TLS 1.1 and nothing later is answered with a fatal alert.
     let ciphers = [0xc0, 0x13, 0x00, 0x2f];
     let body = [&[3, 2][..], &[7; 32], &[0, 0, ciphers.len() as u8], &ciphers, &[1, 0]].concat();
     let hello = [&[1, 0, 0, body.len() as u8][..], &body].concat();
@@ -170,7 +170,7 @@ async fn a_public_relay_prefixes_its_ids() {
     let directory = Some(list_of_relays().await);
     let relay = RelayServer::start(RelayConfig { directory: directory.clone(), ..config() }).await.unwrap();
     let id = |answer: Answer| answer.json()["hostId"].as_str().unwrap().to_owned();
-    // The list is read in the background.
+    // The list is fetched in the background.
     let picked = loop {
         let picked = id(ask(&relay, "POST", "/?action=host", &[], "").await);
         if picked.contains('-') {
@@ -180,7 +180,7 @@ async fn a_public_relay_prefixes_its_ids() {
     };
     assert!(picked.len() == 14 && picked.starts_with("0042-"), "{picked}");
     assert_eq!(id(ask(&relay, "POST", "/?action=host&hostId=demo", &[], "").await), "demo");
-    // Who calls it by another name decides that for nobody else.
+    // A request with another name affects no other request.
     let mut wire = Wire::open(relay.local_addr()).await;
     wire.write("POST /?action=host HTTP/1.1\r\nHost: unlisted\r\nContent-Length: 0\r\n\r\n").await;
     assert_eq!(id(wire.answer().await).len(), 9);
@@ -215,7 +215,7 @@ async fn a_secret_is_long_enough_and_never_shown() {
     assert!(!shown.contains(SECRET) && !shown.contains("the key"), "{shown}");
 }
 
-/// Everything logged, as text.
+/// All log output, as text.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -281,7 +281,7 @@ async fn a_relay_that_drains_sends_who_comes_to_another() {
         assert!([307, 400].contains(&wire.head().await.status), "the client still listens");
     }
     assert_eq!(Wire::open(addr).await.request("GET", "/health", &[], "").await.status, 503);
-    client_stream.expect_end().await; // nobody is told that the host left
+    client_stream.expect_end().await; // without a `host_closed` event
     tokio::time::timeout(std::time::Duration::from_secs(3), drained).await.unwrap().unwrap();
     assert!(tokio::net::TcpStream::connect(addr).await.is_err());
 }

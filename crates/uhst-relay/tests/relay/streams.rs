@@ -77,7 +77,7 @@ async fn messages_have_exactly_these_bytes() {
 
     drop(first);
     let closed = format!("event: relay_event\ndata: {{\"eventType\":\"client_closed\",\"body\":\"{first_id}\"}}\n\n");
-    host.expect(&closed).await; // and not the broadcast
+    host.expect(&closed).await; // the broadcast does not reach the host
     drop(host);
     second.expect("event: relay_event\ndata: {\"eventType\":\"host_closed\",\"body\":\"demo\"}\n\n").await;
 }
@@ -153,7 +153,7 @@ async fn clients_stay_when_the_host_leaves_and_another_takes_over() {
     drop(client);
     host_stream.line().await;
     drop(host_stream);
-    // Forgotten with its last stream: the old token is as good as any.
+    // The session ended with its last stream, so the old token speaks for nobody.
     assert_eq!(send(&relay, &old, "{}").await.0, BAD_REQUEST);
     while listen_status(&relay, &old).await == BAD_REQUEST {}
 }

@@ -1,4 +1,4 @@
-//! A relay on loopback, and the plainest HTTP client that shows every byte.
+//! A relay on loopback, and a minimal HTTP client that exposes every byte.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -16,10 +16,10 @@ use url::Url;
 pub const SECRET: &str = "a secret of the tests";
 pub const JSON: &str = "Content-Type: application/json";
 
-/// Nothing on loopback takes longer; whoever waits for so long waits for nothing.
+/// No operation on loopback takes longer. A test that waits for so long fails.
 const SOON: Duration = Duration::from_secs(5);
 
-/// As the original: no hold. No keep-alive comment comes in between.
+/// The behaviour of the original relay: no hold. The keep-alive interval is so long that no comment appears.
 pub fn config() -> RelayConfig {
     RelayConfig {
         bind: ([127, 0, 0, 1], 0).into(),
@@ -35,7 +35,7 @@ pub async fn start() -> RelayServer {
     RelayServer::start(config()).await.unwrap()
 }
 
-/// The URL of a list of public relays, in which `relay` has the prefix `0042` and `other` has `1`.
+/// Serves a list of public relays in which `relay` has the prefix `0042` and `other` has `1`. Returns its URL.
 pub async fn list_of_relays() -> Url {
     let list = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/list.json", list.local_addr().unwrap());
@@ -74,7 +74,7 @@ impl Answer {
     }
 }
 
-/// A connection, and what was received and not looked at yet.
+/// A connection, and the bytes that were received but not yet consumed.
 pub struct Wire {
     pub stream: TcpStream,
     received: Vec<u8>,
@@ -85,12 +85,12 @@ impl Wire {
         Wire { stream: TcpStream::connect(relay).await.unwrap(), received: Vec::new() }
     }
 
-    /// One that somebody else has opened.
+    /// Wraps a connection that another peer opened.
     pub fn accepted(stream: TcpStream) -> Self {
         Wire { stream, received: Vec::new() }
     }
 
-    /// A request, from the side that answers it. `None`: nobody asks any more.
+    /// Reads a request on the server's side. Returns `None` when the client has closed the connection.
     pub async fn asked(&mut self) -> Option<Answer> {
         while !self.received.windows(4).any(|bytes| bytes == b"\r\n\r\n") {
             if !self.more().await {
@@ -104,14 +104,14 @@ impl Wire {
         Some(asked)
     }
 
-    /// One that takes little before its reader reads.
+    /// Opens a connection with a small receive buffer.
     pub async fn open_small(relay: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
         Wire { stream: socket.connect(relay).await.unwrap(), received: Vec::new() }
     }
 
-    /// One from another address of this machine.
+    /// Opens a connection from another address of this machine.
     pub async fn open_from(relay: SocketAddr, address: [u8; 4]) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((address, 0).into()).unwrap();
@@ -122,7 +122,7 @@ impl Wire {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
     }
 
-    /// Reads more; false at the end.
+    /// Reads more bytes. Returns `false` at the end.
     async fn more(&mut self) -> bool {
         let read = timeout(SOON, self.stream.read_buf(&mut self.received)).await.expect("something is received");
         read.is_ok_and(|length| length > 0)
@@ -144,14 +144,14 @@ impl Wire {
         self.received.drain(..length).collect()
     }
 
-    /// The head of an answer.
+    /// Reads the head of a response.
     pub async fn head(&mut self) -> Answer {
         let head = String::from_utf8(self.until(b"\r\n\r\n").await).unwrap();
         let status = head[9..12].parse().unwrap();
         Answer { status, head, body: Vec::new() }
     }
 
-    /// A whole answer with a `Content-Length`.
+    /// Reads a whole response with a `Content-Length`.
     pub async fn answer(&mut self) -> Answer {
         let mut answer = self.head().await;
         let length = answer.header("content-length").map_or(0, |length| length.parse().unwrap());
@@ -159,13 +159,13 @@ impl Wire {
         answer
     }
 
-    /// Sends a request and reads the answer.
+    /// Sends a request and reads the response.
     pub async fn request(&mut self, method: &str, target: &str, headers: &[&str], body: impl AsRef<[u8]>) -> Answer {
         self.write(request(method, target, headers, body)).await;
         self.answer().await
     }
 
-    /// The next chunk of a chunked body.
+    /// Reads the next chunk of a chunked body.
     async fn chunk(&mut self) -> Vec<u8> {
         let size = String::from_utf8(self.until(b"\r\n").await).unwrap();
         let size = usize::from_str_radix(size.trim(), 16).unwrap();
@@ -174,13 +174,13 @@ impl Wire {
         chunk
     }
 
-    /// Whether the connection ends, in whatever way, with nothing more to read.
+    /// Returns whether the connection ends, in any way, without further data.
     pub async fn ends(&mut self) -> bool {
         self.received.is_empty() && !self.more().await
     }
 }
 
-/// The bytes of a request.
+/// Builds the bytes of a request.
 pub fn request(method: &str, target: &str, headers: &[&str], body: impl AsRef<[u8]>) -> Vec<u8> {
     let mut head = format!("{method} {target} HTTP/1.1\r\nHost: relay\r\n");
     headers.iter().for_each(|header| head += &format!("{header}\r\n"));
@@ -190,18 +190,18 @@ pub fn request(method: &str, target: &str, headers: &[&str], body: impl AsRef<[u
     [head.as_bytes(), b"\r\n", body.as_ref()].concat()
 }
 
-/// One request on a connection of its own.
+/// Sends one request on a new connection.
 pub async fn ask(relay: &RelayServer, method: &str, target: &str, headers: &[&str], body: impl AsRef<[u8]>) -> Answer {
     Wire::open(relay.local_addr()).await.request(method, target, headers, body).await
 }
 
-/// A POST without a body; its status and text.
+/// Sends a POST without a body. Returns the status and text of the response.
 pub async fn post(relay: &RelayServer, target: &str) -> (u16, String) {
     let answer = ask(relay, "POST", target, &[], "").await;
     (answer.status, answer.text().to_owned())
 }
 
-/// A message; its status and the answer's text.
+/// Sends a message. Returns the status and text of the response.
 pub async fn send(relay: &RelayServer, token: &str, body: &str) -> (u16, String) {
     let answer = ask(relay, "POST", &format!("/?token={token}"), &[JSON], body).await;
     (answer.status, answer.text().to_owned())
@@ -219,21 +219,21 @@ pub async fn client_token(relay: &RelayServer, id: &str) -> String {
     answer.json()["clientToken"].as_str().unwrap().to_owned()
 }
 
-/// A host that listens, and its token.
+/// Starts a host that listens. Returns its stream and its token.
 pub async fn host(relay: &RelayServer, id: &str) -> (Events, String) {
     let token = host_token(relay, id).await;
     (Events::open(relay, &token).await, token)
 }
 
-/// A client that listens, its token and its id.
+/// Starts a client that listens. Returns its stream, its token and its id.
 pub async fn client(relay: &RelayServer, id: &str) -> (Events, String, String) {
     let token = client_token(relay, id).await;
     let client_id = uhst_proto::protocol::peek_token(&token).unwrap().client_id.unwrap();
     (Events::open(relay, &token).await, token, client_id)
 }
 
-/// A client that listens and never reads, of which the relay keeps so many bytes: what the system buffers is full. With
-/// the token by which its host answers it.
+/// Starts a client that listens and never reads, and fills the system's buffers until the relay keeps `kept` bytes.
+/// Returns its stream and the response token for its host.
 pub async fn sleeper(relay: &RelayServer, host: &mut Events, kept: usize) -> (Events, String) {
     let token = client_token(relay, "demo").await;
     let wire = Wire::open_small(relay.local_addr()).await;
@@ -243,27 +243,27 @@ pub async fn sleeper(relay: &RelayServer, host: &mut Events, kept: usize) -> (Ev
     let large = format!("[\"{}\"]", "x".repeat(20_000));
     while metric(relay, "uhst_relay_kept_bytes").await < kept as f64 {
         assert_eq!(send(relay, &response, &large).await.0, 200);
-        // It may yet be written.
+        // The message may still be written to the socket.
         sleep(Duration::from_millis(5)).await;
     }
     (stream, response)
 }
 
-/// A number of its metrics.
+/// Returns the value of a metric.
 pub async fn metric(relay: &RelayServer, line: &str) -> f64 {
     let metrics = ask(relay, "GET", "/metrics", &[], "").await;
     let found = metrics.text().lines().find_map(|known| known.strip_prefix(line)?.strip_prefix(' ')?.parse().ok());
     found.unwrap_or_else(|| panic!("{line} in\n{}", metrics.text()))
 }
 
-/// The status of an attempt to listen.
+/// Returns the status of an attempt to listen.
 pub async fn listen_status(relay: &RelayServer, token: &str) -> u16 {
     let mut wire = Wire::open(relay.local_addr()).await;
     wire.write(request("GET", &format!("/?token={token}"), &[], "")).await;
     wire.head().await.status
 }
 
-/// An event stream, the `: Connected.` of which was read.
+/// An event stream after its `: Connected.` comment.
 pub struct Events {
     pub wire: Wire,
     pub head: Answer,
@@ -284,7 +284,7 @@ impl Events {
         events
     }
 
-    /// The next bytes are exactly these.
+    /// Asserts that the next bytes are exactly these.
     #[track_caller]
     pub fn expect(&mut self, expected: &str) -> impl Future<Output = ()> {
         let caller = std::panic::Location::caller();
@@ -299,7 +299,7 @@ impl Events {
         }
     }
 
-    /// The next line, without its end.
+    /// Reads the next line without its line break.
     pub async fn line(&mut self) -> String {
         loop {
             if let Some(end) = self.text.find('\n') {
@@ -312,7 +312,7 @@ impl Events {
         }
     }
 
-    /// A message to the host: the response token and the body's text.
+    /// Reads a message to the host. Returns the response token and the text of the body.
     pub async fn message(&mut self) -> (String, String) {
         let line = self.line().await;
         self.expect("\n").await;
@@ -321,28 +321,28 @@ impl Events {
         (token.to_owned(), body.strip_suffix('}').unwrap().to_owned())
     }
 
-    /// The stream ends, in order or cut off, with nothing before it.
+    /// Asserts that the stream ends, gracefully or not, without further data.
     pub async fn expect_cut(&mut self) {
         assert_eq!(self.text, "");
         while self.wire.more().await {}
         assert!(matches!(&self.wire.received[..], b"" | b"0\r\n\r\n"));
     }
 
-    /// The stream ends in order: a last chunk, nothing before it.
+    /// Asserts that the stream ends gracefully, with the last chunk and without further data.
     pub async fn expect_end(&mut self) {
         assert_eq!(self.text, "");
         assert_eq!(self.wire.chunk().await, b"");
     }
 }
 
-/// A token with these parts, signed with the tests' secret.
+/// Returns a token with these parts, signed with the tests' secret.
 pub fn signed(header: &str, claims: &str) -> String {
     let signed = format!("{}.{}", BASE64_URL_SAFE_NO_PAD.encode(header), BASE64_URL_SAFE_NO_PAD.encode(claims));
     let mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap().chain_update(&signed);
     format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
 }
 
-/// The claims of a token as the original has them: without the random one that comes last in ours.
+/// Returns the claims of a token as the original has them, without the random `jti` that comes last.
 pub fn original_claims(token: &str) -> String {
     let claims = token.split('.').nth(1).unwrap();
     let claims = String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();

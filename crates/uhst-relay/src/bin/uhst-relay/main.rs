@@ -1,4 +1,4 @@
-//! A UHST relay as a program of its own. Takes the environment variables of the original relay, and flags.
+//! The UHST relay as a program. It accepts the environment variables of the original relay, and flags.
 
 mod output;
 
@@ -18,95 +18,96 @@ use url::Url;
 
 use self::output::Output;
 
-/// Passes messages between the players of a game, one of whom is its host.
+/// Passes messages between the players of a game, one of whom is the host
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// Address or name to listen on; every interface if not given.
+    /// Address or host name to listen on. Default: all interfaces
     #[arg(long, env = "HOST")]
     host: Option<String>,
-    /// Port to listen on; 0 takes any free one.
+    /// Port to listen on. 0 picks a free port
     #[arg(long, env = "PORT", default_value_t = 3000)]
     port: u16,
-    /// Signs the tokens, so that they outlive a restart: at least 16 bytes; random if not given.
+    /// Key that signs tokens, at least 16 bytes. With a fixed key, tokens stay valid after a restart. Default: random
     #[arg(long, env = "JWT_SECRET", hide_env_values = true)]
     secret: Option<String>,
-    /// Whether this relay is in the list of public relays and prefixes the ids it generates: true or 1.
+    /// Whether this relay is in the list of public relays and adds its prefix to generated ids: true or 1
     #[arg(long, env = "UHST_PUBLIC_RELAY", num_args = 0..=1, default_missing_value = "true", default_value = "")]
     public_relay: String,
-    /// The list of public relays.
+    /// URL of the list of public relays
     #[arg(
         long,
         env = "UHST_RELAYS_LIST",
         default_value = "https://raw.githubusercontent.com/uhst/relays/main/list.json"
     )]
     relays_list: Url,
-    /// The URL under which this relay is in that list; without it, each request is answered by the name it calls.
+    /// URL of this relay in that list. Default: derived from the Host header of each request
     #[arg(long, env = "UHST_PUBLIC_URL", value_name = "URL")]
     public_url: Option<Url>,
-    /// Network of a proxy, as 127.0.0.1/32, whose X-Forwarded-For (or else Forwarded) says who sends a request. May be
-    /// given several times.
+    /// Network of a trusted proxy, such as 127.0.0.1/32. Its X-Forwarded-For header (or else Forwarded) names the
+    /// client's address. May be repeated
     #[arg(long, value_name = "CIDR")]
     trusted_proxy: Vec<IpNet>,
-    /// PEM file with the certificate and its intermediates: serves HTTPS. It is read again when it changes.
+    /// PEM file with the certificate and its intermediates. Enables HTTPS, and is reloaded when it changes
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
-    /// PEM file with the private key.
+    /// PEM file with the private key
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// How logs, and the line that says that it is ready, are written; `RUST_LOG` says which logs.
+    /// Format of logs and of the line that reports readiness. `RUST_LOG` selects which logs are written
     #[arg(long, visible_alias = "log-format", value_enum, default_value_t = LogFormat::Text)]
     log: LogFormat,
-    /// Seconds that it takes at most to end after SIGTERM, while streams end one after the other.
+    /// Maximum seconds for a shutdown after SIGTERM, during which streams end one after the other
     #[arg(long, default_value_t = 10)]
     drain: u64,
-    /// The relay that takes over then, by https: who comes is sent there.
+    /// URL (https) of the relay that takes over during a shutdown. New requests are redirected there
     #[arg(long, value_name = "URL")]
     drain_to: Option<Url>,
-    /// Seconds for which an id is kept for a host that lost its connection while clients stay; 0 as the original.
+    /// Seconds for which an id stays reserved for a host that lost its connection while clients stay. 0 disables this,
+    /// as in the original
     #[arg(long, default_value_t = 30)]
     hold: u64,
-    /// Requests a second from one address; no limit if not given.
+    /// Maximum requests per second from one address. Default: no limit
     #[arg(long)]
     requests_per_second: Option<NonZeroU32>,
-    /// Joins under a wrong id that one address may try in a minute; 0 for no limit.
+    /// Maximum joins with an unknown id per minute from one address. 0 disables the limit
     #[arg(long, default_value_t = 30)]
     wrong_joins_per_minute: u32,
-    /// Random digits in the ids that the relay picks.
+    /// Number of random digits in generated ids
     #[arg(long, default_value_t = RelayConfig::default().id_digits)]
     id_digits: u32,
-    /// Bytes of all messages that are read or wait.
+    /// Maximum bytes of messages that are being read or wait
     #[arg(long, default_value_t = RelayLimits::default().memory_bytes)]
     max_memory: usize,
-    /// Hosts, of these, that listen from one address.
+    /// Maximum host ids in use by hosts of one address
     #[arg(long, env = "UHST_MAX_HOSTS_PER_ADDRESS", default_value_t = RelayLimits::default().hosts_per_address)]
     max_hosts_per_address: usize,
-    /// Open streams of one address.
+    /// Maximum open streams of one address
     #[arg(long, env = "UHST_MAX_LISTENERS_PER_ADDRESS", default_value_t = RelayLimits::default().listeners_per_address)]
     max_listeners_per_address: usize,
-    /// Open connections of one address that is no trusted proxy.
+    /// Maximum open connections of one address that is not a trusted proxy
     #[arg(
         long,
         env = "UHST_MAX_CONNECTIONS_PER_ADDRESS",
         default_value_t = RelayLimits::default().connections_per_address
     )]
     max_connections_per_address: usize,
-    /// Largest message body in bytes.
+    /// Maximum size of a message body in bytes
     #[arg(long, default_value_t = RelayLimits::default().body_bytes)]
     max_body: usize,
-    /// Bytes that may wait for one listener.
+    /// Maximum bytes that wait for one listener
     #[arg(long, default_value_t = RelayLimits::default().queue_bytes)]
     max_queue: u32,
-    /// Host ids in use at once.
+    /// Maximum host ids in use at once
     #[arg(long, default_value_t = RelayLimits::default().hosts)]
     max_hosts: usize,
-    /// Clients of one host.
+    /// Maximum clients of one host
     #[arg(long, default_value_t = RelayLimits::default().clients_per_host)]
     max_clients_per_host: usize,
-    /// Open streams in all.
+    /// Maximum open streams in total
     #[arg(long, default_value_t = RelayLimits::default().listeners)]
     max_listeners: usize,
-    /// Open connections in all.
+    /// Maximum open connections in total
     #[arg(long, default_value_t = RelayLimits::default().connections)]
     max_connections: usize,
 }
@@ -134,7 +135,8 @@ async fn main() -> ExitCode {
     if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// What panics is logged, too: a panic of Rust's own writes to standard error itself, and may wait there for ever.
+/// Starts logging, and logs panics through it. The default panic hook writes to standard error itself, where it may
+/// block forever.
 fn start_logs(format: LogFormat, stderr: &Output) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let output = stderr.clone();
@@ -190,12 +192,12 @@ async fn run(args: Args, stdout: &Output) -> Result<(), Box<dyn std::error::Erro
             RelayServer::start(config).await?
         }
         None => {
-            // As node does: both families at once, or IPv4 where there is no IPv6.
+            // Node.js does the same: it listens on both address families, or on IPv4 alone if there is no IPv6.
             config.bind = SocketAddr::from((Ipv6Addr::UNSPECIFIED, args.port));
             RelayServer::start(config).await?
         }
     };
-    // Before it says that it is ready: whoever reads that may stop it at once.
+    // The handler is installed before the ready line, because a reader of that line may stop the program at once.
     let stop_signal = stop_signal()?;
     let (drain, format) = (Duration::from_secs(args.drain), args.log);
     stdout.write_line(&ready(&relay, format));
@@ -208,13 +210,13 @@ async fn run(args: Args, stdout: &Output) -> Result<(), Box<dyn std::error::Erro
     notify("STOPPING=1");
     tokio::select! {
         () = relay.drain(drain) => {}
-        // Told once more, it ends at once.
+        // A second signal ends the program at once.
         stopped = self::stop_signal()? => stopped?,
     }
     Ok(())
 }
 
-/// The line that says where the relay listens.
+/// Formats the line that reports where the relay listens.
 fn ready(relay: &RelayServer, format: LogFormat) -> String {
     let urls: Vec<_> = relay.urls().iter().map(Url::to_string).collect();
     match format {
@@ -231,7 +233,7 @@ fn ready(relay: &RelayServer, format: LogFormat) -> String {
     }
 }
 
-/// Tells systemd, if it has started this program as a service of `Type=notify`.
+/// Notifies systemd, if it started this program as a service with `Type=notify`.
 fn notify(state: &str) {
     #[cfg(target_os = "linux")]
     if let Some(path) = std::env::var_os("NOTIFY_SOCKET") {
@@ -256,7 +258,7 @@ fn notify(state: &str) {
     let _ = state;
 }
 
-/// Ctrl-C, or what a service manager sends. Listens for them from the call on.
+/// Returns a future that completes on Ctrl-C or on the signal of a service manager. Signals count from the call on.
 fn stop_signal() -> std::io::Result<impl Future<Output = std::io::Result<()>>> {
     #[cfg(unix)]
     {

@@ -1,5 +1,5 @@
-//! Standard output and standard error, each written by a thread of its own: a reader that is gone, a full disk or a
-//! reader that never reads neither ends nor stalls the service.
+//! Standard output and standard error, each written by a thread of its own. A closed reader, a full disk or a reader
+//! that does not read cannot stop or stall the service.
 
 use std::{
     io::{self, Write},
@@ -13,12 +13,12 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
-/// How many bytes wait for a reader. What comes then is dropped.
+/// The most bytes that wait to be written. Further lines are dropped.
 const MAX_WAITING: usize = 1 << 20;
-/// How long [`Output::wait_written`] waits for a reader.
+/// The longest time [`Output::wait_written`] waits for a reader.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A stream, to which writing always succeeds at once. Clones write to the same one, in order.
+/// An output stream to which writing always succeeds at once. Clones write to the same stream, in order.
 #[derive(Clone)]
 pub struct Output {
     pieces: Sender<Piece>,
@@ -27,22 +27,24 @@ pub struct Output {
 
 #[derive(Default)]
 struct Counts {
-    /// Bytes that wait.
+    /// The bytes that wait to be written.
     waiting: AtomicUsize,
-    /// Lines that were dropped, and not reported yet.
+    /// The number of dropped lines that have not been reported.
     dropped: AtomicU64,
 }
 
 enum Piece {
     Line(Vec<u8>),
-    /// Answered once all before it is written.
+    /// A request to signal once everything before it is written.
     Flush(Sender<()>),
 }
 
 impl Output {
+    /// Starts the thread that writes to `stream`.
+    ///
     /// # Errors
     ///
-    /// When the system has no thread for it.
+    /// Returns an error if the operating system cannot start the thread.
     pub fn to(stream: impl Write + Send + 'static) -> io::Result<Output> {
         let (pieces, waiting) = unbounded();
         let counts = Arc::<Counts>::default();
@@ -51,12 +53,12 @@ impl Output {
         Ok(Output { pieces, counts })
     }
 
-    /// Writes a line.
+    /// Writes a line, or drops it if 1 MiB is waiting.
     pub fn write_line(&self, line: &str) {
         self.put(format!("{line}\n").into_bytes());
     }
 
-    /// Waits until all is written that came before, for a second at most.
+    /// Waits until all earlier lines are written, for one second at most.
     pub fn wait_written(&self) {
         let (done, flushed) = bounded(1);
         if self.pieces.send(Piece::Flush(done)).is_ok() {
@@ -71,14 +73,14 @@ impl Output {
             waiting.fetch_sub(length, Ordering::Relaxed);
             dropped.fetch_add(1, Ordering::Relaxed);
         } else {
-            // The thread is there for as long as somebody can write.
+            // The thread runs as long as a sender exists.
             let _ = self.pieces.send(Piece::Line(line));
         }
     }
 }
 
 impl Write for Output {
-    /// Takes a whole line.
+    /// Accepts a whole line.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.put(line.to_vec());
         Ok(line.len())

@@ -1,4 +1,4 @@
-//! Row 16: bodies that never end, and messages that are mostly overhead.
+//! Row 16: endless bodies, and messages that consist mostly of overhead.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ pub async fn rows() {
     tiny_messages().await;
 }
 
-/// Bodies of requests for streams, before and after the stream has begun.
+/// Sends bodies with requests for streams, before and after the stream has begun.
 async fn endless_bodies() {
     const BODIES: usize = 40;
     let relay = start().await;
@@ -33,7 +33,7 @@ async fn endless_bodies() {
             let mut wire = Wire::open_from(addr, [127, 0, 0, 2]).await;
             wire.write(head).await;
             let (chunk, mut taken) = ([b"1000\r\n", &[b'x'; 0x1000][..], b"\r\n"].concat(), 0);
-            // Until the relay ends the connection.
+            // The loop ends when the relay closes the connection.
             while wire.stream.write_all(&chunk).await.is_ok() {
                 taken += chunk.len();
             }
@@ -45,11 +45,11 @@ async fn endless_bodies() {
     let (most, sum) = (taken.iter().max().unwrap() / 1024, taken.iter().sum::<usize>() / 1024);
     let now = format!("{BODIES} are cut off, after {most} kB at most, {sum} kB in all");
     row("16 endless bodies of stream requests", "read for ever", now, longest);
-    // More than what the system buffers was never read.
+    // The relay reads no more than what the system buffers.
     assert!(most < 16 * 1024, "{most} kB");
 }
 
-/// A host answers those who never read, one tiny message after the other.
+/// Lets a host answer clients that never read with one tiny message after the other.
 async fn tiny_messages() {
     const SLEEPERS: usize = 4;
     const ROOM: usize = 2 << 20;
@@ -84,6 +84,6 @@ async fn tiny_messages() {
     let kept = metric(&relay, "uhst_relay_kept_bytes").await as usize;
     let now = format!("{taken} are taken, {} kB in memory, of which {} kB count", grown / 1024, kept / 1024);
     row("16 tiny messages for 4 who never read", "the overhead of each is forgotten", now, longest);
-    // Of one address, whose share is half of the room.
+    // All messages come from one address, whose share is half of the memory.
     assert!(kept <= ROOM && grown < 2 * ROOM, "{grown} for {kept}");
 }

@@ -1,4 +1,4 @@
-//! Row 8: a program whose logs nobody takes.
+//! Row 8: a program whose logs nobody reads.
 
 use std::{
     fs::File,
@@ -10,7 +10,7 @@ use std::{
 use super::report::{LENGTH, row};
 use crate::program::{host_at, join_at, makes_it_log, program, starts, stop};
 
-/// What becomes of the pipe to which a program logs.
+/// The fate of the pipe to which a program logs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Logs {
     Broken,

@@ -1,5 +1,5 @@
-//! The attacks on a relay as a table: what each has reached, what it reaches now, and how long an honest player beside it
-//! takes to join. Those on a game that hosts are in the tests of `bevy_uhst`.
+//! A table of attacks on a relay: the effect each attack used to have, its effect now, and how long an honest player
+//! takes to join in the meantime. The tests of `bevy_uhst` contain the attacks on a host.
 
 mod bounds;
 #[cfg(all(feature = "cli", target_os = "linux"))]

@@ -1,4 +1,4 @@
-//! Row 12: what others say about where a relay is.
+//! Row 12: claims of others about the address of a relay.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ async fn names_of_strangers() {
     for name in ["other", "nowhere", "other:443", "relay.evil"] {
         let (addr, stop) = (relay.local_addr(), stop.clone());
         strangers.spawn(async move {
-            // They are first: before the list is there.
+            // These requests come first, before the list is loaded.
             let mut wire = Wire::open_from(addr, [127, 0, 0, 2]).await;
             let asks = format!("POST /?action=host HTTP/1.1\r\nHost: {name}\r\nContent-Length: 0\r\n\r\n");
             let mut asked = 0;
@@ -54,7 +54,7 @@ async fn a_list_that_hangs() {
     let directory = format!("http://{}/list.json", list.local_addr().unwrap()).parse().ok();
     let relay = RelayServer::start(RelayConfig { directory, ..config() }).await.unwrap();
     let (_demo, _) = host(&relay, "demo").await;
-    // It takes the request, and never answers.
+    // The server accepts the request and never responds.
     let _asking = list.accept().await.unwrap();
     let (began, mut longest) = (Instant::now(), Duration::ZERO);
     while began.elapsed() < LENGTH / 2 {

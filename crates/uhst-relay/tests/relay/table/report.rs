@@ -1,4 +1,4 @@
-//! What the rows of a table of attacks have in common.
+//! The common parts of all rows of an attack table.
 
 use std::{
     fmt::Display,
@@ -9,23 +9,23 @@ use std::{
     time::Duration,
 };
 
-/// How long each attack goes on.
+/// The duration of each attack.
 pub const LENGTH: Duration = Duration::from_secs(2);
-/// Whoever plays fair joins in less, whatever others do.
+/// The limit for an honest join during an attack.
 pub const HONEST: Duration = Duration::from_secs(1);
 
-/// Begins a table.
+/// Prints the head of a table.
 pub fn head() {
     println!("row | before | now | longest honest join beside it");
 }
 
-/// A row is printed, and its honest joins are quick.
+/// Prints a row, and asserts that its honest joins are fast.
 pub fn row(name: &str, before: &str, now: impl Display, honest: Duration) {
     println!("{name} | {before} | {now} | {honest:?}");
     assert!(honest < HONEST, "{name}: an honest join took {honest:?}");
 }
 
-/// Tells attackers when to stop, at the latest when it is dropped.
+/// Stops the attackers, at the latest when it is dropped.
 #[derive(Clone, Default)]
 pub struct Stop(Arc<AtomicBool>);
 
@@ -39,7 +39,7 @@ impl Stop {
     }
 }
 
-/// What this process has in memory, in bytes.
+/// Returns the resident memory of this process in bytes.
 pub fn memory() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

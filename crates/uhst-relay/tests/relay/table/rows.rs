@@ -1,4 +1,4 @@
-//! Attacks against a relay alone.
+//! Attacks on a relay alone.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -17,7 +17,7 @@ use uhst_relay::{RelayConfig, RelayLimits, RelayServer};
 use super::report::{HONEST, LENGTH, Stop, row};
 use crate::{attacks::HS256, order::send_bursts, support::*};
 
-/// Every row of attacks against a relay.
+/// Runs every row of attacks on a relay.
 pub async fn rows() {
     requests().await;
     tokens_of_one_second().await;
@@ -28,7 +28,7 @@ pub async fn rows() {
     ids_nobody_listens_to().await;
 }
 
-/// How long it takes to join, to listen and to have a message passed on.
+/// Returns how long it takes to join, to listen and to send a message.
 pub async fn honest(relay: &RelayServer) -> Duration {
     let since = Instant::now();
     let (_stream, token, _) = client(relay, "demo").await;
@@ -36,7 +36,7 @@ pub async fn honest(relay: &RelayServer) -> Duration {
     since.elapsed()
 }
 
-/// The longest of the honest joins until the attack is over.
+/// Returns the longest of the honest joins during `length`.
 pub async fn honest_for(relay: &RelayServer, length: Duration) -> Duration {
     let (since, mut longest) = (Instant::now(), Duration::ZERO);
     while since.elapsed() < length {
@@ -45,8 +45,8 @@ pub async fn honest_for(relay: &RelayServer, length: Duration) -> Duration {
     longest
 }
 
-/// One request of an attack, again and again, from several connections: how many a second, of which the relay has
-/// taken how many for good, and the longest of the honest joins beside them.
+/// Repeats one request from several connections. Returns the requests per second, the number that succeeded, and the
+/// longest honest join in the meantime.
 async fn attack(relay: &RelayServer, target: &str, headers: &[&str], body: &[u8]) -> (f64, u64, Duration) {
     let (asked, taken, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)), Stop::default());
     let post = request("POST", target, headers, body);
@@ -71,7 +71,7 @@ async fn attack(relay: &RelayServer, target: &str, headers: &[&str], body: &[u8]
     (rate, taken.load(Ordering::Relaxed), longest)
 }
 
-/// Its name, what it did before, and the request: target, headers, body.
+/// The name of an attack, its former effect, and the request: target, headers, body.
 type Attack = (&'static str, &'static str, &'static str, &'static [&'static str], &'static [u8]);
 
 async fn requests() {
@@ -118,7 +118,7 @@ async fn a_flood_at_a_slow_host() {
     let token = host_token(&relay, "demo").await;
     let slow = Wire::open_small(relay.local_addr()).await;
     let mut host = Events::open_on(slow, &format!("/?token={token}")).await;
-    // It reads a megabyte a second.
+    // The host reads a megabyte per second.
     let reading = tokio::spawn(async move {
         loop {
             if host.line().await.len() > 1000 {
@@ -171,9 +171,9 @@ async fn who_never_reads() {
     let held = metric(&relay, "uhst_relay_connections").await;
     let name = "9 200 connections pipeline and never read";
     row(name, "all live for good", format!("{held} connections are open after {LENGTH:?}"), longest);
-    // Of one address, and the host's, and those that ask.
+    // The connections are those of one address, the host's, and those of the requests.
     assert!(held <= (MOST + 10) as f64, "{held}");
-    // Their answers fill what the system buffers first.
+    // The responses first fill the system's buffers.
     let cut = async { while metric(&relay, "uhst_relay_stalled_connections_total").await == 0.0 {} };
     tokio::time::timeout(Duration::from_secs(60), cut).await.expect("who does not read is cut off");
 }
@@ -214,7 +214,7 @@ async fn bursts() {
     let reading = tokio::spawn(async move {
         let (mut next, mut misplaced, mut all) = (HashMap::<String, usize>::new(), 0, 0);
         while all < 3 * (6 * BURSTS + 50) {
-            // The honest ones come and go in between.
+            // Messages of honest clients come and go in between.
             let line = host.line().await;
             let Some((token, body)) =
                 line.strip_prefix("data: {\"responseToken\":\"").and_then(|rest| rest.split_once("\",\"body\":["))
@@ -253,7 +253,7 @@ async fn ids_nobody_listens_to() {
     assert_eq!(held, 0);
 }
 
-/// Whether the relay still sees the host of this id.
+/// Returns whether the relay still sees the host of this id.
 async fn listens_at(relay: &RelayServer, id: &str) -> bool {
     post(relay, &format!("/?action=join&hostId={id}")).await.0 == 200
 }
