@@ -79,11 +79,11 @@ fn hellos(runtime: &Runtime, introduction: &Arc<Introduction>) {
         let (relay, introduction) = (relay_of(&host), introduction.clone());
         let (stop, said) = (stop.clone(), said.clone());
         runtime.spawn(async move {
-            while !stop.is_told() {
+            while !stop.is_set() {
                 let Some(mut stranger) = Stranger::join(relay, true).await else { continue };
                 // Each connection says hello as many clients would.
                 for n in 0..200 {
-                    if stop.is_told() || stranger.say(&introduction.hello((attacker << 32) + n)).await != 200 {
+                    if stop.is_set() || stranger.say(&introduction.hello((attacker << 32) + n)).await != 200 {
                         break;
                     }
                     said.fetch_add(1, Ordering::Relaxed);
@@ -94,7 +94,7 @@ fn hellos(runtime: &Runtime, introduction: &Arc<Introduction>) {
     let since = Instant::now();
     let to = link(&host);
     let longest = honest(&network, &mut host, || UhstClient::from(to.clone()));
-    stop.tell();
+    stop.set();
     let rate = said.load(Ordering::Relaxed) as f64 / since.elapsed().as_secs_f64();
     let now = format!("{rate:.0} a second are sent, all honest joins succeed");
     row("5 hellos from one process", "2,400 a second: no honest join succeeds", now, longest);

@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_waits_until_all_that_arrived_before_is_read() {
+    fn a_message_waits_for_earlier_reads() {
         let arrivals = Arc::<Arrivals>::default();
         let [one, two, three] = [0; 3].map(|_| Arrival::new(arrivals.clone()));
         for new in [&one, &two, &three] {
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_has_the_number_for_which_the_connection_rang() {
+    fn a_read_gets_the_number_of_its_report() {
         let arrivals = Arc::<Arrivals>::default();
         let [one, two] = [0; 2].map(|_| Arrival::new(arrivals.clone()));
         let number = |arrival: &Arrival| {

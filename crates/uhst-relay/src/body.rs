@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bomb_is_cut_off() {
+    fn a_decompression_bomb_is_refused() {
         let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
         gzip.write_all(&[b' '; 1000]).expect("memory");
         let gzip = Bytes::from(gzip.finish().expect("memory"));
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_replaced() {
+    fn invalid_utf_8_is_replaced() {
         let mut out = Vec::new();
         assert_eq!(Message::Json(Bytes::from_static(b"\xef\xbb\xbf[\"\xff\"]")).write(&mut out), Ok(()));
         assert_eq!(out, "[\"\u{fffd}\"]".as_bytes());

@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_network_has_half_and_all_have_the_whole() {
+    fn one_network_gets_half_of_the_budget() {
         let [one, two, three] = [1, 2, 3].map(|n| IpAddr::from([192, 0, 2, n]));
         let budget = Budget::new(100);
         let mut first = budget.charge(one, 40).expect("room");

@@ -90,6 +90,7 @@ impl RelayConfig {
 
     /// Returns the configuration for a single game on a player's machine. Only clients with the key may host, only the
     /// relay's own web page and programs may join, and the limits are [`RelayLimits::for_one_game`].
+    #[must_use]
     pub fn for_one_game(host_key: String) -> Self {
         RelayConfig {
             host_key: Some(host_key),
@@ -216,6 +217,7 @@ impl Default for RelayLimits {
 impl RelayLimits {
     /// Returns the limits for a single session in the process of a game, which shares its file handles and memory with
     /// the relay.
+    #[must_use]
     pub fn for_one_game() -> Self {
         RelayLimits {
             memory_bytes: 64 << 20,
@@ -275,6 +277,6 @@ pub enum RelayStartError {
         shortest: usize,
     },
     /// The operating system provides no random bytes for a secret.
-    #[error("no random bytes for a secret ({0}): set one")]
+    #[error("the system provides no random bytes ({0}): set a secret")]
     Random(String),
 }

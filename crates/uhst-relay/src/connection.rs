@@ -64,8 +64,8 @@ pub(super) async fn serve(
                 Box::pin(async {
                     match timeout(IDLE, tls.accept(stream)).await {
                         Ok(Ok(stream)) => serve_http(stream, client, service, stopping).await,
-                        Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS"),
-                        Err(_) => tracing::debug!(%peer, "no TLS in time"),
+                        Ok(Err(error)) => tracing::debug!(%peer, %error, "the TLS handshake failed"),
+                        Err(_) => tracing::debug!(%peer, "the TLS handshake timed out"),
                     }
                 })
                 .await
@@ -90,7 +90,7 @@ async fn serve_http<S: AsyncRead + AsyncWrite + Unpin>(
     let metrics = service.metrics.clone();
     // Boxed, so that the memory for requests is freed when a stream begins.
     let ended: Result<(), Box<dyn Error + Send + Sync>> =
-        match Box::pin(requests(stream, client, service, stopping)).await {
+        match Box::pin(serve_requests(stream, client, service, stopping)).await {
             Ok(Some((stream, subscription))) => StreamWriter::new(stream, subscription).await.map_err(Into::into),
             Ok(None) => Ok(()),
             Err(error) => Err(error.into()),
@@ -117,7 +117,7 @@ fn is_stalled(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// Answers requests until the connection ends or becomes a stream.
-async fn requests<S: AsyncRead + AsyncWrite + Unpin>(
+async fn serve_requests<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     client: &Arc<ClientConnection>,
     service: Arc<Service>,

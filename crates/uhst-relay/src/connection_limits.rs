@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_at_its_limit_loses_what_is_idle_for_longest() {
+    async fn an_address_at_its_limit_loses_its_oldest_idle_connection() {
         let limits = limits(10, 2);
         let (one, other) = (address("192.0.2.1"), address("192.0.2.2"));
         let busy = limits.admit(one, false).map_err(drop).expect("room");
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn when_all_are_taken_the_address_with_most_gives_one() {
+    fn at_the_total_limit_the_largest_address_loses_a_connection() {
         let limits = limits(4, 4);
         let crowd: Vec<_> =
             (0..3).map(|_| limits.admit(address("2001:db8::1"), false).map_err(drop).expect("room")).collect();

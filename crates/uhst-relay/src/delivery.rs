@@ -120,11 +120,11 @@ impl Service {
     /// names the clients that received the event.
     fn broadcast(&self, subscribers: &Subscribers, event: &EncodedEvent) -> Answer {
         let mut missed = Vec::new();
-        for (place, listener) in subscribers.listeners.iter().enumerate() {
+        for (index, listener) in subscribers.listeners.iter().enumerate() {
             match listener.push(&None, event) {
                 Ok(()) => {}
                 Err(error) => {
-                    missed.push(place);
+                    missed.push(index);
                     if error == EnqueueError::Full {
                         self.drop_slow_listener(listener);
                     }
@@ -136,12 +136,12 @@ impl Service {
             return answer::json_text(subscribers.reply.clone());
         }
         let reached =
-            subscribers.listeners.iter().enumerate().filter(|(place, _)| missed.binary_search(place).is_err());
+            subscribers.listeners.iter().enumerate().filter(|(index, _)| missed.binary_search(index).is_err());
         answer::json_text(reply(reached.map(|(_, listener)| listener)))
     }
 
     fn drop_slow_listener(&self, listener: &Arc<Listener>) {
-        tracing::debug!(host = ?listener.host, client = ?listener.client, "dropped: it does not read");
+        tracing::debug!(host = ?listener.host, client = ?listener.client, "dropped a listener that does not read");
         self.metrics.dropped.increment(1);
         listener.kill();
         self.sessions.unsubscribe(listener);

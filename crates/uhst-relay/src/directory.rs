@@ -15,7 +15,7 @@ const RETRY: Duration = Duration::from_secs(60);
 const REFRESH: Duration = Duration::from_secs(3600);
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The maximum size of the list in bytes.
-const LONGEST: usize = 1 << 20;
+const MAX_SIZE: usize = 1 << 20;
 
 /// One entry of the list: `[{"urls":["https://…/"],"prefix":"0042"}]`.
 #[derive(Deserialize)]
@@ -73,8 +73,8 @@ impl Directory {
         let mut bytes = Vec::new();
         while let Some(chunk) = answer.chunk().await? {
             bytes.extend_from_slice(&chunk);
-            if bytes.len() > LONGEST {
-                return Err(format!("it has more than {LONGEST} bytes").into());
+            if bytes.len() > MAX_SIZE {
+                return Err(format!("the list has more than {MAX_SIZE} bytes").into());
             }
         }
         Ok(serde_json::from_slice(&bytes)?)

@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_is_a_chunk_and_is_in_it() {
+    fn an_event_is_encoded_as_a_chunk() {
         for (text, chunk) in
             [("a", "1\r\na\r\n".to_owned()), (&*"b".repeat(300), format!("12c\r\n{}\r\n", "b".repeat(300)))]
         {

@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_message_passes_by_a_backlog_and_is_taken_at_once() {
+    fn a_short_message_overtakes_a_backlog() {
         let mut queue = FairQueue::default();
         let mut waiting = Vec::new();
         for name in ["a", "b", "c"] {
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_is_bounded_and_who_gave_up_is_forgotten() {
+    fn waiting_events_are_bounded_and_abandoned_ones_dropped() {
         let mut queue = FairQueue::default();
         let one = sender("one");
         assert!(matches!(queue.enqueue(&one, vec![0; CAPACITY].into(), CAPACITY), Ok(Enqueued::Queued)));

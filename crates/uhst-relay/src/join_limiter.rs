@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_join_is_forgotten_after_its_part_of_a_minute() {
+    fn failures_expire_at_the_rate_of_the_limit() {
         let limiter = JoinLimiter::new(NonZeroU32::new(30).expect("not zero"));
         let (one, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
         let start = Instant::now();

@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn json_comes_out_as_javascript_writes_it() {
+    fn json_is_rewritten_as_in_javascript() {
         for (text, expected) in [
             (" { \"a\" : [ 1 , 2 ] }\r\n\t", r#"{"a":[1,2]}"#),
             ("{}", "{}"),
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_refused() {
+    fn invalid_json_is_refused() {
         for text in [
             "",
             " ",

@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn frames_that_wait_leave_together() {
+    async fn waiting_events_are_combined() {
         let listener = listener(1 << 20);
         for text in ["a", "b", "c"] {
             listener.push(&None, &event(text)).expect("room");
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_listener_that_reads_slowly_is_waited_for_but_not_for_ever() {
+    async fn a_slow_listener_is_waited_for_but_not_forever() {
         let listener = listener(10);
         listener.push(&None, &event("0123456789")).expect("room");
         let reading = async {
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn senders_that_wait_keep_their_order_and_are_counted() {
+    async fn waiting_senders_keep_their_order_and_are_limited() {
         let listener = listener(4);
         listener.push(&None, &event("full")).expect("room");
         let sends: Vec<_> = (0..=MAX_WAITING)

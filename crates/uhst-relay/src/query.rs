@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_be_an_array_is_none_of_the_known() {
+    fn repeated_parameters_and_arrays_have_no_value() {
         for query in ["token=a&token=b", "token[]=a", "token[0]=a", "token%5B%5D=a", "token[x]=a&token=b"] {
             assert_eq!(Query::parse(query).token, Param::Many, "{query}");
         }

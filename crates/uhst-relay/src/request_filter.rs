@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn only_names_that_nobody_else_can_have() {
+    fn only_names_that_nobody_else_can_own() {
         let names = Some(vec!["Relay.Example.com".to_owned()]);
         let filter = RequestFilter::new(&RelayConfig { names, ..RelayConfig::default() });
         for host in [
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_own_page_and_those_that_are_set() {
+    fn only_the_own_page_and_configured_origins() {
         let origins = Some(vec!["https://game.example".to_owned()]);
         let filter = RequestFilter::new(&RelayConfig { origins, ..RelayConfig::default() });
         let host = ("host", "192.168.1.5:3000");

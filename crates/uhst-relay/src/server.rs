@@ -37,6 +37,7 @@ const DRAIN_POLL: Duration = Duration::from_millis(20);
 /// A running relay. It runs on the tokio runtime on which it was started.
 ///
 /// Dropping it stops the relay immediately: the port is free again, and every connection is reset.
+#[must_use = "dropping a relay stops it"]
 pub struct RelayServer {
     addr: SocketAddr,
     secure: bool,
@@ -201,7 +202,7 @@ impl RelayServer {
         self.service.sessions.close();
         self.stopping.send_replace(true);
         if timeout(within, &mut self.server).await.is_err() {
-            tracing::warn!("connections were cut: they did not end in time");
+            tracing::warn!("closed connections that did not end in time");
         }
     }
 }

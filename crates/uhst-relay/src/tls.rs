@@ -53,9 +53,9 @@ impl Tls {
             match acceptor(&self.files) {
                 Ok(acceptor) => {
                     *self.acceptor.write().unwrap_or_else(PoisonError::into_inner) = acceptor;
-                    tracing::info!(certificate = %self.files.certificate.display(), "the certificate was read again");
+                    tracing::info!(certificate = %self.files.certificate.display(), "reloaded the certificate");
                 }
-                Err(error) => tracing::warn!(%error, "the certificate stays as it was"),
+                Err(error) => tracing::warn!(%error, "cannot reload the certificate: the former one stays in use"),
             }
         }
     }

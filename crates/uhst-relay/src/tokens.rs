@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_tokens_are_told_apart() {
+    fn bad_tokens_are_distinguished() {
         use BadToken::{Unauthorized, Unknown};
         let tokens = Tokens::new(b"secret");
         let good = r#"{"type":"hostToken","hostId":"demo"}"#;
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_of_tokens_is_bounded() {
+    fn the_token_cache_is_bounded() {
         let tokens = Tokens::new(b"secret");
         for n in 0..MAX_CACHED + 10 {
             let token = tokens.issue(TokenKind::HostToken, &n.to_string(), None).expect("random bytes");

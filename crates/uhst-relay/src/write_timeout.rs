@@ -50,7 +50,7 @@ mod tests {
     use crate::watched::Watched;
 
     #[tokio::test(start_paused = true)]
-    async fn only_a_peer_that_reads_nothing_is_given_up() {
+    async fn only_a_peer_that_reads_nothing_times_out() {
         let limit = Duration::from_secs(30);
         let (near, mut far) = duplex(10);
         let mut near = Watched::new(near, WriteTimeout::new(limit));

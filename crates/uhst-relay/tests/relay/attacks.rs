@@ -23,16 +23,16 @@ async fn join_from(relay: &RelayServer, address: [u8; 4], id: &str) -> Answer {
 async fn only_the_host_that_listens_speaks_for_its_session() {
     let relay = start().await;
     // Both tokens are issued in the same second, as for an attacker that polls for somebody else's id.
-    let (own, stranger) = (host_token(&relay, "demo").await, host_token(&relay, "demo").await);
-    assert_ne!(own, stranger);
+    let (own, unknown) = (host_token(&relay, "demo").await, host_token(&relay, "demo").await);
+    assert_ne!(own, unknown);
     let old = signed(HS256, r#"{"type":"hostToken","hostId":"demo","iat":1}"#);
     let host = Events::open(&relay, &own).await;
     let (mut client, token, id) = client(&relay, "demo").await;
-    for other in [&stranger, &old] {
+    for other in [&unknown, &old] {
         assert_eq!(send(&relay, other, "[\"evil\"]").await, (400, "Bad Request".to_owned()));
         assert_eq!(listen_status(&relay, other).await, 400);
         let native = format!("{other}&uhst=1");
-        assert_eq!(listen_status(&relay, &native).await, 400, "it does not take the seat over");
+        assert_eq!(listen_status(&relay, &native).await, 400, "it does not replace the host");
         assert_eq!(ask(&relay, "DELETE", &format!("/?token={other}"), &[], "").await.status, 400);
     }
     assert_eq!(send(&relay, &own, "[\"good\"]").await, (200, format!("{{\"{id}\":true}}")));
@@ -43,7 +43,7 @@ async fn only_the_host_that_listens_speaks_for_its_session() {
     client.line().await;
     client.line().await;
     client.line().await;
-    let mut host = Events::open(&relay, &stranger).await;
+    let mut host = Events::open(&relay, &unknown).await;
     assert_eq!(send(&relay, &own, "[\"evil\"]").await.0, 400, "the former host");
     assert_eq!(send(&relay, &token, "[1]").await.0, 200);
     let (response, _) = host.message().await;
@@ -51,14 +51,14 @@ async fn only_the_host_that_listens_speaks_for_its_session() {
     client.line().await;
     client.line().await;
     client.line().await;
-    assert_eq!(send(&relay, &response, "[\"last words\"]").await.0, 200, "nobody else has the seat yet");
+    assert_eq!(send(&relay, &response, "[\"last words\"]").await.0, 200, "no other host has subscribed yet");
     client.expect("data: {\"body\":[\"last words\"]}\n\n").await;
     let _host = Events::open(&relay, &own).await;
     assert_eq!(send(&relay, &response, "[\"evil\"]").await.0, 400, "the former host");
 }
 
 #[tokio::test]
-async fn an_honest_message_passes_by_a_flood() {
+async fn an_honest_message_overtakes_a_flood() {
     let limits = RelayLimits { queue_bytes: 256 * 1024, ..RelayLimits::default() };
     let patience = Duration::from_secs(3);
     let relay = RelayServer::start(RelayConfig { limits, patience, ..config() }).await.unwrap();
@@ -104,14 +104,14 @@ async fn an_honest_message_passes_by_a_flood() {
     while passed < 60 && !flood.is_empty() {
         passed += usize::from(host.line().await.len() > 100_000);
         while let Some(status) = flood.try_join_next() {
-            assert!([200, 429].contains(&status.unwrap()), "nobody is told that the host is gone");
+            assert!([200, 429].contains(&status.unwrap()), "no sender gets the error of a missing host");
         }
     }
     assert_eq!(metric(&relay, "uhst_relay_dropped_listeners_total").await, 0.0);
 }
 
 #[tokio::test]
-async fn who_asks_and_never_reads_is_cut_off() {
+async fn a_client_that_never_reads_is_disconnected() {
     let write_timeout = Duration::from_millis(200);
     let relay = RelayServer::start(RelayConfig { write_timeout, ..config() }).await.unwrap();
     let mut wire = Wire::open_small(relay.local_addr()).await;
@@ -129,7 +129,7 @@ async fn who_asks_and_never_reads_is_cut_off() {
 }
 
 #[tokio::test]
-async fn one_address_cannot_take_everything() {
+async fn one_address_cannot_exhaust_the_relay() {
     let limits = RelayLimits {
         hosts_per_address: 2,
         listeners_per_address: 3,
@@ -175,7 +175,7 @@ async fn one_address_cannot_take_everything() {
 }
 
 #[tokio::test]
-async fn codes_cannot_be_guessed_quickly() {
+async fn ids_cannot_be_guessed_quickly() {
     let wrong_joins_per_minute = NonZeroU32::new(5);
     let limits = RelayLimits { wrong_joins_per_minute, ..RelayLimits::default() };
     let relay = RelayServer::start(RelayConfig { limits, ..config() }).await.unwrap();
@@ -198,7 +198,7 @@ async fn codes_cannot_be_guessed_quickly() {
 }
 
 #[tokio::test]
-async fn a_relay_of_one_game_takes_in_its_own() {
+async fn an_embedded_relay_serves_only_its_own_game() {
     let one_game = RelayConfig::for_one_game("the key".to_owned());
     let own = config();
     let relay = RelayServer::start(RelayConfig { bind: own.bind, secret: own.secret, ..one_game }).await.unwrap();
@@ -268,7 +268,7 @@ async fn a_stream_begins_where_its_request_ends() {
 
 /// Malformed requests that the relay has always refused.
 #[tokio::test]
-async fn what_is_malformed_gets_nowhere() {
+async fn malformed_requests_are_refused() {
     let relay = start().await;
     let (mut host, own) = host(&relay, "demo").await;
     let (_other, _) = self::host(&relay, "other").await;

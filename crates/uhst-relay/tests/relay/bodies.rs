@@ -64,7 +64,7 @@ async fn only_json_is_parsed() {
 }
 
 #[tokio::test]
-async fn json_is_written_again_as_javascript_does() {
+async fn json_is_rewritten_as_in_javascript() {
     let mut table = Table::new().await;
     for (body, expected) in [
         (r#"{ "n" : [1.0, 1e3, -0, 1e400, 9007199254740993] }"#, r#"{"n":[1,1000,0,null,9007199254740992]}"#),
@@ -114,7 +114,7 @@ async fn the_limit_counts_decompressed_bytes() {
 
 /// The original parses a body first.
 #[tokio::test]
-async fn a_token_is_looked_at_before_a_body() {
+async fn a_token_is_verified_before_a_body_is_read() {
     let relay = start().await;
     for (target, status) in
         [("/?action=ping", 200), ("/?action=host", 200), ("/?action=join", 400), ("/", 401), ("/?token=x", 401)]

@@ -134,7 +134,7 @@ async fn tiny_messages_count_with_what_they_cost() {
     // One address may use half of the memory.
     let relay = start_with(RelayLimits { memory_bytes: 512 * 1024, ..RelayLimits::default() }).await;
     let (mut host, _) = host(&relay, "demo").await;
-    let (sleeper, response) = sleeper(&relay, &mut host, 50_000).await;
+    let (stalled, response) = stalled_client(&relay, &mut host, 50_000).await;
     let mut wire = Wire::open(relay.local_addr()).await;
     let mut taken = 0;
     let refused = loop {
@@ -146,5 +146,5 @@ async fn tiny_messages_count_with_what_they_cost() {
         assert!(taken < 2000, "each costs more than a hundred bytes");
     };
     assert_eq!(refused, 503);
-    drop(sleeper);
+    drop(stalled);
 }

@@ -38,7 +38,7 @@ fn is(answer: &(u16, String), expected: (u16, &str)) -> bool {
 }
 
 #[tokio::test]
-async fn joiners_are_told_of_a_native_host() {
+async fn a_join_reply_names_a_native_host() {
     let relay = start().await;
     let token = host_token(&relay, "demo").await;
     let wire = Wire::open(relay.local_addr()).await;
@@ -56,11 +56,11 @@ async fn joiners_are_told_of_a_native_host() {
 }
 
 #[tokio::test]
-async fn joiners_of_ours_are_told_of_an_original_host_once_it_has_answered_by_a_text() {
+async fn a_join_reply_names_an_original_host_that_has_answered_with_a_text() {
     let relay = start().await;
     let (mut host, token) = host(&relay, "demo").await;
     let (mut client, client_token, _) = client(&relay, "demo").await;
-    let told = async |query: &str| {
+    let texts = async |query: &str| {
         let (_, text) = post(&relay, &format!("/?action=join&hostId=demo{query}")).await;
         serde_json::from_str::<JoinReply>(&text).unwrap().texts
     };
@@ -70,16 +70,16 @@ async fn joiners_of_ours_are_told_of_an_original_host_once_it_has_answered_by_a_
     assert_eq!(broadcast.0, 200);
     for signal in [r#"{"type":"answer","sdp":"v=0"}"#, r#"{"candidate":"candidate:1","sdpMid":"0"}"#, "{}", "[1]"] {
         assert!(is(&send(&relay, &response, signal).await, (200, "{}")));
-        assert!(!told("&uhst=1").await, "after {signal}");
+        assert!(!texts("&uhst=1").await, "after {signal}");
     }
     assert!(is(&send(&relay, &response, r#"{"type":"string","payload":"hi"}"#).await, (200, "{}")));
-    assert!(told("&uhst=1").await);
-    assert!(!told("").await, "originals get what they know");
+    assert!(texts("&uhst=1").await);
+    assert!(!texts("").await, "original clients get the original reply");
 
     drop(host);
     while !client.line().await.contains("host_closed") {}
     let _other = Events::open(&relay, &token).await;
-    assert!(!told("&uhst=1").await, "whoever comes next may have another transport");
+    assert!(!texts("&uhst=1").await, "the next host may use another transport");
 }
 
 #[tokio::test]
@@ -146,7 +146,7 @@ async fn a_hold_ends_with_its_time_or_the_last_client() {
 }
 
 #[tokio::test]
-async fn a_host_gives_its_id_free() {
+async fn a_host_releases_its_id() {
     let relay = start_holding(Duration::from_secs(60)).await;
     let (_client, own, client_token) = left_by_its_host(&relay).await;
     assert!(is(&delete(&relay, "undefined").await, (401, "Unauthorized")));
@@ -160,7 +160,7 @@ async fn a_host_gives_its_id_free() {
 }
 
 #[tokio::test]
-async fn a_host_that_said_so_before_it_left_is_not_held_for() {
+async fn an_id_released_before_the_stream_ends_is_not_held() {
     let relay = start_holding(Duration::from_secs(60)).await;
     let (host_stream, own) = host(&relay, "demo").await;
     let (mut client, ..) = client(&relay, "demo").await;
@@ -173,7 +173,7 @@ async fn a_host_that_said_so_before_it_left_is_not_held_for() {
 }
 
 #[tokio::test]
-async fn a_native_host_that_moved_listens_again_while_its_former_stream_is_there() {
+async fn a_native_host_replaces_its_own_open_stream() {
     let relay = start().await;
     let (mut former, token) = host(&relay, "demo").await;
     let (mut client, client_token, _) = client(&relay, "demo").await;

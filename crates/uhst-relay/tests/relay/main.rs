@@ -1,14 +1,14 @@
 //! Tests of the relay over loopback that check every byte.
 //!
 //! `requests`, `bodies` and `streams` cover the original protocol; `bounds`, `hold` and `order` cover the extensions;
-//! `attacks`, `held` and `table` cover attacks; `running` and `program` cover startup, operation and shutdown.
+//! `attacks`, `hardening` and `table` cover attacks; `running` and `program` cover startup, operation and shutdown.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod attacks;
 mod bodies;
 mod bounds;
-mod held;
+mod hardening;
 mod hold;
 mod order;
 #[cfg(all(feature = "cli", unix))]

@@ -63,7 +63,7 @@ pub async fn stop(mut child: Child) {
 }
 
 #[tokio::test]
-async fn the_program_reads_the_originals_environment_and_stops_when_told() {
+async fn the_program_reads_the_originals_environment_and_stops_on_sigterm() {
     let program = Program::start(&[]).await;
     let ready = &program.ready;
     assert_eq!((&ready["event"], &ready["tls"]), (&"ready".into(), &false.into()));
@@ -101,7 +101,7 @@ async fn serves(address: SocketAddr) {
 }
 
 #[tokio::test]
-async fn a_reader_of_its_logs_that_goes_away_ends_nothing() {
+async fn a_closed_log_pipe_does_not_stop_it() {
     let mut child =
         program(&[]).env("RUST_LOG", "trace").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -118,7 +118,7 @@ async fn a_reader_of_its_logs_that_goes_away_ends_nothing() {
 }
 
 /// Listens repeatedly under a long id that is logged, until more log output is pending than the program keeps.
-pub async fn makes_it_log(address: SocketAddr) {
+pub async fn fill_its_log(address: SocketAddr) {
     let id = "x".repeat(10_000);
     let token = signed(HS256, &format!(r#"{{"type":"hostToken","hostId":"{id}"}}"#));
     let listen = request("GET", &format!("/?token={token}"), &[], "");
@@ -131,14 +131,14 @@ pub async fn makes_it_log(address: SocketAddr) {
 }
 
 #[tokio::test]
-async fn a_reader_of_its_logs_that_never_reads_stalls_nothing() {
+async fn a_log_reader_that_never_reads_does_not_stall_it() {
     let mut child =
         program(&[]).env("RUST_LOG", "uhst_relay=trace").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut logs = BufReader::new(child.stderr.take().unwrap()).lines();
     let ready: serde_json::Value = serde_json::from_str(&stdout.next_line().await.unwrap().unwrap()).unwrap();
     let address = ready["address"].as_str().unwrap().parse().unwrap();
-    makes_it_log(address).await;
+    fill_its_log(address).await;
     serves(address).await;
 
     // A reader that starts late gets whole lines from the first one on, and a report that some are missing.
@@ -148,7 +148,7 @@ async fn a_reader_of_its_logs_that_never_reads_stalls_nothing() {
             let line: serde_json::Value = serde_json::from_str(&logs.next_line().await.unwrap().unwrap()).unwrap();
             let message = line["fields"]["message"].as_str().unwrap();
             assert!(!std::mem::take(&mut first) || message == "relay is listening", "{line}");
-            if message.contains("were dropped") {
+            if message.contains("dropped lines") {
                 return line["fields"]["lines"].as_u64().unwrap();
             }
         }
@@ -156,23 +156,23 @@ async fn a_reader_of_its_logs_that_never_reads_stalls_nothing() {
     assert!(timeout(PATIENCE, reads).await.unwrap() > 0);
 
     // The program ends although nobody reads its last lines.
-    makes_it_log(address).await;
+    fill_its_log(address).await;
     stop(child).await;
 }
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_pipe_that_is_full_keeps_nothing_from_starting() {
+async fn it_starts_with_a_full_log_pipe() {
     let (_reader, mut writer) = std::io::pipe().unwrap();
     // This fills a pipe on Linux, so the ready line has to wait as well.
     std::io::Write::write_all(&mut writer, &[b'\n'; 65_536]).unwrap();
     let address = std::net::TcpListener::bind("127.77.0.2:0").unwrap().local_addr().unwrap();
     let (stdout, stderr) = (writer.try_clone().unwrap(), writer);
-    starts_serves_and_stops(program(&[]).stdout(stdout).stderr(stderr), address).await;
+    run_once(program(&[]).stdout(stdout).stderr(stderr), address).await;
 }
 
 #[tokio::test]
-async fn its_last_words_are_written_before_it_ends() {
+async fn its_last_lines_are_written_before_it_ends() {
     let output = program(&[]).env("JWT_SECRET", "short").env("RUST_LOG", "trace").output().await.unwrap();
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
@@ -189,10 +189,10 @@ async fn its_last_words_are_written_before_it_ends() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_full_disk_keeps_nothing_from_starting() {
+async fn it_starts_with_a_full_disk() {
     let full = || File::options().write(true).open("/dev/full").unwrap();
     let address = std::net::TcpListener::bind("127.77.0.1:0").unwrap().local_addr().unwrap();
-    starts_serves_and_stops(program(&[]).stdout(full()).stderr(full()), address).await;
+    run_once(program(&[]).stdout(full()).stderr(full()), address).await;
 }
 
 /// Starts the program on an address of its own, which nobody else can take in the meantime, because the line with the
@@ -215,7 +215,7 @@ pub async fn starts(program: &mut Command, address: SocketAddr) -> Child {
 }
 
 #[cfg(target_os = "linux")]
-async fn starts_serves_and_stops(program: &mut Command, address: SocketAddr) {
+async fn run_once(program: &mut Command, address: SocketAddr) {
     let mut child = starts(program, address).await;
     serves(address).await;
     assert!(child.try_wait().unwrap().is_none());
@@ -252,7 +252,7 @@ async fn asks_for_ids(wire: &mut Wire, ids: std::ops::Range<usize>) {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn ids_that_are_only_asked_for_cost_nothing() {
+async fn requested_ids_take_no_memory() {
     const IDS: usize = 100_000;
     let program = Program::start(&[]).await;
     let mut wire = Wire::open(program.address()).await;
@@ -280,7 +280,7 @@ fn certificate(to: &Path, key: Option<&Path>) -> (Client, String) {
 }
 
 #[tokio::test]
-async fn certificates_are_read_again_when_they_change() {
+async fn certificates_are_reloaded_when_they_change() {
     let files = tempfile::tempdir().unwrap();
     let tls = TlsFiles { certificate: files.path().join("cert.pem"), key: files.path().join("key.pem") };
     let (former, _) = certificate(&tls.certificate, Some(&tls.key));
@@ -293,18 +293,18 @@ async fn certificates_are_read_again_when_they_change() {
 
     // Only one of the two files is new: the former certificate stays in use.
     let (new, its_key) = certificate(&tls.certificate, None);
-    program.logs("the certificate stays as it was").await;
+    program.logs("cannot reload the certificate").await;
     assert_eq!(ping(&former).await.unwrap().status(), 200);
     assert!(ping(&new).await.is_err());
 
     std::fs::write(&tls.key, its_key).unwrap();
-    program.logs("the certificate was read again").await;
+    program.logs("reloaded the certificate").await;
     assert_eq!(ping(&new).await.unwrap().text().await.unwrap(), r#"{"pong":5}"#);
     assert!(ping(&former).await.is_err());
 
     // A missing file, as during a replacement, changes nothing either.
     std::fs::remove_file(&tls.certificate).unwrap();
-    program.logs("the certificate stays as it was").await;
+    program.logs("cannot reload the certificate").await;
     assert_eq!(ping(&new).await.unwrap().status(), 200);
     stop(program.child).await;
 }

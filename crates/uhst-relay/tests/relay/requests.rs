@@ -95,7 +95,7 @@ async fn ping_echoes_what_parse_int_reads() {
 }
 
 #[tokio::test]
-async fn action_wins_over_token_and_minds_its_case() {
+async fn action_precedes_token_and_is_case_sensitive() {
     let relay = start().await;
     let token = host_token(&relay, "demo").await;
     assert_eq!(post(&relay, &format!("/?token={token}&action=ping")).await.1, r#"{"pong":null}"#);
@@ -107,7 +107,7 @@ async fn action_wins_over_token_and_minds_its_case() {
 }
 
 #[tokio::test]
-async fn tokens_that_do_not_work() {
+async fn invalid_tokens_are_refused() {
     let relay = start().await;
     let (_host, token) = host(&relay, "demo").await;
     let hs256 = r#"{"alg":"HS256","typ":"JWT"}"#;
@@ -154,14 +154,14 @@ async fn tokens_that_do_not_work() {
     assert_eq!(
         send(&relay, &bare, "{}").await,
         (400, "Bad Request".to_owned()),
-        "valid, but another host has the seat"
+        "valid, but another host has subscribed"
     );
     let (_relay, relay) = (relay, start().await);
     assert_eq!(listen_status(&relay, &bare).await, 200, "iat and typ may be missing");
 }
 
 #[tokio::test]
-async fn a_refused_stream_looks_like_this() {
+async fn a_refused_stream_has_the_headers_of_a_stream() {
     let relay = start().await;
     let response =
         signed(r#"{"alg":"HS256","typ":"JWT"}"#, r#"{"type":"responseToken","hostId":"demo","clientId":"c"}"#);
@@ -202,7 +202,7 @@ async fn other_paths_and_methods_are_not_found() {
 }
 
 #[tokio::test]
-async fn browsers_may_ask_first() {
+async fn preflight_requests_are_answered() {
     let relay = start().await;
     let asked = [
         "Origin: https://game.example",
@@ -230,7 +230,7 @@ async fn browsers_may_ask_first() {
 }
 
 #[tokio::test]
-async fn http_as_it_comes() {
+async fn http_variants_are_accepted() {
     let relay = start().await;
     let mut wire = Wire::open(relay.local_addr()).await;
     // Two pipelined requests on one connection, and then single ones.

@@ -33,7 +33,7 @@ async fn health_and_metrics() {
 }
 
 #[tokio::test]
-async fn a_graceful_shutdown_ends_streams_and_answers_what_came_in() {
+async fn a_graceful_shutdown_ends_streams_and_answers_pending_requests() {
     let relay = start().await;
     let addr = relay.local_addr();
     let (mut host, _) = host(&relay, "demo").await;
@@ -192,7 +192,7 @@ async fn a_public_relay_prefixes_its_ids() {
 }
 
 #[tokio::test]
-async fn nobody_waits_for_a_list_that_does_not_come() {
+async fn requests_do_not_wait_for_the_list_of_relays() {
     let list = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let directory = format!("http://{}/list.json", list.local_addr().unwrap()).parse().ok();
     let relay = RelayServer::start(RelayConfig { directory, ..config() }).await.unwrap();
@@ -261,7 +261,7 @@ async fn tokens_are_never_logged() {
 }
 
 #[tokio::test]
-async fn a_relay_that_drains_sends_who_comes_to_another() {
+async fn a_draining_relay_redirects_new_requests() {
     let moved_to = "https://other.example/".parse().ok();
     let relay = RelayServer::start(RelayConfig { moved_to, ..config() }).await.unwrap();
     let addr = relay.local_addr();

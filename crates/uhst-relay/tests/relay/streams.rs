@@ -42,7 +42,7 @@ async fn a_stream_over_http_1_0_is_not_chunked() {
 }
 
 #[tokio::test]
-async fn what_a_listener_says_is_not_listened_to() {
+async fn data_from_a_listener_is_ignored() {
     let relay = start().await;
     let (mut host, _) = host(&relay, "demo").await;
     let (_client, token, _) = client(&relay, "demo").await;

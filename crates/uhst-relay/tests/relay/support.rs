@@ -234,7 +234,7 @@ pub async fn client(relay: &RelayServer, id: &str) -> (Events, String, String) {
 
 /// Starts a client that listens and never reads, and fills the system's buffers until the relay keeps `kept` bytes.
 /// Returns its stream and the response token for its host.
-pub async fn sleeper(relay: &RelayServer, host: &mut Events, kept: usize) -> (Events, String) {
+pub async fn stalled_client(relay: &RelayServer, host: &mut Events, kept: usize) -> (Events, String) {
     let token = client_token(relay, "demo").await;
     let wire = Wire::open_small(relay.local_addr()).await;
     let stream = Events::open_on(wire, &format!("/?token={token}")).await;

@@ -204,7 +204,7 @@ async fn run(args: Args, stdout: &Output) -> Result<(), Box<dyn std::error::Erro
     notify("READY=1");
     tokio::select! {
         stopped = stop_signal => stopped?,
-        () = relay.ended() => return Err("the relay does not accept connections any more".into()),
+        () = relay.ended() => return Err("the relay no longer accepts connections".into()),
     }
     tracing::info!(?drain, "stopping");
     notify("STOPPING=1");
@@ -251,7 +251,7 @@ fn notify(state: &str) {
         let sent = UnixDatagram::unbound()
             .and_then(|socket| address.and_then(|address| socket.send_to_addr(state.as_bytes(), &address)));
         if let Err(error) = sent {
-            tracing::warn!(%error, "cannot tell systemd: {state}");
+            tracing::warn!(%error, "cannot notify systemd: {state}");
         }
     }
     #[cfg(not(target_os = "linux"))]

@@ -105,7 +105,7 @@ fn write(mut stream: impl Write, pieces: &Receiver<Piece>, counts: &Counts) {
         if pieces.is_empty() {
             let lines = counts.dropped.swap(0, Ordering::Relaxed);
             if lines > 0 {
-                tracing::warn!(lines, "lines of this log were dropped: they came faster than it was read");
+                tracing::warn!(lines, "dropped lines of this log: its reader is too slow");
             }
         }
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::report::{LENGTH, row};
-use crate::program::{host_at, join_at, makes_it_log, program, starts, stop};
+use crate::program::{fill_its_log, host_at, join_at, program, starts, stop};
 
 /// The fate of the pipe to which a program logs.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub async fn rows() {
         }
         let mut host = host_at(address).await;
         let flood = tokio::spawn(async move {
-            makes_it_log(address).await;
+            fill_its_log(address).await;
         });
         let (began, mut longest, mut joins) = (Instant::now(), Duration::ZERO, 0);
         while began.elapsed() < LENGTH || !flood.is_finished() {

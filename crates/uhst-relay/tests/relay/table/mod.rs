@@ -1,10 +1,10 @@
 //! A table of attacks on a relay: the effect each attack used to have, its effect now, and how long an honest player
 //! takes to join in the meantime. The tests of `bevy_uhst` contain the attacks on a host.
 
-mod bounds;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod logs;
-mod places;
+mod overhead;
+mod public_url;
 pub mod report;
 mod rows;
 
@@ -19,7 +19,7 @@ fn the_table_of_attacks() {
         rows::rows().await;
         #[cfg(all(feature = "cli", target_os = "linux"))]
         logs::rows().await;
-        places::rows().await;
-        bounds::rows().await;
+        public_url::rows().await;
+        overhead::rows().await;
     });
 }

@@ -30,11 +30,11 @@ pub fn row(name: &str, before: &str, now: impl Display, honest: Duration) {
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    pub fn is_told(&self) -> bool {
+    pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    pub fn tell(&self) {
+    pub fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }

@@ -22,7 +22,7 @@ pub async fn rows() {
     requests().await;
     tokens_of_one_second().await;
     a_flood_at_a_slow_host().await;
-    who_never_reads().await;
+    peers_that_never_read().await;
     players_behind_a_proxy().await;
     bursts().await;
     ids_nobody_listens_to().await;
@@ -56,7 +56,7 @@ async fn attack(relay: &RelayServer, target: &str, headers: &[&str], body: &[u8]
             (relay.local_addr(), post.clone(), asked.clone(), taken.clone(), stop.clone());
         attackers.spawn(async move {
             let mut wire = Wire::open_from(addr, [127, 0, 0, 2]).await;
-            while !stop.is_told() {
+            while !stop.is_set() {
                 wire.write(&post).await;
                 taken.fetch_add(u64::from(wire.answer().await.status == 200), Ordering::Relaxed);
                 asked.fetch_add(1, Ordering::Relaxed);
@@ -65,7 +65,7 @@ async fn attack(relay: &RelayServer, target: &str, headers: &[&str], body: &[u8]
     }
     let since = Instant::now();
     let longest = honest_for(relay, LENGTH).await;
-    stop.tell();
+    stop.set();
     while attackers.join_next().await.is_some() {}
     let rate = asked.load(Ordering::Relaxed) as f64 / since.elapsed().as_secs_f64();
     (rate, taken.load(Ordering::Relaxed), longest)
@@ -80,7 +80,7 @@ async fn requests() {
         ("1 bodies without a token", "1 GB and 1 s of CPU each", "/?token=x", &[JSON, "Content-Encoding: br"], bomb),
         ("2 tokens of others broadcast", "all of them", "", &[JSON], b"[\"evil\"]"),
         ("10 guessed codes", "6,500 a second are looked up", "/?action=join&hostId=123456789", &[], b""),
-        ("14 hosts of strangers", "all of them", "/?action=host&hostId=theirs", &[], b""),
+        ("14 hosts of unknown peers", "all of them", "/?action=host&hostId=theirs", &[], b""),
     ];
     for (name, before, target, headers, body) in rows {
         let config = RelayConfig { host_key: name.starts_with("14").then(|| "the key".to_owned()), ..config() };
@@ -145,7 +145,7 @@ async fn a_flood_at_a_slow_host() {
     let longest = honest_for(&relay, LENGTH).await;
     flood.abort_all();
     while let Some(ended) = flood.join_next().await {
-        assert!(ended.err().is_none_or(|error| error.is_cancelled()), "its sender is told that the host is gone");
+        assert!(ended.err().is_none_or(|error| error.is_cancelled()), "its sender gets the error of a missing host");
     }
     assert!(!reading.is_finished());
     reading.abort();
@@ -154,7 +154,7 @@ async fn a_flood_at_a_slow_host() {
     assert!(dropped == 0.0);
 }
 
-async fn who_never_reads() {
+async fn peers_that_never_read() {
     const MOST: usize = 10;
     let write_timeout = Duration::from_millis(500);
     let limits = RelayLimits { connections_per_address: MOST, ..RelayLimits::default() };
@@ -175,7 +175,7 @@ async fn who_never_reads() {
     assert!(held <= (MOST + 10) as f64, "{held}");
     // The responses first fill the system's buffers.
     let cut = async { while metric(&relay, "uhst_relay_stalled_connections_total").await == 0.0 {} };
-    tokio::time::timeout(Duration::from_secs(60), cut).await.expect("who does not read is cut off");
+    tokio::time::timeout(Duration::from_secs(60), cut).await.expect("a peer that does not read is disconnected");
 }
 
 async fn players_behind_a_proxy() {

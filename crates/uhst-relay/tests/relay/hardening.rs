@@ -25,7 +25,7 @@ async fn a_head_has_a_limit() {
 }
 
 #[tokio::test]
-async fn a_body_that_swells_is_refused_at_its_limit() {
+async fn a_body_that_decompresses_beyond_the_limit_is_refused() {
     let relay = start().await;
     let (_host, token) = host(&relay, "demo").await;
     let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
@@ -40,7 +40,7 @@ async fn a_body_that_swells_is_refused_at_its_limit() {
 }
 
 #[tokio::test]
-async fn a_page_may_run_nothing_of_others() {
+async fn a_page_runs_no_foreign_scripts() {
     let page = WebFile { path: "/", content_type: "text/html", body: (&b"<p>hi"[..]).into() };
     let relay = RelayServer::start(RelayConfig { web_files: vec![page], ..config() }).await.unwrap();
     let answer = ask(&relay, "GET", "/", &[], "").await;
@@ -54,7 +54,7 @@ async fn a_page_may_run_nothing_of_others() {
 }
 
 #[tokio::test]
-async fn heads_that_never_end_hold_up_nobody() {
+async fn unfinished_heads_block_nobody() {
     const SLOW: usize = 2000;
     let relay = start().await;
     let (_host, _) = host(&relay, "demo").await;
@@ -86,7 +86,7 @@ async fn a_sleeper_under_100_mb_of_broadcasts_costs_its_queue_and_nobody_else() 
     let (_host, host_token) = host(&relay, "demo").await;
     let token = client_token(&relay, "demo").await;
     let wire = Wire::open_small(relay.local_addr()).await;
-    let mut sleeper = Events::open_on(wire, &format!("/?token={token}")).await;
+    let mut stalled_client = Events::open_on(wire, &format!("/?token={token}")).await;
     let (mut quick, ..) = client(&relay, "demo").await;
 
     let body = format!("[\"{}\"]", "x".repeat(100_000));
@@ -107,7 +107,7 @@ async fn a_sleeper_under_100_mb_of_broadcasts_costs_its_queue_and_nobody_else() 
     assert_eq!(metric(&relay, "uhst_relay_dropped_listeners_total").await, 1.0);
     // When it reads again, it finds the end of its stream.
     let mut read = Vec::new();
-    let _ = sleeper.wire.stream.read_to_end(&mut read).await;
+    let _ = stalled_client.wire.stream.read_to_end(&mut read).await;
     assert!(read.len() < BROADCASTS * body.len() / 2, "{}", read.len());
     // Messages that everybody has read take no memory, although the streams continue.
     let given_back = async { while metric(&relay, "uhst_relay_kept_bytes").await > 0.0 {} };

@@ -12,22 +12,22 @@ use super::{
 use crate::support::*;
 
 pub async fn rows() {
-    names_of_strangers().await;
+    names_of_unknown_peers().await;
     a_list_that_hangs().await;
 }
 
-async fn names_of_strangers() {
+async fn names_of_unknown_peers() {
     let relay = RelayServer::start(RelayConfig { directory: Some(list_of_relays().await), ..config() }).await.unwrap();
     let (_demo, _) = host(&relay, "demo").await;
-    let (stop, mut strangers) = (Stop::default(), JoinSet::new());
+    let (stop, mut attackers) = (Stop::default(), JoinSet::new());
     for name in ["other", "nowhere", "other:443", "relay.evil"] {
         let (addr, stop) = (relay.local_addr(), stop.clone());
-        strangers.spawn(async move {
+        attackers.spawn(async move {
             // These requests come first, before the list is loaded.
             let mut wire = Wire::open_from(addr, [127, 0, 0, 2]).await;
             let asks = format!("POST /?action=host HTTP/1.1\r\nHost: {name}\r\nContent-Length: 0\r\n\r\n");
             let mut asked = 0;
-            while !stop.is_told() {
+            while !stop.is_set() {
                 wire.write(&asks).await;
                 assert_eq!(wire.answer().await.status, 200);
                 asked += 1;
@@ -42,10 +42,10 @@ async fn names_of_strangers() {
     for _ in 0..asks {
         misled += usize::from(picked().await != "0042-123456789".len());
     }
-    stop.tell();
-    let strangers: usize = strangers.join_all().await.into_iter().sum();
-    let now = format!("{misled} of {asks} ids have a wrong prefix, after {strangers} requests by other names");
-    row("12 the first Host: is a stranger's", "all ids have its prefix", now, longest);
+    stop.set();
+    let attackers: usize = attackers.join_all().await.into_iter().sum();
+    let now = format!("{misled} of {asks} ids have a wrong prefix, after {attackers} requests by other names");
+    row("12 the first Host: is forged", "all ids have its prefix", now, longest);
     assert_eq!(misled, 0);
 }
 

@@ -57,10 +57,10 @@ async fn tiny_messages() {
     let relay =
         RelayServer::start(RelayConfig { limits, patience: Duration::from_secs(60), ..config() }).await.unwrap();
     let (mut demo, _) = host(&relay, "demo").await;
-    let (mut sleepers, mut answers) = (Vec::new(), Vec::new());
+    let (mut stalled_clients, mut answers) = (Vec::new(), Vec::new());
     for n in 1..=SLEEPERS {
-        let (stream, response) = sleeper(&relay, &mut demo, n * 50_000).await;
-        sleepers.push(stream);
+        let (stream, response) = stalled_client(&relay, &mut demo, n * 50_000).await;
+        stalled_clients.push(stream);
         answers.push(request("POST", &format!("/?token={response}"), &[JSON], "[]").repeat(100));
     }
     let before = memory();
