@@ -1,5 +1,5 @@
-//! Two honest connections, and a network that the bytes decide about: every channel's promise holds, nothing that a
-//! stranger sends does harm, and the connection ends when it is told to.
+//! Two correct connections, and a network controlled by the input. Every channel keeps its guarantee, packets of an
+//! unknown peer do no harm, and the connection ends when it is closed.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use uhst_proto::{
 };
 
 use super::{
-    network::{Network, Step, Weather},
+    network::{Conditions, Network, Step},
     source::Source,
 };
 
@@ -24,8 +24,8 @@ pub fn small() -> ConnectionConfig {
     ConnectionConfig { max_message: 48 << 10, send_buffer: 120 << 10, receive_buffer: 80 << 10, ..Default::default() }
 }
 
-/// A client and a host before first contact.
-pub fn strangers() -> (Connection, Connection) {
+/// A client and a host before the handshake.
+pub fn unconnected() -> (Connection, Connection) {
     let credentials =
         Credentials { host_id: "483920".into(), password: Some("swordfish".into()), game: GameId::default() };
     let client = Connection::connect(small(), &credentials, "Ada".into(), [1; 32], START);
@@ -64,12 +64,12 @@ pub fn run(bytes: &[u8]) {
     }
 }
 
-/// From first contact on. `None`: the weather was too bad for it.
+/// Joins from the start. `None` if the network was too bad for it.
 fn join(source: &mut Source<'_>) -> Option<Network> {
-    let (client, host) = strangers();
+    let (client, host) = unconnected();
     let mut network = Network::new(&small(), client, host, 1, START);
     network.may_close = true;
-    network.step(&Step::Weather(weather(source)));
+    network.step(&Step::Conditions(conditions(source)));
     let chances = source.u8();
     network.fate.extend(source.bytes(chances.into()));
     for _ in 0..100 {
@@ -94,8 +94,8 @@ fn join(source: &mut Source<'_>) -> Option<Network> {
     network.sides.iter().all(|side| side.connected && side.closed.is_empty()).then_some(network)
 }
 
-fn weather(source: &mut Source<'_>) -> Weather {
-    Weather {
+fn conditions(source: &mut Source<'_>) -> Conditions {
+    Conditions {
         loss: source.u8() % 40,
         double: source.u8() % 40,
         jitter: source.u16() % 200,
@@ -126,7 +126,7 @@ fn step(code: u8, source: &mut Source<'_>) -> Step {
         5 => Step::Signal { client: source.bool() },
         6 | 7 => Step::Wait(source.u16() % 400),
         8 => Step::Wait(400 + source.u16() % 8600),
-        9 => Step::Weather(weather(source)),
+        9 => Step::Conditions(conditions(source)),
         10 => Step::RestartRelay { outage: source.u16() % 20_000 },
         11 => match source.u8() % 3 {
             0 => Step::HostStream { outage: source.u16() % 1500 },
@@ -140,7 +140,7 @@ fn step(code: u8, source: &mut Source<'_>) -> Step {
         14 => Step::Lazy { client: source.bool(), time: source.u16() % 3000 },
         _ => {
             let (client, length) = (source.bool(), source.u8());
-            // First contact and resumption: all that a stranger can bring up.
+            // Handshake and resumption packets: all that an unknown peer can send.
             Step::UnknownPeer { client, packet: Bytes::from([&[0], source.bytes(length.into())].concat()) }
         }
     }

@@ -13,7 +13,7 @@ use uhst_proto::{
 };
 
 use super::{
-    connection::{START, small, strangers},
+    connection::{START, small, unconnected},
     source::Source,
 };
 
@@ -61,7 +61,7 @@ struct Victim {
 
 impl Victim {
     fn new(how: u8) -> Self {
-        let (client, host) = if how & 2 == 0 { Connection::pair(small(), small(), START) } else { strangers() };
+        let (client, host) = if how & 2 == 0 { Connection::pair(small(), small(), START) } else { unconnected() };
         let (connection, other) = if how & 1 == 0 { (client, host) } else { (host, client) };
         let reading = how & 4 == 0;
         Self { connection, other, said: Vec::new(), now: START, reading, unread: 0, ends: 0, number: 0 }

@@ -1,5 +1,5 @@
-//! Two connections without I/O: what a message costs from `send` to its event, acknowledgements included. The
-//! allocations are of an iteration, which is 1000 messages. `cargo bench --bench connection`
+//! The cost of a message between two connections without I/O, from `send` to its event, with acknowledgements. One
+//! iteration is 1000 messages. Run with `cargo bench -p uhst-proto --bench connection`.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ fn main() {
     divan::main();
 }
 
-/// What lanes take in one packet.
+/// The packet limit of a lane.
 fn limit(lane: Lane) -> usize {
     if lane == Lane::Relay { 64 << 10 } else { 16 << 10 }
 }
@@ -40,7 +40,7 @@ fn carry(from: &mut Connection, to: &mut Connection, now: Duration) -> usize {
     packets
 }
 
-/// The messages that have come.
+/// Reads the messages that have arrived, and returns their number.
 fn read(connection: &mut Connection) -> usize {
     let (mut count, mut bytes) = (0, 0);
     while let Some(event) = connection.poll_event() {
@@ -65,7 +65,7 @@ fn run(bencher: Bencher<'_, '_>, size: usize, channel: Channel, direct: bool) {
     bencher.bench_local(|| {
         let mut arrived = 0;
         for _ in 0..MESSAGES / 100 {
-            // A frame of a game.
+            // One frame of a game.
             now += Duration::from_millis(16);
             client.handle_timeout(now);
             host.handle_timeout(now);
@@ -94,7 +94,7 @@ fn sequenced_direct(bencher: Bencher<'_, '_>, size: usize) {
     run(bencher, size, Channel::UnreliableSequenced, true);
 }
 
-/// A message that travels in many fragments.
+/// A message of many fragments.
 #[divan::bench(args = [1 << 20])]
 fn large_direct(bencher: Bencher<'_, '_>, size: usize) {
     let (mut client, mut host) = Connection::pair(ConnectionConfig::default(), ConnectionConfig::default(), START);

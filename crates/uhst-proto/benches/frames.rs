@@ -1,4 +1,4 @@
-//! Packets of the native dialect: what a frame costs to write and to read. `cargo bench --bench frames`
+//! The cost of writing and reading frames of the native dialect. Run with `cargo bench -p uhst-proto --bench frames`.
 
 use bytes::Bytes;
 use divan::{
@@ -13,7 +13,7 @@ use uhst_proto::protocol::{
 #[global_allocator]
 static ALLOCATOR: divan::AllocProfiler = divan::AllocProfiler::system();
 
-/// What a data channel takes in one message.
+/// The size of a data-channel message.
 const LIMIT: usize = 16 << 10;
 const SIZES: [usize; 4] = [16, 64, 256, 1000];
 
@@ -21,7 +21,7 @@ fn main() {
     divan::main();
 }
 
-/// As many frames of one message each as a packet holds; how many.
+/// Fills a packet with frames of one message each. Returns the packet and the number of frames.
 fn fill(size: usize, payload: &Bytes) -> (Bytes, usize) {
     let mut writer = PacketWriter::new(1000, LIMIT, LIMIT);
     let mut count = 0;

@@ -1,4 +1,4 @@
-//! Two connections over a hostile network: every channel keeps its promise, whatever the paths do.
+//! Two connections over a hostile network. The guarantee of every channel holds, whatever the paths do.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -15,21 +15,21 @@ mod policy;
 
 use std::time::Duration;
 
-use network::{Network, Step, Weather};
+use network::{Conditions, Network, Step};
 use proptest::prelude::*;
 use uhst_proto::connection::{Connection, ConnectionConfig, ConnectionEvent, Lane, Path};
 use uhst_proto::protocol::{EndReason, PathPolicy};
 
 const START: Duration = Duration::from_secs(1000);
 
-/// Small, so that every bound is met.
+/// Small limits, so that tests reach them.
 fn small() -> ConnectionConfig {
     ConnectionConfig { max_message: 48 << 10, send_buffer: 120 << 10, receive_buffer: 80 << 10, ..Default::default() }
 }
 
-fn weather() -> impl Strategy<Value = Weather> {
+fn conditions() -> impl Strategy<Value = Conditions> {
     (0_u8..40, 0_u8..40, 0_u16..200, 0_u16..150, any::<bool>(), 0_u8..25).prop_map(
-        |(loss, double, jitter, delay, reported, unanswered)| Weather {
+        |(loss, double, jitter, delay, reported, unanswered)| Conditions {
             loss,
             double,
             jitter,
@@ -59,7 +59,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(|client| Step::Signal { client }),
         4 => (0_u16..400).prop_map(Step::Wait),
         1 => (400_u16..9000).prop_map(Step::Wait),
-        2 => weather().prop_map(Step::Weather),
+        2 => conditions().prop_map(Step::Conditions),
         1 => (0_u16..20_000).prop_map(|outage| Step::RestartRelay { outage }),
         1 => Just(Step::Reroute),
         1 => (0_u16..1500).prop_map(|outage| Step::HostStream { outage }),
@@ -103,7 +103,7 @@ fn drive_to_leaving(steps: &[Step], seed: u64, client_leaves: bool) {
     network.leave(client_leaves);
 }
 
-/// As many, unless the environment asks for another number.
+/// The number of cases, unless `PROPTEST_CASES` sets another.
 fn cases(cases: u32) -> ProptestConfig {
     let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
     let cases = asked.unwrap_or(cases);
@@ -114,7 +114,7 @@ proptest! {
     #![proptest_config(cases(8000))]
 
     #[test]
-    fn promises_hold_whatever_the_paths_do(
+    fn guarantees_hold_whatever_the_paths_do(
         steps in prop::collection::vec(step(), 1..24),
         seed: u64,
         client_closes: bool,
@@ -123,7 +123,7 @@ proptest! {
     }
 
     #[test]
-    fn what_was_sent_before_leaving_arrives_whatever_the_paths_do(
+    fn messages_sent_before_closing_arrive_whatever_the_paths_do(
         steps in prop::collection::vec(step(), 1..24),
         seed: u64,
         client_leaves: bool,
@@ -132,25 +132,25 @@ proptest! {
     }
 
     #[test]
-    fn no_message_crosses_the_relay_of_those_who_allow_direct_paths_only(
+    fn no_message_crosses_the_relay_of_a_direct_only_connection(
         steps in prop::collection::vec(step(), 1..24),
         seed: u64,
         client_closes: bool,
     ) {
-        // Nobody looks for a direct path here: it may be away for as long as the steps say.
+        // No test code restores the direct path here, so it may be down for as long as the steps say.
         let config = ConnectionConfig { resume_timeout: Duration::from_secs(3600), ..small() };
         drive(&config, PathPolicy::DirectOnly, &steps, seed, client_closes);
     }
 }
 
-/// The host sleeps while the client's resumption comes in and the relay goes down.
+/// The host is suspended while the client's resumption arrives and the relay goes down.
 #[test]
-fn a_side_that_slept_hears_of_things_in_their_order() {
-    let weather = Weather { jitter: 148, delay: 15, ..Default::default() };
+fn a_suspended_side_processes_its_inputs_in_order() {
+    let conditions = Conditions { jitter: 148, delay: 15, ..Default::default() };
     let steps = [
         Step::Wait(0),
         Step::Reroute,
-        Step::Weather(weather),
+        Step::Conditions(conditions),
         Step::Wait(230),
         Step::Stall { client: false, time: 357 },
         Step::Wait(207),
@@ -159,10 +159,10 @@ fn a_side_that_slept_hears_of_things_in_their_order() {
     drive(&small(), PathPolicy::Automatic, &steps, 8775426710365174770, false);
 }
 
-/// Every packet is lost when it leaves, on one path or two, and for so long after that. The other side hears the goodbye, and
-/// what was sent before it, once packets pass again; it does not end as one that is missed.
+/// Every packet is lost when a side leaves, on one path or two, and for a while after. Once packets pass again, the
+/// other side receives the close and everything sent before it. It does not time out.
 #[test]
-fn a_side_that_leaves_while_its_paths_are_cut_says_goodbye_when_they_are_back() {
+fn a_close_without_paths_arrives_once_they_are_back() {
     let sides = [(true, false), (true, true), (false, false), (false, true)];
     for (cut, (client, direct)) in [1, 4, 6, 12, 25].into_iter().flat_map(|cut| sides.map(|side| (cut, side))) {
         let (of_client, of_host) = Connection::pair(small(), small(), START);
@@ -178,9 +178,9 @@ fn a_side_that_leaves_while_its_paths_are_cut_says_goodbye_when_they_are_back() 
     }
 }
 
-/// The relay is out of reach when a client gives up. What it says then may yet find the host, which ends at once.
+/// A client gives up while the relay is unreachable. Its close may still reach the host later, which then ends at once.
 #[test]
-fn a_client_that_gives_up_has_a_last_word_for_a_relay_that_is_away() {
+fn a_client_that_gives_up_leaves_a_close_for_an_unreachable_relay() {
     let (mut client, mut host) = Connection::pair(small(), small(), START);
     client.path_up(Path::Relay, START);
     host.path_up(Path::Relay, START);
@@ -191,10 +191,10 @@ fn a_client_that_gives_up_has_a_last_word_for_a_relay_that_is_away() {
         now = client.next_timeout().unwrap();
         client.handle_timeout(now);
     }
-    let word = client.poll_transmit(Lane::Relay, 1 << 16, now).unwrap();
+    let close = client.poll_transmit(Lane::Relay, 1 << 16, now).unwrap();
     assert_eq!(client.poll_transmit(Lane::Relay, 1 << 16, now), None, "once");
-    // It slept meanwhile.
-    host.receive(Lane::Relay, word, START);
+    // The host was suspended meanwhile.
+    host.receive(Lane::Relay, close, START);
     let ends = std::iter::from_fn(|| host.poll_event()).filter_map(|event| match event {
         ConnectionEvent::Closed(reason) => Some(reason),
         _ => None,
@@ -202,9 +202,9 @@ fn a_client_that_gives_up_has_a_last_word_for_a_relay_that_is_away() {
     assert_eq!(ends.collect::<Vec<_>>(), [EndReason::TimedOut]);
 }
 
-/// Whatever lasts for longer than both timeouts ends both sides alike, and what is shorter loses nothing.
+/// A silence longer than both timeouts ends both sides with the same reason. A shorter one loses nothing.
 #[test]
-fn both_sides_end_alike() {
+fn both_sides_end_with_the_same_reason() {
     let config = small();
     for (silence, ends) in [(2, false), (7, false), (20, false), (27, false), (43, true), (70, true)] {
         for direct in [false, true] {
@@ -234,9 +234,9 @@ fn both_sides_end_alike() {
     }
 }
 
-/// One side sleeps: it gives up nobody, and learns from the other, if that was too long for it.
+/// A side that was suspended does not give up its peer. If the peer gave it up, it learns so.
 #[test]
-fn one_that_slept_goes_on_or_learns_that_it_was_given_up() {
+fn a_suspended_side_resumes_or_learns_that_it_timed_out() {
     let config = small();
     for (time, client) in [(6, true), (6, false), (20, true), (20, false), (28, true), (60, false)] {
         let (of_client, of_host) = Connection::pair(config.clone(), config.clone(), START);
@@ -255,7 +255,7 @@ fn one_that_slept_goes_on_or_learns_that_it_was_given_up() {
             assert_eq!(network.sides[asleep].interruptions, 0);
         } else {
             assert_eq!(network.sides[1 - asleep].closed, [EndReason::TimedOut]);
-            // It may be that nobody is left to tell it.
+            // The peer may already be gone, so that nobody answers.
             network.run(Duration::from_secs(40));
             assert_eq!(network.sides[asleep].closed, [EndReason::TimedOut]);
         }

@@ -1,4 +1,4 @@
-//! Our own end of the connection: what was sent before arrives first, then the peer is told.
+//! Closing by this side: draining, then the close handshake.
 
 use super::{
     Connection, ConnectionEvent, Timestamp,
@@ -8,7 +8,7 @@ use super::{
 use crate::protocol::EndReason;
 
 impl Connection {
-    /// When the patience with the peer is over.
+    /// When to stop waiting for the peer.
     pub(super) fn closing_deadline(&self, closing: &Closing) -> Timestamp {
         if let Some(until) = closing.immediate {
             return until;
@@ -31,7 +31,7 @@ impl Connection {
         if now < self.closing_deadline(closing) {
             return;
         }
-        // With nothing to cut, the goodbye itself was repeated all the time.
+        // Without queued data, the close itself was repeated all along.
         if closing.immediate.is_some() || self.out.queued() == 0 || self.live.active().is_none() {
             return self.finish_closing(reason);
         }
@@ -41,8 +41,8 @@ impl Connection {
         }
     }
 
-    /// An acknowledgement came, or another path. A path that turns out to be dead must not use up the patience with the
-    /// next one.
+    /// Records progress of the drain: an acknowledgement, or a change of path. A path that turns out to be dead does
+    /// not use up the time of the next one.
     pub(super) fn drain_advanced(&mut self, now: Timestamp) {
         let (waiting, path) = (self.out.queued(), self.live.active());
         let State::Closing(closing) = &mut self.state else { return };
@@ -57,7 +57,7 @@ impl Connection {
         self.finish(reason);
     }
 
-    /// What was not acknowledged by now will not be sent again.
+    /// Drops what was not acknowledged, and reports it.
     fn cut(&mut self) {
         let bytes = self.out.queued();
         if bytes > 0 {

@@ -1,4 +1,4 @@
-//! What the caller decides: limits, and who may connect.
+//! Configuration of a connection: limits and credentials.
 
 use core::time::Duration;
 
@@ -10,43 +10,42 @@ use crate::protocol::{
     frame::handshake_packet::{Limits, MAX_METADATA},
 };
 
-/// No timeout is longer: with it, times can be added.
+/// The upper bound of every timeout, so that sums of times do not overflow.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-/// What a peer alone can bring a timeout down to.
+/// The lower bound of a timeout that only the peer has shortened.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// Limits of one connection. Both sides may have different ones; each respects the other's.
+/// The limits of one connection. Both sides may use different ones, and each side respects those of the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionConfig {
-    /// A peer from which nothing comes on any path for so long is [interrupted](super::Interruption::Silent). Heartbeats go
-    /// out about four times as often. 5 seconds if not said; at least 50 ms, at most a day.
+    /// How long nothing may arrive from the peer, on any path, before it is [interrupted](super::Interruption::Silent).
+    /// Heartbeats are sent about four times as often. Defaults to 5 seconds; at least 50 ms, at most a day.
     ///
-    /// Both sides go by the same number: the smaller one, but no other side makes it less than a second.
+    /// Both sides use the smaller of their values. A peer cannot bring it below one second on its own.
     pub timeout: Duration,
     /// How long a peer may be interrupted before its connection ends with
-    /// [`TimedOut`](crate::protocol::EndReason::TimedOut). A shorter one frees the places of games that crashed sooner.
-    /// 30 seconds if not said; at most a day.
+    /// [`TimedOut`](crate::protocol::EndReason::TimedOut). A shorter time frees the places of crashed games sooner.
+    /// Defaults to 30 seconds; at most a day.
     ///
-    /// Both sides go by the same number, as with `timeout`.
+    /// Both sides use the smaller of their values, as with `timeout`.
     pub resume_timeout: Duration,
-    /// How long a side that leaves may take in total to deliver what it sent before. It gives up sooner only where nothing
-    /// advances: when the other side confirms nothing for twice the `timeout`, or no path leads to it for `resume_timeout`.
-    /// What is not confirmed then is cut, and reported. 5 minutes if not said, in which a full send buffer passes a link of
-    /// 1 Mbit/s, also over the relay; at most a day. With zero, nothing that waits is delivered any more.
+    /// How long a close may take to deliver what was sent before. It gives up earlier if the peer acknowledges nothing
+    /// for twice the `timeout`, or if no path is up for `resume_timeout`. What is not acknowledged by then is cut and
+    /// reported. Zero cuts everything that is queued. Defaults to 5 minutes, in which a full send buffer passes a link
+    /// of 1 Mbit/s; at most a day.
     pub drain_timeout: Duration,
-    /// How long a peer may go on missing reliable broadcasts, because its send buffer is full. Unless half of the buffer is
-    /// free again by then, the next broadcast that it misses ends its connection with
-    /// [`TooSlow`](crate::protocol::EndReason::TooSlow). Time in which it is interrupted does not count. 30 seconds if not
-    /// said; at most a day.
+    /// How long a peer with a full send buffer may miss reliable broadcasts. If less than half of the buffer is free by
+    /// then, the next missed broadcast ends the connection with [`TooSlow`](crate::protocol::EndReason::TooSlow).
+    /// Interruptions do not count. Defaults to 30 seconds; at most a day.
     pub catch_up_timeout: Duration,
-    /// The size of one message in bytes, sent or received. At least 1 KiB, at most 1 GiB.
+    /// The largest message in bytes, sent or received. Defaults to 16 MiB; at least 1 KiB, at most 1 GiB.
     pub max_message: usize,
-    /// Bytes of reliable messages that wait to be sent or acknowledged, with an overhead of 160 bytes for each message
-    /// and for each 15 KiB of a larger one: about what it takes in memory. Raised to hold one message of the maximum
-    /// size.
+    /// The bytes of reliable messages that may be queued or unacknowledged. Each message counts 160 bytes more, and a
+    /// larger one 160 bytes more for each 15 KiB, which is about its cost in memory. Defaults to 24 MiB; raised to fit
+    /// one message of the maximum size.
     pub send_buffer: usize,
-    /// Bytes of received messages that wait to be consumed, with the same overhead. Raised to hold one message of the
-    /// maximum size and a quarter more.
+    /// The bytes of received messages that may wait to be consumed, with the same overhead. Defaults to 24 MiB; raised
+    /// to fit one and a quarter messages of the maximum size.
     pub receive_buffer: usize,
 }
 
@@ -65,7 +64,8 @@ impl Default for ConnectionConfig {
 }
 
 impl ConnectionConfig {
-    /// The nearest limits that can work together.
+    /// Returns the nearest limits that work together.
+    #[must_use]
     pub fn corrected(mut self) -> Self {
         self.timeout = self.timeout.clamp(Duration::from_millis(50), LONGEST);
         self.resume_timeout = self.resume_timeout.min(LONGEST);
@@ -88,26 +88,26 @@ impl ConnectionConfig {
         }
     }
 
-    /// The timeout and the resume timeout that both sides go by.
+    /// The timeout and the resume timeout that both sides use.
     pub(super) fn agreed_timeouts(&self, peer: Limits) -> (Duration, Duration) {
         (agreed(self.timeout, peer.timeout), agreed(self.resume_timeout, peer.resume_timeout))
     }
 }
 
-/// The smaller of both sides' numbers. One below [`SHORTEST`] counts only as far as both have one: a peer must not make us
-/// send heartbeats all the time, or end a connection at its first hiccup.
+/// The smaller of both values. A value below [`SHORTEST`] counts only as far as both sides have one, so that a peer
+/// cannot force constant heartbeats, or an end at the first delay.
 fn agreed(ours: Duration, theirs: u64) -> Duration {
     let ours = Duration::from_millis(ours.as_millis() as u64);
     let theirs = Duration::from_millis(theirs);
     ours.min(theirs).max(ours.max(theirs).min(SHORTEST))
 }
 
-/// What both sides must know before they can connect.
+/// What both sides must know to connect.
 #[derive(Clone)]
 pub struct Credentials {
-    /// The id of the session, as the relay gave it.
+    /// The id of the session, as assigned by the relay.
     pub host_id: String,
-    /// The password of the session; `None` is the same as an empty one. It never crosses the wire.
+    /// The password of the session. `None` equals an empty password. It is never sent.
     pub password: Option<String>,
     /// The game, which must be the same on both sides.
     pub game: GameId,
@@ -119,11 +119,11 @@ impl core::fmt::Debug for Credentials {
     }
 }
 
-/// Metadata that is too large to introduce oneself with.
+/// Metadata that exceeds [`MAX_METADATA`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{size} bytes of metadata, {MAX_METADATA} are allowed: send the rest as a message once connected")]
 pub struct MetadataTooLarge {
-    /// The size in bytes.
+    /// The size of the metadata in bytes.
     pub size: usize,
 }
 
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn both_sides_go_by_the_smaller_timeouts_and_none_is_forced_to_haste() {
+    fn both_sides_use_the_smaller_timeouts_within_bounds() {
         let config = |timeout, resume_timeout| ConnectionConfig {
             timeout: Duration::from_millis(timeout),
             resume_timeout: Duration::from_millis(resume_timeout),

@@ -1,4 +1,4 @@
-//! The states of a connection, and what its owner can do.
+//! The states of a connection, and the commands of its owner.
 
 use std::collections::VecDeque;
 
@@ -24,74 +24,74 @@ use super::{
 };
 use crate::protocol::{Channel, EndReason, PathPolicy, Payload, Tag, frame::handshake_packet::Limits};
 
-/// How long a refusal, or a goodbye whose drain expired, is repeated.
+/// How long a refusal is repeated, and a close whose drain has expired.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 
-/// How long a peer that broke the rules is told so.
+/// How long the close is repeated to a peer that violated the protocol.
 const VIOLATION_LINGER: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) enum State {
-    /// Client: until the host's welcome.
+    /// Client: waits for the host's welcome.
     Joining(ClientHandshake),
-    /// Host: until the client has proven that it knows the password.
+    /// Host: waits for the client to prove the password.
     Authenticating(HostHandshake),
-    /// Host: until the game has decided.
+    /// Host: waits for the game's decision.
     Deciding(HostHandshake),
-    /// Host: the refusal waits for more copies of the client's proof.
+    /// Host: repeats the refusal for each further copy of the client's proof.
     Refused {
         answer: Bytes,
         until: Timestamp,
         reason: EndReason,
     },
-    /// Messages flow. Host: the handshake is kept until the client shows that it has the welcome.
+    /// Messages flow. A host keeps the handshake until the client shows that it has received the welcome.
     Open {
         handshake: Option<HostHandshake>,
     },
-    /// We have ended it, and the peer is being told.
+    /// This side has closed, and drains its queues or waits for the peer's confirmation.
     Closing(Closing),
     Closed,
 }
 
-/// Our end of the connection.
+/// The state of a close by this side.
 #[derive(Debug)]
 pub(super) struct Closing {
     pub(super) reason: EndReason,
     pub(super) started: Timestamp,
-    /// When the last acknowledgement advanced, or another path took over.
+    /// When an acknowledgement last advanced, or the path changed.
     pub(super) progress: Timestamp,
-    /// What waited then, in bytes.
+    /// The bytes that were queued at that time.
     pub(super) waiting: usize,
-    /// The path in use then.
+    /// The path in use at that time.
     pub(super) path: Option<Path>,
-    /// When to say it again on each path; `None`: now.
+    /// When to repeat the close on each path; `None`: it is due now.
     pub(super) retry: PerPath<Option<Timestamp>>,
-    /// Nothing needs to arrive before it, and it is repeated until then.
+    /// Closes without draining, and repeats the close until this time.
     pub(super) immediate: Option<Timestamp>,
 }
 
-/// The peer's end of the connection, while something that comes before it is missing.
+/// A close by the peer that cannot be applied yet, because earlier fragments are missing.
 #[derive(Debug)]
 pub(super) struct PeerClose {
     pub(super) ends: [u64; 3],
     pub(super) reason: EndReason,
     pub(super) until: Timestamp,
-    /// The path it came on.
+    /// The path on which it arrived.
     pub(super) path: Path,
 }
 
-/// When to acknowledge.
+/// When to send the next acknowledgement.
 #[derive(Debug, Default)]
 pub(super) struct AckTimer {
     pub(super) now: bool,
     pub(super) due: Option<Timestamp>,
-    /// As long as more arrives, it may wait until then.
+    /// The acknowledgement may be delayed until then while more data arrives.
     pub(super) latest: Option<Timestamp>,
-    /// Bytes received since the last one.
+    /// Bytes received since the last acknowledgement.
     pub(super) bytes: usize,
 }
 
-/// The connection with one peer. See [the module](super) for what its owner must do.
+/// A connection with one peer. See [the module](super) for what its owner must do.
 #[derive(Debug)]
 pub struct Connection {
     pub(super) config: ConnectionConfig,
@@ -102,24 +102,24 @@ pub struct Connection {
     pub(super) out: Outgoing,
     pub(super) inc: Incoming,
     pub(super) losses: Losses,
-    /// The next packet of first contact or resumption.
+    /// The next handshake or resumption packet.
     pub(super) answer: Option<Bytes>,
-    /// The one that was sent last: a POST that fails may have carried it.
+    /// The handshake or resumption packet sent last, for the case that its POST fails.
     pub(super) last_answer: Option<Bytes>,
-    /// The largest packet number received on each lane that is acknowledged.
+    /// The largest packet number received on each path, for acknowledgements.
     pub(super) received: PerPath<u64>,
     pub(super) next_packet: u64,
     pub(super) ack: AckTimer,
-    /// Client: proving that we are who we were.
+    /// Client: a resumption in progress.
     pub(super) resuming: Option<Resuming>,
     pub(super) resumptions: u64,
     pub(super) replay_guard: ReplayGuard,
     pub(super) peer_close: Option<PeerClose>,
-    /// The peer's end is to be confirmed, on each path.
+    /// Whether to confirm the peer's close, on each path.
     pub(super) close_ack: PerPath<bool>,
     pub(super) end: Option<EndReason>,
     pub(super) announced: Option<Path>,
-    /// What this side allows; once open, what both do.
+    /// The policy of this side; once open, the one that both sides agreed on.
     pub(super) paths: PathPolicy,
     pub(super) direct_wait: Option<DirectWait>,
     pub(super) interrupted: Option<Interrupted>,
@@ -160,11 +160,15 @@ impl Connection {
         }
     }
 
-    /// A client's connection, which introduces itself as soon as [`path_up`](Self::path_up) gives it the relay.
-    /// `metadata` goes to the host's game with the join request.
+    /// Creates a client's connection. It sends its hello as soon as [`path_up`](Self::path_up) reports the relay path.
+    /// The host's game receives `metadata` with the join request.
     ///
-    /// The seed must be random and used once: the secrets of the connection come from it. Limits are
+    /// The seed must be random and used once: the secrets of the connection are derived from it. Limits are
     /// [corrected](ConnectionConfig::corrected).
+    ///
+    /// # Errors
+    ///
+    /// [`MetadataTooLarge`] if `metadata` exceeds [`MAX_METADATA`](super::MAX_METADATA).
     pub fn connect(
         config: ConnectionConfig,
         credentials: &Credentials,
@@ -178,8 +182,13 @@ impl Connection {
         Ok(Self::new(config, true, State::Joining(handshake), &seed, now))
     }
 
-    /// A host's connection for a client whose [`Hello`](crate::protocol::frame::HandshakeKind::Hello) came over the relay: the caller hands
-    /// that packet to [`receive`](Self::receive) next. `metadata` goes to the client once it is admitted.
+    /// Creates a host's connection for a client whose [`Hello`](crate::protocol::frame::HandshakeKind::Hello) arrived
+    /// over the relay. Pass that packet to [`receive`](Self::receive) next. The client receives `metadata` when it is
+    /// admitted. The seed must be random and used once.
+    ///
+    /// # Errors
+    ///
+    /// [`MetadataTooLarge`] if `metadata` exceeds [`MAX_METADATA`](super::MAX_METADATA).
     pub fn accept(
         config: ConnectionConfig,
         credentials: &Credentials,
@@ -194,7 +203,7 @@ impl Connection {
         Ok(connection)
     }
 
-    /// A client and a host that are connected already, for tests: no handshake, and a key that everybody knows.
+    /// Creates a client and a host that are already connected, for tests. They skip the handshake and use a fixed key.
     #[doc(hidden)]
     pub fn pair(client: ConnectionConfig, host: ConnectionConfig, now: Timestamp) -> (Self, Self) {
         let make = |config: &ConnectionConfig, is_client, peer: &ConnectionConfig| {
@@ -211,7 +220,7 @@ impl Connection {
         (make(&client, true, &host), make(&host, false, &client))
     }
 
-    /// Takes the peer's limits. `false`: they cannot work.
+    /// Applies the peer's limits. Returns `false` if they cannot work.
     pub(super) fn limit(&mut self, peer: Limits) -> bool {
         let Some(paths) = self.paths.with(peer.paths) else { return false };
         self.paths = paths;
@@ -222,7 +231,7 @@ impl Connection {
         message_cost(max_message) as u64 <= peer.receive_buffer
     }
 
-    /// The name of this connection; known once the other side has answered.
+    /// Returns the id of this connection, once the other side has answered.
     pub fn id(&self) -> Option<ConnectionId> {
         match &self.state {
             State::Joining(handshake) => handshake.secret().map(|secret| secret.id),
@@ -233,13 +242,13 @@ impl Connection {
         }
     }
 
-    /// A path leads to the peer, or leads there again. A client's relay path comes back with a proof to the host,
-    /// which its host hands to [`resume`](Self::resume).
+    /// Reports that a path leads to the peer, for the first time or again. When the relay path of an open client comes
+    /// back, the client sends a resumption, which the host passes to [`resume`](Self::resume).
     pub fn path_up(&mut self, path: Path, now: Timestamp) {
-        // Over one way that is as good as another, nothing needs to be proven again.
+        // A path that is replaced by one of the same kind needs no new proof.
         let mut proven = path == Path::Relay || self.live.usable(path);
         match &mut self.state {
-            // For the confirmation of the peer's goodbye.
+            // The confirmation of the peer's close may still have to be sent.
             State::Closed => return self.live.path_up(path, true, now),
             State::Refused { .. } => return,
             State::Joining(handshake) => handshake.restart(now),
@@ -255,16 +264,18 @@ impl Connection {
         self.lose(path);
         self.live.path_up(path, proven, now);
         if path == Path::Direct {
-            // Its encryption was set up with the peer itself.
+            // The peer itself set up its encryption.
             self.on_peer_packet(path, now);
         }
         self.paths_changed(now);
     }
 
-    /// A path is gone: what it carried and was not acknowledged goes over the other, or waits for the next.
+    /// Reports that a path is gone. Unacknowledged data that it carried is sent again on the other path, or on the next
+    /// one.
     pub fn path_down(&mut self, path: Path, now: Timestamp) {
         if path == Path::Relay && self.is_client {
-            // The next path up begins another resumption. A host's answer goes by POST, which needs no stream of its own.
+            // The next relay path starts a new resumption. A host keeps its answer: it sends by POST, which does not
+            // depend on its stream.
             (self.resuming, self.answer, self.last_answer) = (None, None, None);
         }
         self.live.path_down(path, now);
@@ -272,7 +283,7 @@ impl Connection {
         self.paths_changed(now);
     }
 
-    /// A path is probably dead: only heartbeats go over it until something comes over it.
+    /// Reports that a path is probably dead. It carries only heartbeats until a packet arrives over it.
     pub fn suspect(&mut self, path: Path, now: Timestamp) {
         if self.live.suspect(path, now) {
             self.lose(path);
@@ -284,11 +295,12 @@ impl Connection {
         self.out.lose(path);
     }
 
-    /// Everything that was sent on this lane and not acknowledged is to be sent again: a POST has failed.
+    /// Reports that a packet on this lane was lost, for example because its POST failed. Unless the lane is unreliable,
+    /// everything in flight on its path is sent again.
     pub fn lost_in_flight(&mut self, lane: Lane) {
         if lane != Lane::DirectUnreliable {
             self.lose(lane.path());
-            // An acknowledgement may have been lost with it.
+            // The failed packet may have carried an acknowledgement.
             self.ack.now |= self.received != PerPath::default();
         }
         if lane == Lane::Relay {
@@ -299,26 +311,34 @@ impl Connection {
         }
     }
 
-    /// A packet of ours did not get through, and the relay is to blame. A client that is not in yet repeats it, and gives
-    /// its host the full [`timeout`](ConnectionConfig::timeout) once more; all in all no longer than
-    /// [`resume_timeout`](ConnectionConfig::resume_timeout) since the host last answered.
+    /// Reports that the relay failed to deliver a packet. A client that is still joining sends it again and gives the
+    /// host the full [`timeout`](ConnectionConfig::timeout) once more, up to
+    /// [`resume_timeout`](ConnectionConfig::resume_timeout) after the host's last answer.
     pub fn undelivered(&mut self, now: Timestamp) {
         if let State::Joining(handshake) = &mut self.state {
             handshake.undelivered(now);
         }
     }
 
-    /// The largest message that both sides allow, in bytes; known once connected.
+    /// Returns the largest message that both sides allow, in bytes. It is zero until the connection is open.
     pub fn max_message(&self) -> usize {
         self.out.max_message()
     }
 
-    /// Queues a message. `Ok` means that it will arrive as its channel promises, for as long as the connection lives.
+    /// Queues a message. `Ok` means that its channel's guarantee applies for the life of the connection.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`] if the connection is not open, the message is too large, or the send buffer is full.
     pub fn send(&mut self, channel: Channel, payload: Payload) -> Result<(), SendError> {
         self.send_tagged(channel, Tag::Untyped, payload)
     }
 
-    /// As [`send`](Self::send), and the other side learns whom in the game it is for.
+    /// Queues a message with a tag, which names its receiver within the peer's game.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
     pub fn send_tagged(&mut self, channel: Channel, tag: Tag, payload: Payload) -> Result<(), SendError> {
         self.check_open()?;
         if !channel.is_reliable() && self.message_path().is_none() && payload.len() <= self.config.max_message {
@@ -330,7 +350,11 @@ impl Connection {
         Ok(())
     }
 
-    /// Queues a signal for the peer's owner, reliably and in order; at most 64 KiB.
+    /// Queues a signal for the peer's owner. Signals are reliable and ordered, and at most 64 KiB each.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`] if the connection is not open, the signal is too large, or 256 KiB of signals are queued.
     pub fn send_signal(&mut self, signal: Bytes) -> Result<(), SendError> {
         self.check_open()?;
         self.out.send_signal(signal)
@@ -344,26 +368,27 @@ impl Connection {
         }
     }
 
-    /// The game has taken messages of this size in total, each with [`MESSAGE_OVERHEAD`](super::MESSAGE_OVERHEAD): the
-    /// peer may send as much again.
+    /// Reports how many bytes of messages the game has consumed, with [`MESSAGE_OVERHEAD`](super::MESSAGE_OVERHEAD)
+    /// added for each message. The peer may send that much more.
     pub fn consumed(&mut self, bytes: usize) {
         self.inc.consumed(bytes);
         self.ack.now |= self.inc.grant_is_due();
     }
 
-    /// Ends the connection: what was sent reliably before arrives first, for as long as acknowledgements advance, and then
-    /// the peer is told the reason. [`Closed`](ConnectionEvent::Closed) follows here once the peer has confirmed it.
-    /// Without a path, it goes on trying to resume, as long as an open connection would.
+    /// Closes the connection after delivering the reliable messages that were sent before. Then the peer receives the
+    /// reason, and [`Closed`](ConnectionEvent::Closed) follows once it has confirmed. While no path is up, the
+    /// connection tries to resume.
     ///
-    /// [`drain_timeout`](ConnectionConfig::drain_timeout) bounds all this. When it expires, or nothing advances for twice
-    /// the [`timeout`](ConnectionConfig::timeout) although a path is there, what still waits is
-    /// [cut](ConnectionEvent::Cut), and the peer is told the reason at once. Before the connection is open, it ends at
-    /// once, and a host that has answered is told.
+    /// [`drain_timeout`](ConnectionConfig::drain_timeout) bounds the whole close. When it expires, or nothing is
+    /// acknowledged for twice the [`timeout`](ConnectionConfig::timeout) although a path is up, the remaining messages
+    /// are [cut](ConnectionEvent::Cut) and the peer receives the reason at once. A connection that is not open yet ends
+    /// at once; a host that has answered is notified.
     pub fn close(&mut self, reason: EndReason, now: Timestamp) {
         match self.state {
             State::Open { .. } => self.closing(reason, false, now),
             State::Authenticating(_) | State::Deciding(_) => self.refuse(reason, now),
-            // The host has answered, and keeps the request until it hears from us. One that has not may be an original.
+            // A host that has answered keeps the request until it receives a close. A host that has not answered may be
+            // an original, which would read the close as text.
             State::Joining(ref handshake) if handshake.secret().is_some() => self.close_now(reason),
             State::Joining(_) => self.finish(reason),
             State::Refused { .. } | State::Closing(_) | State::Closed => {}
@@ -372,7 +397,7 @@ impl Connection {
 
     fn closing(&mut self, reason: EndReason, immediate: bool, now: Timestamp) {
         self.out.unreliable.clear();
-        // What was sent before goes over whichever path comes.
+        // Messages that were sent before may use whichever path comes up.
         (self.direct_wait, self.interrupted) = (None, None);
         self.state = State::Closing(Closing {
             reason,
@@ -385,23 +410,23 @@ impl Connection {
         });
     }
 
-    /// Ends the connection at once. The peer is not told.
+    /// Ends the connection at once, without notifying the peer.
     pub fn abort(&mut self, reason: EndReason) {
         self.finish(reason);
     }
 
-    /// The peer broke the rules: it is told so, and nothing more is taken from it.
+    /// Closes the connection with a peer that violated the protocol. Nothing more is accepted from it.
     pub(super) fn violated(&mut self, violation: Violation, now: Timestamp) {
         let reason = match violation {
             Violation::TooMuchData => EndReason::TooMuchData,
-            Violation::Protocol(words) => EndReason::ProtocolError(words.into()),
+            Violation::Protocol(text) => EndReason::ProtocolError(text.into()),
         };
         if matches!(self.state, State::Open { .. }) {
             self.abandon(reason, now);
         }
     }
 
-    /// Ends it without what waits, and tells the peer.
+    /// Closes the connection without draining, and notifies the peer.
     pub(super) fn abandon(&mut self, reason: EndReason, now: Timestamp) {
         self.out.clear();
         self.closing(reason, true, now);
@@ -421,7 +446,7 @@ impl Connection {
         self.events.push_back(ConnectionEvent::Closed(reason));
     }
 
-    /// What has happened, in order.
+    /// Returns the next event, in the order in which they happened.
     pub fn poll_event(&mut self) -> Option<ConnectionEvent> {
         let event = self.events.pop_front()?;
         if let ConnectionEvent::Signal(signal) = &event {
@@ -430,29 +455,30 @@ impl Connection {
         Some(event)
     }
 
-    /// Whether [`close`](Self::close) waits for the peer.
+    /// Returns whether [`close`](Self::close) is still waiting for the peer.
     pub fn is_closing(&self) -> bool {
         matches!(self.state, State::Closing(_))
     }
 
-    /// Whether the peer has tried a wrong password.
+    /// Returns whether the peer was refused for a wrong password.
     pub fn has_wrong_password(&self) -> bool {
         matches!(self.state, State::Refused { reason: EndReason::WrongPassword, .. })
     }
 
-    /// Whether it has ended. A last packet may still be waiting for [`poll_transmit`](Self::poll_transmit).
+    /// Returns whether the connection has ended. [`poll_transmit`](Self::poll_transmit) may still return a last packet.
     pub fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed)
     }
 
-    /// What to keep of a connection that has ended, so that a peer which comes back learns why. `None`: it has not
-    /// ended, or the peer never knew its secret.
+    /// Returns what to keep of an ended connection, so that a peer which comes back learns why it ended. `None` if it
+    /// has not ended, or the peer never knew its secret.
+    #[must_use]
     pub fn tombstone(&self) -> Option<Tombstone> {
         let secret = self.secret.as_ref()?;
         Some(Tombstone { id: secret.id, key: secret.key.clone(), reason: self.end.clone()? })
     }
 
-    /// Numbers about this connection.
+    /// Returns statistics of this connection.
     pub fn stats(&self) -> ConnectionStats {
         let path = self.message_path().filter(|_| self.announced.is_some());
         ConnectionStats {

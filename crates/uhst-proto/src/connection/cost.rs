@@ -1,10 +1,9 @@
-//! What a message costs in the limits of memory.
+//! The memory cost of messages, which limits are checked against.
 
 use crate::protocol::frame::FRAGMENT;
 
-/// What every fragment costs beside its payload: about what it was measured to take in our queues, which keep room to
-/// grow. On its way out it is a command and then a slot of its stream, on its way in an event and then a message of the
-/// game. So a limit in bytes also bounds the memory of small messages and the number of empty ones.
+/// The cost of each fragment in addition to its payload, as measured in our queues. With it, a limit in bytes also
+/// bounds the memory of small messages and the number of empty ones.
 pub const OVERHEAD: usize = 160;
 
 /// The cost of one fragment.
@@ -12,7 +11,8 @@ pub(super) const fn fragment_cost(payload: usize) -> usize {
     payload + OVERHEAD
 }
 
-/// The cost of a whole message.
+/// Returns the cost of a message of `size` bytes, with the overhead of its fragments.
+#[must_use]
 pub const fn message_cost(size: usize) -> usize {
     let fragments = size.div_ceil(FRAGMENT);
     size + OVERHEAD * if fragments == 0 { 1 } else { fragments }

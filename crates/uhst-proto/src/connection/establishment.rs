@@ -1,4 +1,4 @@
-//! First contact and resumption: who the other side is, and what the game says to it.
+//! Establishing and resuming a connection: processes handshake packets, and applies the game's decision.
 
 use bytes::Bytes;
 
@@ -18,11 +18,11 @@ use crate::protocol::{
     },
 };
 
-/// How often a client repeats the same request to resume.
+/// How often a client repeats the same resumption request.
 const RESUME_TRIES: u32 = 4;
 
 impl Connection {
-    /// Host: lets the client in. Without a join request that waits, nothing happens.
+    /// Host: admits the client. Does nothing if no join request is pending.
     pub fn admit(&mut self, now: Timestamp) {
         let State::Deciding(handshake) = &mut self.state else { return };
         let (limits, metadata) = match handshake.client.take() {
@@ -43,7 +43,7 @@ impl Connection {
         self.opened(metadata, now);
     }
 
-    /// Host: turns the client away, before it was admitted. The reason is told to the client.
+    /// Host: refuses a client that was not admitted yet. The client receives the reason.
     pub fn refuse(&mut self, reason: EndReason, now: Timestamp) {
         if let State::Authenticating(handshake) | State::Deciding(handshake) = &self.state {
             self.secret = handshake.secret.clone();
@@ -67,9 +67,9 @@ impl Connection {
         self.check_interruption(now);
     }
 
-    /// Host: whether the client has yet to show that it knows what was decided. Until then its
-    /// [`Hello`](crate::protocol::frame::HandshakeKind::Hello) may come again over another route, when the relay was lost in
-    /// the middle: the caller sends there from now on, and hands it to [`receive`](Self::receive).
+    /// Host: returns whether the client has yet to confirm the decision. Until then its
+    /// [`Hello`](crate::protocol::frame::HandshakeKind::Hello) may arrive again on another route, if the relay was lost
+    /// meanwhile. The caller then passes it to [`receive`](Self::receive), and sends to the new route.
     pub fn is_establishing(&self) -> bool {
         matches!(
             self.state,
@@ -77,10 +77,14 @@ impl Connection {
         )
     }
 
-    /// Host: takes a [`Resume`](frame::HandshakeKind::Resume) packet of this connection that came on another route than the one
-    /// in use; on that one, [`receive`](Self::receive) takes it like any other packet. `Ok`: the relay path is up, and
-    /// leads to the sender of this packet from now on. After an error nothing has changed;
-    /// a [challenge](ResumeError::Challenge) is to be sent back.
+    /// Host: processes a [`Resume`](frame::HandshakeKind::Resume) packet of this connection that arrived on a new
+    /// route. On the current route, [`receive`](Self::receive) processes it like any other packet. `Ok` means that the
+    /// relay path is up, and leads to the sender of this packet from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`ResumeError`] if the packet does not resume the connection. Nothing has changed then. Send a
+    /// [challenge](ResumeError::Challenge) back to the sender.
     pub fn resume(&mut self, packet: Bytes, now: Timestamp) -> Result<(), ResumeError> {
         let (Some(secret), false, State::Open { .. } | State::Closing(_)) =
             (self.secret.clone(), self.is_client, &self.state)
@@ -90,7 +94,7 @@ impl Connection {
         let before = self.replay_guard.counter();
         let checked = self.replay_guard.check(&packet, secret.id, &secret.key, self.next_packet);
         if self.replay_guard.counter() > before {
-            // Not proven to be of now, but the client's own: it is on its way back and deserves our patience.
+            // The packet may be a replay, but the client created it: the client is coming back.
             self.live.alive(Path::Relay, now);
         }
         let (counter, ack) = checked?;
@@ -112,21 +116,22 @@ impl Connection {
         Ok(())
     }
 
-    /// The client resumes where its packets came from anyway: its stream broke and its id stayed, or it was only slow.
+    /// Handles a resumption on the current route: the client's stream broke and its id stayed, or the client was only
+    /// slow.
     fn resumed_on_known_route(&mut self, packet: &Bytes, now: Timestamp) {
         match self.resume(packet.clone(), now) {
             Err(ResumeError::Challenge(challenge)) => self.answer = Some(challenge),
-            Err(ResumeError::NotOpen) => self.answer = self.tombstone().and_then(|stone| stone.answer(packet)),
-            // A late copy, or nobody's.
+            Err(ResumeError::NotOpen) => self.answer = self.tombstone().and_then(|tombstone| tombstone.answer(packet)),
+            // A late copy, or not a packet of this connection.
             Ok(()) | Err(_) => {}
         }
     }
 
-    /// The client's request to resume. `None`: nothing to resume.
+    /// Returns the client's resumption request, or `None` if there is nothing to resume.
     pub(super) fn resumption(&mut self) -> Option<Bytes> {
         let (secret, resuming) = (self.secret.as_ref()?, self.resuming.as_mut()?);
         if resuming.tries > RESUME_TRIES {
-            // The host may have taken this one for settled: a new one begins from nothing.
+            // The host may already have completed this resumption. A new one starts with an empty nonce.
             self.resumptions += 1;
             (resuming.counter, resuming.nonce, resuming.tries) = (self.resumptions, [0; 16], 1);
         }
@@ -135,7 +140,7 @@ impl Connection {
         Some(with_state(packet, |out| put_ack(out, grant, received.0, states), &secret.key))
     }
 
-    /// Takes a packet of first contact or resumption.
+    /// Processes a handshake or resumption packet.
     pub(super) fn handshake_packet(&mut self, packet: &Bytes, now: Timestamp) {
         let message = match HandshakePacket::read(packet) {
             Ok(message) => message,
@@ -168,8 +173,8 @@ impl Connection {
                     handshake.last_received = now;
                     let theirs = handshake.client.as_ref().map(|(limits, _)| limits.paths).unwrap_or_default();
                     if self.paths.with(theirs).is_none() {
-                        let words = "one side allows nothing else, and the other the relay only";
-                        return self.refuse(EndReason::NoDirectPath(words.into()), now);
+                        let text = "one side allows nothing else, and the other the relay only";
+                        return self.refuse(EndReason::NoDirectPath(text.into()), now);
                     }
                     let metadata = handshake.client.as_ref().map(|(_, metadata)| metadata.clone()).unwrap_or_default();
                     self.answer = Some(handshake_packet::pending(id));
@@ -199,8 +204,8 @@ impl Connection {
             (State::Joining(handshake), HandshakePacket::Challenge { nonce, id, spake, .. }) => {
                 let challenged = handshake.challenged(packet, &nonce, id, &spake, now);
                 if challenged == Challenged::Repeated {
-                    let words = "the host forgot this attempt to join and asked for the password again: join again";
-                    self.finish(EndReason::ProtocolError(words.into()));
+                    let text = "the host forgot this attempt to join and asked for the password again: join again";
+                    self.finish(EndReason::ProtocolError(text.into()));
                 }
             }
             (State::Joining(handshake), HandshakePacket::Pending { id })
@@ -212,8 +217,8 @@ impl Connection {
             (State::Joining(handshake), HandshakePacket::Welcome { id, limits, metadata }) => {
                 let Some(secret) = handshake.secret().filter(|secret| secret.id == id).cloned() else { return };
                 if !secret.key.opens(&secret.transcript, packet) {
-                    let words = "the host could not prove that it knows the password";
-                    return self.finish(EndReason::ProtocolError(words.into()));
+                    let text = "the host could not prove that it knows the password";
+                    return self.finish(EndReason::ProtocolError(text.into()));
                 }
                 if !self.limit(limits) {
                     return self.finish(EndReason::ProtocolError("the host's limits cannot work".into()));
@@ -231,12 +236,14 @@ impl Connection {
         }
     }
 
-    /// Only an answer which only the host could give counts: a stranger may have taken its id meanwhile.
+    /// Processes the host's answer to a resumption. Only answers with a valid MAC count, because another host may have
+    /// taken the id.
     fn resumption_answered(&mut self, packet: &Bytes, message: &HandshakePacket<'_>, now: Timestamp) {
         let (Some(secret), Some(resuming)) = (&self.secret, &mut self.resuming) else { return };
         if let HandshakePacket::Unknown { id, counter, nonce } = message {
             let asked = *id == secret.id && (*counter, *nonce) == (resuming.counter, resuming.nonce);
-            // A stranger may have the host's id for a while: as long as the host is there, on another path, it counts.
+            // Another host may have the id for a while. It does not end the connection while the host is alive on
+            // another path.
             if asked && self.is_interrupted() {
                 self.finish(EndReason::HostRestarted);
             }
@@ -252,7 +259,7 @@ impl Connection {
             return;
         }
         match message {
-            // A copy of it asks for nothing new.
+            // A copy of the challenge is ignored.
             HandshakePacket::ResumeChallenge { nonce, .. } if resuming.nonce != *nonce => {
                 (resuming.nonce, resuming.retry, resuming.tries) = (*nonce, Retry::new(), 0);
             }

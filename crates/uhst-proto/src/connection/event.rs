@@ -1,4 +1,4 @@
-//! What comes out of a connection.
+//! Events, errors and statistics of a connection.
 
 use core::time::Duration;
 
@@ -7,58 +7,58 @@ use bytes::Bytes;
 use super::Path;
 use crate::protocol::{Channel, EndReason, Payload, Tag};
 
-/// Why a peer is interrupted: it may come back, and its connection is kept meanwhile.
+/// Why a peer is interrupted. Its connection is kept, because it may come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Interruption {
-    /// Nothing came from it on any path for [`timeout`](super::ConnectionConfig::timeout).
+    /// Nothing arrived from it on any path for [`timeout`](super::ConnectionConfig::timeout).
     Silent,
     /// No path leads to it.
     NoPath,
 }
 
-/// Something for the owner of a connection.
+/// An event for the owner of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectionEvent {
-    /// Host: a client with the right password waits for [`admit`](super::Connection::admit) or
+    /// Host: a client that knows the password waits for [`admit`](super::Connection::admit) or
     /// [`refuse`](super::Connection::refuse).
     JoinRequest {
-        /// The client's.
+        /// The metadata of the client.
         metadata: Bytes,
     },
-    /// Messages can be sent and will arrive.
+    /// The connection is established: messages can be sent.
     Connected {
-        /// The other side's.
+        /// The metadata of the other side.
         metadata: Bytes,
     },
-    /// A message; report its size to [`consumed`](super::Connection::consumed) when the game has taken it.
+    /// A message arrived. Report its size to [`consumed`](super::Connection::consumed) when the game has taken it.
     Message {
-        /// The promise it travelled under.
+        /// The channel on which it was sent.
         channel: Channel,
-        /// Whom in the game it is for.
+        /// Its receiver within the game.
         tag: Tag,
         /// Its content.
         payload: Payload,
     },
-    /// From the peer's [`send_signal`](super::Connection::send_signal).
+    /// A signal from the peer's [`send_signal`](super::Connection::send_signal).
     Signal(Bytes),
-    /// Messages now take this path. Not told of the first one.
+    /// Messages now use this path. The first path is not reported.
     PathChanged(Path),
-    /// Nothing came over this path for too long, though the peer is alive on another: it is not used until
-    /// [`path_up`](super::Connection::path_up).
+    /// Nothing arrived over this path for too long, while the peer is alive on another. The path carries only
+    /// heartbeats until a packet arrives over it, or until [`path_up`](super::Connection::path_up).
     PathSilent(Path),
-    /// The peer is silent, or cannot be reached. Messages wait until it is back; unreliable ones are dropped. Between
-    /// [`Connected`](Self::Connected) and [`Closed`](Self::Closed), always in turns with [`Resumed`](Self::Resumed). After
-    /// [`resume_timeout`](super::ConnectionConfig::resume_timeout), the connection ends.
+    /// The peer is silent or unreachable. Reliable messages are queued until it is back; unreliable ones are dropped.
+    /// After [`resume_timeout`](super::ConnectionConfig::resume_timeout) the connection ends. This event alternates
+    /// with [`Resumed`](Self::Resumed), between [`Connected`](Self::Connected) and [`Closed`](Self::Closed).
     Interrupted(Interruption),
     /// The interrupted peer is back.
     Resumed,
-    /// Reliable messages that were sent before [`close`](super::Connection::close), and that the peer did not confirm in
-    /// time: this many bytes, with the overhead of each. [`Closed`](Self::Closed) follows.
+    /// Reliable messages that were sent before [`close`](super::Connection::close) were not acknowledged in time, and
+    /// are dropped. [`Closed`](Self::Closed) follows.
     Cut {
-        /// The bytes.
+        /// Their size in bytes, with the overhead of each.
         bytes: usize,
     },
-    /// The end, told exactly once. Nothing comes after it.
+    /// The connection ended. This event is reported exactly once and is the last one.
     Closed(EndReason),
 }
 
@@ -66,13 +66,13 @@ pub enum ConnectionEvent {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// Not connected yet.
+    /// The connection is not established yet.
     #[error("not connected yet: wait for the connected event before sending")]
     NotConnected,
-    /// The connection has ended or is ending.
+    /// The connection has ended or is closing.
     #[error("the connection has ended")]
     Closed,
-    /// Too much waits to be sent or acknowledged.
+    /// The send buffer has no room for the message.
     #[error(
         "the queue to this peer is full: {queued} of {limit} bytes wait, {size} more do not fit; \
          send less, or raise the send buffer"
@@ -80,12 +80,12 @@ pub enum SendError {
     QueueFull {
         /// The size of the message in bytes.
         size: usize,
-        /// What waits, in bytes.
+        /// The bytes that are queued or unacknowledged.
         queued: usize,
-        /// What may wait, in bytes.
+        /// The size of the send buffer in bytes.
         limit: usize,
     },
-    /// The message is larger than either side allows.
+    /// The message exceeds the limit of one side.
     #[error("a message of {size} bytes, where both sides allow {limit}: split it, or raise the limit on both sides")]
     MessageTooLarge {
         /// The size of the message in bytes.
@@ -95,56 +95,56 @@ pub enum SendError {
     },
 }
 
-/// Why a resumption was not taken. The connection goes on as if it had not been tried.
+/// Why a resumption was rejected. The connection continues as if it had not been tried.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResumeError {
-    /// Not proven fresh yet: send these bytes back to where the packet came from, and nothing else changes.
+    /// The packet may be a replay. Send these bytes back to its sender; nothing else changes.
     #[error("the client must prove that it is there now: send it the enclosed challenge")]
     Challenge(Bytes),
-    /// Not a resumption of this connection.
+    /// The packet is not a resumption of this connection.
     #[error("the packet does not resume this connection")]
     Malformed,
     /// The sender does not know the secret of this connection.
     #[error("the packet is not from the client of this connection")]
     Forged,
-    /// A copy of an earlier one.
+    /// The packet is a copy of an earlier one.
     #[error("the packet is older than one that was taken before")]
     Replayed,
-    /// There is nothing to resume.
+    /// The connection is not open, so there is nothing to resume.
     #[error("the connection is not open")]
     NotOpen,
 }
 
-/// Numbers about a connection.
+/// Statistics of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ConnectionStats {
-    /// The smoothed round trip on the path in use.
+    /// The smoothed round-trip time of the path in use.
     pub rtt: Option<Duration>,
     /// The path in use.
     pub path: Option<Path>,
-    /// Bytes that wait to be sent or acknowledged.
+    /// The bytes that are queued or unacknowledged.
     pub queued: usize,
-    /// Bytes that were received and not consumed.
+    /// The bytes that were received and not consumed.
     pub unconsumed: usize,
-    /// Messages taken for sending.
+    /// The messages accepted for sending.
     pub messages_sent: u64,
-    /// Messages received whole.
+    /// The complete messages received.
     pub messages_received: u64,
-    /// Packets sent on all paths.
+    /// The packets sent on all paths.
     pub packets_sent: u64,
-    /// Packets received on all paths.
+    /// The packets received on all paths.
     pub packets_received: u64,
-    /// Bytes of packets sent.
+    /// The bytes of packets sent.
     pub bytes_sent: u64,
-    /// Bytes of packets received.
+    /// The bytes of packets received.
     pub bytes_received: u64,
-    /// Fragments sent again because they were lost.
+    /// The fragments sent again because they were lost.
     pub resent: u64,
-    /// Unreliable messages dropped here, before sending or after receiving, because a queue was full.
+    /// The unreliable messages dropped by this side because a queue was full, before sending or after receiving.
     pub unreliable_dropped: u64,
-    /// Fragments of unreliable messages that the peer has missed, as it tells with its heartbeats: about a second late, and
-    /// less by those that turn out to be only late. A message of up to a kilobyte is one fragment.
+    /// The fragments of unreliable messages that the peer has missed, as reported by its heartbeats: about a second
+    /// late, and corrected for fragments that arrive late. A message of up to 1 KiB is one fragment.
     pub unreliable_lost: u64,
 }

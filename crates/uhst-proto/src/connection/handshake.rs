@@ -1,7 +1,7 @@
-//! First contact: SPAKE2 proves the password and gives both sides a secret that nobody else knows.
+//! The handshake: SPAKE2 proves the password and gives both sides a shared secret.
 //!
-//! The client repeats itself until it is answered; the host only answers, and answers a copy as it did the original.
-//! So a lost or doubled POST costs time and nothing else.
+//! The client repeats its packets until they are answered. The host only answers, and answers duplicates alike. So a
+//! lost or duplicated POST costs only time.
 
 use bytes::Bytes;
 use core::time::Duration;
@@ -19,10 +19,10 @@ use crate::protocol::{
 
 const CLIENT: &[u8] = b"bevy_uhst client";
 
-/// Repeats something until it is answered: after 250 ms, 500 ms, and then every second.
+/// Retransmits until an answer arrives: after 250 ms, after 500 ms, and then every second.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Retry {
-    /// When to send it again; `None`: it waits to be sent now.
+    /// When to send again; `None`: it is due now.
     at: Option<Timestamp>,
     delay: Duration,
 }
@@ -54,7 +54,7 @@ impl Retry {
         }
     }
 
-    /// The other side has it and thinks about it: from now on this is a heartbeat.
+    /// The other side has received it and has not decided yet. From now on it serves as a heartbeat.
     pub(super) fn slow_down(&mut self, now: Timestamp, interval: Duration) {
         self.delay = interval;
         self.at = Some(now + interval);
@@ -70,7 +70,7 @@ fn transcript(hello: &[u8], challenge: &[u8]) -> [u8; 32] {
     Sha256::new().chain_update(len).chain_update(hello).chain_update(challenge).finalize().into()
 }
 
-/// What a handshake leaves to the connection.
+/// What the handshake leaves to the connection.
 #[derive(Clone, Debug)]
 pub(super) struct Secret {
     pub(super) id: ConnectionId,
@@ -90,7 +90,7 @@ pub(super) struct ClientHandshake {
     random: RandomSeed,
     hello: Hello,
     proof: Option<(Secret, Bytes)>,
-    /// The transcript that the last proof answers. It survives a restart.
+    /// The transcript that the last proof answered. It survives a restart.
     answered: Option<[u8; 32]>,
     pub(super) retry: Retry,
     /// Since when the host could have answered.
@@ -99,7 +99,7 @@ pub(super) struct ClientHandshake {
     answered_at: Timestamp,
 }
 
-/// A seed that no log shows.
+/// A seed whose `Debug` hides it.
 #[derive(Clone)]
 pub(super) struct RandomSeed(pub(super) [u8; 32]);
 
@@ -133,7 +133,7 @@ impl ClientHandshake {
         handshake
     }
 
-    /// The same every time: it is needed again when the answer has come.
+    /// Deterministic, because the exchange is restored when the answer arrives.
     fn spake(&self) -> (Spake2<Ed25519Group>, Vec<u8>) {
         Spake2::start_a_with_rng(
             &password(&self.credentials),
@@ -143,25 +143,25 @@ impl ClientHandshake {
         )
     }
 
-    /// Says which paths it may take, before the first packet.
+    /// Sets the allowed paths, before the first packet.
     pub(super) fn allow(&mut self, paths: PathPolicy) {
         self.hello.limits.paths = paths;
     }
 
-    /// Starts over on a new path, perhaps towards another connection of the same host.
+    /// Starts over on a new path, which may lead to another connection of the same host.
     pub(super) fn restart(&mut self, now: Timestamp) {
         self.proof = None;
         self.retry = Retry::new();
         self.waiting_since = now;
     }
 
-    /// The relay failed to bring a packet: it goes again, and the host has its full time to answer.
+    /// The relay did not deliver a packet: sends it again, and gives the host the full time to answer.
     pub(super) fn undelivered(&mut self, now: Timestamp) {
         self.retry = Retry::new();
         self.waiting_since = now;
     }
 
-    /// The host has answered.
+    /// Records an answer of the host.
     pub(super) fn host_answered(&mut self, now: Timestamp) {
         (self.waiting_since, self.answered_at) = (now, now);
     }
@@ -171,18 +171,18 @@ impl ClientHandshake {
         self.answered_at += time;
     }
 
-    /// When the host counts as gone: it has been silent for so long since it could have answered, or a relay that fails
-    /// again and again has kept it from answering for so long.
+    /// When the host counts as gone: after `silence` without an answer that it could have given, or after `trouble` if
+    /// a failing relay keeps it from answering.
     pub(super) fn deadline(&self, silence: Duration, trouble: Duration) -> Timestamp {
         (self.waiting_since + silence).min(self.answered_at + trouble.max(silence))
     }
 
-    /// What to send, and again until it is answered.
+    /// The packet to send, until it is answered.
     pub(super) fn packet(&self) -> Bytes {
         self.proof.as_ref().map_or_else(|| self.hello.encode(), |(_, proof)| proof.clone())
     }
 
-    /// The host speaks as if we had its welcome: ask for it again.
+    /// The host sends packets of an open connection, so its welcome was lost: sends the proof again.
     pub(super) fn repeat_proof(&mut self, now: Timestamp) {
         if self.proof.is_some() {
             self.retry = Retry::new();
@@ -194,7 +194,7 @@ impl ClientHandshake {
         self.proof.as_ref().map(|(secret, _)| secret)
     }
 
-    /// Takes the host's challenge.
+    /// Processes the host's challenge.
     pub(super) fn challenged(
         &mut self,
         packet: &Bytes,
@@ -207,8 +207,8 @@ impl ClientHandshake {
             return Challenged::Ignored;
         }
         let transcript = transcript(&self.hello.encode(), packet);
-        // Every proof tests one guess of the other side at our password. A relay that cuts the stream to ask again
-        // must not get a second one.
+        // Every proof lets the other side test one guess of our password. A relay must not get a second one by cutting
+        // the stream and asking again.
         if self.credentials.password.is_some() && self.answered.is_some_and(|answered| answered != transcript) {
             return Challenged::Repeated;
         }
@@ -223,14 +223,14 @@ impl ClientHandshake {
     }
 }
 
-/// What a client makes of a challenge.
+/// The result of a challenge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Challenged {
     /// The proof is ready to be sent.
     Answered,
-    /// It does not answer our hello, or comes twice.
+    /// The challenge does not answer our hello, or is a duplicate.
     Ignored,
-    /// It asks for a second proof of the password in one attempt to join.
+    /// The challenge asks for a second proof of the password in one attempt to join.
     Repeated,
 }
 
@@ -243,9 +243,9 @@ pub(super) struct HostHandshake {
     challenge: Option<(Bytes, Bytes)>,
     pub(super) secret: Option<Secret>,
     pub(super) client: Option<(Limits, Bytes)>,
-    /// The password was proven: what the client gets for every copy of its proof.
+    /// The answer to every copy of the client's proof, once the password is proven.
     pub(super) answer: Option<Bytes>,
-    /// When the client last showed that it is there.
+    /// When the client last sent a handshake packet.
     pub(super) last_received: Timestamp,
 }
 
@@ -263,12 +263,12 @@ impl HostHandshake {
         }
     }
 
-    /// Why this client cannot play here, whatever it knows.
+    /// Returns why the client's game does not match, if it does not.
     pub(super) fn mismatch(&self, hello: &Hello) -> Option<EndReason> {
         hello.game.mismatch(&self.credentials.game)
     }
 
-    /// The challenge to a hello. `None`: no answer, because it is another client's or broken.
+    /// Returns the challenge for a hello. `None` if the hello is malformed or from another client.
     pub(super) fn answer_hello(&mut self, packet: &Bytes, hello: &Hello) -> Option<Bytes> {
         if let Some((known, challenge)) = &self.challenge {
             return (known == packet).then(|| challenge.clone());
@@ -289,7 +289,7 @@ impl HostHandshake {
         Some(challenge)
     }
 
-    /// Whether the client knows the password. `None`: the proof is for another connection.
+    /// Whether the client knows the password. `None` if the proof is for another connection.
     pub(super) fn proves(&self, packet: &Bytes, id: ConnectionId) -> Option<bool> {
         let secret = self.secret.as_ref().filter(|secret| secret.id == id)?;
         Some(secret.key.opens(&secret.transcript, packet))

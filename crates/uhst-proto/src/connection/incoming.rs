@@ -1,4 +1,4 @@
-//! Everything on its way in, under the grant which we gave.
+//! Everything received: the reliable streams within our grant, signals, and the unreliable channels.
 
 use std::collections::VecDeque;
 
@@ -17,7 +17,7 @@ use crate::protocol::{
     frame::{Data, Stream},
 };
 
-/// Only the last fragment of a message may be smaller, so that a message has few of them.
+/// The smallest fragment, except for the last one of a message. It bounds the number of fragments of a message.
 pub(super) const MIN_FRAGMENT: usize = 1 << 10;
 
 #[derive(Debug)]
@@ -26,13 +26,13 @@ pub(super) struct Incoming {
     signals: Receiver,
     unreliable: [UnreliableReceiver; 2],
     buffer: u64,
-    /// The cost of all reliable fragments so far.
+    /// The cost of all reliable fragments received.
     received: u64,
     /// The cost of what was received and not consumed.
     outstanding: u64,
-    /// The cost of signals which were received and not taken.
+    /// The cost of signals that were received and not taken.
     signals_waiting: usize,
-    /// The largest grant that the peer was told.
+    /// The largest grant that was reported to the peer.
     granted: u64,
     peer_blocked: bool,
     pub(super) messages: u64,
@@ -58,12 +58,12 @@ impl Incoming {
         }
     }
 
-    /// What may be received in total.
+    /// The bytes that the peer may send, since the start of the connection.
     fn grant(&self) -> u64 {
         self.granted.max(self.received + self.buffer.saturating_sub(self.outstanding))
     }
 
-    /// The grant, to be told to the peer now.
+    /// Returns the grant, which is about to be reported to the peer.
     pub(super) fn report_grant(&mut self) -> u64 {
         let grant = self.grant();
         self.peer_blocked &= grant == self.granted;
@@ -71,13 +71,13 @@ impl Incoming {
         grant
     }
 
-    /// Whether so much was consumed that the peer should know at once.
+    /// Whether enough was consumed to report a new grant at once.
     pub(super) fn grant_is_due(&self) -> bool {
         let news = self.grant() - self.granted;
         news >= self.buffer / 4 || self.peer_blocked && news > 0 && (news >= self.buffer / 16 || self.outstanding == 0)
     }
 
-    /// The peer waits for a larger grant.
+    /// Records that the peer waits for a larger grant.
     pub(super) fn peer_is_blocked(&mut self) {
         self.peer_blocked = true;
     }
@@ -94,12 +94,12 @@ impl Incoming {
         &self.unreliable
     }
 
-    /// For acknowledgements, in the order of their streams.
+    /// The state for an acknowledgement, in the order of the streams.
     pub(super) fn states(&self) -> [(u64, &[(u64, u64)]); 3] {
         [self.reliable[0].state(), self.reliable[1].state(), self.signals.state()]
     }
 
-    /// Whether everything before the peer's end was received.
+    /// Whether everything sent before the peer's close was received.
     pub(super) fn reached(&self, ends: &[u64; 3]) -> bool {
         [self.reliable[0].next(), self.reliable[1].next(), self.signals.next()]
             .iter()
@@ -107,17 +107,17 @@ impl Incoming {
             .all(|(next, end)| next >= end)
     }
 
-    /// The game has taken messages.
+    /// Records that the game has consumed messages.
     pub(super) fn consumed(&mut self, cost: usize) {
         self.outstanding = self.outstanding.saturating_sub(cost as u64);
     }
 
-    /// A signal was taken.
+    /// Records that the owner has taken a signal.
     pub(super) fn signal_taken(&mut self, len: usize) {
         self.signals_waiting = self.signals_waiting.saturating_sub(fragment_cost(len));
     }
 
-    /// Takes a fragment from a packet of this size.
+    /// Processes a fragment from a packet of `packet` bytes.
     pub(super) fn receive(
         &mut self,
         data: Data,
@@ -127,7 +127,8 @@ impl Incoming {
         if !data.last && data.payload.len() < MIN_FRAGMENT {
             return Err(Violation::Protocol("a fragment is too small"));
         }
-        // A slice keeps its whole packet alive: what waits must not hold much more memory than it is counted for.
+        // A slice keeps its whole packet in memory. Small slices are copied, so that held data costs about what it is
+        // counted for.
         let compact = |bytes: Bytes| if bytes.len() < packet / 8 { Bytes::copy_from_slice(&bytes) } else { bytes };
         let cost = fragment_cost(data.payload.len());
         match data.stream {
@@ -143,7 +144,7 @@ impl Incoming {
                 let Self { reliable, outstanding, messages, .. } = self;
                 *outstanding += cost as u64;
                 let taken = reliable[stream].receive(data, compact, |message| {
-                    // One overhead stays until the event is taken.
+                    // The overhead of one fragment counts until the event is taken.
                     *outstanding -= ((message.fragments - 1) * OVERHEAD) as u64;
                     *messages += 1;
                     events.push_back(message_event(channel, message)?);
@@ -200,7 +201,7 @@ fn message_event(channel: Channel, message: Message) -> Result<ConnectionEvent, 
     Ok(ConnectionEvent::Message { channel, tag: message.tag, payload })
 }
 
-/// Copies those messages which would hold a packet alive that is much larger than they are.
+/// Copies messages that would keep a much larger packet in memory.
 pub(super) fn compact_events(events: &mut VecDeque<ConnectionEvent>, from: usize, packet: usize) {
     let size = |event: &ConnectionEvent| match event {
         ConnectionEvent::Message { payload, .. } => payload.len() + OVERHEAD,

@@ -1,4 +1,4 @@
-//! A peer that is silent or out of reach, until it is back or given up.
+//! Interruptions: a peer that is silent or unreachable, until it is back or the connection ends.
 
 use core::time::Duration;
 
@@ -8,18 +8,18 @@ use crate::protocol::{
     frame::{Close, PacketWriter},
 };
 
-/// An interruption that lasts.
+/// An interruption in progress.
 #[derive(Debug)]
 pub(super) struct Interrupted {
     since: Timestamp,
-    /// When its time was looked at last. That is done often, though nothing else may be due: only a call that comes late
-    /// shows that this side was asleep.
+    /// When its deadline was last checked. The checks are frequent, so that a late one shows that this side was
+    /// suspended.
     checked: Timestamp,
-    /// Something has come from the peer since then.
+    /// Whether a packet has arrived from the peer since then.
     received: bool,
 }
 
-/// The last word of a connection that has ended: told once on each path that is up, perhaps to nobody.
+/// The close of a connection that has ended, sent once on each path that is up.
 #[derive(Debug)]
 pub(super) struct FinalClose {
     reason: EndReason,
@@ -27,43 +27,43 @@ pub(super) struct FinalClose {
 }
 
 impl Connection {
-    /// Whether the peer is in: from then on it may be missed, and resumes.
+    /// Returns whether the connection is open: the peer is admitted, and neither side has closed.
     pub fn is_open(&self) -> bool {
         matches!(self.state, State::Open { .. })
     }
 
-    /// Whether the peer is silent or out of reach now.
+    /// Returns whether the peer is silent or unreachable now.
     pub fn is_interrupted(&self) -> bool {
         self.is_open() && self.interrupted.is_some()
     }
 
-    /// How long the peer may stay interrupted until the connection ends; zero if it is not.
+    /// Returns how long the peer may stay interrupted before the connection ends, or zero if it is not interrupted.
     pub fn time_left(&self, now: Timestamp) -> Duration {
         self.interruption_deadline().unwrap_or(now).saturating_sub(now)
     }
 
-    /// When the connection ends, if nothing comes from the peer.
+    /// When the connection ends, unless a packet arrives from the peer.
     pub(super) fn interruption_deadline(&self) -> Option<Timestamp> {
         self.interrupted.as_ref().map(|interrupted| interrupted.since + self.config.resume_timeout)
     }
 
-    /// When to look at the time of an interruption.
+    /// When to check the deadline of an interruption.
     pub(super) fn interruption_check(&self) -> Option<Timestamp> {
         let checked = self.interrupted.as_ref()?.checked + self.live.interval();
         self.interruption_deadline().map(|deadline| deadline.min(checked))
     }
 
-    /// When the peer is interrupted, if nothing comes from it.
+    /// When the peer becomes interrupted, unless a packet arrives.
     pub(super) fn silence_deadline(&self) -> Option<Timestamp> {
         (self.interrupted.is_none() && self.is_announced()).then(|| self.live.silent_at())
     }
 
-    /// Whether the owner was told that the peer is connected, and not yet of its end.
+    /// Whether the owner has been told that the peer is connected, and not that it ended.
     fn is_announced(&self) -> bool {
         self.is_open() && self.direct_wait.is_none()
     }
 
-    /// Something came from the peer itself, over this path.
+    /// Records a packet from the peer itself over this path.
     pub(super) fn on_peer_packet(&mut self, path: Path, now: Timestamp) {
         self.live.alive(path, now);
         if let Some(interrupted) = &mut self.interrupted {
@@ -71,7 +71,7 @@ impl Connection {
         }
     }
 
-    /// Why the peer would be interrupted now.
+    /// Why the peer is to be interrupted now.
     fn interruption(&self, now: Timestamp) -> Option<Interruption> {
         if self.candidate().is_none() {
             Some(if self.live.has_suspect() { Interruption::Silent } else { Interruption::NoPath })
@@ -80,7 +80,7 @@ impl Connection {
         }
     }
 
-    /// Begins an interruption, or ends one. A path alone ends none: something must come from the peer.
+    /// Starts or ends an interruption. A path that comes up does not end one: a packet must arrive from the peer.
     pub(super) fn check_interruption(&mut self, now: Timestamp) {
         if !self.is_announced() {
             return;
@@ -88,7 +88,7 @@ impl Connection {
         match (self.interruption(now), &self.interrupted) {
             (Some(reason), None) => {
                 self.interrupted = Some(Interrupted { since: now, checked: now, received: false });
-                // Unreliable messages that wait would arrive late.
+                // Queued unreliable messages would arrive late.
                 self.out.unreliable.clear();
                 self.events.push_back(ConnectionEvent::Interrupted(reason));
             }
@@ -109,14 +109,14 @@ impl Connection {
             return;
         }
         if self.paths == PathPolicy::DirectOnly && self.live.usable(Path::Relay) && now < self.live.silent_at() {
-            let words = format!("none was found within {:?}", self.config.resume_timeout);
-            return self.abandon(EndReason::NoDirectPath(words), now);
+            let text = format!("none was found within {:?}", self.config.resume_timeout);
+            return self.abandon(EndReason::NoDirectPath(text), now);
         }
         self.close_now(EndReason::TimedOut);
     }
 
-    /// Ends the connection with a peer that is out of reach, at once. The peer is told on every path, in case that it
-    /// hears us.
+    /// Ends the connection at once, without draining. The reason is sent once on each path, for a peer that may still
+    /// receive it.
     pub fn close_now(&mut self, reason: EndReason) {
         if self.is_closed() {
             return;
@@ -131,8 +131,7 @@ impl Connection {
         }
     }
 
-    /// This side was asleep for so long: it takes none of that time for the silence of others, and gives up nothing
-    /// that it had no time to wait for.
+    /// Excludes a time in which this side was suspended from all deadlines.
     pub(super) fn slept(&mut self, time: Duration, now: Timestamp) {
         self.live.slept(time, now);
         if let Some(interrupted) = &mut self.interrupted {

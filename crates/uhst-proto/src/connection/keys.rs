@@ -1,4 +1,4 @@
-//! The secret of one connection, and randomness from a seed.
+//! The shared secret of a connection, and random bytes derived from a seed.
 
 use bytes::{Bytes, BytesMut};
 use hmac::{Hmac, Mac};
@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::protocol::frame::handshake_packet::MAC;
 
-/// What only the two sides know, from SPAKE2.
+/// The key that only both sides know, from SPAKE2.
 #[derive(Clone)]
 pub(super) struct Key([u8; 32]);
 
@@ -19,17 +19,17 @@ impl core::fmt::Debug for Key {
 
 impl Key {
     pub(super) fn new(secret: &[u8]) -> Self {
-        // Hashed once more, so that the key serves no protocol but this one.
+        // The hash separates this protocol from others that use the same secret.
         Self(Sha256::new().chain_update(b"bevy_uhst 1 key").chain_update(secret).finalize().into())
     }
 
     fn mac(&self, context: &[u8], packet: &[u8]) -> Option<Hmac<Sha256>> {
-        // HMAC takes keys of any length: this never fails.
+        // HMAC accepts keys of any length, so this never fails.
         let mac = Hmac::<Sha256>::new_from_slice(&self.0).ok()?;
         Some(mac.chain_update((context.len() as u64).to_be_bytes()).chain_update(context).chain_update(packet))
     }
 
-    /// Appends the mac of everything before it.
+    /// Appends the MAC of `context` and everything in the packet.
     pub(super) fn seal(&self, context: &[u8], mut packet: BytesMut) -> Bytes {
         if let Some(mac) = self.mac(context, &packet) {
             packet.extend_from_slice(&mac.finalize().into_bytes());
@@ -37,7 +37,7 @@ impl Key {
         packet.freeze()
     }
 
-    /// Whether the mac at the end is right, in constant time.
+    /// Whether the MAC at the end is valid. Compares in constant time.
     pub(super) fn opens(&self, context: &[u8], packet: &[u8]) -> bool {
         packet.split_last_chunk::<MAC>().is_some_and(|(packet, mac)| {
             self.mac(context, packet).is_some_and(|expected| expected.verify_slice(mac).is_ok())
@@ -45,7 +45,7 @@ impl Key {
     }
 }
 
-/// Random bytes from a seed: SHA-256 over the seed and a counter.
+/// Derives random bytes from a seed: SHA-256 of the seed and a counter.
 #[derive(Clone)]
 pub(super) struct Random {
     seed: [u8; 32],
@@ -53,7 +53,7 @@ pub(super) struct Random {
 }
 
 impl Random {
-    /// Different labels give independent bytes.
+    /// Creates a generator. Different labels give independent bytes.
     pub(super) fn new(seed: &[u8; 32], label: &[u8]) -> Self {
         Self { seed: Sha256::new().chain_update(seed).chain_update(label).finalize().into(), counter: 0 }
     }

@@ -1,17 +1,17 @@
-//! Which paths are alive, and how far the peer is: heartbeats and silence.
+//! Liveness of paths and of the peer: heartbeats, silence, and round-trip times.
 //!
-//! A ping asks for a pong on the same path, and either tells that its sender is alive. So one side's ping serves both:
-//! who receives one puts off his own, and on an idle connection the two take turns.
+//! A ping requests a pong on the same path. Both show that their sender is alive, so receiving a ping postpones ours,
+//! and the sides of an idle connection take turns.
 
 use core::time::Duration;
 
 use super::{Path, Timestamp, path::PerPath};
 
-/// The heartbeats of a path that is not in use: enough to know that it is there.
+/// A standby path sends heartbeats this many times less often than the path in use.
 const STANDBY: u32 = 16;
 
-/// The smoothed round-trip time. Samples come with heartbeats, seconds apart, so each counts for much: RFC 6298's eighth
-/// would take most of a minute to show a change.
+/// The smoothed round-trip time. Samples come seconds apart, with heartbeats, so each counts for half: the eighth of
+/// RFC 6298 would need most of a minute to show a change.
 #[derive(Clone, Copy, Debug, Default)]
 struct RoundTrip(Option<Duration>);
 
@@ -24,20 +24,20 @@ impl RoundTrip {
 #[derive(Clone, Copy, Debug, Default)]
 struct PathState {
     up: bool,
-    /// Nothing came for too long: it carries heartbeats only, until something comes.
+    /// Nothing arrived for too long. The path carries only heartbeats until a packet arrives.
     suspect: bool,
-    /// Relay: the peer's resumption is proven. Direct: something came.
+    /// Relay: the resumption is proven. Direct: a packet has arrived.
     proven: bool,
     last_received: Timestamp,
     ping_due: Timestamp,
     ping_wanted: bool,
-    /// Direct: the reliable lane was asked, too, since a ping was wanted.
+    /// Direct: a probe was sent on the reliable lane since the last ping became due.
     probed: bool,
     pinged: Timestamp,
     outstanding: Option<u64>,
     pong: Option<u64>,
     rtt: RoundTrip,
-    /// When reliable frames were last sent here.
+    /// When reliable frames were last sent on this path.
     last_sent: Timestamp,
 }
 
@@ -45,13 +45,13 @@ struct PathState {
 pub(super) struct Liveness {
     paths: PerPath<PathState>,
     timeout: Duration,
-    /// When something came from the peer last, on whatever path.
+    /// When a packet last arrived from the peer, on any path.
     peer_last_received: Timestamp,
-    /// Of the last ping.
+    /// The number of the last ping.
     number: u64,
 }
 
-/// The token of a ping whose answer is wanted for the acknowledgement that comes with it.
+/// The token of a ping that only requests the acknowledgement which travels with its pong.
 pub(super) const PROBE: u64 = 0;
 
 impl Liveness {
@@ -59,12 +59,12 @@ impl Liveness {
         Self { paths: Default::default(), timeout, peer_last_received: now, number: 0 }
     }
 
-    /// Both sides have agreed on it.
+    /// Sets the timeout that both sides agreed on.
     pub(super) fn set_timeout(&mut self, timeout: Duration) {
         self.timeout = timeout;
     }
 
-    /// The time between heartbeats on the path in use, at most.
+    /// The longest time between heartbeats on the path in use.
     pub(super) fn interval(&self) -> Duration {
         self.timeout / 4
     }
@@ -73,23 +73,23 @@ impl Liveness {
         self.paths[path].up
     }
 
-    /// Whether it leads to the peer, as far as we know.
+    /// Whether the path is up, proven and not suspect.
     pub(super) fn usable(&self, path: Path) -> bool {
         let state = &self.paths[path];
         state.up && state.proven && !state.suspect
     }
 
-    /// Whether a path is up that nothing comes over.
+    /// Whether a path is up but suspect.
     pub(super) fn has_suspect(&self) -> bool {
         self.paths.0.iter().any(|state| state.up && state.suspect)
     }
 
-    /// When the peer is silent, unless something comes before.
+    /// When the peer counts as silent, unless a packet arrives before.
     pub(super) fn silent_at(&self) -> Timestamp {
         self.peer_last_received + self.timeout
     }
 
-    /// The path for messages.
+    /// The path in use for messages.
     pub(super) fn active(&self) -> Option<Path> {
         [Path::Direct, Path::Relay].into_iter().find(|path| self.usable(*path))
     }
@@ -121,7 +121,8 @@ impl Liveness {
         self.changed(before, now);
     }
 
-    /// It carries heartbeats only, until something comes over it. `false`: it is not up, or suspect already.
+    /// Marks a path as suspect: it carries only heartbeats until a packet arrives. Returns `false` if the path is down
+    /// or suspect already.
     pub(super) fn suspect(&mut self, path: Path, now: Timestamp) -> bool {
         let before = self.active();
         let state = &mut self.paths[path];
@@ -132,7 +133,7 @@ impl Liveness {
         true
     }
 
-    /// The relay path leads to the peer itself.
+    /// Marks a path as proven to lead to the peer.
     pub(super) fn prove(&mut self, path: Path, now: Timestamp) {
         let before = self.active();
         self.paths[path].proven = true;
@@ -142,14 +143,14 @@ impl Liveness {
     fn changed(&mut self, before: Option<Path>, now: Timestamp) {
         let active = self.active();
         if let Some(path) = active.filter(|_| before != active) {
-            // A path that was on standby is judged by the faster clock from now on.
+            // The path was on standby, where silence may last longer. Its time starts now.
             let state = &mut self.paths[path];
             state.last_received = state.last_received.max(now);
             state.ping_wanted = true;
         }
     }
 
-    /// A packet came over this path.
+    /// Records a packet that arrived over this path.
     pub(super) fn received(&mut self, path: Path, now: Timestamp) {
         self.peer_last_received = self.peer_last_received.max(now);
         let state = &mut self.paths[path];
@@ -161,7 +162,7 @@ impl Liveness {
         }
     }
 
-    /// The peer is there, though nothing came over this path itself.
+    /// Records that the peer is alive, without a packet on this path.
     pub(super) fn alive(&mut self, path: Path, now: Timestamp) {
         self.peer_last_received = self.peer_last_received.max(now);
         let state = &mut self.paths[path];
@@ -171,7 +172,7 @@ impl Liveness {
     pub(super) fn ping_received(&mut self, path: Path, token: u64, now: Timestamp) {
         let due = now + self.period(path);
         let state = &mut self.paths[path];
-        // An answer to a probe says nothing that another answer does not say.
+        // A pong for a probe carries less than one for an ordinary ping, so it does not replace that one.
         if token != PROBE || state.pong.is_none() {
             state.pong = Some(token);
         }
@@ -186,7 +187,7 @@ impl Liveness {
         }
     }
 
-    /// The pong that is owed on this path.
+    /// The token of the pong that is due on this path.
     pub(super) fn pong(&self, path: Path) -> Option<u64> {
         self.paths[path].pong
     }
@@ -199,7 +200,7 @@ impl Liveness {
         self.paths[path].ping_wanted
     }
 
-    /// A ping with this token is written now.
+    /// Records that a ping with this token was written.
     pub(super) fn ping_sent(&mut self, path: Path, token: u64, now: Timestamp) {
         self.number += 1;
         let due = now + 2 * self.period(path);
@@ -208,14 +209,14 @@ impl Liveness {
         state.outstanding = Some(token);
     }
 
-    /// The peer should learn what a ping tells, on the path in use.
+    /// Requests a ping on the path in use, to report losses.
     pub(super) fn want_ping(&mut self) {
         if let Some(path) = self.active() {
             self.paths[path].ping_wanted = true;
         }
     }
 
-    /// Whether to ask on the reliable lane, beside the ping on the other, what has arrived there.
+    /// Whether to send a probe on the reliable lane, in addition to the ping on the unreliable one.
     pub(super) fn probe_is_wanted(&self) -> bool {
         let direct = &self.paths[Path::Direct];
         direct.ping_wanted && !direct.probed
@@ -230,7 +231,7 @@ impl Liveness {
         self.number + 1
     }
 
-    /// Reliable frames were sent on this path.
+    /// Records that reliable frames were sent on this path.
     pub(super) fn reliable_sent(&mut self, path: Path, now: Timestamp) {
         self.paths[path].last_sent = now;
     }
@@ -243,36 +244,37 @@ impl Liveness {
         if self.active() == Some(path) || !self.usable(path) { self.timeout } else { self.interval() * STANDBY * 3 }
     }
 
-    /// When the next ping on this path is due. With frames in flight it also asks whether the last of them arrived.
+    /// When the next ping on this path is due. While frames are in flight, a ping also asks for their acknowledgement.
     fn ping_due(&self, path: Path, in_flight: bool) -> Timestamp {
         let state = &self.paths[path];
         let interval = self.interval();
-        // One that was not answered is repeated sooner: three may be lost before the silence becomes an end.
+        // An unanswered ping is repeated sooner, so that three may be lost before the path counts as silent.
         let due = if state.outstanding.is_some() { state.pinged + self.period(path) } else { state.ping_due };
         if !in_flight {
             return due;
         }
         let probe = if state.pinged < state.last_sent {
-            let patience = state.rtt.0.map_or(interval, |rtt| 4 * rtt + 2 * super::ACK_DELAY);
-            state.last_sent + patience.clamp((4 * super::ACK_DELAY).min(interval), interval)
+            let probe_timeout = state.rtt.0.map_or(interval, |rtt| 4 * rtt + 2 * super::ACK_DELAY);
+            state.last_sent + probe_timeout.clamp((4 * super::ACK_DELAY).min(interval), interval)
         } else {
             state.pinged + interval
         };
         probe.min(due)
     }
 
-    /// Time has passed while this side was asleep: silence is not counted for so long.
-    /// What came since counts from when it came, not from later.
+    /// Excludes a time in which this side was suspended from the peer's silence. Packets that arrived since count from
+    /// their arrival.
     pub(super) fn slept(&mut self, time: Duration, now: Timestamp) {
         self.peer_last_received = now.min(self.peer_last_received + time);
         for state in &mut self.paths.0 {
             state.last_received = now.min(state.last_received + time);
-            // An answer would measure the sleep.
+            // The answer would measure the suspension.
             state.outstanding = None;
         }
     }
 
-    /// When to look again. `in_flight`: whether frames wait for an acknowledgement, for each path.
+    /// When to call [`advance`](Self::advance) next. `in_flight`: whether frames wait for an acknowledgement, on each
+    /// path.
     pub(super) fn next_timeout(&self, in_flight: PerPath<bool>) -> Option<Timestamp> {
         let mut next =
             self.active().filter(|active| self.has_standby(*active) && !self.standby_pinged()).map(|active| {
@@ -295,7 +297,7 @@ impl Liveness {
         Path::ALL.iter().any(|path| *path != active && self.usable(*path))
     }
 
-    /// Whether a ping on the other path has asked if the peer is alive there.
+    /// Whether the other path was already asked if the peer is alive there.
     fn standby_pinged(&self) -> bool {
         let Some(active) = self.active() else { return false };
         let silent_since = self.paths[active].last_received + self.timeout / 2;
@@ -305,13 +307,14 @@ impl Liveness {
         })
     }
 
-    /// Lets time pass; call it until it gives nothing. `Some`: nothing comes over this path.
+    /// Applies the passing of time. Returns a path that became suspect; call it until it returns `None`.
     pub(super) fn advance(&mut self, in_flight: PerPath<bool>, now: Timestamp) -> Option<Path> {
         if let Some(active) = self.active()
             && now >= self.paths[active].last_received + self.timeout / 2
             && !self.standby_pinged()
         {
-            // Before the silence here becomes an interruption, the other path may tell that only this one is dead.
+            // A ping on the other path can show that only this path is dead, before the silence becomes an
+            // interruption.
             for path in Path::ALL.into_iter().filter(|path| *path != active) {
                 self.paths[path].ping_wanted = true;
             }

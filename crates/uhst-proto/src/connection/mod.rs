@@ -1,17 +1,17 @@
-//! The connection with one peer, as a state machine without I/O: packets, commands and the time go in, packets and
+//! The connection with one peer, as a state machine without I/O. Packets, commands and the time go in; packets and
 //! events come out.
 //!
-//! It outlives its paths. Messages are numbered by channel, not by path; what a lost path carried and nobody
-//! acknowledged is sent again on the next one, and a copy is recognised by its number. So no channel's promise depends
-//! on what the paths do.
+//! A connection outlives its paths. Messages are numbered per channel, not per path. Data that a lost path carried and
+//! that was not acknowledged is sent again on the next path, and the receiver recognises duplicates by their number. So
+//! the guarantee of a channel does not depend on any path.
 //!
-//! The owner of a [`Connection`] calls, after anything else it did:
-//! [`poll_event`](Connection::poll_event) until there is none, [`poll_transmit`](Connection::poll_transmit) for every
-//! lane that can take a packet, and [`handle_timeout`](Connection::handle_timeout) when the time of
-//! [`next_timeout`](Connection::next_timeout) has come. Packets that wait go in before the time does: a side that was
-//! suspended for a while must not take its own sleep for the peer's silence. What waits may be more than the owner sees,
-//! since a socket's buffer is read later. So a connection whose time comes later than it asked for, by more than a quarter
-//! of its timeout, takes the difference for sleep, and counts none of it as silence or waiting.
+//! After every other call, the owner of a [`Connection`] calls [`poll_event`](Connection::poll_event) until it returns
+//! `None`, [`poll_transmit`](Connection::poll_transmit) for each lane that can take a packet, and
+//! [`handle_timeout`](Connection::handle_timeout) at the time that [`next_timeout`](Connection::next_timeout) returns.
+//!
+//! The owner passes in waiting packets before it calls `handle_timeout`. Otherwise a process that was suspended times
+//! out its peer. Some packets may still wait in the buffer of a socket, so a call of `handle_timeout` that is late by
+//! more than a quarter of the timeout counts as a suspension: the delay is not counted as silence.
 //!
 //! | file | concept |
 //! |---|---|
@@ -27,10 +27,11 @@
 //! | `liveness`, `losses` | heartbeats, silence, round-trip time, loss reports |
 //! | `interruption` | a peer that is silent or unreachable |
 //! | `closing` | draining and the close handshake |
+//! | `config`, `cost`, `event` | limits, memory accounting, events and errors |
 
 mod closing;
 mod config;
-#[expect(clippy::module_inception, reason = "the room and its main piece of furniture have one name")]
+#[expect(clippy::module_inception, reason = "the module and its main type share a name")]
 mod connection;
 mod cost;
 mod establishment;
@@ -61,16 +62,20 @@ pub use resume::Tombstone;
 
 pub use crate::protocol::frame::handshake_packet::{ConnectionId, MAX_METADATA};
 
-/// Time since an origin of the caller's choice, which never goes back.
+/// A monotonic time since an origin that the caller chooses.
 pub type Timestamp = core::time::Duration;
 
-/// How long an acknowledgement waits for a packet to travel with.
+/// The longest time that an acknowledgement waits for other frames to travel with.
 const ACK_DELAY: Timestamp = Timestamp::from_millis(50);
 
-/// The smallest limit for [`Connection::poll_transmit`]: what every WebRTC stack takes in one message.
+/// The smallest limit for [`Connection::poll_transmit`]: every WebRTC stack takes messages of this size.
 pub const MIN_PACKET_LIMIT: usize = 16 << 10;
 
-/// A seed for [`Connection::connect`] and [`Connection::accept`] from the system's randomness.
+/// Returns a seed for [`Connection::connect`] or [`Connection::accept`] from the system's random number generator.
+///
+/// # Errors
+///
+/// The error of the system, if it has no randomness.
 pub fn random_seed() -> Result<[u8; 32], getrandom::Error> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)?;

@@ -1,4 +1,4 @@
-//! Everything on its way out: the reliable streams under the receiver's grant, and the unreliable queue.
+//! Everything to be sent: the reliable streams within the receiver's grant, and the unreliable queue.
 
 use bytes::Bytes;
 
@@ -14,10 +14,10 @@ use crate::protocol::{
     frame::{Ack, PacketWriter, Stream},
 };
 
-/// One signal, in bytes: offers and answers are a few KiB.
+/// The largest signal in bytes. Offers and answers are a few KiB.
 pub(super) const MAX_SIGNAL: usize = 64 << 10;
-/// All signals that wait to be sent or acknowledged. They stand outside the grant, so that a game which reads slowly
-/// does not keep its connection from finding a direct path.
+/// The bytes of signals that may be queued or unacknowledged. They are not part of the grant, so that a slow reader can
+/// still find a direct path.
 pub(super) const SIGNAL_BUFFER: usize = 256 << 10;
 
 const SIGNAL: usize = 2;
@@ -29,11 +29,11 @@ pub(super) struct Outgoing {
     pub(super) unreliable: UnreliableQueue,
     send_buffer: usize,
     max_message: usize,
-    /// The receiver's, absolute.
+    /// The bytes that the receiver accepts, since the start of the connection.
     grant: u64,
-    /// What of it was used.
+    /// The bytes of the grant that were used.
     used: u64,
-    /// The grant at which the receiver was told that we wait for more.
+    /// The grant for which the receiver was sent a `Blocked` frame.
     reported_blocked: Option<u64>,
     unordered_first: bool,
     pub(super) resent: u64,
@@ -44,7 +44,7 @@ impl Outgoing {
         self.max_message
     }
 
-    /// `max_message` and `grant`: what the receiver takes.
+    /// `max_message` and `grant` are limits of the receiver.
     pub(super) fn new(send_buffer: usize, max_message: usize, grant: u64) -> Self {
         Self {
             streams: [
@@ -63,7 +63,7 @@ impl Outgoing {
         }
     }
 
-    /// The cost of all messages that wait.
+    /// The cost of all queued messages.
     pub(super) fn queued(&self) -> usize {
         self.streams[0].cost() + self.streams[1].cost() + self.unreliable.cost()
     }
@@ -102,10 +102,10 @@ impl Outgoing {
         Ok(())
     }
 
-    /// The credit which the next fragment of a channel needs.
+    /// Whether the next fragment of a channel may be sent.
     ///
-    /// A message begins only when the credit reaches for all of it and for what is left of the message that the other
-    /// channel has begun: otherwise two half messages could fill the receiver, and neither could ever be consumed.
+    /// A message starts only if the grant has room for all of it, and for the rest of a message that the other channel
+    /// has started. Otherwise two partial messages could fill the receiver, and neither could be consumed.
     fn may_send(&self, stream: usize) -> bool {
         let Some((cost, full_cost)) = self.streams[stream].next_unsent() else { return false };
         let credit = self.grant.saturating_sub(self.used);
@@ -113,26 +113,26 @@ impl Outgoing {
         if continues { cost <= credit } else { full_cost.saturating_add(self.streams[1 - stream].begun()) <= credit }
     }
 
-    /// Whether a message waits for nothing but a larger grant.
+    /// Whether a message waits only for a larger grant.
     pub(super) fn is_blocked(&self) -> bool {
         (0..2).any(|stream| self.streams[stream].has_unsent() && !self.may_send(stream))
     }
 
-    /// The streams that may be written.
+    /// The streams that a path with these contents carries.
     fn streams(&self, contents: PathContents) -> impl Iterator<Item = &SendStream> {
         let messages = if contents.messages { 0..SIGNAL } else { 0..0 };
         let signals = if contents.signals { SIGNAL..SIGNAL + 1 } else { 0..0 };
         self.streams[messages].iter().chain(&self.streams[signals])
     }
 
-    /// Whether reliable frames could be written now.
+    /// Whether reliable frames can be written now.
     pub(super) fn sendable(&self, contents: PathContents) -> bool {
         self.streams(contents).any(SendStream::has_lost)
             || contents.signals && self.streams[SIGNAL].has_unsent()
             || contents.messages && (self.may_send(0) || self.may_send(1))
     }
 
-    /// About how many bytes wait to be written; at most `limit` matter.
+    /// An estimate of the bytes to be written. Only values up to `limit` matter.
     pub(super) fn ready(&self, limit: usize, contents: PathContents) -> usize {
         if self.streams(contents).any(SendStream::has_lost) {
             return limit;
@@ -146,7 +146,7 @@ impl Outgoing {
         self.streams.iter().all(|stream| !stream.has_lost() && !stream.has_unsent())
     }
 
-    /// How many fragments were sent on each stream.
+    /// The number of fragments sent on each stream.
     pub(super) fn ends(&self) -> [u64; 3] {
         [self.streams[0].sent(), self.streams[1].sent(), self.streams[2].sent()]
     }
@@ -155,7 +155,7 @@ impl Outgoing {
         self.streams.iter().any(|stream| stream.in_flight(path))
     }
 
-    /// Writes what fits, and tells whether anything was written.
+    /// Writes what fits. Returns whether anything was written.
     pub(super) fn write_reliable(&mut self, writer: &mut PacketWriter, path: Path, contents: PathContents) -> bool {
         let before = writer.remaining();
         if contents.signals {
@@ -172,7 +172,7 @@ impl Outgoing {
         for stream in [0, 1] {
             self.resent += self.streams[stream].write_lost(writer, path);
         }
-        // The two channels take turns at being first, so that neither starves.
+        // The two channels alternate in going first, so that neither starves.
         self.unordered_first = !self.unordered_first;
         for stream in if self.unordered_first { [1, 0] } else { [0, 1] } {
             while self.may_send(stream) {
@@ -188,7 +188,7 @@ impl Outgoing {
         }
     }
 
-    /// Takes the state of the receiver.
+    /// Applies an acknowledgement.
     pub(super) fn acked(&mut self, ack: &Ack<'_>) -> Result<(), FalseAck> {
         self.grant = self.grant.max(ack.grant);
         for (stream, state) in self.streams.iter_mut().zip(&ack.streams) {
@@ -197,12 +197,12 @@ impl Outgoing {
         Ok(())
     }
 
-    /// Everything in flight on this lane is lost.
+    /// Marks everything in flight on this path as lost.
     pub(super) fn lose(&mut self, path: Path) {
         self.streams.iter_mut().for_each(|stream| stream.lose(path));
     }
 
-    /// Forgets everything that waits.
+    /// Drops everything that is queued.
     pub(super) fn clear(&mut self) {
         self.streams.iter_mut().for_each(SendStream::clear);
         self.unreliable.clear();

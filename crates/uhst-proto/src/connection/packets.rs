@@ -1,4 +1,4 @@
-//! Packets of an open connection, in and out.
+//! Packets of an open connection: receiving and sending.
 
 use bytes::Bytes;
 
@@ -16,29 +16,29 @@ use crate::protocol::{
 
 use core::time::Duration;
 
-/// So much may be received without an acknowledgement.
+/// The bytes that may be received before an acknowledgement is sent.
 const ACK_BYTES: usize = 64 << 10;
-/// An acknowledgement of what comes over the reliable data channel waits for such a pause, and no longer than
-/// [`DIRECT_ACK`]. The channel loses nothing while it is there, so its sender only keeps what it sent for the path that
-/// may follow, and an acknowledgement alone costs as much as a message. The pause is shorter than the sender's patience,
-/// which is four times [`ACK_DELAY`](super::ACK_DELAY).
+/// An acknowledgement of data on the reliable data channel waits for a pause of this length, but no longer than
+/// [`DIRECT_ACK`]. That channel loses nothing while it is up: its sender keeps data only for a later path, and a
+/// separate acknowledgement costs as much as a message. The pause is shorter than the sender's probe timeout, which is
+/// at least four times [`ACK_DELAY`](super::ACK_DELAY).
 const DIRECT_PAUSE: Duration = Duration::from_millis(150);
 const DIRECT_ACK: Duration = Duration::from_secs(1);
-/// A packet of the unreliable lane, at most: what WebRTC sends in one datagram. It cuts what is larger into several, and
-/// all are lost with one. What did arrive then stays in the receiver's buffer for good, until that is full and the path
-/// stands still.
+/// The largest packet of the unreliable lane: what WebRTC sends in one datagram. WebRTC splits larger packets, and one
+/// lost part loses the packet. The parts that arrived then stay in the receiver's buffer until it is full and the path
+/// stalls.
 const DATAGRAM: usize = 1160;
-/// The payload of a fragment in such a packet: what its headers and a heartbeat leave. Receivers take no fragments of less
-/// than 1 KiB.
+/// The payload of a fragment in such a packet, which leaves room for headers and a heartbeat. Receivers reject
+/// fragments of less than 1 KiB.
 const DATAGRAM_FRAGMENT: usize = DATAGRAM - 56;
-/// How often the end is said until it is confirmed.
+/// How often the close is repeated until the peer confirms it.
 const CLOSE_RETRY: Duration = Duration::from_millis(250);
-/// So long at least we wait for what the peer sent before its end, once it says its end no more.
+/// The minimum time to wait for data sent before the peer's close, after the last copy of that close.
 const MISSING: Duration = Duration::from_secs(2);
 
 impl Connection {
-    /// Takes a packet that came over a lane. What comes from a stranger, too late or twice does no harm; a peer that
-    /// breaks the rules is [closed](super::ConnectionEvent::Closed).
+    /// Processes a packet that arrived over a lane. Packets that are late, duplicated or from an unknown peer do no
+    /// harm. A peer that violates the protocol is [closed](super::ConnectionEvent::Closed).
     pub fn receive(&mut self, lane: Lane, packet: Bytes, now: Timestamp) {
         self.stats.packets_received += 1;
         self.stats.bytes_received += packet.len() as u64;
@@ -49,7 +49,7 @@ impl Connection {
             return;
         }
         match &mut self.state {
-            // Until the host has proven itself again, this may be a stranger who took its id.
+            // Until the resumption is proven, another host may have taken the id.
             State::Open { .. } | State::Closing(_) if lane == Lane::Relay && self.resuming.is_some() => {}
             State::Open { handshake } => {
                 *handshake = None;
@@ -63,7 +63,7 @@ impl Connection {
         }
     }
 
-    /// A client that gives up while it joins says goodbye, so that nobody waits for it.
+    /// Ends a join request when the client gives up.
     fn joiner_left(&mut self, packet: &Bytes) {
         let Ok(mut frames) = Frames::new(packet) else { return };
         let reason = frames.find_map(|frame| match frame {
@@ -75,7 +75,7 @@ impl Connection {
         }
     }
 
-    /// Our confirmation of the peer's end was lost.
+    /// Whether the packet repeats the peer's close, which shows that our confirmation was lost.
     fn peer_close_again(&self, packet: &Bytes) -> bool {
         Frames::new(packet).is_ok_and(|mut frames| frames.any(|frame| matches!(frame, Ok(Frame::Close(_)))))
     }
@@ -129,11 +129,11 @@ impl Connection {
         if must_ack {
             self.ack.bytes += packet.len();
             self.ack.now |= self.ack.bytes >= ACK_BYTES;
-            let (pause, patience) = match lane {
+            let (pause, max_delay) = match lane {
                 Lane::DirectReliable => (DIRECT_PAUSE, DIRECT_ACK),
                 _ => (super::ACK_DELAY, super::ACK_DELAY),
             };
-            let latest = self.ack.latest.unwrap_or(Timestamp::MAX).min(now + patience);
+            let latest = self.ack.latest.unwrap_or(Timestamp::MAX).min(now + max_delay);
             (self.ack.latest, self.ack.due) = (Some(latest), Some(latest.min(now + pause)));
         }
         self.check_peer_close();
@@ -158,10 +158,11 @@ impl Connection {
                     self.finish(reason);
                 }
                 _ => {
-                    // Repeated as long as the peer still sends what comes before it. It may have given that up since.
+                    // The peer repeats its close while it sends the data before it. It stops when it has given up on
+                    // that data.
                     let close = PeerClose { ends, reason, until: now + self.config.timeout.max(MISSING), path };
                     self.peer_close = Some(close);
-                    // Tells the peer what is missing.
+                    // The acknowledgement shows the peer what is missing.
                     self.ack.now = true;
                 }
             },
@@ -180,7 +181,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Applies an acknowledgement. One of a packet or fragment that was never sent is a violation.
+    /// Applies an acknowledgement. Acknowledging a packet or fragment that was never sent is a violation.
     pub(super) fn on_ack(&mut self, ack: &Ack<'_>) -> Result<(), Violation> {
         let never_sent = ack.largest.iter().any(|largest| *largest >= self.next_packet);
         if never_sent || self.out.acked(ack).is_err() {
@@ -189,7 +190,7 @@ impl Connection {
         Ok(())
     }
 
-    /// The peer's end is ours when everything before it is here.
+    /// Applies the peer's close once everything sent before it has arrived.
     fn check_peer_close(&mut self) {
         if let (State::Open { .. }, Some(close)) = (&self.state, &self.peer_close)
             && self.inc.reached(&close.ends)
@@ -200,9 +201,12 @@ impl Connection {
         }
     }
 
-    /// The next packet for a lane, of at most `limit` bytes, which must be at least
-    /// [`MIN_PACKET_LIMIT`](super::MIN_PACKET_LIMIT). `None`: nothing to send there now. To be called again until then,
-    /// after anything else was called; over the relay when no POST is on its way, so that more messages share one.
+    /// Returns the next packet for a lane, of at most `limit` bytes, or `None` if there is nothing to send. `limit`
+    /// must be at least [`MIN_PACKET_LIMIT`](super::MIN_PACKET_LIMIT).
+    ///
+    /// Call it after every other call, until it returns `None`. On the relay lane, call it only while no POST is in
+    /// flight, so that more messages share one.
+    #[must_use]
     pub fn poll_transmit(&mut self, lane: Lane, limit: usize, now: Timestamp) -> Option<Bytes> {
         let packet = match lane {
             Lane::Relay => self.poll_handshake(now).or_else(|| self.packet(lane, limit, now)),
@@ -245,7 +249,7 @@ impl Connection {
             let waiting = if contents.messages { self.out.unreliable.cost() } else { 0 };
             let mut writer = PacketWriter::new(self.next_packet, limit.min(DATAGRAM), waiting + 64);
             if open && self.write_heartbeats(&mut writer, path, now) {
-                // It may be lost: the reliable lane says it again when it is due.
+                // This copy may be lost. The reliable lane sends another when it is due.
                 self.write_ack(&mut writer);
             }
             if contents.messages {
@@ -261,7 +265,7 @@ impl Connection {
             self.write_final_close(&mut writer, path);
             return self.finish_packet(writer);
         }
-        // On the reliable lane they would wait for what is sent again, and measure that instead of the way.
+        // On the reliable lane, heartbeats would wait behind retransmissions and measure these.
         let pong = lane == Lane::Relay && self.write_heartbeats(&mut writer, path, now);
         if lane == Lane::DirectReliable && self.out.in_flight(path) && self.live.probe_is_wanted() && writer.ping(PROBE)
         {
@@ -271,7 +275,7 @@ impl Connection {
             self.ack = AckTimer::default();
         }
         if contents.messages && lane == Lane::Relay {
-            // Half of a packet at most, while reliable messages wait too.
+            // Unreliable messages take at most half of the packet while reliable ones are queued.
             self.out.unreliable.write(&mut writer, FRAGMENT, limit / 2);
         }
         if self.out.write_reliable(&mut writer, path, contents) {
@@ -284,7 +288,7 @@ impl Connection {
         self.finish_packet(writer)
     }
 
-    /// `true`: an answer is among them.
+    /// Writes the heartbeats that are due. Returns whether a pong is among them.
     fn write_heartbeats(&mut self, writer: &mut PacketWriter, path: Path, now: Timestamp) -> bool {
         let pong = self.live.pong(path).filter(|token| writer.pong(*token));
         if pong.is_some() {
@@ -304,14 +308,15 @@ impl Connection {
         writer.ack(grant, self.received.0, self.inc.states())
     }
 
-    /// An acknowledgement travels with every pong, with anything else when one is due soon, and alone when it is due.
+    /// Whether to write an acknowledgement: with every pong, with other frames when one is due soon, and alone when it
+    /// is due.
     fn ack_belongs(&self, path: Path, with_pong: bool, now: Timestamp) -> bool {
         let is_main = self.live.active() == Some(path);
         let due = self.ack.now || self.ack.due.is_some_and(|due| now >= due);
         with_pong || is_main && (due || self.ack.due.is_some() && self.out.sendable(self.contents(path)))
     }
 
-    /// On every path: the one in use may be dead without our knowing it.
+    /// Writes the close on every path, because the path in use may be dead.
     fn write_close(&mut self, writer: &mut PacketWriter, path: Path, now: Timestamp) {
         let State::Closing(closing) = &mut self.state else { return };
         if closing.retry[path].is_some() || !(closing.immediate.is_some() || self.out.drained()) {

@@ -1,4 +1,4 @@
-//! What each path carries: messages, signals, or only heartbeats.
+//! Path selection: which path carries messages and signals.
 
 use bytes::Bytes;
 use core::time::Duration;
@@ -6,21 +6,21 @@ use core::time::Duration;
 use super::{Connection, ConnectionEvent, Path, Timestamp, connection::State};
 use crate::protocol::{EndReason, PathPolicy};
 
-/// How long the first direct path of a connection that allows nothing else may take.
+/// How long to wait for the first direct path of a connection that allows only direct paths.
 const FIRST_DIRECT: Duration = Duration::from_secs(15);
 
-/// What may be written into a packet.
+/// What a path may carry now.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PathContents {
     pub(super) signals: bool,
     pub(super) messages: bool,
 }
 
-/// A connection that allows direct paths only, until it has its first and the game is told that it is connected.
+/// A connection that allows only direct paths and waits for the first one. It reports `Connected` once that path is up.
 #[derive(Debug)]
 pub(super) struct DirectWait {
     since: Timestamp,
-    /// The peer's.
+    /// The metadata of the peer.
     metadata: Bytes,
 }
 
@@ -35,7 +35,9 @@ impl DirectWait {
 }
 
 impl Connection {
-    /// Which paths this side allows; to be said before the first packet. Without it, all.
+    /// Sets which paths this side allows. The default is [`PathPolicy::Automatic`]. Call it before the first packet is
+    /// sent.
+    #[must_use]
     pub fn with_paths(mut self, paths: PathPolicy) -> Self {
         self.paths = paths;
         if let State::Joining(handshake) = &mut self.state {
@@ -44,29 +46,29 @@ impl Connection {
         self
     }
 
-    /// Whether to look for a direct path: both sides are who they should be, and allow one. Until it is
-    /// [up](Self::path_up), a connection that allows nothing else is not connected.
+    /// Returns whether to look for a direct path: the connection is open, and both sides allow one. A connection that
+    /// allows only direct paths reports [`Connected`](ConnectionEvent::Connected) once one is [up](Self::path_up).
     pub fn wants_direct(&self) -> bool {
         matches!(self.state, State::Open { .. }) && self.paths != PathPolicy::RelayOnly
     }
 
-    /// The path for messages. While the peer is interrupted they wait.
+    /// The path for messages; `None` while the peer is interrupted.
     pub(super) fn message_path(&self) -> Option<Path> {
         self.candidate().filter(|_| self.interrupted.is_none())
     }
 
-    /// The path for messages, if the peer is there.
+    /// The path that messages would take if the peer were not interrupted.
     pub(super) fn candidate(&self) -> Option<Path> {
         self.live.active().filter(|path| *path == Path::Direct || self.paths != PathPolicy::DirectOnly)
     }
 
-    /// What a path carries now. Signals prefer the relay: what they look for is a better way than the direct one.
+    /// What a path carries now. Signals prefer the relay, because they serve to replace the direct path.
     pub(super) fn contents(&self, path: Path) -> PathContents {
         let signals = if self.live.usable(Path::Relay) { Some(Path::Relay) } else { self.live.active() };
         PathContents { signals: signals == Some(path), messages: self.message_path() == Some(path) }
     }
 
-    /// Tells of another path for messages, and of an interruption or its end.
+    /// Reports a change of the path for messages, and the start and end of an interruption.
     pub(super) fn paths_changed(&mut self, now: Timestamp) {
         if !matches!(self.state, State::Open { .. }) {
             return self.drain_advanced(now);
@@ -84,7 +86,7 @@ impl Connection {
         }
     }
 
-    /// When the wait for a direct path is over.
+    /// When the wait for the first direct path ends.
     pub(super) fn direct_deadline(&self) -> Option<Timestamp> {
         self.direct_wait.as_ref().map(|wait| wait.since + self.first_direct())
     }
@@ -93,12 +95,12 @@ impl Connection {
         self.config.resume_timeout.min(FIRST_DIRECT)
     }
 
-    /// Ends a connection that has waited for too long, and tells the peer over the relay.
+    /// Closes a connection whose first direct path did not come up in time, over the relay.
     pub(super) fn check_direct_deadline(&mut self, now: Timestamp) {
         if self.direct_deadline().is_some_and(|deadline| now >= deadline) {
             self.direct_wait = None;
-            let patience = self.first_direct();
-            self.abandon(EndReason::NoDirectPath(format!("none was found within {patience:?}")), now);
+            let timeout = self.first_direct();
+            self.abandon(EndReason::NoDirectPath(format!("none was found within {timeout:?}")), now);
         }
     }
 }

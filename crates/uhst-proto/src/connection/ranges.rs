@@ -1,12 +1,12 @@
-//! Which numbers were seen, in bounded memory.
+//! A set of numbers in bounded memory.
 
 use crate::protocol::frame::MAX_RANGES;
 
-/// Numbers from 0 on: all below `next`, and a few ranges above it.
+/// A set of numbers from 0: all below `next`, and a few ranges above it.
 #[derive(Debug, Default)]
 pub(super) struct Ranges {
     next: u64,
-    /// Half-open, ascending, neither touching each other nor `next`.
+    /// Half-open and ascending. They touch neither each other nor `next`.
     above: Vec<(u64, u64)>,
 }
 
@@ -14,12 +14,12 @@ pub(super) struct Ranges {
 pub(super) enum Insert {
     New,
     Seen,
-    /// It would open one range too many. The number counts as not seen.
+    /// The number would start one range too many. It is not inserted.
     Full,
 }
 
 impl Ranges {
-    /// Everything below was seen.
+    /// Every number below it is in the set.
     pub(super) fn next(&self) -> u64 {
         self.next
     }
@@ -46,7 +46,7 @@ impl Ranges {
             return Insert::New;
         }
         let at = self.above.partition_point(|range| range.1 < number);
-        // `at` is the first range that ends at or behind the number.
+        // `at` is the first range that ends at or after the number.
         match self.above.get(at).copied() {
             Some((start, end)) if start <= number && number < end => return Insert::Seen,
             Some((_, end)) if end == number => {
@@ -62,7 +62,8 @@ impl Ranges {
         Insert::New
     }
 
-    /// Adds a range, and reports those parts of it that are new. Without room for it, nothing is added.
+    /// Inserts a range, and calls `new` for the parts of it that were not in the set. Does nothing if there is no room
+    /// for it.
     pub(super) fn insert_range(&mut self, start: u64, end: u64, mut new: impl FnMut(u64, u64)) {
         let start = start.max(self.next);
         let first = self.above.partition_point(|range| range.1 < start);
@@ -92,7 +93,7 @@ impl Ranges {
         self.absorb();
     }
 
-    /// Everything below is seen now.
+    /// Inserts every number below `next`.
     pub(super) fn advance(&mut self, next: u64) {
         if next > self.next {
             self.next = next;

@@ -1,4 +1,4 @@
-//! Reliable streams as they arrive: out of order, twice, in fragments.
+//! Receiving reliable streams: ordering, deduplication and reassembly.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,14 +7,14 @@ use bytes::{Bytes, BytesMut};
 use super::ranges::{Insert, Ranges};
 use crate::protocol::{Tag, frame::Data};
 
-/// What a peer must not do. It ends the connection.
+/// A violation of the protocol by the peer. It ends the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Violation {
     TooMuchData,
     Protocol(&'static str),
 }
 
-/// A message with all of its bytes.
+/// A complete message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Message {
     pub(super) tag: Tag,
@@ -24,13 +24,13 @@ pub(super) struct Message {
 }
 
 impl Message {
-    /// The message of one fragment.
+    /// The message of a single fragment.
     pub(super) fn single(data: Data) -> Self {
         Self { tag: data.tag, text: data.text, payload: data.payload, fragments: 1 }
     }
 }
 
-/// Consecutive fragments on their way to a message.
+/// The consecutive fragments of a message that is not complete yet.
 #[derive(Debug, Default)]
 pub(super) struct Reassembly {
     pieces: Vec<Bytes>,
@@ -68,21 +68,21 @@ impl Reassembly {
     }
 }
 
-/// One reliable stream.
+/// The receiver of one reliable stream.
 #[derive(Debug)]
 pub(super) struct Receiver {
     ranges: Ranges,
     order: Order,
     max_message: usize,
-    /// Numbers behind `next` that a peer within its grant cannot reach.
+    /// A peer within its grant cannot send numbers this far above `next`.
     window: u64,
 }
 
 #[derive(Debug)]
 enum Order {
-    /// Fragments from `next` on, and the message which those before it have begun.
+    /// The fragments from `next` on, and the message that the ones before it started.
     Ordered { held: VecDeque<Option<Data>>, reassembly: Reassembly },
-    /// Fragments of messages that are not complete.
+    /// The fragments of incomplete messages.
     Unordered { held: BTreeMap<u64, Data> },
 }
 
@@ -96,22 +96,23 @@ impl Receiver {
         Self { ranges: Ranges::default(), order, max_message, window: window as u64 }
     }
 
-    /// For an acknowledgement.
+    /// The state for an acknowledgement.
     pub(super) fn state(&self) -> (u64, &[(u64, u64)]) {
         (self.ranges.next(), self.ranges.above())
     }
 
-    /// Every number below was received.
+    /// Every number below it was received.
     pub(super) fn next(&self) -> u64 {
         self.ranges.next()
     }
 
-    /// Whether a fragment would be taken, and is not a copy of an earlier one.
+    /// Whether a fragment with this number was not received before.
     pub(super) fn is_new(&self, number: u64) -> bool {
         !self.ranges.contains(number)
     }
 
-    /// Takes a fragment and delivers what it completes. `false`: not taken, it must be sent again.
+    /// Accepts a fragment, and delivers the messages that it completes. Returns `false` if it was not accepted and must
+    /// be sent again.
     pub(super) fn receive(
         &mut self,
         data: Data,
@@ -166,10 +167,10 @@ impl Receiver {
     }
 }
 
-/// The message around this fragment, if all of it is held.
+/// Removes the message around this fragment, if all of it is held.
 fn complete(held: &mut BTreeMap<u64, Data>, number: u64, max_message: usize) -> Result<Option<Message>, Violation> {
     let Some(here) = held.get(&number) else { return Ok(None) };
-    // Most fragments have an open end: only one that closes the last gap makes the walk worth it.
+    // Most fragments still miss a neighbour. Search only when this one closes the last gap.
     let open = |number: Option<u64>| number.is_none_or(|number| !held.contains_key(&number));
     if !here.last && open(number.checked_add(1)) || !here.first && open(number.checked_sub(1)) {
         return Ok(None);
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_the_rules_is_told_apart_from_what_is_lost() {
+    fn violations_are_distinct_from_losses() {
         for ordered in [true, false] {
             let mut receiver = Receiver::new(ordered, 5, 10);
             assert_eq!(take(&mut receiver, data(10, true, true, "")), Err(Violation::TooMuchData));

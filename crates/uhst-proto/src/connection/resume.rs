@@ -1,4 +1,4 @@
-//! Coming back on another route: both sides prove, with the secret from the beginning, that they are who they were.
+//! Resumption on a new route: both sides prove that they know the secret of the connection.
 
 use bytes::{Bytes, BytesMut};
 
@@ -15,7 +15,7 @@ use crate::protocol::{
     },
 };
 
-/// The client's side, while it asks.
+/// The state of a client that is resuming.
 #[derive(Debug)]
 pub(super) struct Resuming {
     pub(super) counter: u64,
@@ -30,19 +30,19 @@ impl Resuming {
     }
 }
 
-/// The host's side: what makes a resumption fresh.
+/// The state of a host that rejects replayed resumptions.
 pub(super) struct ReplayGuard {
     random: Random,
     /// The nonce that the next resumption must carry.
     nonce: [u8; 16],
-    /// The largest counter seen.
+    /// The largest counter that was seen.
     counter: u64,
-    /// The counter of the last one taken.
+    /// The counter of the last resumption that was accepted.
     taken: u64,
-    /// Its nonce: a copy of it is answered again until the client shows that it has the answer.
+    /// The nonce of that resumption. Its copies are answered until the client shows that it has the answer.
     copy: Option<[u8; 16]>,
-    /// The number of the next packet when it was taken. The client takes packets from there on only once it has the
-    /// answer; what it sent before may still be on its way to us.
+    /// The number of the next packet when it was accepted. The client accepts packets from this number on only after it
+    /// has the answer. Packets with lower numbers may still be in flight.
     answered_at: u64,
 }
 
@@ -59,13 +59,13 @@ impl ReplayGuard {
         Self { random, nonce, counter: 0, taken: 0, copy: None, answered_at: 0 }
     }
 
-    /// The largest counter that came with a right mac.
+    /// The largest counter that came with a valid MAC.
     pub(super) fn counter(&self) -> u64 {
         self.counter
     }
 
-    /// Whether this packet resumes the connection; its counter and the state of the client's receiver. `next_packet`: the
-    /// number of the next packet to the client.
+    /// Checks whether a packet resumes the connection. Returns its counter and the client's acknowledgement.
+    /// `next_packet` is the number of the next packet to the client.
     pub(super) fn check<'a>(
         &mut self,
         packet: &'a Bytes,
@@ -85,7 +85,7 @@ impl ReplayGuard {
         if counter == self.taken && self.copy == Some(nonce) {
             return Ok((counter, ack));
         }
-        // A copy that never reached us before has a right mac as well. Only what answers our nonce is of now.
+        // A copy that never arrived before also has a valid MAC. Only the current nonce shows that the packet is new.
         if counter < self.counter || counter <= self.taken {
             return Err(ResumeError::Replayed);
         }
@@ -100,8 +100,8 @@ impl ReplayGuard {
         Ok((counter, ack))
     }
 
-    /// The client has received packets up to this one over the relay. One that was sent after our answer shows that it has
-    /// the answer: copies of its resumption are refused from now on.
+    /// Applies the largest packet number that the client received over the relay. If it was sent after our answer, the
+    /// client has that answer, and copies of its resumption are rejected from now on.
     pub(super) fn acked(&mut self, largest: u64) {
         if largest >= self.answered_at {
             self.copy = None;
@@ -109,7 +109,7 @@ impl ReplayGuard {
     }
 }
 
-/// What a side keeps of a connection that has ended, to tell a peer that comes back late.
+/// What a side keeps of an ended connection, to answer a peer that comes back late.
 #[derive(Clone, Debug)]
 pub struct Tombstone {
     pub(super) id: ConnectionId,
@@ -118,18 +118,19 @@ pub struct Tombstone {
 }
 
 impl Tombstone {
-    /// Which connection this was.
+    /// Returns the id of the connection.
     pub fn id(&self) -> ConnectionId {
         self.id
     }
 
-    /// Why it ended.
+    /// Returns why the connection ended.
     pub fn reason(&self) -> &EndReason {
         &self.reason
     }
 
-    /// The answer to a resumption of this connection, to be sent back to where it came from. `None`: the packet is
-    /// something else, or not from the client of this connection.
+    /// Returns the answer to a resumption of this connection, to be sent back to its sender. `None` if the packet is
+    /// something else, or has no valid MAC.
+    #[must_use]
     pub fn answer(&self, packet: &Bytes) -> Option<Bytes> {
         let Ok(HandshakePacket::Resume { id, counter, .. }) = HandshakePacket::read(packet) else { return None };
         let known = id == self.id && self.key.opens(&[], packet);
@@ -137,7 +138,7 @@ impl Tombstone {
     }
 }
 
-/// Appends the state of a receiver to a packet which carries one.
+/// Appends the acknowledgement and the MAC to a packet.
 pub(super) fn with_state(mut packet: BytesMut, put: impl FnOnce(&mut BytesMut), key: &Key) -> Bytes {
     put(&mut packet);
     key.seal(&[], packet)

@@ -1,4 +1,4 @@
-//! What is on its way out on one reliable stream: queued, in flight, lost.
+//! Sending one reliable stream: queued, in flight and lost fragments.
 
 use std::{collections::VecDeque, mem};
 
@@ -18,9 +18,9 @@ use crate::protocol::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Unsent,
-    /// Last sent in the packet of this number.
+    /// Last sent in the packet with this number.
     InFlight(u64),
-    /// Waits in `lost`.
+    /// Queued in `lost`.
     Lost,
     Acked,
 }
@@ -29,7 +29,7 @@ enum State {
 struct Slot {
     payload: Bytes,
     state: State,
-    /// The cost of this fragment and of those of its message behind it.
+    /// The cost of this fragment and of the fragments of its message after it.
     rest: u32,
     first: bool,
     last: bool,
@@ -45,7 +45,7 @@ struct Run {
     count: u64,
 }
 
-/// One reliable stream. Every slot has the number `base` + its index, so that finding one is arithmetic.
+/// The sender of one reliable stream. A slot has the number `base` plus its index.
 #[derive(Debug)]
 pub(super) struct SendStream {
     stream: Stream,
@@ -55,7 +55,7 @@ pub(super) struct SendStream {
     unsent: u64,
     lost: VecDeque<u64>,
     acked: Ranges,
-    /// What each lane carried, in the order of its packets.
+    /// What each path carried, in the order of its packets.
     in_flight: PerPath<VecDeque<Run>>,
     cost: usize,
     unsent_cost: usize,
@@ -80,7 +80,7 @@ impl SendStream {
         }
     }
 
-    /// The cost of what is queued or not acknowledged.
+    /// The cost of what is queued or unacknowledged.
     pub(super) fn cost(&self) -> usize {
         self.cost
     }
@@ -90,7 +90,7 @@ impl SendStream {
         self.unsent_cost
     }
 
-    /// How many fragments were sent at least once.
+    /// The number of fragments that were sent at least once.
     pub(super) fn sent(&self) -> u64 {
         self.unsent
     }
@@ -115,7 +115,7 @@ impl SendStream {
             let fragments = (size - end).div_ceil(FRAGMENT);
             let rest = fragment_cost(end - start) + (size - end) + fragments * OVERHEAD;
             self.slots.push_back(Slot {
-                // Sharing has a price in memory, too.
+                // A payload of one fragment is moved: a slice would share it, which costs memory too.
                 payload: if start == 0 && end == size { mem::take(&mut payload) } else { payload.slice(start..end) },
                 state: State::Unsent,
                 rest: u32::try_from(rest).unwrap_or(u32::MAX),
@@ -138,7 +138,7 @@ impl SendStream {
         self.slots.get_mut(index)
     }
 
-    /// The credit that must be left for messages of this stream which have begun.
+    /// The grant that the rest of a started message of this stream needs.
     pub(super) fn begun(&self) -> u64 {
         match self.slots.get((self.unsent - self.base) as usize) {
             Some(slot) if !slot.first => u64::from(slot.rest),
@@ -146,7 +146,7 @@ impl SendStream {
         }
     }
 
-    /// The cost of the next fragment that was never sent, and of its whole message if it is the first.
+    /// The cost of the next unsent fragment, and the cost of its message if the fragment is the first.
     pub(super) fn next_unsent(&self) -> Option<(u64, u64)> {
         let slot = self.slots.get((self.unsent - self.base) as usize)?;
         let cost = fragment_cost(slot.payload.len()) as u64;
@@ -157,7 +157,7 @@ impl SendStream {
         let (stream, packet) = (self.stream, writer.number());
         let Some(slot) = self.slot(number) else { return true };
         let Slot { first, last, text, tag, .. } = *slot;
-        // Lent, since a clone would be counted.
+        // The payload is moved out and back, because a clone would count a reference.
         let data = Data { stream, number, first, last, text, tag, payload: mem::take(&mut slot.payload) };
         let written = writer.data(&data);
         slot.payload = data.payload;
@@ -172,7 +172,7 @@ impl SendStream {
         true
     }
 
-    /// Writes the next fragment that was never sent. `false`: it does not fit.
+    /// Writes the next unsent fragment. Returns `false` if it does not fit.
     pub(super) fn write_unsent(&mut self, writer: &mut PacketWriter, path: Path) -> bool {
         let Some((cost, _)) = self.next_unsent() else { return false };
         let written = self.write(self.unsent, writer, path);
@@ -183,7 +183,7 @@ impl SendStream {
         written
     }
 
-    /// Writes lost fragments again, as many as fit, and tells how many.
+    /// Writes lost fragments again, as many as fit. Returns their number.
     pub(super) fn write_lost(&mut self, writer: &mut PacketWriter, path: Path) -> u64 {
         let mut count = 0;
         while let Some(number) = self.lost.front().copied() {
@@ -198,7 +198,7 @@ impl SendStream {
         count
     }
 
-    /// Takes the state of the receiver. `lanes`: the largest packet number received on each.
+    /// Applies an acknowledgement. `largest` holds the largest packet number received on each path.
     pub(super) fn acked(&mut self, ack: &StreamAck<'_>, largest: [u64; 2]) -> Result<(), FalseAck> {
         if ack.next > self.unsent {
             return Err(FalseAck);
@@ -216,7 +216,7 @@ impl SendStream {
             let Self { acked, slots, base, cost, .. } = self;
             acked.insert_range(start, end, |start, end| {
                 for number in start..end {
-                    // The slot stays until all before it are done; its payload need not.
+                    // The slot stays until all slots before it are acknowledged. Its payload is freed now.
                     let slot = &mut slots[(number - *base) as usize];
                     *cost -= slot.payload.len();
                     slot.payload = Bytes::new();
@@ -225,7 +225,7 @@ impl SendStream {
             });
         }
         for (path, largest) in Path::ALL.into_iter().zip(largest) {
-            // A lane keeps its order: what it carried before a packet that arrived, arrived too or is lost.
+            // A path keeps its order. Once a packet arrived, the packets before it have arrived or are lost.
             while self.in_flight[path].front().is_some_and(|run| run.packet <= largest) {
                 self.lose_oldest_run(path);
             }
@@ -248,14 +248,14 @@ impl SendStream {
         }
     }
 
-    /// Everything in flight on this lane is lost.
+    /// Marks everything in flight on this path as lost.
     pub(super) fn lose(&mut self, path: Path) {
         while !self.in_flight[path].is_empty() {
             self.lose_oldest_run(path);
         }
     }
 
-    /// Forgets everything.
+    /// Drops everything that is queued.
     pub(super) fn clear(&mut self) {
         *self = Self { base: self.unsent, unsent: self.unsent, ..Self::new(self.stream) };
     }
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_later_packet_overtook_is_lost() {
+    fn a_fragment_is_lost_when_a_later_packet_was_received() {
         let mut stream = stream(6);
         send(&mut stream, 1, Path::Relay, 2);
         send(&mut stream, 2, Path::Relay, 2);
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn lanes_do_not_overtake_each_other() {
+    fn an_acknowledgement_on_one_path_loses_nothing_on_the_other() {
         let mut stream = stream(4);
         send(&mut stream, 1, Path::Relay, 2);
         send(&mut stream, 2, Path::Direct, 2);
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_again_since_is_not_lost_by_its_first_flight() {
+    fn a_retransmitted_fragment_is_not_lost_by_its_first_packet() {
         let mut stream = stream(2);
         send(&mut stream, 1, Path::Relay, 2);
         stream.lose(Path::Relay);
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn an_acknowledgement_of_the_future_is_false() {
+    fn acknowledging_an_unsent_fragment_is_an_error() {
         let mut stream = stream(3);
         send(&mut stream, 1, Path::Relay, 1);
         assert_eq!(ack(&mut stream, 2, &[], [1, 0]), Err(FalseAck));
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn fragments_know_what_is_left_of_their_message() {
+    fn fragments_know_the_cost_of_the_rest_of_their_message() {
         let mut stream = stream(0);
         stream.push(Tag::Untyped, Bytes::from(vec![0; 2 * FRAGMENT + 1]), false);
         let rest: Vec<_> = stream.slots.iter().map(|slot| slot.rest as usize).collect();
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receiver_that_never_takes_the_first_costs_bounded_memory() {
+    fn a_missing_first_fragment_costs_bounded_memory() {
         let mut stream = stream(1000);
         for packet in 1..1000 {
             send(&mut stream, packet, Path::Relay, 1);

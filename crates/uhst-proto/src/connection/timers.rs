@@ -1,4 +1,4 @@
-//! What the passing of time does.
+//! Timeouts.
 
 use core::time::Duration;
 
@@ -6,13 +6,13 @@ use super::{Connection, ConnectionEvent, Path, Timestamp, connection::State, pat
 use crate::protocol::EndReason;
 
 impl Connection {
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called next; after such a call always later than its
-    /// `now`. `None`: not before something else happens.
+    /// Returns when to call [`handle_timeout`](Self::handle_timeout) next; `None` if no time is due until another call.
+    /// After a call of `handle_timeout` it is always later than that call's `now`.
     pub fn next_timeout(&self) -> Option<Timestamp> {
         let timeout = self.config.timeout;
         match &self.state {
             State::Joining(handshake) => {
-                let deadline = handshake.deadline(self.joining_patience(), self.config.resume_timeout);
+                let deadline = handshake.deadline(self.joining_timeout(), self.config.resume_timeout);
                 let retry = handshake.retry.at().filter(|_| self.live.is_up(Path::Relay));
                 Some(retry.map_or(deadline, |retry| retry.min(deadline)))
             }
@@ -45,12 +45,12 @@ impl Connection {
         }
     }
 
-    /// How long a host may stay silent before it has let us in.
-    fn joining_patience(&self) -> Duration {
+    /// How long a host may be silent while it has not admitted this client.
+    fn joining_timeout(&self) -> Duration {
         if self.live.is_up(Path::Relay) { self.config.timeout } else { self.config.resume_timeout }
     }
 
-    /// Whether frames wait for an acknowledgement, or for a grant, for each path.
+    /// Whether frames wait for an acknowledgement or a grant, on each path.
     fn in_flight(&self) -> PerPath<bool> {
         let mut in_flight = PerPath(Path::ALL.map(|path| self.out.in_flight(path)));
         if let Some(path) = self.message_path()
@@ -61,19 +61,19 @@ impl Connection {
         in_flight
     }
 
-    /// Lets time pass. A call that comes much later than [`next_timeout`](Self::next_timeout) shows that this side was
-    /// asleep: it then ends nothing for that.
+    /// Applies the passing of time. A call that is much later than [`next_timeout`](Self::next_timeout) shows that this
+    /// side was suspended. The delay then ends nothing.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         let late = self.next_timeout().map_or(Duration::ZERO, |due| now.saturating_sub(due));
         if late > self.live.interval() {
             self.slept(late, now);
         }
         let timeout = self.config.timeout;
-        let patience = self.joining_patience();
+        let joining_timeout = self.joining_timeout();
         match &mut self.state {
             State::Joining(handshake) => {
                 handshake.retry.advance(now);
-                if now >= handshake.deadline(patience, self.config.resume_timeout) {
+                if now >= handshake.deadline(joining_timeout, self.config.resume_timeout) {
                     self.finish(EndReason::TimedOut);
                 }
             }
@@ -106,7 +106,7 @@ impl Connection {
         self.check_interruption_deadline(now);
     }
 
-    /// Takes down the paths that are silent.
+    /// Marks silent paths as suspect.
     pub(super) fn paths_timeout(&mut self, now: Timestamp) {
         if let Some(resuming) = &mut self.resuming {
             resuming.retry.advance(now);

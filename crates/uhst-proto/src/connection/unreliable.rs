@@ -1,4 +1,4 @@
-//! Unreliable messages, out and in.
+//! Sending and receiving unreliable messages.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -14,11 +14,11 @@ use crate::protocol::{
     frame::{Data, PacketWriter, Stream},
 };
 
-/// What waits for a slow path: about what a relay carries in a second. More would only arrive late.
+/// The size of the send queue: about what a relay carries in a second. A longer queue would only deliver late.
 const QUEUE: usize = 256 << 10;
-/// Numbers behind the newest which are still told apart. What is older is too late.
+/// The numbers below the newest for which duplicates are recognised. Older fragments are dropped as late.
 const WINDOW: u64 = 2048;
-/// Fragments that wait for the rest of their message, where the limit of messages is small.
+/// The fragments of incomplete messages that are held at most, if the message limit is small.
 const MAX_HELD: usize = 4096;
 
 #[derive(Debug)]
@@ -30,7 +30,7 @@ struct Waiting {
     offset: usize,
 }
 
-/// Messages of both unreliable channels, the oldest first. The oldest are dropped when there are too many.
+/// The queued messages of both unreliable channels, the oldest first. The oldest are dropped when the queue is full.
 #[derive(Debug, Default)]
 pub(super) struct UnreliableQueue {
     messages: VecDeque<Waiting>,
@@ -65,7 +65,7 @@ impl UnreliableQueue {
         self.cost = 0;
     }
 
-    /// Writes what fits while more than `reserve` bytes of the packet are left, in fragments of at most this size.
+    /// Writes fragments of at most `fragment` bytes while more than `reserve` bytes of the packet are left.
     pub(super) fn write(&mut self, writer: &mut PacketWriter, fragment: usize, reserve: usize) {
         while let Some(message) = self.messages.front_mut() {
             if writer.remaining() <= reserve {
@@ -94,16 +94,16 @@ impl UnreliableQueue {
     }
 }
 
-/// Receives one unreliable channel: every message at most once, in bounded memory.
+/// The receiver of one unreliable channel. Delivers every message at most once, in bounded memory.
 #[derive(Debug)]
 pub(super) struct UnreliableReceiver {
     sequenced: bool,
-    /// Numbers below were seen or are too old, except for those marked as open in `seen`.
+    /// Numbers below it were seen or are too old, except those marked as open in `seen`.
     end: u64,
-    /// Numbers below `end` that did not come.
+    /// The numbers below `end` that did not arrive.
     missing: u64,
     seen: [u64; WINDOW as usize / 64],
-    /// Sequenced: numbers below come too late, because something newer was delivered.
+    /// Sequenced: fragments below this number are dropped, because a newer message was delivered.
     delivered: u64,
     held: BTreeMap<u64, Data>,
     held_cost: usize,
@@ -154,19 +154,19 @@ impl UnreliableReceiver {
         true
     }
 
-    /// Above every number that came.
+    /// The number after the largest one that arrived.
     pub(super) fn end(&self) -> u64 {
         self.end
     }
 
-    /// How many of the numbers below this one did not come. Gaps that are too old to be filled count in any case.
+    /// How many numbers below `number` did not arrive. Gaps that are too old to be filled always count.
     pub(super) fn missed_below(&self, number: u64) -> u64 {
         let from = number.max(self.end.saturating_sub(WINDOW));
         let open = |number: &u64| self.seen[(number % WINDOW / 64) as usize] & (1 << (number % 64)) == 0;
         self.missing - (from..self.end).filter(open).count() as u64
     }
 
-    /// Takes a fragment, and gives the message which it completes.
+    /// Accepts a fragment. Returns the message that it completes.
     pub(super) fn receive(&mut self, data: Data, compact: impl Fn(Bytes) -> Bytes) -> Option<Message> {
         if !self.mark(data.number) || data.number < self.delivered {
             return None;
@@ -187,7 +187,7 @@ impl UnreliableReceiver {
         message
     }
 
-    /// A newer sequenced message makes the fragments of older ones useless.
+    /// Drops the held fragments of older messages, if the channel is sequenced.
     fn delivered(&mut self, last: u64) {
         if !self.sequenced {
             return;
@@ -201,7 +201,7 @@ impl UnreliableReceiver {
     fn complete(&mut self, number: u64) -> Option<Message> {
         let around = |number: u64| self.held.get(&number);
         let here = around(number)?;
-        // Most fragments have an open end: only one that closes the last gap makes the walk worth it.
+        // Most fragments still miss a neighbour. Search only when this one closes the last gap.
         if !here.last && number.checked_add(1).and_then(around).is_none()
             || !here.first && number.checked_sub(1).and_then(around).is_none()
         {
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_is_dropped_and_what_is_late_but_new_is_not() {
+    fn duplicates_are_dropped_and_late_messages_are_not() {
         let mut receiver = UnreliableReceiver::new(false, 1024);
         assert!(take(&mut receiver, data(5, true, true, b"5")).is_some());
         assert!(take(&mut receiver, data(5, true, true, b"5")).is_none());
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_counted_until_it_comes() {
+    fn missing_fragments_are_counted_until_they_arrive() {
         for sequenced in [false, true] {
             let mut receiver = UnreliableReceiver::new(sequenced, 1024);
             for number in [0, 1, 4, 4, 9] {
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn fragments_of_a_sequenced_message_meet_in_any_order_unless_something_newer_came() {
+    fn sequenced_fragments_are_reassembled_in_any_order_unless_a_newer_message_was_delivered() {
         let mut receiver = UnreliableReceiver::new(true, 1024);
         for number in [3, 0, 2] {
             let first = number % 2 == 0;
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn fragments_meet_in_any_order_and_halves_are_forgotten() {
+    fn fragments_are_reassembled_in_any_order_and_incomplete_messages_are_dropped() {
         let mut receiver = UnreliableReceiver::new(false, 1024);
         assert!(take(&mut receiver, data(2, false, true, b"c")).is_none());
         assert!(take(&mut receiver, data(0, true, false, b"a")).is_none());
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_make_room_for_the_newest() {
+    fn a_full_queue_drops_its_oldest_messages() {
         let mut queue = UnreliableQueue::default();
         for number in 0..1000_u64 {
             queue.push(Channel::Unreliable, Tag::Untyped, Bytes::from(vec![number as u8; 1000]), false);

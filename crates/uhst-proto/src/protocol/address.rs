@@ -1,4 +1,4 @@
-//! Which addresses of a machine others can reach: for join links, and for direct paths.
+//! Ranks the addresses of a machine by how likely others reach them, for join links and direct paths.
 
 use std::{
     cell::OnceCell,
@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-/// What Linux says of each interface.
+/// Where Linux describes each interface.
 const INTERFACES: &str = "/sys/class/net";
 
 /// How likely others reach an address, the likeliest first.
@@ -23,31 +23,31 @@ pub enum AddressRank {
     OutwardV6,
     /// Other IPv6.
     V6,
-    /// Shared by the customers of a provider (100.64.0.0/10), or of a VPN that borrows these.
+    /// Shared by the customers of a provider (100.64.0.0/10), or of a VPN that uses this range.
     Shared,
-    /// Of the interface itself, where nobody gives addresses (169.254.0.0/16).
+    /// Link-local IPv4 (169.254.0.0/16), which an interface takes when no address is assigned.
     LinkLocal,
-    /// Of containers and virtual machines on this very machine, or of an interface without a link.
+    /// Of containers and virtual machines on this machine, or of an interface without a link.
     Virtual,
-    /// IPv6 that means nothing without its interface, which no link can name.
+    /// Link-local IPv6, which is valid only with its interface. Links cannot name one.
     LinkLocalV6,
     /// This machine.
     Loopback,
 }
 
-/// An address of this machine, as its system lists it.
+/// An address of this machine, as listed by its system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalAddress {
     /// The name of the interface.
     pub interface: String,
     /// The address.
     pub address: IpAddr,
-    /// Whether the interface is up and has a link, as far as the system says.
+    /// Whether the interface is up and has a link, as far as the system knows.
     pub is_up: bool,
 }
 
 impl LocalAddress {
-    /// How likely others reach it. `outward`: the addresses that this machine uses towards others.
+    /// The rank of this address. `outward` are the addresses from [`outward`].
     fn rank(&self, outward: &[IpAddr], wires: &Wires) -> AddressRank {
         let is_outward = outward.contains(&self.address);
         match self.address {
@@ -67,9 +67,12 @@ impl LocalAddress {
     }
 }
 
-/// These addresses by rank, the likeliest first, each once. Of one rank, the first of each interface precede the others,
-/// so that one with many addresses does not hide another; else they keep the order given, which on most systems is that
-/// in which the interfaces appeared. `outward`: the addresses that this machine uses towards others.
+/// Returns these addresses with their ranks, the likeliest first, without duplicates. `outward` are the addresses from
+/// [`outward()`].
+///
+/// Within a rank, the first address of each interface comes before the second ones, so that an interface with many
+/// addresses does not hide another. Otherwise the given order is kept, which on most systems is the order in which the
+/// interfaces appeared.
 pub fn by_rank(addresses: &[LocalAddress], outward: &[IpAddr]) -> Vec<(AddressRank, IpAddr)> {
     let wires = Wires::default();
     let mut count = HashMap::new();
@@ -89,21 +92,21 @@ pub fn by_rank(addresses: &[LocalAddress], outward: &[IpAddr]) -> Vec<(AddressRa
     ranked.into_iter().map(|(rank, _, address)| (rank, address)).collect()
 }
 
-/// The virtual wires (veth) of this machine, read from the system when somebody asks.
+/// The virtual Ethernet pairs (veth) of this machine, read from the system on first use.
 #[derive(Default)]
 struct Wires(OnceCell<HashMap<u32, u32>>);
 
 impl Wires {
-    /// Whether an interface is one end of a wire whose other end is on this machine, too, and not in a container: such a
-    /// wire leads nowhere else. Unknown but on Linux.
+    /// Whether the interface is one end of a pair whose other end is also on this machine, outside of containers. Such
+    /// a pair leads nowhere else. Always `false` except on Linux.
     fn end_here(&self, interface: &str) -> bool {
-        // Most are no wires, and cost nobody a list of all.
+        // Most interfaces are not pairs, and need no list of all interfaces.
         let Some((index, other)) = wire(interface).filter(|(index, other)| index != other) else { return false };
         self.0.get_or_init(all_wires).get(&other) == Some(&index)
     }
 }
 
-/// The number of an interface, and of what it leads to: its own, or that of the other end of a wire.
+/// The index of an interface and of its peer. They are equal unless it is one end of a pair.
 fn wire(interface: &str) -> Option<(u32, u32)> {
     let read = |file| {
         let path = Path::new(INTERFACES).join(interface).join(file);
@@ -117,15 +120,15 @@ fn all_wires() -> HashMap<u32, u32> {
     entries.filter_map(|entry| wire(entry.file_name().to_str()?)).collect()
 }
 
-/// The addresses this machine uses towards others, rather than towards its own containers: at most one of each family.
-/// Asks the system's routes; nothing is sent.
+/// Returns the addresses that this machine uses towards others, rather than towards its own containers: at most one of
+/// each family. It reads the routes of the system, and sends nothing.
 pub fn outward() -> Vec<IpAddr> {
     let towards = |from: IpAddr, to: IpAddr| {
         let socket = UdpSocket::bind((from, 0)).ok()?;
         socket.connect((to, 9)).ok()?;
         Some(socket.local_addr().ok()?.ip())
     };
-    // Of the ranges for documentation, which are routed as everything else.
+    // Documentation ranges take the default route.
     let v4 = towards(Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into());
     let v6 = towards(Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into());
     v4.into_iter().chain(v6).collect()
@@ -136,7 +139,8 @@ fn is_shared(ip: Ipv4Addr) -> bool {
     first == 100 && second & 0b1100_0000 == 64
 }
 
-/// Whether an interface leads to containers or virtual machines. (A bridge to the LAN has the default route.)
+/// Whether an interface leads to containers or virtual machines. A bridge to the LAN has the default route, which is
+/// checked before.
 fn is_virtual(interface: &str) -> bool {
     if cfg!(target_os = "linux") && Path::new(INTERFACES).join(interface).join("bridge").exists() {
         return true;

@@ -1,81 +1,81 @@
-//! What a host says of its session on the local network: the TXT record of a DNS-SD service, as RFC 6763 has it.
+//! Announcements of sessions on the local network: the TXT record of a DNS-SD service (RFC 6763).
 //!
-//! Anyone on the network can say anything there. What [`Announcement::from_txt`] lets through is short, and text is
-//! free of control characters.
+//! Anyone on the network can send a record. [`Announcement::from_txt`] accepts only values that are short, and text
+//! without control characters.
 
 use url::{Host, Url};
 
 use super::NATIVE_VERSION;
 
-/// The type of service under which sessions are announced.
+/// The DNS-SD service type of sessions.
 pub const SERVICE_TYPE: &str = "_bevy-uhst._tcp.local.";
 
-/// One session, as it is announced.
+/// The announcement of one session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announcement {
-    /// Which game it is, so that each lists its own: at most [`MAX_GAME`](Self::MAX_GAME) bytes.
+    /// The game, so that each game lists its own sessions; at most [`MAX_GAME`](Self::MAX_GAME) bytes.
     pub game: String,
-    /// What players read: at most [`MAX_NAME`](Self::MAX_NAME) bytes.
+    /// The name that players see; at most [`MAX_NAME`](Self::MAX_NAME) bytes.
     pub name: String,
-    /// The host's id: at most [`MAX_ID`](Self::MAX_ID) bytes.
+    /// The host's id; at most [`MAX_ID`](Self::MAX_ID) bytes.
     pub id: String,
-    /// How many players there are.
+    /// The number of players.
     pub players: u16,
-    /// How many there can be.
+    /// The largest number of players.
     pub limit: u16,
     /// Whether joiners need a password.
     pub password: bool,
-    /// The relay it is on, of at most [`MAX_RELAY`](Self::MAX_RELAY) bytes. Without one, the host's own machine is
+    /// The relay of the session; at most [`MAX_RELAY`](Self::MAX_RELAY) bytes. `None` means that the host's machine is
     /// the relay, on the port of the service.
     pub relay: Option<Url>,
 }
 
-/// An announcement that cannot be read, or not be made.
+/// An announcement that cannot be read or created.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AnnouncementError {
-    /// A version of the protocol that we do not speak: not ours to list, and no mistake.
+    /// The announcement has another version of the protocol. This is not a fault of its sender.
     #[error("it speaks version {0} of the protocol, this game speaks {NATIVE_VERSION}")]
     OtherVersion(u32),
-    /// Something that every announcement has is not there.
+    /// A required value is missing.
     #[error("`{0}` is missing")]
     Missing(&'static str),
-    /// Not text, or with control characters in it.
+    /// A value is not text, or contains control characters.
     #[error("`{0}` is not text")]
     NotText(&'static str),
-    /// Longer than it may be.
+    /// A value is too long.
     #[error("`{key}` has {size} bytes, the limit is {limit}")]
     TooLong {
-        /// What is too long.
+        /// The key of the value.
         key: &'static str,
-        /// Its bytes.
+        /// Its size in bytes.
         size: usize,
-        /// How many it may have.
+        /// The largest size in bytes.
         limit: usize,
     },
-    /// No number, or one out of range.
+    /// A value is not a number, or is out of range.
     #[error("`{0}` is not a number in its range")]
     BadNumber(&'static str),
-    /// Not the address of a web server.
+    /// The relay is not the URL of a web server.
     #[error("`relay` is not the address of a relay")]
     BadRelay,
 }
 
 impl Announcement {
-    /// Bytes of the name of a game. A longer one is cut.
+    /// The largest name of a game in bytes. Longer ones are cut.
     pub const MAX_GAME: usize = 64;
-    /// Bytes of the name of a session. A longer one is cut.
+    /// The largest name of a session in bytes. Longer ones are cut.
     pub const MAX_NAME: usize = 96;
-    /// Bytes of an id. A session with a longer one cannot be announced.
+    /// The largest id in bytes. A session with a longer id cannot be announced.
     pub const MAX_ID: usize = 128;
-    /// Bytes of the URL of a relay. A session on one with a longer URL cannot be announced.
+    /// The largest URL of a relay in bytes. A session on a relay with a longer URL cannot be announced.
     pub const MAX_RELAY: usize = 240;
 
-    /// The pairs of the TXT record. Names are cut to their limits, and made free of control characters.
+    /// Returns the pairs of the TXT record. Names are cut to their limits, and control characters are replaced.
     ///
     /// # Errors
     ///
-    /// [`AnnouncementError::TooLong`] for an id or a relay, which would be others if they were cut.
+    /// [`AnnouncementError::TooLong`] if the id or the relay is too long. Cut ones would name another session.
     pub fn to_txt(&self) -> Result<Vec<(&'static str, String)>, AnnouncementError> {
         let mut pairs = vec![
             ("uhst", NATIVE_VERSION.to_string()),
@@ -92,11 +92,11 @@ impl Announcement {
         Ok(pairs)
     }
 
-    /// Reads the values of a TXT record, by their keys. Keys that it does not know do no harm.
+    /// Reads the values of a TXT record by their keys. Unknown keys are ignored.
     ///
     /// # Errors
     ///
-    /// [`AnnouncementError`] says what is wrong.
+    /// [`AnnouncementError`] if a value is missing or invalid.
     pub fn from_txt<'a>(value: impl Fn(&str) -> Option<&'a [u8]>) -> Result<Self, AnnouncementError> {
         let text = |key, limit| {
             let value = value(key).ok_or(AnnouncementError::Missing(key))?;
@@ -138,14 +138,14 @@ impl Announcement {
         })
     }
 
-    /// The name of a game as it is announced.
+    /// Returns the name of a game in the form in which it is announced.
     pub fn game(name: &str) -> String {
         shown(name, Self::MAX_GAME)
     }
 }
 
-/// Cuts text of others to a number of bytes, between characters, and puts a space for each control character: it may be
-/// printed on a terminal.
+/// Cuts untrusted text to at most `limit` bytes, between characters, and replaces control characters by spaces, so that
+/// it can be printed on a terminal.
 pub fn shown(text: &str, limit: usize) -> String {
     let mut end = text.len().min(limit);
     while !text.is_char_boundary(end) {
@@ -162,7 +162,7 @@ fn fitting<'a>(key: &'static str, text: &'a str, limit: usize) -> Result<&'a str
 }
 
 fn number(text: &str, key: &'static str) -> Result<u32, AnnouncementError> {
-    // `parse` would take a sign, too.
+    // `parse` would also accept a sign.
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten().ok_or(AnnouncementError::BadNumber(key))
 }
@@ -198,7 +198,7 @@ mod tests {
         }
     }
 
-    /// Reads pairs, with some of them replaced or added.
+    /// Reads the pairs of an announcement, with some replaced or added.
     fn read(announcement: &Announcement, other: &[(&str, &[u8])]) -> Result<Announcement, AnnouncementError> {
         let pairs = announcement.to_txt()?;
         Announcement::from_txt(|key| {
@@ -227,7 +227,7 @@ mod tests {
             ..one()
         };
         let pairs = announcement.to_txt().unwrap();
-        // Each pair is a string of the record, with a length in one byte.
+        // Each pair is a string with a length of one byte.
         assert!(pairs.iter().all(|(key, value)| key.len() + 1 + value.len() <= 255));
         let back = read(&announcement, &[]).unwrap();
         assert_eq!((back.game.len(), back.name.len()), (Announcement::MAX_GAME, Announcement::MAX_NAME));
@@ -242,14 +242,14 @@ mod tests {
     }
 
     #[test]
-    fn a_name_cannot_write_into_a_terminal() {
+    fn control_characters_of_a_name_are_replaced() {
         let named = Announcement { name: "a\x1b[2Jb\n".to_owned(), ..one() };
         assert_eq!(read(&named, &[]).unwrap().name, "a [2Jb ");
         assert_eq!(read(&one(), &[("name", b"a\x1b[2Jb")]), Err(AnnouncementError::NotText("name")));
     }
 
     #[test]
-    fn what_is_no_announcement_says_why() {
+    fn an_invalid_announcement_is_an_error_that_says_why() {
         use AnnouncementError as E;
         let long = [b'x'; 300];
         for (key, value, error) in [
@@ -281,7 +281,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_announced_is_read_or_refused(
+        fn any_record_is_read_or_rejected(
             values in proptest::collection::hash_map(
                 proptest::sample::select(vec!["uhst", "game", "name", "id", "players", "limit", "password", "relay"]),
                 proptest::collection::vec(any::<u8>(), 0..255),
@@ -302,7 +302,7 @@ mod tests {
             let read = read(&announcement, &[]).unwrap();
             prop_assert_eq!(&read.id, &announcement.id);
             prop_assert_eq!((read.players, read.limit), (announcement.players, announcement.limit));
-            // What has been through it once stays as it is.
+            // A second round trip changes nothing.
             prop_assert_eq!(self::read(&read, &[]).unwrap(), read);
         }
     }

@@ -1,4 +1,4 @@
-//! Message bodies: what one POST to a relay carries.
+//! Message bodies: the content of one POST to a relay.
 //!
 //! An original peer sends the envelope `{"type":"string","payload":"text"}` or a bare WebRTC signal. A native peer
 //! sends the envelope with an empty payload and one more member, `uhst`, which originals ignore.
@@ -14,30 +14,30 @@ use super::Signal;
 /// The version of the native dialect, the number in `{"uhst":{"v":…}}`.
 pub const NATIVE_VERSION: u32 = 1;
 
-/// One message body.
+/// A message body.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Body {
     /// A packet of the native dialect.
     Native {
-        /// The version the sender speaks.
+        /// The version of the sender.
         version: u32,
-        /// Frames, see [`frame`](super::frame).
+        /// The packet, see [`frame`](super::frame).
         packet: Bytes,
     },
-    /// The relay transport's envelope of the originals.
+    /// Text in the envelope that the originals use on the relay transport.
     Text(ByteString),
-    /// WebRTC signalling, which the originals send without an envelope.
+    /// A WebRTC signal, which the originals send without an envelope.
     Signal(Signal),
 }
 
-/// A body that is none of the known ones.
+/// A body of an unknown form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BodyError {
-    /// Not JSON, or members of the wrong type.
+    /// The body is not JSON, or has members of the wrong type.
     #[error("the body is not a known message: {0}")]
     Json(String),
-    /// An object that is neither an envelope nor a signal.
+    /// The object is neither an envelope nor a signal.
     #[error("the body has none of the members `payload`, `sdp`, `candidate` and `uhst`")]
     Unknown,
     /// The packet in the `uhst` member is not base64.
@@ -77,17 +77,17 @@ struct Envelope<'a> {
     uhst: Option<Native>,
 }
 
-/// The JSON text of a packet to a host of which nothing is known. It is that packet to a native host, an offer to an
-/// original on WebRTC, and an empty text to one on the relay.
+/// Returns the JSON of a packet to a host of an unknown kind. A native host reads the packet, an original on WebRTC an
+/// offer, and an original on the relay an empty text.
 pub fn introduction(version: u32, packet: &[u8], offer: &str) -> String {
     let uhst = Some(Native { v: version, p: BASE64_STANDARD.encode(packet).into() });
     let envelope = Envelope { kind: "offer", payload: "", sdp: Some(offer), uhst };
-    // Strings and numbers only, as in `to_json`.
+    // It holds only strings and numbers, as in `to_json`.
     serde_json::to_string(&envelope).unwrap_or_default()
 }
 
 impl Body {
-    /// About what it holds in memory, in bytes.
+    /// Returns the approximate size in memory, in bytes.
     pub fn size(&self) -> usize {
         match self {
             Body::Native { packet, .. } => packet.len(),
@@ -96,10 +96,14 @@ impl Body {
         }
     }
 
-    /// Reads a body. Unknown members are ignored; a `payload` that is not a string is taken as its JSON text, which
-    /// is how far the originals get with binary over a relay.
+    /// Parses a body. Unknown members are ignored. A `payload` that is not a string becomes its JSON text, which is all
+    /// that the originals transmit of binary data over a relay.
+    ///
+    /// # Errors
+    ///
+    /// [`BodyError`] if the body has no known form.
     pub fn parse(json: &str) -> Result<Self, BodyError> {
-        // An array would be read as the members in their order.
+        // serde would accept an array of the members in their order.
         if json.trim_start().starts_with('[') {
             return Err(BodyError::Unknown);
         }
@@ -121,7 +125,8 @@ impl Body {
         }
     }
 
-    /// The JSON text of this body.
+    /// Returns the JSON of this body.
+    #[must_use]
     pub fn to_json(&self) -> String {
         let json = match self {
             Body::Native { version, packet } => serde_json::to_string(&Envelope {
@@ -135,7 +140,7 @@ impl Body {
             }
             Body::Signal(signal) => serde_json::to_string(signal),
         };
-        // Strings and numbers only: there is nothing here that JSON cannot hold.
+        // It holds only strings and numbers, which JSON can always represent.
         json.unwrap_or_default()
     }
 }
@@ -177,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn an_introduction_is_read_by_everyone_in_their_own_way() {
+    fn every_kind_of_host_reads_an_introduction() {
         let json = introduction(1, b"\x00\xff", "v=0\r\n");
         assert_eq!(json, r#"{"type":"offer","payload":"","sdp":"v=0\r\n","uhst":{"v":1,"p":"AP8="}}"#);
         let packet = Bytes::from_static(b"\x00\xff");
@@ -231,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_is_an_error() {
+    fn an_unknown_body_is_an_error() {
         for json in ["{}", "[1]", r#"{"sdp":"v=0","type":"rollback"}"#, r#"{"type":"string"}"#] {
             assert_eq!(Body::parse(json), Err(BodyError::Unknown), "{json}");
         }

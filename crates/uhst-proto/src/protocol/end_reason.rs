@@ -1,74 +1,75 @@
 //! Why a connection or a session ended.
 
-/// Why a session or a peer's connection ended: for a program to match and a person to read.
+/// Why a session or the connection with a peer ended. Programs match on it, and `Display` explains it to a person.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum EndReason {
-    /// The other side chose to end it, and said goodbye.
+    /// The other side ended it on purpose.
     #[error("the other side left")]
     Left,
-    /// This side chose to end it: the game left, disconnected the peer, or despawned an entity. The other side sees
+    /// This side ended it on purpose: the game left, disconnected the peer, or despawned an entity. The other side sees
     /// [`Left`](Self::Left).
     #[error("this side left")]
     EndedLocally,
-    /// The host removed this player, with its own words.
+    /// The host removed this player, for the given reason.
     #[error("removed by the host: {0}")]
     Kicked(String),
-    /// The host did not admit this player, with its own words.
+    /// The host did not admit this player, for the given reason.
     #[error("the host refused: {0}")]
     Refused(String),
     /// The session has as many players as its host allows.
     #[error("the session is full")]
     Full,
-    /// The host plays another version of the game: another version, or other typed messages. With
-    /// words that say which.
+    /// The host runs another version of the game, or other typed messages. The text names the differences.
     #[error("another version of the game: {0}")]
     GameMismatch(String),
-    /// The password did not match the host's.
+    /// The password does not match the host's.
     #[error("wrong password")]
     WrongPassword,
-    /// The other side was [interrupted](crate::connection::ConnectionEvent::Interrupted), and did not come back in time.
+    /// The other side was [interrupted](crate::connection::ConnectionEvent::Interrupted), and did not come back in
+    /// time.
     #[error("the other side stopped answering")]
     TimedOut,
     /// No relay answered.
     #[error("the relay cannot be reached: {0}")]
     RelayUnreachable(String),
-    /// Another host is listening under this id.
+    /// Another host uses this id.
     #[error("another host is using this id: take another one, or end that host")]
     HostIdInUse,
-    /// Nobody hosts under this id.
+    /// No host uses this id.
     #[error("no host has this id: check it, or join by the link that the host shows")]
     NoSuchHost,
-    /// The other side, or the relay, broke the protocol.
+    /// The other side or the relay violated the protocol.
     #[error("protocol error: {0}")]
     ProtocolError(String),
-    /// It never began: a link that names no session, or a machine on which no background task can run.
+    /// The session never started: the link names no session, or no background task can run on this machine.
     #[error("could not start: {0}")]
     NotStarted(String),
-    /// The other side sent more than the configured bounds allow.
+    /// The other side sent more than the limits allow.
     #[error("more data than the limits allow")]
     TooMuchData,
     /// This player missed broadcasts of the host, and did not catch up within
     /// [`catch_up_timeout`](crate::connection::ConnectionConfig::catch_up_timeout).
     #[error("too slow: messages to this player waited for too long")]
     TooSlow,
-    /// The host gave the place of this player, who was [interrupted](crate::connection::ConnectionEvent::Interrupted), to another: the session was
-    /// full.
+    /// The session was full, and the host gave the place of this
+    /// [interrupted](crate::connection::ConnectionEvent::Interrupted) player to another.
     #[error("the place was given to another player")]
     Replaced,
-    /// Another run of the host has its id, and does not know this connection.
+    /// The host was restarted and does not know this connection.
     #[error("the host was restarted: join again")]
     HostRestarted,
-    /// One side allows direct paths only, and there is none, or the other side allows none.
+    /// One side allows only direct paths, and none came up or the other side allows none.
     #[error("no direct path: {0}")]
     NoDirectPath(String),
 }
 
 impl EndReason {
-    /// What the other side is told when this side ends for this reason.
+    /// Returns the reason that the other side sees when this side ends with this reason.
+    #[must_use]
     pub fn seen_by_peer(&self) -> EndReason {
         match self {
-            // A session that never started has nobody to tell why.
+            // A session that never started has no peer.
             EndReason::EndedLocally | EndReason::NotStarted(_) => EndReason::Left,
             reason => reason.clone(),
         }

@@ -1,40 +1,40 @@
 //! Packets and frames of the native dialect.
 //!
-//! A **packet** is what travels in one data-channel message or one POST. Numbers are QUIC's variable-length integers
-//! (RFC 9000, section 16): the top two bits of the first byte tell the length, 1, 2, 4 or 8 bytes.
+//! A **packet** is the content of one data-channel message or one POST. Numbers are variable-length integers of QUIC
+//! (RFC 9000, section 16): the top two bits of the first byte give the length of 1, 2, 4 or 8 bytes.
 //!
 //! ```text
 //! packet   = number frame*              number: from 1, strictly increasing over all paths of the connection
-//!          | 0x00 contact               first contact and resumption, see `contact`
+//!          | 0x00 handshake             a handshake or resumption packet, see `handshake_packet`
 //!
 //! frame    = data | ack | ping | pong | close | close-ack | blocked
 //! data     = 1SSS GTFL  number  tag{G}  length  payload
-//!            SSS: stream: 0 to 3 the channels in the order of `Channel::ALL`, 4 signalling
-//!            G: a tag follows, T: text, F: first fragment of a message, L: last fragment of a message
-//!            number: of the fragment, from 0 in each stream
-//!            tag: whom in the game the message is for, on its first fragment, never on signalling:
-//!                 1, 3, 5 to 131,071 a type, 2, 4, 6 to 131,072 a channel of the replication; none: untyped
-//! ack      = 0x01  grant  mask  lane{mask bits 3, 4}  stream{mask bits 0, 1, 2}
-//!            grant: how many bytes of reliable messages the receiver takes in total
-//!            lane: the largest packet number received on the relay (bit 3), on the direct reliable lane (bit 4)
+//!            SSS: the stream: 0 to 3 are the channels in the order of `Channel::ALL`, 4 is signalling
+//!            G: a tag follows; T: text; F: first fragment of a message; L: last fragment of a message
+//!            number: the number of the fragment, from 0 in each stream
+//!            tag: the receiver within the game, only on the first fragment, never on signalling:
+//!                 1, 3, 5 to 131,071: a type; 2, 4, 6 to 131,072: a channel of the replication; none: untyped
+//! ack      = 0x01  grant  mask  largest{mask bits 3, 4}  stream{mask bits 0, 1, 2}
+//!            grant: the bytes of reliable messages that the receiver accepts since the start of the connection
+//!            largest: the largest packet number received over the relay (bit 3), on the direct reliable lane (bit 4)
 //!            stream: Reliable (bit 0), ReliableUnordered (bit 1), signalling (bit 2), each as
 //!                    next  count  (gap length){count}
-//!                    every number below `next` is here; each range starts `gap` + 1 above the end of the last and
-//!                    has `length` + 1 numbers
-//! ping     = 0x02  token                0: sent to learn what has arrived on the reliable lane, not how far the peer is
-//!                                       2^61 and above: bits 24 to 55 tell how many fragments of `Unreliable` and
-//!                                       `UnreliableSequenced` its sender has missed so far (gaps in their numbers that
-//!                                       last a second and longer), modulo 2^32; bits 0 to 23 number the ping
-//!                                       others number the ping, and tell nothing
+//!                    every number below `next` was received; each range starts `gap` + 1 above the end of the last
+//!                    and has `length` + 1 numbers
+//! ping     = 0x02  token                0: requests only the acknowledgement of the reliable lane
+//!                                       2^61 and above: bits 24 to 55 are the fragments of `Unreliable` and
+//!                                       `UnreliableSequenced` that the sender has missed so far (gaps in their numbers
+//!                                       that last a second or longer), modulo 2^32; bits 0 to 23 number the ping
+//!                                       others: the number of the ping
 //! pong     = 0x03  token                the answer to a ping, on the same path
-//! close    = 0x04  end{3}  reason       end: how many fragments were sent on the streams of an ack, in that order
+//! close    = 0x04  end{3}  reason       end: the number of fragments sent on each stream of an ack, in that order
 //! reason   = code  length  text         text: UTF-8, at most 256 bytes
 //! close-ack = 0x05
 //! blocked  = 0x06                       the sender waits for a larger grant
 //! ```
 //!
-//! Payloads are slices of the packet, never copies. Whatever the bytes are, reading ends in a value or an error, and
-//! allocates nothing but the text of a reason.
+//! Payloads are slices of the packet, not copies. Any input yields values or an error. Reading allocates only the text
+//! of a reason.
 
 mod ack;
 pub mod handshake_packet;
@@ -51,7 +51,11 @@ use wire::{Reader, varint_len};
 pub use writer::PacketWriter;
 pub(crate) use writer::put_ack;
 
-/// What confirms the goodbye in a packet, for a sender whose connection is known to be over. `None`: it says no goodbye.
+use super::{Channel, EndReason, Tag};
+
+/// Returns the confirmation of a close in the packet, for a sender whose connection has already ended. `None` if the
+/// packet carries no close.
+#[must_use]
 pub fn close_ack_for(packet: &Bytes) -> Option<Bytes> {
     if !Frames::new(packet).ok()?.any(|frame| matches!(frame, Ok(Frame::Close(_)))) {
         return None;
@@ -61,36 +65,34 @@ pub fn close_ack_for(packet: &Bytes) -> Option<Bytes> {
     writer.finish()
 }
 
-use super::{Channel, EndReason, Tag};
-
-/// The payload of one fragment, at most: with its header and those of its packet it fits the 16 KiB which every
-/// WebRTC stack takes.
+/// The largest payload of a fragment. With its header and that of its packet it fits into 16 KiB, which every WebRTC
+/// stack takes.
 pub const FRAGMENT: usize = 15 * 1024;
 
-/// Packets or frames that do not follow the format.
+/// A packet or frame that violates the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// The bytes end in the middle of something.
+    /// The bytes end within a value.
     #[error("a packet ends too early")]
     Truncated,
-    /// A kind of frame that this version does not know.
+    /// The kind of the frame is unknown to this version.
     #[error("a frame of the unknown kind {0:#04x}")]
     UnknownKind(u8),
-    /// A value outside its bounds.
+    /// A value is out of range.
     #[error("a frame with an invalid {0}")]
     Invalid(&'static str),
-    /// A greeting in a version of the native dialect that this build does not speak.
+    /// The hello has a version of the native dialect that this build does not support.
     #[error("the other side speaks version {0} of the native dialect: update the older of the two games")]
     Version(u64),
 }
 
-/// What frames are numbered by: a channel, or the signalling of direct paths.
+/// A number space for fragments: a channel, or the signalling of direct paths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
     /// Messages of the game.
     Channel(Channel),
-    /// Reliable and ordered, for offers, answers and candidates.
+    /// Offers, answers and candidates, reliable and ordered.
     Signal,
 }
 
@@ -117,22 +119,22 @@ impl Stream {
     }
 }
 
-/// One fragment of a message; a small message is one fragment, both first and last.
+/// One fragment of a message. A small message is one fragment, which is both the first and the last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Data {
-    /// Which number space it belongs to.
+    /// The number space of the fragment.
     pub stream: Stream,
-    /// Its number there, from 0.
+    /// The number of the fragment in its stream, from 0.
     pub number: u64,
-    /// The message starts here.
+    /// Whether the message starts here.
     pub first: bool,
-    /// The message ends here.
+    /// Whether the message ends here.
     pub last: bool,
-    /// The message is text. Only whole messages are valid UTF-8, fragments may cut a character.
+    /// Whether the message is text. Only the complete message is valid UTF-8: fragments may split a character.
     pub text: bool,
-    /// Whom the message is for. Only the first fragment carries it, and never one of signalling.
+    /// The receiver of the message within the game. Only the first fragment carries it, and signals never do.
     pub tag: Tag,
-    /// The bytes.
+    /// The payload.
     pub payload: Bytes,
 }
 
@@ -142,13 +144,13 @@ const FIRST: u8 = 0b010;
 const LAST: u8 = 0b001;
 
 impl Data {
-    /// The length of this fragment in a packet.
+    /// Returns the length of this fragment in a packet.
     pub fn encoded_len(&self) -> usize {
         let tag = self.tag_number().map_or(0, varint_len);
         1 + varint_len(self.number) + tag + varint_len(self.payload.len() as u64) + self.payload.len()
     }
 
-    /// The tag as it is written.
+    /// The tag as it is encoded.
     const fn tag_number(&self) -> Option<u64> {
         match self.stream {
             Stream::Channel(_) if self.first => self.tag.number(),
@@ -160,9 +162,9 @@ impl Data {
 /// The end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Close {
-    /// How many fragments were sent on `Reliable`, `ReliableUnordered` and signalling: they come before the end.
+    /// The number of fragments sent on `Reliable`, `ReliableUnordered` and signalling before the close.
     pub ends: [u64; 3],
-    /// Why.
+    /// Why the connection ended.
     pub reason: EndReason,
 }
 
@@ -171,15 +173,15 @@ pub struct Close {
 pub enum Frame<'a> {
     /// A fragment of a message.
     Data(Data),
-    /// The state of the receiver.
+    /// An acknowledgement.
     Ack(Ack<'a>),
-    /// Asks for a [`Pong`](Frame::Pong) with the same token on the same path.
+    /// Requests a [`Pong`](Frame::Pong) with the same token on the same path.
     Ping(u64),
     /// The answer to a [`Ping`](Frame::Ping).
     Pong(u64),
-    /// The connection ends.
+    /// Closes the connection.
     Close(Close),
-    /// The end was understood.
+    /// Confirms a close.
     CloseAck,
     /// The sender waits for a larger grant.
     Blocked,
@@ -192,7 +194,7 @@ const CLOSE: u8 = 4;
 const CLOSE_ACK: u8 = 5;
 const BLOCKED: u8 = 6;
 
-/// The frames of one packet, which is not one of first contact. After an error there is nothing more.
+/// Iterates over the frames of one packet that is not a handshake packet. It ends after the first error.
 #[derive(Clone, Debug)]
 pub struct Frames<'a> {
     packet: &'a Bytes,
@@ -202,7 +204,11 @@ pub struct Frames<'a> {
 }
 
 impl<'a> Frames<'a> {
-    /// Reads the packet's number; frames are read as they are asked for.
+    /// Reads the number of the packet. Frames are decoded during iteration.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError`] if the packet has no number, or is a handshake packet.
     pub fn new(packet: &'a Bytes) -> Result<Self, FrameError> {
         let mut reader = Reader::new(packet);
         let number = reader.varint()?;
@@ -212,7 +218,7 @@ impl<'a> Frames<'a> {
         Ok(Self { packet, reader, number, failed: false })
     }
 
-    /// The number of the packet.
+    /// Returns the number of the packet.
     pub fn number(&self) -> u64 {
         self.number
     }

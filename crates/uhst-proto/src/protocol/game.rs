@@ -1,29 +1,30 @@
-//! Which game, in which version: what both sides of a session must have in common.
+//! The identity of a game, which must be the same on both sides of a session.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 
 use super::EndReason;
 
-/// On the wire, in bytes, at most.
+/// The largest encoding in bytes.
 pub(crate) const MAX_GAME: usize = 1024;
-/// Of the version and of one name, as much as is shown.
+/// The bytes of the version, or of one name, that are shown.
 const MAX_SHOWN: usize = 48;
 const DIGEST: usize = 16;
 const MARK: usize = 4;
-/// Names that a mismatch gives of one side, at most.
+/// The names of each side that a mismatch lists at most.
 const NAMED: usize = 4;
 
-/// What a joiner shows its host before anything else, and what must be the host's own: a digest of the messages that a
-/// game has registered and of the version it calls itself. The default is that of a game which has done neither.
+/// Identifies a game and its version: a digest of the registered messages and of the version string. A joiner sends it
+/// with its hello, and it must equal the host's. The default is the id of a game without a version and without
+/// registered messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GameId {
-    /// Empty, or the digest, and what is shown of a mismatch: the length of the version and the version; then of each
-    /// message, as long as there is room, a mark of its description, the length of its name and the name.
+    /// Empty, or the digest followed by what a mismatch shows: the length of the version and the version; then for each
+    /// message, while there is room, a short hash of its description, the length of its name, and the name.
     bytes: Bytes,
 }
 
-/// A message, as it is shown.
+/// A message as a mismatch shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shown<'a> {
     mark: &'a [u8],
@@ -31,8 +32,8 @@ struct Shown<'a> {
 }
 
 impl GameId {
-    /// From the version, and a description of each message in an order that does not depend on the build. The first line
-    /// of a description is the name of the message.
+    /// Creates an id from the version and the description of each message. The order of the messages must not depend on
+    /// the build. The first line of a description is the name of the message.
     pub fn new<'a>(version: Option<&'a str>, messages: impl IntoIterator<Item = &'a str>) -> Self {
         let (version, mut messages) = (version.unwrap_or_default(), messages.into_iter().peekable());
         if version.is_empty() && messages.peek().is_none() {
@@ -60,7 +61,7 @@ impl GameId {
         &self.bytes
     }
 
-    /// Why a joiner with this id cannot play on a host with that one; none if it can.
+    /// Returns why a joiner with this id cannot join a host with that one, if it cannot.
     pub(crate) fn mismatch(&self, host: &Self) -> Option<EndReason> {
         if self == host {
             return None;
@@ -68,17 +69,17 @@ impl GameId {
         let (of_host, of_joiner) = (host.shown_version(), self.shown_version());
         let versions = (of_host != of_joiner).then(|| format!("the host has {of_host}, the joiner has {of_joiner}"));
         let differing: Vec<String> = self.differing_messages(host).collect();
-        let mut words = versions.unwrap_or_default();
-        if words.is_empty() {
-            words.push_str("the messages that the host and the joiner have registered are not the same");
+        let mut text = versions.unwrap_or_default();
+        if text.is_empty() {
+            text.push_str("the messages that the host and the joiner have registered are not the same");
         }
         if !differing.is_empty() {
-            words = format!("{words}: {}", differing.join("; "));
+            text = format!("{text}: {}", differing.join("; "));
         }
-        Some(EndReason::GameMismatch(words))
+        Some(EndReason::GameMismatch(text))
     }
 
-    /// In words, which messages one side alone has, or both have in different ways.
+    /// Lists the messages that only one side has, or that differ.
     fn differing_messages(&self, host: &Self) -> impl Iterator<Item = String> {
         let (of_host, of_joiner): (Vec<_>, Vec<_>) = (host.messages().collect(), self.messages().collect());
         let lacks = |all: &[Shown], name: &[u8]| !all.iter().any(|message| message.name == name);
@@ -99,7 +100,7 @@ impl GameId {
         }
     }
 
-    /// The messages that found room; from a stranger, they may be anything.
+    /// The messages that had room. The bytes come from an unknown peer and may be anything.
     fn messages(&self) -> impl Iterator<Item = Shown<'_>> {
         let mut rest = self.bytes.get(DIGEST..).and_then(take_shown).map_or(&[][..], |(_, rest)| rest);
         std::iter::from_fn(move || {
@@ -129,7 +130,7 @@ fn put_message(out: &mut BytesMut, description: &str) {
     }
 }
 
-/// The names of messages, if there are any; of many, the first.
+/// Lists the names of messages, at most [`NAMED`] of them.
 fn list<'a>(messages: impl Iterator<Item = &'a Shown<'a>>) -> Option<String> {
     let names: Vec<_> = messages.map(|message| format!("`{}`", readable(message.name))).collect();
     let more = names.len().saturating_sub(NAMED);
@@ -141,7 +142,7 @@ fn list<'a>(messages: impl Iterator<Item = &'a Shown<'a>>) -> Option<String> {
     }
 }
 
-/// Text of a stranger, to be shown.
+/// Makes text of an unknown peer safe to show.
 fn readable(text: &[u8]) -> String {
     let text = &text[..text.len().min(MAX_SHOWN)];
     String::from_utf8_lossy(text).replace(char::is_control, "?")
@@ -151,9 +152,9 @@ fn readable(text: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn words(host: &GameId, joiner: &GameId) -> String {
+    fn text(host: &GameId, joiner: &GameId) -> String {
         match joiner.mismatch(host) {
-            Some(EndReason::GameMismatch(words)) => words,
+            Some(EndReason::GameMismatch(text)) => text,
             other => panic!("{other:?}"),
         }
     }
@@ -165,35 +166,35 @@ mod tests {
             GameId::new(Some("2"), ["Chat\nReliable\nJson", "Fire\nReliable\nBinary", "Shot\nReliable\nBinary"]);
         assert_eq!(host.mismatch(&host), None);
         assert_eq!(
-            words(&host, &joiner),
+            text(&host, &joiner),
             "the host has none, the joiner has “2”: the host alone has `Jump`; the joiner alone has `Fire`; on \
              another channel, or in another encoding: `Chat`"
         );
         assert_eq!(
-            words(&GameId::default(), &joiner),
+            text(&GameId::default(), &joiner),
             "the host has none, the joiner has “2”: the joiner alone has `Chat`, `Fire`, `Shot`"
         );
     }
 
     #[test]
-    fn what_is_shown_is_bounded_and_the_rest_counts() {
+    fn the_shown_messages_are_bounded_and_the_digest_covers_all() {
         let many: Vec<String> = (0..1000).map(|number| format!("Message{number}\nReliable")).collect();
         let game = |messages: &[String]| GameId::new(None, messages.iter().map(String::as_str));
         let (all, fewer) = (game(&many), game(&many[..999]));
         assert!(all.as_bytes().len() <= MAX_GAME);
-        assert_eq!(words(&all, &fewer), "the messages that the host and the joiner have registered are not the same");
-        let none = words(&all, &GameId::default());
+        assert_eq!(text(&all, &fewer), "the messages that the host and the joiner have registered are not the same");
+        let none = text(&all, &GameId::default());
         assert!(none.contains(": the host alone has `Message0`, `Message1`, `Message2`, `Message3` and "), "{none}");
     }
 
     #[test]
-    fn what_a_stranger_shows_is_read_without_trust() {
+    fn the_bytes_of_an_unknown_peer_are_not_trusted() {
         let host = GameId::new(Some("1"), ["Chat\nReliable"]);
         for bytes in
             [vec![], vec![0; 3], vec![255; DIGEST + 1], vec![255; MAX_GAME], vec![0; MAX_GAME], vec![7; MAX_GAME]]
         {
-            let words = words(&host, &GameId::from_wire(bytes.into()));
-            assert!(words.chars().count() < 600 && !words.contains(char::is_control), "{words}");
+            let text = text(&host, &GameId::from_wire(bytes.into()));
+            assert!(text.chars().count() < 600 && !text.contains(char::is_control), "{text}");
         }
     }
 }

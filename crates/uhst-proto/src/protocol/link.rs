@@ -1,8 +1,8 @@
-//! Join links: where a session is, in one line that a player can paste.
+//! Join links: a session in one line that a player can paste.
 //!
-//! What players paste has been through chats, mails and phones. The parser takes off what these add (quotes, brackets,
-//! invisible characters, a slash at the end), puts in what players leave out (the scheme), and refuses the rest in
-//! words: a mangled link never becomes an id.
+//! Links pass through chats, mails and phones. The parser removes what these add (quotes, brackets, invisible
+//! characters, a trailing slash), completes what players leave out (the scheme), and rejects anything else with an
+//! explanation. A damaged link never becomes an id.
 
 mod paste;
 
@@ -13,8 +13,8 @@ use url::Url;
 
 use self::paste::{cleaned, digits_of_code, in_pairs, link_in, trimmed_id, with_scheme};
 
-/// Escaped in the fragment of a link, beside what browsers escape: `%`, so that it can be read back, and whatever
-/// [`paste`] takes off.
+/// Escaped in the fragment of a link, in addition to what browsers escape: `%`, so that it can be parsed, and
+/// everything that [`paste`] removes.
 const FRAGMENT: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -28,14 +28,14 @@ const FRAGMENT: &AsciiSet = &CONTROLS
     .add(b'#')
     .add(b'/');
 
-/// A session by its id, and the relay it is on if the link names one.
+/// A session's id, and its relay if the link names one.
 ///
-/// Read from a bare id (`483920`, `483 920`, `483-920`), from a link (`http://192.168.1.5:3000/#483920`) or from a link
-/// without its scheme (`192.168.1.5:3000/#483920`). Quotes, brackets, blanks and invisible characters around it are
-/// ignored. An id holds `/` or `#` only where the link escapes them (`%2F`, `%23`).
+/// It is parsed from a bare id (`483920`, `483 920`, `483-920`), from a link (`http://192.168.1.5:3000/#483920`), or
+/// from a link without a scheme (`192.168.1.5:3000/#483920`). Surrounding quotes, brackets, blanks and invisible
+/// characters are ignored. An id may contain `/` or `#` only if the link escapes them (`%2F`, `%23`).
 ///
-/// `Display` writes what `FromStr` reads back. An id without a relay that would be read as something else is written as
-/// `#id`, escaped.
+/// `Display` writes a form that `FromStr` parses back. An id without a relay that would be parsed as something else is
+/// written as `#id`, escaped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinLink {
     /// The relay, without a fragment.
@@ -48,22 +48,22 @@ pub struct JoinLink {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JoinLinkError {
-    /// Nothing but white space.
+    /// The text is empty or white space.
     #[error("enter the code or the link that the host shows")]
     Empty,
-    /// A link without the `#id` at its end.
+    /// The link has no `#id` at its end.
     #[error("this link has no session id: copy it again, with everything after the #")]
     NoId,
-    /// A link whose id is damaged: it holds a `/` or `#` of its own, or is not UTF-8.
+    /// The id in the link is damaged: it contains an unescaped `/` or `#`, or is not UTF-8.
     #[error("the session id in this link is damaged ({0}): copy the link again")]
     BadId(String),
-    /// A link of another kind, or an id with a `/` or `#` in it.
+    /// The link is of another kind, or the id contains `/` or `#`.
     #[error(
         "`{0}` is no link to a session, which is like http://192.168.1.5:3000/#483920, and no session id, which has no \
          / and no #: copy it again"
     )]
     NotALink(String),
-    /// It looks like a link and is none.
+    /// The text looks like a link but is not a valid URL.
     #[error("this is not a link to a relay: {0}")]
     BadUrl(String),
 }
@@ -83,7 +83,7 @@ impl FromStr for JoinLink {
         let text = in_pairs(text);
         match text.split_once('#') {
             Some(("", id)) => Ok(JoinLink { relay: None, id: decoded(id)? }),
-            // One with a slash or a #, or an address, is meant as a link.
+            // Text with a slash or a `#`, and an address, is parsed as a link.
             _ if text.contains(['/', '#']) || paste::is_address(text) => match with_scheme(text) {
                 Some(link) => parse_link(&link),
                 None => Err(JoinLinkError::NotALink(text.to_owned())),
@@ -94,16 +94,16 @@ impl FromStr for JoinLink {
     }
 }
 
-/// A link with its scheme.
+/// Parses a link with a scheme.
 fn parse_link(link: &str) -> Result<JoinLink, JoinLinkError> {
-    // Some chats escape the # too.
+    // Some chats escape the `#` too.
     let escaped = || link.split_once("%23");
     let (relay, id) = link.split_once('#').or_else(escaped).unwrap_or((link, ""));
     let relay = Url::parse(relay.trim_end()).map_err(|error| JoinLinkError::BadUrl(error.to_string()))?;
     Ok(JoinLink { relay: Some(relay), id: decoded(id)? })
 }
 
-/// The id of a fragment.
+/// Decodes the id in a fragment.
 fn decoded(fragment: &str) -> Result<String, JoinLinkError> {
     let id = trimmed_id(fragment);
     if id.is_empty() {

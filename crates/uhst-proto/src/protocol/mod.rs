@@ -1,7 +1,8 @@
-//! The words on the wire: relay requests and replies, message bodies, tokens, signals and our own frames.
+//! The wire format: requests to relays and their replies, message bodies, tokens, signals, and the frames of the native
+//! dialect.
 //!
-//! Everything here is pure: text or bytes in, values out. The original protocol is described, as observed on the
-//! wire, by the UHST JavaScript client 3.3.0 and relay 2.7.0; each item names what it mirrors.
+//! Everything here is pure: it converts text or bytes to values and back. The original protocol is implemented as
+//! observed between the UHST JavaScript client 3.3.0 and relay 2.7.0.
 
 mod address;
 mod announcement;

@@ -1,28 +1,29 @@
-//! Which ways a connection may take, and what its two sides agree on.
+//! Path policies: which paths a connection may use.
 
-/// Which ways a connection between two native peers may take.
+/// Which paths a connection between two native peers may use.
 ///
-/// Both sides have a say: where one allows the relay only, or direct paths only, the connection keeps to that. Where
-/// the two exclude each other, it ends with [`NoDirectPath`](super::EndReason::NoDirectPath).
+/// The stricter side decides. Where one side allows only the relay and the other only direct paths, the connection ends
+/// with [`NoDirectPath`](super::EndReason::NoDirectPath).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PathPolicy {
-    /// Over the relay first, directly as soon as that works, and back when it breaks.
+    /// Starts on the relay, uses a direct path once one is up, and falls back to the relay when it breaks.
     #[default]
     Automatic,
-    /// Over the relay only: peers never learn each other's addresses.
+    /// Uses only the relay. Peers never learn each other's addresses.
     RelayOnly,
-    /// Directly only: the relay introduces the two and carries their signals, but never a message. They are connected
-    /// once a direct path is open, and messages wait for the next one when it breaks. Without one for
-    /// 15 s at the beginning, or for [`resume_timeout`](crate::connection::ConnectionConfig::resume_timeout) later on, the
-    /// connection ends with [`NoDirectPath`](super::EndReason::NoDirectPath).
+    /// Uses only direct paths: the relay carries the handshake and signals, but no messages. Peers are connected once a
+    /// direct path is up. When it breaks, messages wait for the next one. Without a direct path for 15 s at the
+    /// beginning, or for [`resume_timeout`](crate::connection::ConnectionConfig::resume_timeout) later, the connection
+    /// ends with [`NoDirectPath`](super::EndReason::NoDirectPath).
     DirectOnly,
 }
 
 impl PathPolicy {
     const ALL: [Self; 3] = [Self::Automatic, Self::RelayOnly, Self::DirectOnly];
 
-    /// What holds for a connection between this side and another. `None`: they exclude each other.
+    /// Returns the policy of a connection between sides with these two policies. `None` if they exclude each other.
+    #[must_use]
     pub fn with(self, other: Self) -> Option<Self> {
         match (self, other) {
             (Self::Automatic, stricter) | (stricter, Self::Automatic) => Some(stricter),

@@ -1,58 +1,59 @@
-//! What a game sends: a payload, and the promise it travels under.
+//! Channels and payloads of messages.
 
 use bytes::Bytes;
 use bytestring::ByteString;
 
-/// The promise under which a message travels to one peer.
+/// The delivery guarantee of a message.
 ///
-/// Between two native peers each promise holds for the life of the connection, whatever its paths do. A peer of the
-/// original protocol has one ordered, reliable channel: there, every message travels on it and arrives as
+/// Between native peers, the guarantee of a channel holds for the life of the connection, whatever its paths do. A peer
+/// of the original protocol has a single reliable, ordered channel: all messages use it, and arrive as
 /// [`Reliable`](Channel::Reliable).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Channel {
-    /// Every message once, in the order it was sent.
+    /// Delivers every message once, in the order of sending.
     #[default]
     Reliable,
-    /// Every message once, as it arrives.
+    /// Delivers every message once, in the order of arrival.
     ReliableUnordered,
-    /// At most once, never late by resending. The first to be dropped when a path is slow.
+    /// Delivers a message at most once, and does not retransmit it. When a path is slow, these messages are dropped
+    /// first.
     Unreliable,
-    /// As [`Unreliable`](Channel::Unreliable), and an older message never follows a newer one.
+    /// Like [`Unreliable`](Channel::Unreliable), and drops messages that are older than one already delivered.
     UnreliableSequenced,
 }
 
 impl Channel {
-    /// Every channel, in the order of its number on the wire.
+    /// All channels, in the order of their numbers on the wire.
     pub const ALL: [Channel; 4] =
         [Channel::Reliable, Channel::ReliableUnordered, Channel::Unreliable, Channel::UnreliableSequenced];
 
-    /// Whether every message arrives.
+    /// Returns whether every message is delivered.
     pub fn is_reliable(self) -> bool {
         matches!(self, Channel::Reliable | Channel::ReliableUnordered)
     }
 }
 
-/// The content of a message: text or binary. Cloning shares the bytes.
+/// The content of a message: text or binary. Clones share the bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Payload {
-    /// Text, what peers of the original protocol exchange.
+    /// Text, which peers of the original protocol exchange.
     Text(ByteString),
     /// Bytes. The original protocol cannot carry them over a relay.
     Binary(Bytes),
 }
 
 impl Payload {
-    /// The length in bytes.
+    /// Returns the length in bytes.
     pub fn len(&self) -> usize {
         self.as_bytes().len()
     }
 
-    /// Whether it has no bytes. Empty messages are delivered like any other.
+    /// Returns whether the payload is empty. Empty messages are delivered like others.
     pub fn is_empty(&self) -> bool {
         self.as_bytes().is_empty()
     }
 
-    /// The bytes; of text, its UTF-8.
+    /// Returns the bytes. For text, these are its UTF-8 encoding.
     pub fn as_bytes(&self) -> &[u8] {
         match self {
             Payload::Text(text) => text.as_bytes(),
@@ -60,7 +61,7 @@ impl Payload {
         }
     }
 
-    /// The text, if it was sent as text.
+    /// Returns the text, if the message was sent as text.
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Payload::Text(text) => Some(text),
@@ -68,7 +69,7 @@ impl Payload {
         }
     }
 
-    /// The bytes, shared, not copied; of text, its UTF-8.
+    /// Returns the bytes without copying. For text, these are its UTF-8 encoding.
     pub fn into_bytes(self) -> Bytes {
         match self {
             Payload::Text(text) => text.into_bytes(),

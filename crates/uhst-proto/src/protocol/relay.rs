@@ -8,41 +8,42 @@ use url::Url;
 
 use super::NATIVE_VERSION;
 
-/// One request, all of which go to the relay's one path with everything in the query. Its `Debug` hides tokens.
+/// A request to a relay. All requests use the same URL path, and carry their parameters in the query. `Debug` hides
+/// tokens.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum RelayRequest<'a> {
-    /// `POST ?action=host`: a token to listen as a host. Without an id the relay picks one.
+    /// `POST ?action=host`: requests a token to listen as a host. Without an id, the relay assigns one.
     Host {
-        /// The wanted id.
+        /// The requested id.
         id: Option<&'a str>,
     },
-    /// `POST ?action=join`: a token to listen as a client.
+    /// `POST ?action=join`: requests a token to listen as a client.
     Join {
         /// The host's id.
         id: &'a str,
     },
-    /// `POST ?action=ping`: the round trip to a relay.
+    /// `POST ?action=ping`: measures the round trip to a relay.
     Ping {
-        /// Echoed in the reply.
+        /// The value that the reply repeats.
         timestamp: u64,
     },
-    /// `GET ?token=`: the event stream.
+    /// `GET ?token=`: opens the event stream.
     Listen {
         /// A host or client token.
         token: &'a str,
     },
-    /// `POST ?token=` with a JSON body.
+    /// `POST ?token=`: sends a JSON body.
     Send {
-        /// Any token.
+        /// A token of any kind.
         token: &'a str,
     },
-    /// `POST ?token=&batch=1` with a JSON array of bodies: each is a message, and all are passed on in their order or
-    /// none is. Only relays whose reply said [`batch`](JoinReply::batch) know it.
+    /// `POST ?token=&batch=1`: sends a JSON array of bodies. The relay passes on all of them in their order, or none.
+    /// Only relays whose reply has [`batch`](JoinReply::batch) support it.
     SendAll {
-        /// Any token.
+        /// A token of any kind.
         token: &'a str,
     },
-    /// `DELETE ?token=`: our own relay forgets a host id that it holds. Originals answer 404.
+    /// `DELETE ?token=`: makes our relay release a host id. Originals answer 404.
     Release {
         /// The host token.
         token: &'a str,
@@ -64,10 +65,11 @@ impl fmt::Debug for RelayRequest<'_> {
 }
 
 impl RelayRequest<'_> {
-    /// The URL of this request at a relay, with every value percent-encoded. A query of the relay's own URL is kept.
+    /// Returns the URL of this request at a relay. Values are percent-encoded, and the relay's own query is kept.
     ///
-    /// Peers of this crate add `uhst=<version>` when they host, join or listen, which originals ignore: so a relay of
-    /// ours can tell a joiner that the host speaks the native dialect, and what else it can do.
+    /// Hosts, joiners and listeners of this crate add `uhst=<version>`, which originals ignore. From it, our relay
+    /// learns that a host speaks the native dialect, and tells joiners.
+    #[must_use]
     pub fn url(&self, relay: &Url) -> Url {
         let mut url = relay.clone();
         url.set_fragment(None);
@@ -102,7 +104,7 @@ impl RelayRequest<'_> {
         url
     }
 
-    /// The URL of the relay itself, from that of a request.
+    /// Returns the URL of the relay for the URL of a request.
     pub fn without_query(request: &Url) -> Url {
         let added = ["action", "hostId", "timestamp", "token", "uhst", "batch"];
         let kept: Vec<_> = request.query_pairs().filter(|(key, _)| !added.contains(&key.as_ref())).collect();
@@ -115,21 +117,21 @@ impl RelayRequest<'_> {
     }
 }
 
-/// The reply to [`RelayRequest::Host`]. Its `Debug` hides the token.
+/// The reply to [`RelayRequest::Host`]. `Debug` hides the token.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HostReply {
-    /// The id the relay gave, which is not always the one that was asked for.
+    /// The assigned id, which may differ from the requested one.
     pub host_id: String,
-    /// For [`RelayRequest::Listen`] and broadcasts.
+    /// The token for [`RelayRequest::Listen`] and broadcasts.
     pub host_token: String,
-    /// Where to send instead, if the relay says so.
+    /// The URL to send to, if it differs from the relay's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub send_url: Option<String>,
-    /// Where to listen instead, if the relay says so.
+    /// The URL to listen on, if it differs from the relay's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receive_url: Option<String>,
-    /// From a relay of ours: it takes [`RelayRequest::SendAll`].
+    /// Whether the relay supports [`RelayRequest::SendAll`]. Only our relay sends it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub batch: bool,
 }
@@ -140,25 +142,26 @@ impl fmt::Debug for HostReply {
     }
 }
 
-/// The reply to [`RelayRequest::Join`]. Its `Debug` hides the token.
+/// The reply to [`RelayRequest::Join`]. `Debug` hides the token.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JoinReply {
-    /// For [`RelayRequest::Listen`] and [`RelayRequest::Send`].
+    /// The token for [`RelayRequest::Listen`] and [`RelayRequest::Send`].
     pub client_token: String,
-    /// Where to send instead, if the relay says so.
+    /// The URL to send to, if it differs from the relay's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub send_url: Option<String>,
-    /// Where to listen instead, if the relay says so.
+    /// The URL to listen on, if it differs from the relay's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receive_url: Option<String>,
-    /// From a relay of ours whose host speaks the native dialect.
+    /// Present if the host speaks the native dialect. Only our relay sends it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uhst: Option<NativeHint>,
-    /// From a relay of ours: it takes [`RelayRequest::SendAll`].
+    /// Whether the relay supports [`RelayRequest::SendAll`]. Only our relay sends it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub batch: bool,
-    /// From a relay of ours: the host is an original on the relay transport, since it has answered a client by a text.
+    /// Whether the host is an original on the relay transport, which is known once it has answered a client with text.
+    /// Only our relay sends it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub texts: bool,
 }
@@ -169,33 +172,33 @@ impl fmt::Debug for JoinReply {
     }
 }
 
-/// The hint that a host speaks the native dialect.
+/// Shows that a host speaks the native dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NativeHint {
-    /// The version it speaks.
+    /// The version of the host.
     pub v: u32,
 }
 
 /// The reply to [`RelayRequest::Ping`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PingReply {
-    /// The timestamp of the request, as JavaScript's `parseInt` read it.
+    /// The timestamp of the request, as parsed by JavaScript's `parseInt`.
     pub pong: Option<f64>,
 }
 
-/// An event of the relay's stream. Its `Debug` hides tokens.
+/// An event of the relay's stream. `Debug` hides tokens.
 #[derive(Clone)]
 pub enum StreamEvent {
     /// A message from a peer.
     Message {
-        /// To the host only: with this the sender can be answered. Its claims name the sender.
+        /// The token for answering the sender, whose claims name it. Only hosts receive it.
         response_token: Option<String>,
-        /// See [`Body`](super::Body).
+        /// The message, see [`Body`](super::Body).
         body: Box<RawValue>,
     },
-    /// To the host: this client's stream closed.
+    /// The stream of this client has closed. Only hosts receive it.
     ClientClosed(String),
-    /// To clients: the stream of the host of this id closed.
+    /// The stream of the host with this id has closed. Only clients receive it.
     HostClosed(String),
 }
 
@@ -209,14 +212,14 @@ impl fmt::Debug for StreamEvent {
     }
 }
 
-/// An event of the stream that is none of the known ones. A peer reports it and reads on.
+/// An unknown event. A peer reports it and continues reading.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StreamEventError {
     /// The data is not the JSON of its event.
     #[error("the relay sent an event that cannot be read: {0}")]
     Json(String),
-    /// A `relay_event` of a type nobody has defined yet.
+    /// The `relay_event` has an unknown type.
     #[error("the relay sent an unknown relay event: {0}")]
     UnknownRelayEvent(String),
 }
@@ -238,7 +241,11 @@ struct WireRelayEvent {
 }
 
 impl StreamEvent {
-    /// Reads an event by its name and data. `None`: an event of a foreign name, which is to be ignored.
+    /// Parses an event from its name and data. Returns `None` for unknown names, which are to be ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamEventError`] if the data of a known event cannot be read.
     pub fn parse(name: &str, data: &str) -> Result<Option<Self>, StreamEventError> {
         let bad = |error: serde_json::Error| StreamEventError::Json(error.to_string());
         match name {

@@ -1,16 +1,16 @@
-//! WebRTC signalling, as the originals send it: the bare browser objects.
+//! WebRTC signals as the originals send them: the bare browser objects.
 
 use bytestring::ByteString;
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
 
-/// One step of WebRTC signalling.
+/// A WebRTC signal.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Signal {
     /// `{"sdp":"v=0…","type":"offer"}`, from the client.
     Offer(ByteString),
     /// `{"sdp":"v=0…","type":"answer"}`, from the host.
     Answer(ByteString),
-    /// `{"candidate":"candidate:…","sdpMid":"0",…}`, from either, possibly ahead of the description.
+    /// `{"candidate":"candidate:…","sdpMid":"0",…}`, from either side. It may arrive before the description.
     Candidate(Box<Candidate>),
 }
 
@@ -18,21 +18,21 @@ pub enum Signal {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Candidate {
-    /// The candidate line; `a=` in front is tolerated by the originals.
+    /// The candidate line. The originals accept a leading `a=`.
     pub candidate: ByteString,
-    /// Which media section, by name.
+    /// The name of the media section.
     #[serde(default)]
     pub sdp_mid: Option<ByteString>,
-    /// Which media section, by index.
+    /// The index of the media section.
     #[serde(default)]
     pub sdp_m_line_index: Option<u16>,
-    /// The ICE user name of the generation it belongs to.
+    /// The ICE user name of its generation.
     #[serde(default)]
     pub username_fragment: Option<ByteString>,
 }
 
 impl Signal {
-    /// About what it holds in memory, in bytes.
+    /// Returns the approximate size in memory, in bytes.
     pub fn size(&self) -> usize {
         match self {
             Signal::Offer(sdp) | Signal::Answer(sdp) => sdp.len(),

@@ -1,25 +1,25 @@
-//! Whom in the game a message is for.
+//! Tags: the receiver of a message within the game.
 
-/// Whom in the game a message between native peers is for.
+/// The receiver of a message within the game. Only messages between native peers have tags.
 ///
-/// Tags travel beside the channel and have no part in its promise: messages of one channel keep their order, whatever
-/// their tags. The original protocol has none, so that all of its messages are [`Untyped`](Tag::Untyped).
+/// Tags do not affect ordering: messages of one channel keep their order, whatever their tags. Messages of the original
+/// protocol are always [`Untyped`](Tag::Untyped).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Tag {
-    /// For the game itself, which reads bytes and text. Costs nothing.
+    /// The game itself, which reads bytes and text. This tag takes no bytes on the wire.
     #[default]
     Untyped,
-    /// The type of this index among those that both games have registered.
+    /// A message type, by its index among the types that both games have registered.
     Typed(u16),
-    /// The replication backend's channel of this index.
+    /// A channel of the replication backend, by its index.
     Replication(u16),
 }
 
-/// Above every number of a tag.
+/// The first number above those of tags.
 const END: u64 = 2 * (u16::MAX as u64 + 1) + 1;
 
 impl Tag {
-    /// On the wire both kinds take turns, so that the first 31 of each cost one byte. `None`: nothing is written.
+    /// The encoded number; `None` is not written. The two kinds alternate, so that the first 31 of each take one byte.
     pub(crate) const fn number(self) -> Option<u64> {
         match self {
             Tag::Untyped => None,
@@ -28,7 +28,7 @@ impl Tag {
         }
     }
 
-    /// The tag of a number from the wire.
+    /// The tag with this encoded number.
     pub(crate) const fn from_number(number: u64) -> Option<Self> {
         match number {
             0 | END.. => None,
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn other_numbers_are_no_tags() {
+    fn other_numbers_are_not_tags() {
         let last = Tag::Replication(u16::MAX).number().unwrap();
         for number in [0, last + 1, u64::MAX] {
             assert_eq!(Tag::from_number(number), None);

@@ -1,17 +1,17 @@
-//! The relay's tokens: JWTs whose claims a peer may read, and only the relay can verify.
+//! The tokens of relays: JWTs whose claims peers may read, and only the relay can verify.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// What a token lets its bearer do.
+/// What a token allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum TokenKind {
-    /// Listen as the host, and broadcast.
+    /// Listening as the host, and broadcasting.
     HostToken,
-    /// Listen as a client, and send to the host.
+    /// Listening as a client, and sending to the host.
     ClientToken,
-    /// Answer one client.
+    /// Answering one client.
     ResponseToken,
 }
 
@@ -19,30 +19,29 @@ pub enum TokenKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Claims {
-    /// What it is for.
+    /// The kind of the token.
     #[serde(rename = "type")]
     pub kind: TokenKind,
-    /// The session.
+    /// The id of the host.
     pub host_id: String,
-    /// The client, in client and response tokens.
+    /// The id of the client, in client and response tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
-    /// When it was issued, in seconds since 1970.
+    /// The time of issue, in seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iat: Option<u64>,
 }
 
-/// What a response token tells a host about the sender of a message. The originals write the client's id only.
+/// The claims of a response token about the sender of a message. Originals write only the client's id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SenderClaims {
-    /// The client.
+    /// The id of the client.
     pub client_id: String,
-    /// From our relay: a name for the address that the message came from, the same for one address for as long as the
-    /// relay runs.
+    /// A pseudonym of the sender's address, which is stable while the relay runs. Only our relay sends it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// From our relay: whether the client had an event stream when it sent the message.
+    /// Whether the client had an event stream when it sent the message. Only our relay sends it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listens: Option<bool>,
 }
@@ -52,12 +51,20 @@ pub struct SenderClaims {
 #[error("the token is not a JWT with the claims of a relay")]
 pub struct TokenError;
 
-/// Reads the claims of a token **without verifying it**, as the originals do to learn who sent a message.
+/// Reads the claims of a token **without verifying it**, as the originals do to identify the sender of a message.
+///
+/// # Errors
+///
+/// [`TokenError`] if the token is not a JWT with these claims.
 pub fn peek_token(token: &str) -> Result<Claims, TokenError> {
     peek(token)
 }
 
-/// Reads who sent a message from its response token, **without verifying it**.
+/// Reads the sender of a message from its response token **without verifying it**.
+///
+/// # Errors
+///
+/// [`TokenError`] if the token is not a JWT with these claims.
 pub fn peek_sender(token: &str) -> Result<SenderClaims, TokenError> {
     peek(token)
 }
@@ -111,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_is_an_error() {
+    fn an_invalid_token_is_an_error() {
         for text in ["", "undefined", "a.b.c", "..", &token("[]"), &token(r#"{"type":"adminToken","hostId":"demo"}"#)] {
             assert_eq!(peek_token(text), Err(TokenError), "{text}");
         }

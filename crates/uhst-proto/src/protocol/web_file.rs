@@ -1,14 +1,14 @@
-//! Files that a relay serves to browsers beside the protocol.
+//! Files that a relay serves to browsers.
 
 use bytes::Bytes;
 
 /// A file for browsers, such as a page on which a phone joins the game.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebFile {
-    /// Its path, with the slash in front. `/` is what a browser gets that opens a join link.
+    /// The path, with a leading slash. A browser that opens a join link requests `/`.
     pub path: &'static str,
-    /// Its `Content-Type`.
+    /// The `Content-Type`.
     pub content_type: &'static str,
-    /// Its content.
+    /// The content.
     pub body: Bytes,
 }

@@ -1,4 +1,4 @@
-//! What one side can cost the other, and how connections end.
+//! Resource limits against the peer, and the end of connections.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -69,7 +69,7 @@ fn unreliable_messages_share_a_datagram_and_no_more() {
 }
 
 #[test]
-fn too_large_and_too_much_are_errors_that_name_both_sizes() {
+fn send_errors_name_the_size_and_the_limit() {
     let (mut client, _) = pair(small());
     let limit = small().max_message;
     for channel in Channel::ALL {
@@ -125,7 +125,7 @@ fn a_game_that_does_not_read_slows_its_peer_down_and_nothing_is_lost() {
 }
 
 #[test]
-fn two_half_messages_never_lock_each_other_out() {
+fn two_partial_messages_never_deadlock() {
     let (mut client, mut host) = pair(small());
     let max = small().max_message;
     client.send(Channel::Reliable, bytes(max)).unwrap();
@@ -146,7 +146,7 @@ fn two_half_messages_never_lock_each_other_out() {
 }
 
 #[test]
-fn unreliable_messages_are_dropped_when_nobody_reads_or_nothing_flows() {
+fn unreliable_messages_are_dropped_without_a_reader_or_a_path() {
     let (mut client, mut host) = pair(small());
     for _ in 0..1000 {
         client.send(Channel::Unreliable, bytes(1000)).unwrap();
@@ -171,7 +171,7 @@ fn fragment(channel: Channel, number: u64, [first, last, text]: [bool; 3], paylo
     Data { stream: Stream::Channel(channel), number, first, last, text, tag: Tag::Untyped, payload }
 }
 
-/// What an honest host says when this packet came.
+/// Returns the reason with which a correct host ends on this packet.
 fn verdict(packet: Bytes) -> Option<EndReason> {
     let (_, mut host) = pair(small());
     host.receive(Lane::Relay, packet, START);
@@ -186,7 +186,7 @@ fn verdict(packet: Bytes) -> Option<EndReason> {
 }
 
 #[test]
-fn a_peer_that_breaks_the_rules_is_told_so_and_ended() {
+fn a_violation_closes_the_connection_with_a_reason() {
     let reliable = Channel::Reliable;
     let full = Bytes::from(vec![0; FRAGMENT]);
     let too_much = [
@@ -219,7 +219,7 @@ fn a_peer_that_breaks_the_rules_is_told_so_and_ended() {
             writer.data(&fragment(reliable, 0, [false, true, false], Bytes::from_static(b"no first")));
         }),
         Bytes::from_static(&[1, 0x7F]),
-        // A tag that is no number of one.
+        // A tag with an invalid number.
         Bytes::from_static(&[1, 0x8B, 0, 0, 0]),
     ];
     for packet in nonsense {
@@ -258,7 +258,7 @@ fn a_small_message_does_not_hold_a_large_packet() {
 }
 
 #[test]
-fn a_goodbye_comes_after_everything_before_it_and_once() {
+fn a_close_is_reported_once_after_everything_sent_before() {
     let (mut client, mut host) = pair(small());
     for number in 0..10_u8 {
         client.send(Channel::Reliable, bytes(number.into())).unwrap();
@@ -279,7 +279,7 @@ fn a_goodbye_comes_after_everything_before_it_and_once() {
 }
 
 #[test]
-fn a_goodbye_that_nobody_hears_ends_all_the_same() {
+fn an_unconfirmed_close_still_ends() {
     for (drain, has_path, bytes) in [(60, true, 0), (60, false, 0), (2, true, 0), (2, true, 99), (2, false, 99)] {
         let (mut client, _) = pair(ConnectionConfig { drain_timeout: Duration::from_secs(drain), ..small() });
         if !has_path {
@@ -296,7 +296,7 @@ fn a_goodbye_that_nobody_hears_ends_all_the_same() {
             client.handle_timeout(now);
             while client.poll_transmit(Lane::Relay, 16 << 10, now).is_some() {}
         }
-        // The last word of one that cuts is repeated for two seconds.
+        // A close after a cut is repeated for two seconds.
         let last_word = if has_path && bytes > 0 { 2 } else { 0 };
         assert!(now <= START + Duration::from_secs(drain + last_word), "{drain} {has_path} {bytes}: {now:?}");
         let events = events(&mut client);
@@ -306,7 +306,7 @@ fn a_goodbye_that_nobody_hears_ends_all_the_same() {
     }
 }
 
-/// Two packets of 16 KiB a second, and a receiver that reads half a second late.
+/// A link of two packets of 16 KiB a second, and a receiver that reads half a second late.
 #[test]
 fn a_drain_lasts_as_long_as_it_advances() {
     let (mut client, mut host) = pair(small());
@@ -321,7 +321,7 @@ fn a_drain_lasts_as_long_as_it_advances() {
         assert!(now < START + Duration::from_secs(30), "{received} of {sent}");
         client.handle_timeout(now);
         host.handle_timeout(now);
-        // One packet at a time, as slow links take them.
+        // Slow links take one packet at a time.
         if let Some(packet) = client.poll_transmit(Lane::Relay, 16 << 10, now) {
             host.receive(Lane::Relay, packet, now);
         }
@@ -341,10 +341,10 @@ fn a_drain_lasts_as_long_as_it_advances() {
     assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::Left)]);
 }
 
-/// A host leaves with as much in its queue as fits by default, over a relay that takes 500 kB/s of base64. The client hears of
-/// it all the time, and never takes the host for silent.
+/// A host with a full send buffer leaves over a relay that takes 500 kB/s of base64. The client keeps receiving, and
+/// never counts the host as silent.
 #[test]
-fn a_full_queue_drains_over_a_slow_relay_and_nobody_hangs() {
+fn a_full_send_buffer_drains_over_a_slow_relay() {
     const RATE: u64 = 500_000 * 3 / 4;
     let (mut client, mut host) = pair(ConnectionConfig::default());
     let mut sent = 0;
@@ -385,7 +385,7 @@ fn a_full_queue_drains_over_a_slow_relay_and_nobody_hangs() {
 }
 
 #[test]
-fn both_may_leave_at_once() {
+fn both_sides_may_close_at_once() {
     let (mut client, mut host) = pair(small());
     client.close(EndReason::Left, START);
     host.close(EndReason::Kicked("bye".into()), START);
@@ -394,7 +394,7 @@ fn both_may_leave_at_once() {
     assert_eq!(events(&mut host), [ConnectionEvent::Closed(EndReason::Kicked("bye".into()))]);
 }
 
-/// Both sides alone with the time, with every packet arriving after 10 ms; how many each sent.
+/// Runs both sides with a delay of 10 ms and no messages. Returns how many packets each sent.
 fn idle(client: &mut Connection, host: &mut Connection, from: Timestamp, time: Duration) -> (u64, u64) {
     let before = (client.stats().packets_sent, host.stats().packets_sent);
     let mut now = from;
@@ -422,7 +422,7 @@ fn an_idle_connection_stays_up_and_is_cheap() {
     assert!(client.stats().rtt.is_some() && host.stats().rtt.is_some());
 }
 
-/// A side alone with the time, to which nothing comes: what it is told, and when.
+/// Runs one side that receives nothing. Returns its events with their times.
 pub fn alone(side: &mut Connection, mut now: Timestamp, until: Timestamp) -> Vec<(Duration, ConnectionEvent)> {
     let from = now;
     let mut reported = Vec::new();
@@ -438,7 +438,7 @@ pub fn alone(side: &mut Connection, mut now: Timestamp, until: Timestamp) -> Vec
 }
 
 #[test]
-fn a_silent_peer_is_interrupted_after_the_timeout_and_ends_after_the_other_on_whatever_paths() {
+fn a_silent_peer_is_interrupted_and_then_times_out_on_any_paths() {
     for (relay, direct) in [(true, false), (true, true), (false, true)] {
         let (mut client, mut host) = pair(ConnectionConfig::default());
         for side in [&mut client, &mut host] {
@@ -451,7 +451,7 @@ fn a_silent_peer_is_interrupted_after_the_timeout_and_ends_after_the_other_on_wh
         }
         idle(&mut client, &mut host, START, Duration::from_secs(30));
         let mut now = START + Duration::from_secs(30);
-        // The last packet came at most 2.5 s ago.
+        // The last packet arrived at most 2.5 s ago.
         for side in [&mut client, &mut host] {
             events(side);
             let mut reported = alone(side, now, now + Duration::from_secs(60));
@@ -470,7 +470,7 @@ fn a_silent_peer_is_interrupted_after_the_timeout_and_ends_after_the_other_on_wh
 }
 
 #[test]
-fn an_interrupted_peer_is_probed_modestly_and_anything_from_it_resumes_it() {
+fn an_interrupted_peer_is_pinged_modestly_and_resumes_with_any_packet() {
     for path in [Path::Relay, Path::Direct] {
         let (mut client, mut host) = pair(ConnectionConfig::default());
         if path == Path::Direct {
@@ -495,7 +495,7 @@ fn an_interrupted_peer_is_probed_modestly_and_anything_from_it_resumes_it() {
         now += Duration::from_secs(20);
         let probes = host.stats().packets_sent - before;
         assert!((15..=40).contains(&probes), "{probes} in 20 s");
-        // The client was suspended: it has missed what was sent meanwhile, and counts nothing as silence.
+        // The client was suspended: it missed what was sent meanwhile, and counts nothing as silence.
         idle(&mut client, &mut host, now, Duration::from_secs(2));
         assert_eq!(events(&mut host), [ConnectionEvent::Resumed]);
         let message = |text: &str| ConnectionEvent::Message {
@@ -510,7 +510,7 @@ fn an_interrupted_peer_is_probed_modestly_and_anything_from_it_resumes_it() {
 }
 
 #[test]
-fn no_side_is_interrupted_or_ended_by_its_own_sleep() {
+fn a_suspension_interrupts_and_ends_nothing() {
     for (asleep, direct) in [(6, false), (6, true), (20, true), (60, false), (3600, true)] {
         let (mut client, mut host) = pair(ConnectionConfig::default());
         if direct {
@@ -521,7 +521,7 @@ fn no_side_is_interrupted_or_ended_by_its_own_sleep() {
         events(&mut client);
         events(&mut host);
         let woken = START + Duration::from_secs(10 + asleep);
-        // Both at once, and what waits in their sockets is read later.
+        // Both are suspended at once, and read their sockets later.
         client.handle_timeout(woken);
         host.handle_timeout(woken);
         idle(&mut client, &mut host, woken + Duration::from_secs(1), Duration::from_secs(60));
@@ -530,7 +530,7 @@ fn no_side_is_interrupted_or_ended_by_its_own_sleep() {
 }
 
 #[test]
-fn the_sleep_of_one_that_waits_is_no_part_of_its_patience() {
+fn a_suspension_does_not_count_as_waiting() {
     let (mut client, _) = pair(ConnectionConfig::default());
     client.path_down(Path::Relay, START);
     assert_eq!(events(&mut client), [ConnectionEvent::Interrupted(Interruption::NoPath)]);
@@ -542,7 +542,7 @@ fn the_sleep_of_one_that_waits_is_no_part_of_its_patience() {
 }
 
 #[test]
-fn an_interrupted_peer_is_ended_at_once_and_told_so_if_it_hears_us() {
+fn closing_an_interrupted_peer_ends_at_once_and_notifies_it() {
     let (mut client, mut host) = pair(ConnectionConfig::default());
     idle(&mut client, &mut host, START, Duration::from_secs(2));
     let mut now = START + Duration::from_secs(2);
@@ -587,15 +587,15 @@ fn a_dead_direct_path_falls_back_to_the_relay() {
 }
 
 #[test]
-fn a_stream_that_breaks_while_the_direct_path_is_dead_is_waited_for() {
+fn a_broken_stream_is_waited_for_while_the_direct_path_is_dead() {
     let (mut client, mut host) = pair(ConnectionConfig::default());
     client.path_up(Path::Direct, START);
     host.path_up(Path::Direct, START);
     let mut now = START;
     while now < START + Duration::from_secs(40) {
         now += Duration::from_millis(10);
-        // The direct path is silent from the 10th second on. The relay's stream breaks in the 14th, after the peer was
-        // heard there, and comes back in the 20th.
+        // The direct path is silent from second 10 on. The relay's stream breaks in second 14, after a packet arrived
+        // there, and comes back in second 20.
         let passed = now - START;
         if passed == Duration::from_millis(13_500) {
             client.path_down(Path::Relay, now);
@@ -627,7 +627,7 @@ fn a_stream_that_breaks_while_the_direct_path_is_dead_is_waited_for() {
 }
 
 #[test]
-fn a_direct_path_that_falls_silent_while_the_relay_is_gone_is_waited_for() {
+fn a_silent_direct_path_is_waited_for_while_the_relay_is_down() {
     let (mut client, mut host) = pair(ConnectionConfig::default());
     client.path_up(Path::Direct, START);
     host.path_up(Path::Direct, START);
@@ -658,7 +658,7 @@ fn a_direct_path_that_falls_silent_while_the_relay_is_gone_is_waited_for() {
     }
 }
 
-/// Packets which are almost right.
+/// Packets that are almost valid.
 fn packet() -> impl Strategy<Value = Bytes> {
     let data = (0_u8..5, prop_oneof![0_u64..40, any::<u32>().prop_map(u64::from)], any::<[bool; 3]>(), 0_usize..3000);
     let frame = prop_oneof![

@@ -1,4 +1,4 @@
-//! Who may connect, and who may come back.
+//! Joining and resumption: who may connect, and who may come back.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
     START,
     bounds::alone,
     cases,
-    network::{Network, Step, Weather},
+    network::{Conditions, Network, Step},
 };
 
 pub fn credentials(password: Option<&str>) -> Credentials {
@@ -62,7 +62,7 @@ fn connected() -> (Connection, Connection) {
 }
 
 #[test]
-fn the_right_password_asks_the_game_and_then_opens() {
+fn the_right_password_leads_to_a_join_request_and_then_opens() {
     let (mut client, mut host) = unconnected(Some("swordfish"), Some("swordfish"));
     assert_eq!(client.send(Channel::Reliable, "early".into()), Err(SendError::NotConnected));
     exchange(&mut client, &mut host, START);
@@ -91,9 +91,9 @@ fn every_wrong_password_is_refused_on_both_sides_once() {
     assert!(matches!(events(&mut host)[..], [ConnectionEvent::JoinRequest { .. }]));
 }
 
-/// With the hello answered, or with the proof taken, too.
+/// The client gives up after the challenge, and after the proof was accepted.
 #[test]
-fn a_joiner_that_gives_up_says_goodbye() {
+fn a_joiner_that_gives_up_notifies_the_host() {
     for asks in [false, true] {
         let (mut client, mut host) = unconnected(Some("swordfish"), Some("swordfish"));
         carry(&mut client, &mut host, START);
@@ -109,7 +109,7 @@ fn a_joiner_that_gives_up_says_goodbye() {
         host.admit(START);
         assert_eq!((events(&mut host), packets(&mut client, START)), (vec![], vec![]));
     }
-    // Who was not answered says nothing: an original would take it for a text.
+    // Without an answer, the client sends no close: an original host would read it as text.
     let (mut client, _) = unconnected(None, None);
     assert_eq!(packets(&mut client, START).len(), 1);
     client.close(EndReason::Left, START);
@@ -136,7 +136,7 @@ fn a_game_may_take_its_time_and_then_refuse() {
         exchange(&mut client, &mut host, now);
     }
     assert_eq!(events(&mut client), []);
-    // A heartbeat, not a flood.
+    // Heartbeats at a modest rate.
     assert!(host.stats().packets_received < 120, "{:?}", host.stats());
     host.refuse(EndReason::Refused("level 10 only".into()), now);
     exchange(&mut client, &mut host, now);
@@ -162,14 +162,14 @@ fn a_full_host_refuses_without_any_state() {
 }
 
 #[test]
-fn an_unproven_refusal_cannot_end_what_is_open() {
+fn a_refusal_cannot_end_an_open_connection() {
     let (mut client, _) = connected();
     client.receive(Lane::Relay, frame::refusal(&EndReason::Full), START);
     assert_eq!(events(&mut client), []);
 }
 
 #[test]
-fn a_host_that_does_not_know_the_password_is_found_out() {
+fn a_host_that_does_not_know_the_password_is_detected() {
     let (mut client, mut host) = unconnected(Some("swordfish"), Some("swordfish"));
     exchange(&mut client, &mut host, START);
     host.admit(START);
@@ -181,12 +181,12 @@ fn a_host_that_does_not_know_the_password_is_found_out() {
 }
 
 #[test]
-fn a_relay_that_asks_again_gets_no_second_guess_at_the_password() {
+fn a_relay_gets_no_second_guess_at_the_password() {
     let (mut client, mut host) = unconnected(Some("swordfish"), Some("a guess"));
     carry(&mut client, &mut host, START);
     carry(&mut host, &mut client, START);
     assert_eq!(packets(&mut client, START).len(), 1, "the proof that tests the first guess");
-    // The relay cuts the stream, so that the client introduces itself anew, and answers as another host.
+    // The relay cuts the stream, so that the client sends its hello again, and answers as another host.
     client.path_down(Path::Relay, START);
     client.path_up(Path::Relay, START);
     let config = ConnectionConfig::default();
@@ -203,7 +203,7 @@ fn a_relay_that_asks_again_gets_no_second_guess_at_the_password() {
 }
 
 #[test]
-fn a_stream_that_is_cut_while_joining_costs_no_attempt() {
+fn a_stream_cut_while_joining_costs_no_attempt() {
     let (mut client, mut host) = unconnected(Some("swordfish"), Some("swordfish"));
     carry(&mut client, &mut host, START);
     carry(&mut host, &mut client, START);
@@ -226,7 +226,7 @@ fn a_host_of_another_version_is_named() {
     assert!(words.contains("version 9"), "{words}");
 }
 
-/// Why a joiner with one game cannot play on a host with another.
+/// Returns the events of a joiner whose game differs from the host's.
 fn refused(joiner: &GameId, host: &GameId) -> Vec<ConnectionEvent> {
     let config = ConnectionConfig::default();
     let with = |game: &GameId| Credentials { game: game.clone(), ..credentials(None) };
@@ -245,7 +245,7 @@ fn refused(joiner: &GameId, host: &GameId) -> Vec<ConnectionEvent> {
 }
 
 #[test]
-fn a_joiner_with_another_game_is_refused_with_words_that_say_why() {
+fn a_joiner_with_another_game_is_refused_with_a_reason() {
     let plays = |version, messages: &[&'static str]| GameId::new(version, messages.iter().copied());
     let game = plays(Some("3"), &["Chat", "Move"]);
     assert!(matches!(refused(&game, &game)[..], [ConnectionEvent::Connected { .. }]));
@@ -277,7 +277,7 @@ fn a_host_that_never_answers_times_out() {
     assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::TimedOut)]);
 }
 
-/// The client asks to resume, and answers the host's challenge.
+/// Starts a resumption and answers the host's challenge. Returns the answer.
 fn ask_back(client: &mut Connection, host: &mut Connection, now: Timestamp) -> Bytes {
     client.path_down(Path::Relay, now);
     client.path_up(Path::Relay, now);
@@ -289,7 +289,7 @@ fn ask_back(client: &mut Connection, host: &mut Connection, now: Timestamp) -> B
 }
 
 #[test]
-fn resuming_brings_what_was_lost_in_both_directions() {
+fn resuming_retransmits_in_both_directions() {
     let (mut client, mut host) = connected();
     client.send(Channel::Reliable, "up".into()).unwrap();
     host.send(Channel::Reliable, "down".into()).unwrap();
@@ -329,7 +329,7 @@ fn a_challenge_is_answered_however_many_requests_were_lost_before_it() {
 }
 
 #[test]
-fn a_copy_of_a_resumption_is_answered_until_it_is_settled_and_refused_after() {
+fn a_copied_resumption_is_answered_until_it_is_confirmed() {
     let (mut client, mut host) = connected();
     let resume = ask_back(&mut client, &mut host, START);
     host.resume(resume.clone(), START).unwrap();
@@ -341,7 +341,7 @@ fn a_copy_of_a_resumption_is_answered_until_it_is_settled_and_refused_after() {
     assert_eq!(events(&mut host).len(), 1);
 }
 
-/// Else only the client's next request would bring another answer.
+/// Otherwise only the client's next request would get another answer.
 #[test]
 fn an_answer_to_a_resumption_outlives_the_hosts_stream_and_its_post() {
     let (mut client, mut host) = connected();
@@ -359,11 +359,11 @@ fn an_answer_to_a_resumption_outlives_the_hosts_stream_and_its_post() {
 }
 
 #[test]
-fn a_resumption_that_somebody_kept_is_worth_nothing() {
+fn a_replayed_resumption_is_rejected() {
     let (mut client, mut host) = connected();
     client.path_down(Path::Relay, START);
     client.path_up(Path::Relay, START);
-    // A stranger had the id for a moment, and this came to him.
+    // An unknown peer had the host's id for a moment, and received this packet.
     let kept = packets(&mut client, START).remove(0);
     assert!(matches!(host.resume(kept.clone(), START), Err(ResumeError::Challenge(_))));
     let resume = ask_back(&mut client, &mut host, START);
@@ -386,14 +386,14 @@ fn a_forged_resumption_is_refused_without_harm() {
 }
 
 #[test]
-fn a_client_ignores_a_stranger_who_took_the_id() {
+fn a_client_ignores_an_unknown_peer_with_the_hosts_id() {
     let (mut client, mut host) = connected();
     client.path_down(Path::Relay, START);
     client.path_up(Path::Relay, START);
     client.receive(Lane::Relay, frame::refusal(&EndReason::NoSuchHost), START);
-    let (_, mut stranger) = connected();
-    stranger.close(EndReason::Left, START);
-    packets(&mut stranger, START).into_iter().for_each(|packet| client.receive(Lane::Relay, packet, START));
+    let (_, mut other) = connected();
+    other.close(EndReason::Left, START);
+    packets(&mut other, START).into_iter().for_each(|packet| client.receive(Lane::Relay, packet, START));
     assert_eq!(events(&mut client), [ConnectionEvent::Interrupted(Interruption::NoPath)]);
     let mut now = START;
     for _ in 0..100 {
@@ -405,7 +405,7 @@ fn a_client_ignores_a_stranger_who_took_the_id() {
             client.receive(Lane::Relay, frame::refusal(&EndReason::NoSuchHost), now);
         }
     }
-    // The host's stream was gone as well; now both are back.
+    // The host's stream was down too. Now both are up.
     host.path_down(Path::Relay, START);
     let resume = ask_back(&mut client, &mut host, now);
     host.resume(resume, now).unwrap();
@@ -414,7 +414,7 @@ fn a_client_ignores_a_stranger_who_took_the_id() {
 }
 
 #[test]
-fn a_host_that_knows_nothing_of_it_ends_an_interrupted_client_that_asked() {
+fn an_unknown_connection_ends_an_interrupted_client() {
     let (mut client, mut host) = connected();
     client.path_up(Path::Direct, START);
     host.path_up(Path::Direct, START);
@@ -425,7 +425,7 @@ fn a_host_that_knows_nothing_of_it_ends_an_interrupted_client_that_asked() {
     let request = packets(&mut client, START).remove(0);
     let unknown = frame::unknown(&request).unwrap();
     events(&mut client);
-    // The host is there, on another path: a stranger has its id.
+    // The host is alive on another path, so another host has its id.
     client.receive(Lane::Relay, unknown.clone(), START);
     assert_eq!(events(&mut client), []);
     client.path_down(Path::Direct, START);
@@ -441,7 +441,7 @@ fn a_host_that_knows_nothing_of_it_ends_an_interrupted_client_that_asked() {
 }
 
 #[test]
-fn who_never_comes_back_is_given_up_after_the_resume_timeout() {
+fn a_lost_client_times_out_after_the_resume_timeout() {
     let (mut client, mut host) = connected();
     for side in [&mut client, &mut host] {
         side.path_down(Path::Relay, START);
@@ -452,7 +452,7 @@ fn who_never_comes_back_is_given_up_after_the_resume_timeout() {
 }
 
 #[test]
-fn who_comes_back_too_late_learns_why() {
+fn a_client_that_comes_back_late_learns_the_reason() {
     let (mut client, mut host) = connected();
     let (mut other, _) = unconnected(None, None);
     host.close(EndReason::Kicked("idle".into()), START);
@@ -478,7 +478,7 @@ proptest! {
     #![proptest_config(cases(500))]
 
     #[test]
-    fn every_handshake_ends_well_in_bad_weather(
+    fn every_handshake_completes_over_a_bad_network(
         loss in 0_u8..50,
         double in 0_u8..60,
         jitter in 0_u16..400,
@@ -491,7 +491,7 @@ proptest! {
         let (mut client, host) = unconnected(Some("swordfish"), Some("swordfish"));
         client.path_up(Path::Relay, START);
         let mut network = Network::new(&config, client, host, seed, START);
-        network.step(&Step::Weather(Weather { loss, double, jitter, delay, ..Default::default() }));
+        network.step(&Step::Conditions(Conditions { loss, double, jitter, delay, ..Default::default() }));
         let asked = |network: &Network| network.sides[1].asked;
         for _ in 0..100 {
             network.run(Duration::from_millis(100));

@@ -1,4 +1,4 @@
-//! What a sender learns of the losses of its unreliable messages.
+//! Loss reports: what a sender learns about its unreliable messages.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{START, cases};
 
 const FRAME: Duration = Duration::from_millis(16);
 
-/// Fragments of unreliable messages in a packet, and pings.
+/// Counts the fragments of unreliable messages, and the pings, in a packet.
 fn contents(packet: &Bytes) -> (u64, u64) {
     let (mut fragments, mut pings) = (0, 0);
     for frame in Frames::new(packet).unwrap() {
@@ -29,7 +29,7 @@ fn contents(packet: &Bytes) -> (u64, u64) {
     (fragments, pings)
 }
 
-/// A client that sends to a host, one way loses.
+/// A client that sends to a host. Packets are lost in one direction.
 struct Run {
     client: Connection,
     host: Connection,
@@ -57,7 +57,7 @@ impl Run {
         (self.random >> 16) % below.max(1)
     }
 
-    /// One frame of the game, in which it sends so many messages, and so many of a hundred packets are lost, others late.
+    /// Runs one frame of the game: `sends` messages, `loss` percent of packets lost, and others late.
     fn frame(&mut self, sends: u64, size: usize, loss: u64, delay: u64) {
         self.now += FRAME;
         for index in 0..sends {
@@ -126,13 +126,13 @@ proptest! {
 }
 
 #[test]
-fn losses_are_told_while_they_happen() {
+fn losses_are_reported_while_they_happen() {
     for direct in [false, true] {
         let mut run = Run::new(direct, 7);
         let mut dropped = vec![0; 3];
         for second in 0..8 {
             run.seconds(1, 100, 30, 0);
-            // A fragment is given a second to come late, and losses are told once a second.
+            // A fragment may be up to a second late, and losses are reported once a second.
             assert!(run.lost() >= dropped[second] && run.lost() <= run.dropped, "{} after {second} s", run.lost());
             dropped.push(run.dropped);
         }
@@ -140,7 +140,7 @@ fn losses_are_told_while_they_happen() {
 }
 
 #[test]
-fn what_was_only_late_is_taken_back() {
+fn late_fragments_are_no_longer_counted_as_lost() {
     let mut run = Run::new(true, 7);
     run.seconds(1, 100, 0, 0);
     run.frame(2, 100, 0, 0);

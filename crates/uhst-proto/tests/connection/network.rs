@@ -1,4 +1,4 @@
-//! Two connections, a virtual clock, and a network that does what it likes to packets.
+//! A simulated network between two connections, with a virtual clock.
 
 use std::{
     cmp::Reverse,
@@ -15,23 +15,23 @@ use uhst_proto::protocol::{
     frame::{Data, Frame, Frames, HandshakeKind, Stream},
 };
 
-/// What a network does, in percent and milliseconds.
+/// Conditions of the network, in percent and milliseconds.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Weather {
+pub struct Conditions {
     pub loss: u8,
     pub double: u8,
     pub jitter: u16,
     pub delay: u16,
-    /// Whether the sender of a lost POST is told.
+    /// Whether the sender learns that a POST was lost.
     pub reported: bool,
-    /// How many POSTs arrive though their sender is told that they failed.
+    /// The share of POSTs that arrive although their sender sees a failure.
     pub unanswered: u8,
 }
 
-/// One thing that happens.
+/// One step of a test.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// Messages of one side.
+    /// A side sends messages.
     Send {
         client: bool,
         channel: usize,
@@ -42,19 +42,19 @@ pub enum Step {
         client: bool,
     },
     Wait(u16),
-    Weather(Weather),
-    /// The relay forgets everybody: what was on its way is lost, and the client comes back on a new route.
+    Conditions(Conditions),
+    /// The relay restarts: packets in flight are lost, and the client comes back on a new route.
     RestartRelay {
         outage: u16,
     },
-    /// The client's stream breaks and comes back while the host sees nothing. What it posted before is on its way.
+    /// The client's stream breaks and comes back, unnoticed by the host. Packets that it posted before are in flight.
     Reroute,
-    /// The host's stream breaks while the client sees nothing: what is posted to it meanwhile is refused.
+    /// The host's stream breaks, unnoticed by the client. Packets to it are refused meanwhile.
     HostStream {
         outage: u16,
     },
-    /// A side hears nothing of its POST for so long that it takes the relay for dead, and then gets its answer: the route
-    /// stays as it is.
+    /// A side takes the relay for dead because a POST gets no answer for a while. Then the answer arrives, and the
+    /// route stays as it is.
     Suspect {
         client: bool,
         time: u16,
@@ -63,20 +63,20 @@ pub enum Step {
     DirectUp {
         skew: u16,
     },
-    /// Both sides are told that it is gone.
+    /// The direct path closes, and both sides are notified.
     DirectDown,
-    /// Nobody is told.
+    /// The direct path stops working, and nobody is notified.
     DirectSilent,
-    /// A side does nothing for a while, as in a debugger.
+    /// One side is suspended for a while, as in a debugger.
     Stall {
         client: bool,
         time: u32,
     },
-    /// Both sides sleep.
+    /// Both sides are suspended.
     Suspend {
         time: u32,
     },
-    /// Nothing passes on any path, and nobody is told.
+    /// No packet passes on any path, and nobody is notified.
     Silence {
         time: u32,
     },
@@ -85,7 +85,7 @@ pub enum Step {
         client: bool,
         time: u16,
     },
-    /// A packet of first contact or resumption, from somebody else.
+    /// A handshake or resumption packet from an unknown peer.
     UnknownPeer {
         client: bool,
         packet: Bytes,
@@ -95,14 +95,14 @@ pub enum Step {
 const CLIENT: usize = 0;
 const HOST: usize = 1;
 
-/// What a side is told, in the order in which it came: one that sleeps hears of it later.
+/// An input of a side, in the order of arrival. A suspended side processes it later.
 enum Input {
     Packet(Lane, u32, Bytes),
     Up(Path),
     Down(Path),
 }
 
-/// One side with its game.
+/// One side and its game.
 pub struct Side {
     pub connection: Connection,
     reliable: VecDeque<(Tag, Bytes)>,
@@ -148,7 +148,7 @@ impl Side {
         }
     }
 
-    /// Checks a message against its channel's promise.
+    /// Checks a message against the guarantee of its channel.
     fn take(&mut self, channel: Channel, message: (Tag, Bytes)) {
         let known = match channel {
             Channel::Reliable => {
@@ -179,28 +179,28 @@ struct Parcel {
     packet: Bytes,
 }
 
-/// Whether any frame in it is part of a game's message.
+/// Whether the packet contains a fragment of a game's message.
 pub fn carries_a_message(packet: &Bytes) -> bool {
     let is_message = |frame| matches!(frame, Ok(Frame::Data(Data { stream: Stream::Channel(_), .. })));
     Frames::new(packet).is_ok_and(|mut frames| frames.any(is_message))
 }
 
-/// Both sides and what is between them.
+/// Both sides, and the network between them.
 pub struct Network {
     pub now: Timestamp,
     pub sides: [Side; 2],
-    weather: Weather,
+    conditions: Conditions,
     random: u64,
-    /// Decides before chance does, byte by byte.
+    /// Replaces the random numbers, byte by byte.
     pub fate: VecDeque<u8>,
     order: BinaryHeap<Reverse<(Timestamp, u64)>>,
     parcels: HashMap<u64, Parcel>,
     posted: u64,
     passed: HashMap<(usize, Lane), Timestamp>,
     ids: u32,
-    /// The client's route to the host over the relay; what it sent on an older one is lost.
+    /// The client's route to the host over the relay. Packets on an older route are lost.
     route: u32,
-    /// The oldest route that the relay knows of.
+    /// The oldest route that the relay knows.
     oldest: u32,
     relay_back: Option<Timestamp>,
     host_back: Option<Timestamp>,
@@ -212,7 +212,7 @@ pub struct Network {
     silent_until: Timestamp,
     config: ConnectionConfig,
     pub may_close: bool,
-    /// Both sides allow direct paths only: no message may be seen on the relay.
+    /// Both sides allow only direct paths, so the relay must carry no messages.
     pub direct_only: bool,
 }
 
@@ -221,7 +221,7 @@ impl Network {
         Self {
             now,
             sides: [Side::new(client), Side::new(host)],
-            weather: Weather { delay: 20, ..Default::default() },
+            conditions: Conditions { delay: 20, ..Default::default() },
             random: seed | 1,
             fate: VecDeque::new(),
             order: BinaryHeap::new(),
@@ -279,8 +279,8 @@ impl Network {
                 }
             }
             Step::Wait(time) => self.run(Duration::from_millis(time.into())),
-            Step::Weather(weather) => self.weather = weather,
-            // Outages in a row would be longer than the limit of one.
+            Step::Conditions(conditions) => self.conditions = conditions,
+            // Consecutive outages could exceed the timeout of one.
             Step::RestartRelay { outage } if self.has_paths() => {
                 self.relay_down();
                 self.relay_back = Some(self.now + Duration::from_millis(outage.into()));
@@ -306,7 +306,7 @@ impl Network {
             }
             Step::DirectDown => self.direct_down(),
             Step::DirectSilent => self.direct_dead = true,
-            // As with outages: what must end is another test's.
+            // As with outages, the end of connections is covered by other tests.
             Step::Stall { client, time } if self.has_paths() && self.are_awake() => {
                 self.sides[Self::side(client)].asleep_until = self.now + Duration::from_millis(time.into());
             }
@@ -327,14 +327,14 @@ impl Network {
         self.pump();
     }
 
-    /// The host hands what comes on a foreign route only to a connection that it resumes.
+    /// The host passes a packet of an unknown route only to a connection that it resumes.
     fn unknown_peer(&mut self, client: bool, packet: Bytes) {
         let now = self.now;
         if client {
             self.sides[CLIENT].connection.receive(Lane::Relay, packet, now);
         } else {
             let resumed = self.sides[HOST].connection.resume(packet, now);
-            assert!(!matches!(resumed, Ok(()) | Err(ResumeError::Challenge(_))), "a stranger resumed it");
+            assert!(!matches!(resumed, Ok(()) | Err(ResumeError::Challenge(_))), "an unknown peer resumed it");
         }
     }
 
@@ -346,7 +346,7 @@ impl Network {
         self.sides.iter().all(|side| side.asleep_until <= self.now)
     }
 
-    /// The client finds the relay again, on another route.
+    /// The client reconnects to the relay on a new route.
     fn reroute(&mut self) {
         self.route += 1;
         self.notify(CLIENT, Input::Down(Path::Relay));
@@ -373,9 +373,9 @@ impl Network {
         }
     }
 
-    /// Brings good weather and every path, and waits until what was promised has arrived.
+    /// Restores all paths, and waits until everything guaranteed has arrived.
     pub fn settle(&mut self) {
-        self.weather = Weather { delay: 20, ..Default::default() };
+        self.conditions = Conditions { delay: 20, ..Default::default() };
         self.silent_until = self.now;
         if self.direct_dead {
             self.direct_down();
@@ -385,12 +385,12 @@ impl Network {
         }
         for _ in 0..600 {
             self.run(Duration::from_millis(200));
-            // An end that is said on a route which the client has left would be told by what the host keeps of it.
+            // A close on a route that the client has left would be answered by the host's tombstone.
             let is_back = self.relay_back.is_none()
                 && self.host_back.is_none()
                 && self.suspects == [None; 2]
                 && self.route == self.sides[HOST].route;
-            // One that sleeps has yet to hear which paths it has.
+            // A suspended side has yet to learn which paths are up.
             if is_back && self.are_awake() && self.sides.iter().all(Self::is_settled) {
                 break;
             }
@@ -400,18 +400,18 @@ impl Network {
         }
     }
 
-    /// One side leaves, whatever the paths do just then; before long the weather is good and every path is there. What it
-    /// sent before arrives, and both end for its reason.
+    /// One side leaves, whatever the paths do. Soon after, the network recovers. Everything sent before arrives, and
+    /// both sides end with its reason.
     pub fn leave(&mut self, client: bool) {
         let leaver = Self::side(client);
-        // One that sleeps cannot leave.
+        // A suspended side cannot leave.
         self.run(self.sides[leaver].asleep_until.saturating_sub(self.now));
         let now = self.now;
         self.may_close = true;
         let reason = EndReason::Kicked("enough".into());
         self.sides[leaver].connection.close(reason.clone(), now);
         self.run(Duration::from_millis(500));
-        self.weather = Weather { delay: 20, ..Default::default() };
+        self.conditions = Conditions { delay: 20, ..Default::default() };
         for _ in 0..800 {
             if self.sides.iter().all(|side| !side.closed.is_empty()) {
                 break;
@@ -459,7 +459,7 @@ impl Network {
         assert!(self.sides[from].connection.stats().queued <= self.config.send_buffer + (300 << 10));
     }
 
-    /// Lets time pass, from event to event.
+    /// Advances the clock from event to event.
     pub fn run(&mut self, time: Duration) {
         let end = self.now + time;
         self.pump();
@@ -570,8 +570,8 @@ impl Network {
                 Ok(()) => self.sides[HOST].route = route,
                 Err(ResumeError::Challenge(reply)) => self.post(HOST, Lane::Relay, route, reply),
                 Err(ResumeError::NotOpen) => {
-                    let stone = self.sides[HOST].connection.tombstone();
-                    if let Some(gone) = stone.and_then(|stone| stone.answer(&packet)) {
+                    let tombstone = self.sides[HOST].connection.tombstone();
+                    if let Some(gone) = tombstone.and_then(|tombstone| tombstone.answer(&packet)) {
                         self.post(HOST, Lane::Relay, route, gone);
                     }
                 }
@@ -582,7 +582,7 @@ impl Network {
         }
     }
 
-    /// Takes what both want to send, and gives both games what arrived.
+    /// Transmits the packets of both sides, and delivers their events.
     fn pump(&mut self) {
         for from in [CLIENT, HOST] {
             if self.sides[from].asleep_until > self.now {
@@ -610,22 +610,22 @@ impl Network {
             return;
         }
         let passed = self.passed.entry((from, lane)).or_insert(now);
-        // Bad weather is not silence.
+        // Packet loss must not look like silence.
         let must_pass = now >= *passed + Duration::from_millis(500);
-        if !must_pass && self.chance(self.weather.loss) {
-            if self.weather.reported {
+        if !must_pass && self.chance(self.conditions.loss) {
+            if self.conditions.reported {
                 self.sides[from].connection.lost_in_flight(lane);
             }
             return;
         }
         self.passed.insert((from, lane), now);
-        // Both would be more than is ever through at once.
-        if lane == Lane::Relay && !self.weather.reported && self.chance(self.weather.unanswered) {
+        // Both at once would exceed what is in flight at most.
+        if lane == Lane::Relay && !self.conditions.reported && self.chance(self.conditions.unanswered) {
             self.sides[from].connection.lost_in_flight(lane);
         }
-        for _ in 0..1 + u8::from(self.chance(self.weather.double)) {
-            let jitter = self.random(u64::from(self.weather.jitter) + 1);
-            let at = now + Duration::from_millis(u64::from(self.weather.delay) + jitter);
+        for _ in 0..1 + u8::from(self.chance(self.conditions.double)) {
+            let jitter = self.random(u64::from(self.conditions.jitter) + 1);
+            let at = now + Duration::from_millis(u64::from(self.conditions.delay) + jitter);
             self.posted += 1;
             self.order.push(Reverse((at, self.posted)));
             let parcel = Parcel { to: 1 - from, lane, route, direct: self.direct, packet: packet.clone() };
@@ -657,7 +657,7 @@ impl Network {
                     assert!(self.may_close, "ended by itself: {reason}, side {of} at {now:?}");
                     side.closed.push(reason);
                 }
-                // What is not dead comes back by itself.
+                // A path that still works comes back by itself.
                 ConnectionEvent::PathSilent(Path::Direct) if self.direct_dead => self.direct_down(),
                 ConnectionEvent::PathSilent(Path::Relay) if of == CLIENT && self.relay_back.is_none() => self.reroute(),
                 ConnectionEvent::Interrupted(_) => {

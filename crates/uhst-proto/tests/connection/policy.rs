@@ -1,4 +1,4 @@
-//! Which paths the two sides allow, and what that does to a connection.
+//! Path policies of the two sides, and their effect on a connection.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn unconnected(client: PathPolicy, host: PathPolicy) -> (Connection, Connection)
     (of_client, of_host.with_paths(host))
 }
 
-/// Carries what there is, and tells how many packets there were, and how many with messages crossed the relay.
+/// Delivers all packets. Returns their number, and how many with messages crossed the relay.
 fn carry(from: &mut Connection, to: &mut Connection, now: Timestamp) -> (usize, usize) {
     let (mut packets, mut on_the_relay) = (0, 0);
     for lane in Lane::ALL {
@@ -31,7 +31,7 @@ fn carry(from: &mut Connection, to: &mut Connection, now: Timestamp) -> (usize, 
     (packets, on_the_relay)
 }
 
-/// Carries everything both ways, and tells how many packets with messages crossed the relay.
+/// Delivers all packets in both directions. Returns how many with messages crossed the relay.
 fn exchange(client: &mut Connection, host: &mut Connection, now: Timestamp) -> usize {
     let mut on_the_relay = 0;
     loop {
@@ -62,7 +62,7 @@ fn introduced(client: PathPolicy, host: PathPolicy) -> (Connection, Connection) 
     (client, host)
 }
 
-/// Lets time pass on both sides until a moment.
+/// Advances the clock on both sides until `until`.
 fn wait(client: &mut Connection, host: &mut Connection, now: &mut Timestamp, until: Timestamp) {
     exchange(client, host, *now);
     while *now < until {
@@ -75,7 +75,7 @@ fn wait(client: &mut Connection, host: &mut Connection, now: &mut Timestamp, unt
 }
 
 #[test]
-fn one_side_that_allows_only_direct_paths_is_enough_and_is_connected_once_there_is_one() {
+fn one_direct_only_side_suffices_and_connects_once_a_direct_path_is_up() {
     use PathPolicy::{Automatic, DirectOnly};
     for (of_client, of_host) in [(DirectOnly, DirectOnly), (DirectOnly, Automatic), (Automatic, DirectOnly)] {
         let (mut client, mut host) = introduced(of_client, of_host);
@@ -95,7 +95,7 @@ fn one_side_that_allows_only_direct_paths_is_enough_and_is_connected_once_there_
 }
 
 #[test]
-fn sides_that_exclude_each_other_are_told_before_the_game_is_asked() {
+fn conflicting_policies_are_refused_before_the_join_request() {
     use PathPolicy::{DirectOnly, RelayOnly};
     for (of_client, of_host) in [(RelayOnly, DirectOnly), (DirectOnly, RelayOnly)] {
         let (mut client, mut host) = unconnected(of_client, of_host);
@@ -109,7 +109,7 @@ fn sides_that_exclude_each_other_are_told_before_the_game_is_asked() {
 }
 
 #[test]
-fn a_side_that_allows_the_relay_only_keeps_the_other_from_looking() {
+fn a_relay_only_side_keeps_the_other_from_looking_for_a_direct_path() {
     let (client, host) = introduced(PathPolicy::Automatic, PathPolicy::RelayOnly);
     assert!(!client.wants_direct() && !host.wants_direct());
 }
@@ -128,7 +128,7 @@ fn without_a_first_direct_path_both_sides_end_in_time() {
 }
 
 #[test]
-fn messages_wait_while_the_direct_path_is_away_and_the_connection_ends_without_one() {
+fn messages_wait_for_the_direct_path_and_the_connection_ends_without_one() {
     let (mut client, mut host) = introduced(PathPolicy::DirectOnly, PathPolicy::DirectOnly);
     direct_up(&mut client, &mut host, START);
     let mut now = START;
@@ -163,7 +163,7 @@ fn messages_wait_while_the_direct_path_is_away_and_the_connection_ends_without_o
 }
 
 #[test]
-fn a_message_over_the_relay_that_may_carry_none_breaks_the_rules() {
+fn a_message_over_the_relay_violates_a_direct_only_policy() {
     let (mut client, mut host) = introduced(PathPolicy::DirectOnly, PathPolicy::DirectOnly);
     direct_up(&mut client, &mut host, START);
     events(&mut host);
@@ -177,7 +177,7 @@ fn a_message_over_the_relay_that_may_carry_none_breaks_the_rules() {
 }
 
 #[test]
-fn a_suspect_path_is_used_again_once_something_comes_over_it() {
+fn a_suspect_path_is_used_again_once_a_packet_arrives() {
     let (mut client, mut host) = introduced(PathPolicy::Automatic, PathPolicy::Automatic);
     direct_up(&mut client, &mut host, START);
     events(&mut client);

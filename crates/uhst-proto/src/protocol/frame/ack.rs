@@ -1,24 +1,24 @@
-//! What a receiver tells of what has come.
+//! Acknowledgements: the state of a receiver.
 
 use super::{FrameError, wire::Reader};
 
-/// Ranges in the acknowledgement of one stream, at most.
+/// The largest number of ranges in the acknowledgement of one stream.
 pub const MAX_RANGES: usize = 64;
 
 /// What was received of one reliable stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StreamAck<'a> {
-    /// Every number below is here.
+    /// Every fragment below this number was received.
     pub next: u64,
     ranges: &'a [u8],
 }
 
 impl StreamAck<'_> {
-    /// What is here above [`next`](Self::next): ascending, half-open, disjoint.
+    /// Returns the ranges received above [`next`](Self::next): ascending, half-open and disjoint.
     pub fn ranges(&self) -> impl Iterator<Item = (u64, u64)> {
         let mut reader = Reader::new(self.ranges);
         let mut end = self.next;
-        // The bytes were checked when the frame was read.
+        // Reading the frame has validated the bytes.
         std::iter::from_fn(move || {
             let range = next_range(&mut reader, end).ok()?;
             end = range.1;
@@ -37,11 +37,12 @@ fn next_range(reader: &mut Reader<'_>, end: u64) -> Result<(u64, u64), FrameErro
 /// The state of a receiver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ack<'a> {
-    /// How many bytes of reliable messages, with their overhead, it takes in total.
+    /// The bytes of reliable messages, with their overhead, that the receiver accepts since the start of the
+    /// connection.
     pub grant: u64,
-    /// The largest packet number received on the relay and on the direct reliable lane; 0: none yet.
+    /// The largest packet number received over the relay, and on the direct reliable lane. Zero means none.
     pub largest: [u64; 2],
-    /// `Reliable`, `ReliableUnordered`, signalling.
+    /// The state of `Reliable`, `ReliableUnordered` and signalling.
     pub streams: [StreamAck<'a>; 3],
 }
 

@@ -1,25 +1,24 @@
-//! First contact and resumption: the packets that prove who is who.
+//! Handshake and resumption packets, which authenticate both sides.
 //!
 //! ```text
-//! contact   = 0x00  kind  …            the leading 0 is a packet number that no other packet has
+//! packet    = 0x00  kind  …            the leading 0 is a packet number that no other packet has
 //! hello     = 1  version  nonce[16]  spake[33]  limits  game  metadata            client → host
 //! challenge = 2  nonce[16]  id[16]  host-nonce[16]  spake[33]                     host → client
 //! proof     = 3  id[16]  mac[32]                                                  client → host
 //! pending   = 4  id[16]                        the game decides                   host → client
 //! welcome   = 5  id[16]  limits  metadata  mac[32]                                host → client
-//! refusal   = 6  reason                        unproven: believed only before     host → client
+//! refusal   = 6  reason                        without a MAC: valid only while joining                host → client
 //! resume    = 7  id[16]  counter  nonce[16]  ack  mac[32]                         client → host
-//! again     = 8  id[16]  counter  nonce[16]  mac[32]   resume with this nonce     host → client
+//! resume-challenge = 8  id[16]  counter  nonce[16]  mac[32]   resume with this nonce                  host → client
 //! resumed   = 9  id[16]  counter  ack  mac[32]                                    host → client
 //! gone      = 10 id[16]  counter  reason  mac[32]                                 host → client
-//! unknown   = 11 id[16]  counter  nonce[16]    unproven: from a host that knows no such connection     host → client
+//! unknown   = 11 id[16]  counter  nonce[16]    without a MAC: the host does not know the connection   host → client
 //! limits    = max-message  receive-buffer  timeout  resume-timeout  paths
 //!                                      the timeouts in milliseconds; paths: 0 automatic, 1 relay only, 2 direct only
-//! game, metadata = length  bytes       game: empty, or a digest[16] and the version, at most 64 bytes, see `GameId`;
-//!                                      metadata: at most 4 KiB
+//! game, metadata = length  bytes       game: the bytes of `GameId`, at most 1 KiB; metadata: at most 4 KiB
 //! ```
 //!
-//! A mac is HMAC-SHA256 over everything before it, under the key that SPAKE2 gave the two.
+//! A MAC is HMAC-SHA256 over everything before it, under the key from SPAKE2.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -29,12 +28,12 @@ use super::{
 };
 use crate::protocol::{EndReason, GameId, NATIVE_VERSION, PathPolicy, game::MAX_GAME};
 
-/// The metadata of either side, in bytes, at most.
+/// The largest metadata of either side, in bytes.
 pub const MAX_METADATA: usize = 4096;
-/// The mac at the end of a sealed packet.
+/// The length of the MAC at the end of a sealed packet, in bytes.
 pub(crate) const MAC: usize = 32;
 
-/// What names a connection for its whole life.
+/// Identifies a connection for its whole life.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ConnectionId(pub [u8; 16]);
 
@@ -44,19 +43,19 @@ impl std::fmt::Debug for ConnectionId {
     }
 }
 
-/// What a host does with a packet from a sender that it does not know: told without any state.
+/// The kind of a packet from an unknown sender, which a host reads without any state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandshakeKind {
     /// A new client.
     Hello,
-    /// A client whose connection lives on, perhaps.
+    /// A client that resumes this connection.
     Resume(ConnectionId),
-    /// For a connection that is known by its sender, or for nobody.
+    /// A packet of a known connection, or an invalid one.
     Other,
 }
 
 impl HandshakeKind {
-    /// Looks at the first bytes of a packet.
+    /// Reads the kind from the first bytes of a packet.
     pub fn peek(packet: &[u8]) -> Self {
         match packet {
             [0, HELLO, ..] => HandshakeKind::Hello,
@@ -69,15 +68,17 @@ impl HandshakeKind {
     }
 }
 
-/// The answer to a hello that a host refuses without keeping any state, for instance because it is full.
+/// Returns the answer to a hello that a host refuses without keeping state, for instance because it is full.
+#[must_use]
 pub fn refusal(reason: &EndReason) -> Bytes {
     let mut out = start(REFUSAL);
     reason::put(&mut out, reason);
     out.freeze()
 }
 
-/// The answer of a host to a request to resume a connection that it knows nothing of. `None`: the packet is no such
-/// request.
+/// Returns a host's answer to a resumption of a connection that it does not know. `None` if the packet is not a
+/// resumption.
+#[must_use]
 pub fn unknown(packet: &Bytes) -> Option<Bytes> {
     let Ok(HandshakePacket::Resume { id, counter, nonce, .. }) = HandshakePacket::read(packet) else { return None };
     let mut out = with_id(UNKNOWN, id);
@@ -98,14 +99,14 @@ const RESUMED: u8 = 9;
 const GONE: u8 = 10;
 const UNKNOWN: u8 = 11;
 
-/// What one side takes from the other.
+/// The limits of one side, for the other to respect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
     pub(crate) max_message: u64,
     pub(crate) receive_buffer: u64,
-    /// Silence that interrupts, in milliseconds.
+    /// How long silence lasts before it interrupts, in milliseconds.
     pub(crate) timeout: u64,
-    /// An interruption that ends the connection, in milliseconds.
+    /// How long an interruption lasts before it ends the connection, in milliseconds.
     pub(crate) resume_timeout: u64,
     pub(crate) paths: PathPolicy,
 }
@@ -119,7 +120,7 @@ pub(crate) struct Hello {
     pub(crate) metadata: Bytes,
 }
 
-/// A packet of first contact or resumption. Macs are not checked by reading.
+/// A handshake or resumption packet. Reading it does not verify its MAC.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum HandshakePacket<'a> {
     Hello(Hello),
@@ -178,7 +179,7 @@ fn with_id(kind: u8, id: ConnectionId) -> BytesMut {
     out
 }
 
-/// Still without its mac, as are the others that return a buffer.
+/// Returns the packet without its MAC, like the other functions that return a buffer.
 pub(crate) fn proof(id: ConnectionId) -> BytesMut {
     with_id(PROOF, id)
 }
@@ -194,7 +195,7 @@ pub(crate) fn welcome(id: ConnectionId, limits: Limits, metadata: &[u8]) -> Byte
     out
 }
 
-/// The state of the receiver is still to be appended.
+/// The acknowledgement is still to be appended.
 pub(crate) fn resume(id: ConnectionId, counter: u64, nonce: &[u8; 16]) -> BytesMut {
     let mut out = with_id(RESUME, id);
     put_varint(&mut out, counter);
@@ -209,7 +210,7 @@ pub(crate) fn resume_challenge(id: ConnectionId, counter: u64, nonce: &[u8; 16])
     out
 }
 
-/// The state of the receiver is still to be appended.
+/// The acknowledgement is still to be appended.
 pub(crate) fn resumed(id: ConnectionId, counter: u64) -> BytesMut {
     let mut out = with_id(RESUMED, id);
     put_varint(&mut out, counter);
@@ -289,7 +290,7 @@ impl<'a> HandshakePacket<'a> {
 }
 
 fn finish<'a>(reader: Reader<'a>, message: HandshakePacket<'a>) -> Result<HandshakePacket<'a>, FrameError> {
-    // A mac covers the whole packet, so there must be nothing behind it.
+    // The MAC covers the whole packet, so nothing may follow it.
     if reader.is_empty() { Ok(message) } else { Err(FrameError::Invalid("length")) }
 }
 
@@ -322,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_glance_tells_newcomers_from_those_who_return() {
+    fn peek_reads_the_kind_of_a_packet() {
         let id = ConnectionId([9; 16]);
         assert_eq!(HandshakeKind::peek(&hello().encode()), HandshakeKind::Hello);
         assert_eq!(HandshakeKind::peek(&resume(id, 1, &[0; 16])), HandshakeKind::Resume(id));
@@ -332,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn greetings_survive_the_wire() {
+    fn hellos_survive_the_wire() {
         assert_eq!(HandshakePacket::read(&hello().encode()), Ok(HandshakePacket::Hello(hello())));
         let refused = HandshakePacket::Refusal { reason: EndReason::Full };
         assert_eq!(HandshakePacket::read(&refusal(&EndReason::Full)), Ok(refused));
@@ -346,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mac_has_nothing_behind_it() {
+    fn nothing_may_follow_a_mac() {
         let mut packet = proof(ConnectionId([9; 16]));
         packet.put_slice(&[0; MAC]);
         assert!(HandshakePacket::read(&packet.clone().freeze()).is_ok());
@@ -355,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn one_who_is_unknown_learns_which_of_his_requests_is_meant() {
+    fn unknown_names_the_request_it_answers() {
         let id = ConnectionId([9; 16]);
         let mut request = resume(id, 7, &[3; 16]);
         super::super::put_ack(&mut request, 0, [0; 2], [(0, &[]), (0, &[]), (0, &[])]);

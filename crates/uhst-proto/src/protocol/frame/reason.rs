@@ -1,4 +1,4 @@
-//! Reasons on the wire: a code and a bounded text.
+//! Encoding of end reasons: a code and a bounded text.
 
 use bytes::BytesMut;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::protocol::EndReason;
 
-/// The bytes of a text, at most. Longer ones are cut at a character.
+/// The largest text in bytes. Longer ones are cut between characters.
 const MAX_TEXT: usize = 256;
 
 fn code_and_text(reason: &EndReason) -> (u64, &str) {
@@ -52,7 +52,7 @@ pub(super) fn put(out: &mut BytesMut, reason: &EndReason) {
 pub(super) fn read(reader: &mut Reader<'_>) -> Result<EndReason, FrameError> {
     let code = reader.varint()?;
     let text = reader.bounded(MAX_TEXT, "text of a reason")?;
-    // Games print these words, some of them on a terminal.
+    // Games may print the text on a terminal.
     let text = || String::from_utf8_lossy(text).replace(char::is_control, " ");
     Ok(match code {
         0 => EndReason::Left,
@@ -71,7 +71,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<EndReason, FrameError> {
         13 => EndReason::Replaced,
         14 => EndReason::HostRestarted,
         15 => EndReason::TooSlow,
-        // A newer peer may know more reasons: its words are still worth reading.
+        // A newer peer may send unknown reasons. Their text is still useful.
         code => EndReason::ProtocolError(format!("ended for the unknown reason {code}: {}", text())),
     })
 }
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_is_told_apart() {
+    fn the_peer_sees_a_local_end_as_left() {
         for reason in [EndReason::EndedLocally, EndReason::NotStarted("no thread".into())] {
             let mut out = BytesMut::new();
             put(&mut out, &reason);
@@ -118,14 +118,14 @@ mod tests {
     }
 
     #[test]
-    fn words_of_a_peer_cannot_steer_a_terminal() {
+    fn control_characters_of_a_reason_are_replaced() {
         let mut out = BytesMut::new();
         put(&mut out, &EndReason::Kicked("\u{1b}[2J\u{9b}31m\r\nbye".into()));
         assert_eq!(read(&mut Reader::new(&out)), Ok(EndReason::Kicked(" [2J 31m  bye".into())));
     }
 
     #[test]
-    fn long_words_are_cut_at_a_character() {
+    fn a_long_reason_is_cut_between_characters() {
         let mut out = BytesMut::new();
         put(&mut out, &EndReason::Kicked("ä".repeat(400)));
         assert_eq!(read(&mut Reader::new(&out)), Ok(EndReason::Kicked("ä".repeat(128))));

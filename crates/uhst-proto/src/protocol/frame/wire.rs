@@ -1,10 +1,10 @@
-//! Numbers and bytes.
+//! Reading and writing of numbers and byte strings.
 
 use bytes::{BufMut, BytesMut};
 
 use super::FrameError;
 
-/// The bytes that a number takes.
+/// The encoded length of a number.
 pub(crate) const fn varint_len(value: u64) -> usize {
     match value {
         0..0x40 => 1,
@@ -14,7 +14,7 @@ pub(crate) const fn varint_len(value: u64) -> usize {
     }
 }
 
-/// Writes a number below 2^62, which no counter of a connection reaches.
+/// Writes a number. It must be below 2^62, which no counter of a connection reaches.
 pub(crate) fn put_varint(out: &mut BytesMut, value: u64) {
     match varint_len(value) {
         1 => out.put_u8(value as u8),
@@ -24,13 +24,13 @@ pub(crate) fn put_varint(out: &mut BytesMut, value: u64) {
     }
 }
 
-/// Writes bytes after their length.
+/// Writes a length and the bytes.
 pub(crate) fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
     out.put_slice(bytes);
 }
 
-/// Reads from the front of some bytes.
+/// Reads values from a byte slice, front to back.
 #[derive(Clone, Debug)]
 pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
@@ -50,7 +50,7 @@ impl<'a> Reader<'a> {
         self.at
     }
 
-    /// What was read since an earlier position.
+    /// The bytes that were read since an earlier position.
     pub(crate) fn since(&self, position: usize) -> &'a [u8] {
         &self.bytes[position..self.at]
     }
@@ -81,13 +81,13 @@ impl<'a> Reader<'a> {
         Ok(value)
     }
 
-    /// A length of bytes that are all here.
+    /// Reads a length, and checks that so many bytes follow.
     pub(crate) fn length(&mut self) -> Result<usize, FrameError> {
         let length = usize::try_from(self.varint()?).map_err(|_| FrameError::Truncated)?;
         if length > self.bytes.len() - self.at { Err(FrameError::Truncated) } else { Ok(length) }
     }
 
-    /// Bytes after their length, of which there may be `max`.
+    /// Reads a length of at most `max`, and the bytes.
     pub(crate) fn bounded(&mut self, max: usize, what: &'static str) -> Result<&'a [u8], FrameError> {
         let length = self.length()?;
         if length > max {

@@ -7,7 +7,8 @@ use super::{
     wire::{put_varint, varint_len},
 };
 
-/// Writes one packet. Nothing is allocated before the first frame.
+/// Writes the frames of one packet. It allocates when the first frame is written. A method that writes a frame returns
+/// `false` if the frame does not fit; nothing was written then.
 #[derive(Debug)]
 pub struct PacketWriter {
     out: BytesMut,
@@ -17,22 +18,22 @@ pub struct PacketWriter {
 }
 
 impl PacketWriter {
-    /// A packet of at most `limit` bytes which will probably need `capacity`.
+    /// Creates a packet of at most `limit` bytes that will probably need `capacity`.
     pub fn new(number: u64, limit: usize, capacity: usize) -> Self {
         Self { out: BytesMut::new(), number, limit, capacity: capacity.min(limit) }
     }
 
-    /// The number of the packet.
+    /// Returns the number of the packet.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// Whether no frame was written.
+    /// Returns whether no frame was written.
     pub fn is_empty(&self) -> bool {
         self.out.is_empty()
     }
 
-    /// The bytes left.
+    /// Returns how many bytes are left.
     pub fn remaining(&self) -> usize {
         let used = if self.out.is_empty() { varint_len(self.number) } else { self.out.len() };
         self.limit.saturating_sub(used)
@@ -49,7 +50,7 @@ impl PacketWriter {
         true
     }
 
-    /// Writes a fragment. `false`: it does not fit, and nothing was written.
+    /// Writes a fragment.
     pub fn data(&mut self, data: &Data) -> bool {
         if !self.open(data.encoded_len()) {
             return false;
@@ -67,8 +68,8 @@ impl PacketWriter {
         true
     }
 
-    /// Writes the state of a receiver, from its parts: the grant, the largest packet numbers of the lanes, and per
-    /// stream the next number and at most [`MAX_RANGES`](super::MAX_RANGES) ranges above it.
+    /// Writes an acknowledgement: the grant, the largest packet number received on each path, and for each stream the
+    /// next number and at most [`MAX_RANGES`](super::MAX_RANGES) ranges above it.
     pub fn ack(&mut self, grant: u64, largest: [u64; 2], streams: [(u64, &[(u64, u64)]); 3]) -> bool {
         let len = 1 + ack_len(grant, largest, streams);
         if !self.open(len) {
@@ -98,7 +99,7 @@ impl PacketWriter {
         self.token(PONG, token)
     }
 
-    /// Writes the end.
+    /// Writes a close.
     pub fn close(&mut self, close: &Close) -> bool {
         let ends: usize = close.ends.iter().map(|end| varint_len(*end)).sum();
         if !self.open(1 + ends + reason::len(&close.reason)) {
@@ -120,17 +121,18 @@ impl PacketWriter {
         fits
     }
 
-    /// Writes that the end was understood.
+    /// Writes the confirmation of a close.
     pub fn close_ack(&mut self) -> bool {
         self.bare(CLOSE_ACK)
     }
 
-    /// Writes that we wait for a larger grant.
+    /// Writes that this side waits for a larger grant.
     pub fn blocked(&mut self) -> bool {
         self.bare(BLOCKED)
     }
 
-    /// The packet; `None`: no frame was written, and the number is free for another packet.
+    /// Returns the packet. `None` if no frame was written; the number may be used for another packet then.
+    #[must_use]
     pub fn finish(self) -> Option<Bytes> {
         (!self.out.is_empty()).then(|| self.out.freeze())
     }
@@ -152,7 +154,7 @@ fn ack_len(grant: u64, largest: [u64; 2], streams: [(u64, &[(u64, u64)]); 3]) ->
     len
 }
 
-/// Writes the body of an ack, which resumption carries too.
+/// Writes the body of an acknowledgement, which resumptions carry too.
 pub(crate) fn put_ack(out: &mut BytesMut, grant: u64, largest: [u64; 2], streams: [(u64, &[(u64, u64)]); 3]) {
     let mut mask = 0;
     for (path, largest) in largest.iter().enumerate() {

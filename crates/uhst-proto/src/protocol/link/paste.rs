@@ -1,10 +1,10 @@
-//! What chats, mails and players add to a link or leave out of it.
+//! Cleans up pasted links: removes what chats, mails and players add, and completes what they leave out.
 
 use std::net::IpAddr;
 
 use url::Host;
 
-/// Marks that stand in front of a quoted text, and the ones behind it.
+/// Pairs of marks that surround quoted text.
 const PAIRS: [(char, char); 15] = [
     ('"', '"'),
     ('\'', '\''),
@@ -23,7 +23,7 @@ const PAIRS: [(char, char); 15] = [
     ('「', '」'),
 ];
 
-/// Without a width, and not part of any text that players read. (The joiners U+200C and U+200D are: in emoji.)
+/// Whether a character has no width and is not part of readable text. (U+200C and U+200D are: they join emoji.)
 fn is_invisible(c: char) -> bool {
     matches!(
         c,
@@ -31,7 +31,7 @@ fn is_invisible(c: char) -> bool {
     )
 }
 
-/// What may stand around a link or an id.
+/// Whether a character may surround a link or an id.
 fn is_blank(c: char) -> bool {
     c.is_whitespace() || c.is_control() || is_invisible(c) || matches!(c, '\u{200c}' | '\u{200d}')
 }
@@ -40,12 +40,12 @@ fn is_mark(c: char) -> bool {
     PAIRS.iter().any(|(open, close)| c == *open || c == *close)
 }
 
-/// Without blanks around it, and without line breaks and invisible characters within.
+/// Removes surrounding blanks, and line breaks and invisible characters within.
 pub(super) fn cleaned(text: &str) -> String {
     text.trim_matches(is_blank).chars().filter(|c| !is_invisible(*c) && !c.is_control()).collect()
 }
 
-/// Without the quotes or brackets that stand on both sides of it.
+/// Removes quotes or brackets that surround the text.
 pub(super) fn in_pairs(mut text: &str) -> &str {
     while let Some(inner) = PAIRS.iter().find_map(|(open, close)| text.strip_prefix(*open)?.strip_suffix(*close)) {
         text = inner.trim_matches(is_blank);
@@ -53,7 +53,7 @@ pub(super) fn in_pairs(mut text: &str) -> &str {
     text
 }
 
-/// The link with a scheme in a text, which may have words in front of it and then ends at a blank.
+/// Finds a link with a scheme in a text. If words precede it, it ends at a blank.
 pub(super) fn link_in(text: &str) -> Option<&str> {
     let lower = text.to_ascii_lowercase();
     let begin = ["http://", "https://"].iter().filter_map(|scheme| lower.find(scheme)).min()?;
@@ -69,13 +69,13 @@ pub(super) fn link_in(text: &str) -> Option<&str> {
     Some(link[..end].trim_end_matches(['.', ',', ';', '!', '?']))
 }
 
-/// The fragment of a link without what stands behind it.
+/// Removes what surrounds the id in a fragment.
 pub(super) fn trimmed_id(fragment: &str) -> &str {
     fragment.trim_matches(|c| is_blank(c) || is_mark(c) || c == '/')
 }
 
-/// The six or nine digits of a code that was read aloud, and typed in groups. Groups joined by a dash are three digits
-/// each: `0042-18` may be an id of a public relay.
+/// Returns the six or nine digits of a code that was typed in groups. Groups joined by a dash have three digits each,
+/// because `0042-18` may be an id of a public relay.
 pub(super) fn digits_of_code(text: &str) -> Option<String> {
     let is_dash = |c: char| matches!(c, '-' | '\u{2010}'..='\u{2015}' | '\u{2212}');
     let digits = |text: &str| text.chars().filter(|c| !is_blank(*c)).collect::<String>();
@@ -87,14 +87,15 @@ pub(super) fn digits_of_code(text: &str) -> Option<String> {
     (matches!(code.len(), 6 | 9) && code.bytes().all(|byte| byte.is_ascii_digit())).then_some(code)
 }
 
-/// Whether a text without `/` and `#` is an address all the same, whose id is missing.
+/// Whether a text without `/` and `#` is an address, so that the id is missing.
 pub(super) fn is_address(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return text.parse::<IpAddr>().is_ok() };
     let is_host = host.starts_with('[') || host.contains('.') || host.eq_ignore_ascii_case("localhost");
     is_host && port.parse::<u16>().is_ok()
 }
 
-/// A link without a scheme, with the one it must have: `http` on a LAN and with a port of its own, else `https`.
+/// Completes a link without a scheme: with `http` on a LAN or with a port other than 443 and 8443, otherwise with
+/// `https`.
 pub(super) fn with_scheme(text: &str) -> Option<String> {
     let text = text.strip_prefix("//").unwrap_or(text);
     let authority = text.find(['/', '#', '?']).map_or(text, |end| &text[..end]);
@@ -105,7 +106,7 @@ pub(super) fn with_scheme(text: &str) -> Option<String> {
         None => authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port))),
     };
     let port = port.map(str::parse::<u16>).transpose().ok()?;
-    // A word and a # is more likely an id that has one.
+    // A word followed by `#` is more likely an id that contains one.
     let is_word = !host.contains(['.', '[']) && port.is_none();
     if host.is_empty() || host.contains(|c: char| c.is_whitespace() || matches!(c, '@' | '%')) {
         return None;

@@ -1,4 +1,4 @@
-//! What players paste.
+//! Parsing of pasted links.
 
 use proptest::prelude::*;
 
@@ -77,7 +77,7 @@ fn schemes_are_read_in_any_case_and_put_in_where_they_are_missing() {
 }
 
 #[test]
-fn what_stands_around_a_link_is_ignored() {
+fn text_around_a_link_is_ignored() {
     let here = relay("http://127.0.0.1:3000/", "demo");
     let link = "http://127.0.0.1:3000/#demo";
     let marks = [
@@ -134,7 +134,7 @@ fn ids_of_links_are_percent_encoded() {
 }
 
 #[test]
-fn what_names_no_session_says_so() {
+fn a_link_without_a_session_is_an_error() {
     for text in ["", "  ", "\u{200b}", "\"\"", "<>"] {
         assert_eq!(text.parse::<JoinLink>(), Err(JoinLinkError::Empty), "{text:?}");
     }
