@@ -180,7 +180,7 @@ fn a_host_ends_an_interrupted_peer_at_once() {
     until(&mut [&mut host.app], |apps| told(apps[0]).len() == 1);
     let peer = the_peer(&mut host.app);
     let since = Instant::now();
-    host.app.world().get::<UhstPeer>(peer).unwrap().kick("too late");
+    host.app.world().get::<UhstPeer>(peer).unwrap().kick("too late").unwrap();
     until(&mut [&mut host.app], |apps| disconnected(apps[0]) == [EndReason::Kicked("too late".into())]);
     assert!(since.elapsed() < TIMEOUT, "{:?}", since.elapsed());
     until(&mut [&mut client.app], |apps| ended(apps[0]) == [EndReason::Kicked("too late".into())]);
@@ -209,16 +209,18 @@ fn one_that_comes_back_as_a_new_program_takes_the_place_of_its_former_self() {
     let relay = MemoryRelay::new();
     let mut host = Sleeper::host(&relay, UhstHost::new("demo").max_peers(2).admission(Admission::Ask));
     host.app
-        .add_observer(|request: On<UhstJoinRequest>, peers: Query<(&UhstPeer, &Token)>| {
+        .add_observer(|request: On<UhstJoinRequest>, peers: Query<(&UhstPeer, &Token)>| -> Result {
             for (peer, token) in &peers {
                 if token.0 == *request.metadata {
                     if peer.is_reachable() {
-                        return request.refuse("you play already");
+                        request.refuse("you play already");
+                        return Ok(());
                     }
-                    peer.kick("you came back in another window");
+                    peer.kick("you came back in another window")?;
                 }
             }
             request.accept();
+            Ok(())
         })
         .add_observer(|connected: On<UhstConnected>, peers: Query<&UhstPeer>, mut commands: Commands| {
             let token = peers.get(connected.entity).unwrap().metadata().to_vec();

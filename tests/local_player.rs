@@ -217,7 +217,9 @@ fn leaving_either_way_is_told_once_to_both() {
         (
             |listen| {
                 let host = listen.client().host().unwrap();
-                listen.app.world().get::<UhstPeer>(host).unwrap().kick("a client cannot");
+                let host = listen.app.world().get::<UhstPeer>(host).unwrap();
+                assert_eq!(host.kick("a client cannot"), Err(NotHost));
+                host.disconnect();
             },
             "this",
         ),

@@ -187,7 +187,7 @@ fn client_leaves(scene: &Scene) -> EndReason {
 fn client_is_kicked(scene: &Scene) -> EndReason {
     let (mut host, client) = scene.pair();
     let peer = the_peer(&mut host.app);
-    host.app.world().get::<UhstPeer>(peer).unwrap().kick("cheating");
+    host.app.world().get::<UhstPeer>(peer).unwrap().kick("cheating").unwrap();
     both_end(host, client)
 }
 

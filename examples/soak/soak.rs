@@ -390,7 +390,7 @@ impl Soak {
             }
             Ending::Kick => {
                 if let Some(peer) = node.peer(peer) {
-                    peer.kick("enough");
+                    peer.kick("enough").unwrap();
                 }
             }
             Ending::Disconnect | Ending::HostDisconnects => {

@@ -38,6 +38,11 @@ impl BroadcastReport {
     }
 }
 
+/// Only a host removes players with words of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("only a host removes a peer: a client leaves with `UhstClient::leave`, or ends with `UhstPeer::disconnect`")]
+pub struct NotHost;
+
 /// Logs sends that failed in a system that returns the error with `?`; all else stays as Bevy does it.
 ///
 /// Bevy's default is to panic, but a slow peer must not end the host's game. Does nothing if the app has chosen a
@@ -63,15 +68,26 @@ mod tests {
     #[error("something else")]
     struct Other;
 
-    fn run(system: fn() -> Result) {
+    fn run_with(plugin: crate::UhstPlugin, system: fn() -> Result) {
         let mut app = App::new();
-        app.add_systems(PreStartup, handle_send_errors).add_systems(Update, system);
+        app.add_plugins((MinimalPlugins, plugin)).add_systems(Update, system);
         app.update();
+    }
+
+    fn run(system: fn() -> Result) {
+        run_with(crate::UhstPlugin::default(), system);
     }
 
     #[test]
     fn a_failed_send_does_not_stop_the_app() {
         run(|| -> Result { Err(SendError::Disconnected.into()) });
+    }
+
+    #[test]
+    #[should_panic(expected = "this peer is gone")]
+    fn an_app_may_keep_the_handler_of_bevy() {
+        let plugin = crate::UhstPlugin::default().keep_error_handler();
+        run_with(plugin, || -> Result { Err(SendError::Disconnected.into()) });
     }
 
     #[test]

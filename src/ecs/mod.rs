@@ -40,7 +40,7 @@ pub use browser::{Discovered, DiscoveredBy, DiscoveredSession, UhstBrowser};
 pub use client::UhstClient;
 pub use conditions::{connected, hosting, joining, offline};
 pub use diagnostics::UhstDiagnostics;
-pub use error::BroadcastReport;
+pub use error::{BroadcastReport, NotHost};
 pub use host::UhstHost;
 pub use lifecycle::{
     UhstConnected, UhstDiagnostic, UhstDisconnected, UhstEnded, UhstInterrupted, UhstPathChanged, UhstReady,

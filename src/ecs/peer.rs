@@ -9,7 +9,7 @@ use bevy::{
 use bytes::Bytes;
 
 use super::{
-    Rates, UhstDisconnected,
+    NotHost, Rates, UhstDisconnected,
     network::{Kind, Network},
     session::state_mut,
 };
@@ -89,12 +89,17 @@ impl UhstPeer {
     }
 
     /// As [`disconnect`](Self::disconnect), with words for the peer's player, which ends with
-    /// [`EndReason::Kicked`]. A client cannot kick its host: there, the words are dropped.
-    pub fn kick(&self, reason: impl Into<String>) {
-        self.handle.disconnect(match self.of {
-            Kind::Host => EndReason::Kicked(reason.into()),
-            Kind::Client => EndReason::EndedLocally,
-        });
+    /// [`EndReason::Kicked`].
+    ///
+    /// # Errors
+    ///
+    /// [`NotHost`] on a client, whose one peer is the host: nothing happens.
+    pub fn kick(&self, reason: impl Into<String>) -> Result<(), NotHost> {
+        match self.of {
+            Kind::Host => self.handle.disconnect(EndReason::Kicked(reason.into())),
+            Kind::Client => return Err(NotHost),
+        }
+        Ok(())
     }
 
     /// Makes the network of this peer worse on purpose, or better again. Nothing changes with a peer of the original

@@ -23,6 +23,9 @@ use crate::{
 /// Adds hosting and joining to an app, in a window or without.
 ///
 /// Until the first session is spawned it starts no thread and opens no socket.
+///
+/// It sets the app's error handler, so that a failed send that a system returns is a warning; see
+/// [`keep_error_handler`](Self::keep_error_handler).
 #[derive(Clone, Debug, Default)]
 pub struct UhstPlugin {
     relay: Relay,
@@ -34,6 +37,7 @@ pub struct UhstPlugin {
     runtime: Option<tokio::runtime::Handle>,
     signals: bool,
     exit_timeout: Option<Duration>,
+    keep_error_handler: bool,
     start: Option<Start>,
     #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
     discovery: Discovery,
@@ -126,6 +130,14 @@ impl UhstPlugin {
         self
     }
 
+    /// Leaves Bevy's error handler as it is. Without this, and where the app has set no
+    /// [`FallbackErrorHandler`](bevy::ecs::error::FallbackErrorHandler) of its own, a system that returns a failed send with `?` logs a
+    /// warning instead of a panic.
+    pub fn keep_error_handler(mut self) -> Self {
+        self.keep_error_handler = true;
+        self
+    }
+
     /// Turns SIGTERM (what `docker stop` and systemd send), SIGHUP (a terminal that closes) and SIGINT (Ctrl+C) into
     /// [`AppExit`], so that a server without a window says goodbye. Off, if not said. A second signal ends the process at
     /// once.
@@ -172,8 +184,6 @@ impl Plugin for UhstPlugin {
             .register_type::<PeerOf>()
             .register_type::<Peers>()
             .add_plugins(diagnostics::plugin)
-            // Not now: the app may yet set a handler of its own.
-            .add_systems(PreStartup, error::handle_send_errors)
             .add_systems(PreUpdate, receive.run_if(has_events).in_set(UhstSystems::Receive))
             .add_systems(
                 Last,
@@ -181,6 +191,10 @@ impl Plugin for UhstPlugin {
                     .chain()
                     .in_set(UhstSystems::Cleanup),
             );
+        if !self.keep_error_handler {
+            // Not now: the app may yet set a handler of its own.
+            app.add_systems(PreStartup, error::handle_send_errors);
+        }
         slow_reader::watch_readers::<UhstMessage>(app, UhstSystems::Receive);
         match self.start.clone() {
             None => {}

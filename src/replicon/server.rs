@@ -139,7 +139,7 @@ fn send(
         if let Err(error) = channels::send(peer, channels.server_channels(), id, message, last) {
             tracing::error!("disconnecting client `{client}`, since replication cannot go on: {error}");
             failed.insert(client);
-            peer.kick(format!("replication cannot go on: {error}"));
+            let _ = peer.kick(format!("replication cannot go on: {error}"));
             commands.entity(client).queue_silenced(release);
         }
     }
@@ -149,7 +149,7 @@ fn send(
             return true;
         }
         if let Ok(peer) = clients.get(leaving.client) {
-            peer.kick("the game has ended the connection");
+            let _ = peer.kick("the game has ended the connection");
             commands.entity(leaving.client).queue_silenced(release);
         }
         false
