@@ -15,7 +15,8 @@ use super::{
     metrics::Refusal,
     query::Param,
     service::{RequestHead, Service},
-    sessions::{Dialect, Subscribers, reply},
+    sessions::Dialect,
+    subscribers::{Subscribers, reply},
     tokens::{Bearer, SenderInfo, Verified, signature},
 };
 

@@ -63,6 +63,7 @@ mod server;
 mod service;
 mod sessions;
 mod stream;
+mod subscribers;
 mod tls;
 mod tokens;
 mod watched;

@@ -13,13 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-
 use super::{
     RelayLimits,
     event::EncodedEvent,
     listener::Listener,
     metrics::{Metrics, Refusal},
+    subscribers::Subscribers,
     tokens::host_tag,
 };
 
@@ -32,38 +31,6 @@ pub(super) enum SubscribeError {
     Full(Refusal),
     /// The relay is shutting down.
     Closing,
-}
-
-/// The clients of a host, in the order in which they subscribed.
-pub(super) struct Subscribers {
-    pub(super) listeners: Box<[Arc<Listener>]>,
-    /// The response to a broadcast that has reached all of them.
-    pub(super) reply: Bytes,
-}
-
-impl Subscribers {
-    fn of(clients: &HashMap<Arc<str>, (u64, Arc<Listener>)>) -> Arc<Self> {
-        let mut clients: Vec<_> = clients.values().collect();
-        clients.sort_unstable_by_key(|(order, _)| *order);
-        let listeners: Box<[_]> = clients.into_iter().map(|(_, listener)| listener.clone()).collect();
-        let reply = reply(listeners.iter());
-        Arc::new(Subscribers { listeners, reply })
-    }
-}
-
-/// Builds the response to a broadcast that has reached these listeners.
-pub(super) fn reply<'a>(reached: impl Iterator<Item = &'a Arc<Listener>>) -> Bytes {
-    let mut reply = String::from("{");
-    for client in reached.filter_map(|listener| listener.client.as_ref()) {
-        if reply.len() > 1 {
-            reply.push(',');
-        }
-        // A string always has a JSON form.
-        reply.push_str(&serde_json::to_string(&**client).unwrap_or_default());
-        reply.push_str(":true");
-    }
-    reply.push('}');
-    reply.into()
 }
 
 /// All sessions of a relay.
@@ -254,7 +221,7 @@ impl Sessions {
         if session.host_signature().is_none_or(|host_signature| **host_signature != *signature) {
             return None;
         }
-        Some(session.subscribers.get_or_init(|| Subscribers::of(&session.clients)).clone())
+        Some(session.subscribers.get_or_init(|| Subscribers::new(&session.clients)).clone())
     }
 
     /// Subscribes a host, which takes over the clients that stayed. A native host may subscribe while its former stream

@@ -284,7 +284,7 @@ async fn malformed_requests_are_refused() {
         assert_eq!(send(&relay, bad, "[1]").await.0, 401, "{bad}");
     }
     let elsewhere = signed(HS256, &claims.replace("demo", "other").replace("clientToken", "responseToken"));
-    assert_eq!(send(&relay, &elsewhere, "[1]").await.0, 400, "that client is not in the other room");
+    assert_eq!(send(&relay, &elsewhere, "[1]").await.0, 400, "that client belongs to another session");
 
     // No message body starts a second event.
     for body in [
