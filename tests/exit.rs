@@ -55,7 +55,7 @@ fn host_ends(way: &str, end: impl FnOnce(App)) {
 fn leaving_and_despawning_are_goodbyes() {
     let goes_on_until_ended = |mut host: App| {
         assert!(update_until(&mut [&mut host], PATIENCE, |apps| !ends(apps[0]).is_empty()));
-        assert_eq!(ends(&host), [EndReason::Left]);
+        assert_eq!(ends(&host), [EndReason::EndedLocally]);
     };
     host_ends("leave", |mut host| {
         let world = host.world_mut();
@@ -253,7 +253,16 @@ struct Host {
 
 impl Host {
     fn start(way: &str) -> Self {
-        let mut process = Command::new(std::env::current_exe().expect("this test"))
+        let this_test = std::env::current_exe().expect("this test");
+        let mut process = if cfg!(target_os = "linux") {
+            // A job in the background of a script inherits that SIGINT is ignored, and one of `nohup` SIGHUP.
+            let mut process = Command::new("env");
+            process.arg("--default-signal=INT,HUP,TERM").arg(this_test);
+            process
+        } else {
+            Command::new(this_test)
+        };
+        let mut process = process
             .args(["--exact", "child", "--nocapture", "--test-threads=1"])
             .env(CHILD, way)
             .stdin(Stdio::piped())
