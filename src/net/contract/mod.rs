@@ -5,13 +5,15 @@
 
 mod peer;
 mod session;
+mod shared;
 
 use bytes::Bytes;
 
-pub use self::peer::Traffic;
+pub use self::shared::Traffic;
 pub(crate) use self::{
-    peer::{Held, PeerHandle, PeerLimits, PeerShared, inbox_cost, queue_cost},
+    peer::{Held, PeerHandle},
     session::SessionHandle,
+    shared::{PeerLimits, PeerShared, inbox_cost, queue_cost},
 };
 use super::{conditions::NetworkConditions, relay_choice::Relay, webrtc::DirectConfig};
 use crate::{
