@@ -2,13 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+#[path = "../crates/uhst-relay/tests/relay/log.rs"]
+mod log;
 mod support;
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bevy::prelude::*;
@@ -17,6 +15,7 @@ use bevy_uhst::{
     relay::RelayConfig,
     test_app::{TestLog, TestNetwork, link, update_until},
 };
+use log::Log;
 use support::{StandaloneRelay, connected, diagnostics, ended, the_peer};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -28,21 +27,6 @@ const KEY: &str = "key-of-the-host-51";
 const CREDENTIAL: &str = "turn-credential-19";
 /// With this each token of a relay begins: the algorithm, in base64.
 const TOKEN: &str = "eyJhbGciOiJIUzI1NiIs";
-
-/// Everything that is logged in this process.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 fn config() -> RelayConfig {
     RelayConfig { host_key: Some(KEY.to_owned()), ..RelayConfig::default() }
@@ -111,7 +95,7 @@ fn nothing_that_is_written_has_a_secret_in_it() {
         .with_writer(move || writer.clone())
         .init();
     let shows = session();
-    let logged = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    let logged = log.text();
     for seen in ["TRACE", "relay is listening", "the relay is lost"] {
         assert!(logged.contains(seen), "{seen}: {} bytes", logged.len());
     }

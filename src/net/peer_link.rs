@@ -104,6 +104,28 @@ pub(super) struct PeerContext {
 }
 
 impl PeerContext {
+    /// For a peer without a session or a relay, and what the game would be told of it.
+    #[cfg(test)]
+    pub fn of_a_test(
+        config: ConnectionConfig,
+        paths: PathPolicy,
+        direct: DirectConfig,
+    ) -> (Self, crossbeam_channel::Receiver<Event>) {
+        let (events, told) = crossbeam_channel::unbounded();
+        let cx = PeerContext {
+            session: SessionKey(1),
+            key: PeerKey(0),
+            events,
+            outputs: mpsc::unbounded_channel().0,
+            relay: RelayClient::Memory(Default::default()),
+            config,
+            paths,
+            direct,
+            conditions: NetworkConditions::PERFECT,
+        };
+        (cx, told)
+    }
+
     /// For one peer of a session.
     pub fn new(
         (session, key): (SessionKey, PeerKey),

@@ -171,16 +171,13 @@ impl NativePeer {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use tokio::sync::mpsc;
 
     use super::{super::posts::POST_LIMIT, *};
     use crate::{
         connection::{Connection, ConnectionConfig, ConnectionEvent, Credentials, Timestamp},
         net::{
-            contract::{Event, EventKind, PeerKey, SessionKey},
-            memory::MemoryRelay,
+            contract::{Event, EventKind},
             peer_link::PeerContext,
-            relay_client::RelayClient,
         },
         protocol::{Channel, GameId, PathPolicy, Payload},
     };
@@ -207,18 +204,7 @@ mod tests {
         let client = Connection::connect(config.clone(), &credentials, Bytes::new(), [1; 32], Timestamp::ZERO);
         let host = Connection::accept(config.clone(), &credentials, Bytes::new(), [2; 32], Timestamp::ZERO);
         let (client, mut host) = (client.expect("no metadata"), host.expect("no metadata"));
-        let (events, told) = crossbeam_channel::unbounded();
-        let cx = PeerContext {
-            session: SessionKey(1),
-            key: PeerKey(0),
-            events,
-            outputs: mpsc::unbounded_channel().0,
-            relay: RelayClient::Memory(MemoryRelay::default()),
-            config,
-            paths: PathPolicy::RelayOnly,
-            direct: Default::default(),
-            conditions: NetworkConditions::PERFECT,
-        };
+        let (cx, told) = PeerContext::of_a_test(config, PathPolicy::RelayOnly, Default::default());
         let mut peer = NativePeer::new(cx, Role::Client { certain: true, offer: None }, None, client);
         let now = peer.now();
         exchange(&mut peer.connection, &mut host, now);

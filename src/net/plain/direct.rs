@@ -263,9 +263,7 @@ mod tests {
     use super::*;
     use crate::{
         net::{
-            contract::{Event, EventKind, PeerHandle, PeerKey, SendError, SessionKey},
-            memory::MemoryRelay,
-            relay_client::RelayClient,
+            contract::{Event, EventKind, PeerHandle, SendError},
             webrtc::IceServer,
         },
         protocol::{Channel, PathPolicy},
@@ -281,18 +279,7 @@ mod tests {
 
     async fn played() -> Played {
         let direct = DirectConfig { ice_servers: Vec::<IceServer>::new(), ..Default::default() };
-        let (events, told) = crossbeam_channel::unbounded();
-        let cx = PeerContext {
-            session: SessionKey(1),
-            key: PeerKey(0),
-            events,
-            outputs: mpsc::unbounded_channel().0,
-            relay: RelayClient::Memory(MemoryRelay::default()),
-            config: Default::default(),
-            paths: PathPolicy::Automatic,
-            direct: direct.clone(),
-            conditions: crate::net::conditions::NetworkConditions::PERFECT,
-        };
+        let (cx, told) = PeerContext::of_a_test(Default::default(), PathPolicy::Automatic, direct.clone());
         let offer = Offer::make(direct.clone()).await.expect("an offer");
         let (link, mut events) = start(DirectRole::Answer, direct);
         link.signal(Signal::Offer(offer.sdp().clone()));

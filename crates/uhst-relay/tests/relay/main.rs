@@ -10,6 +10,7 @@ mod bodies;
 mod bounds;
 mod hardening;
 mod hold;
+mod log;
 mod order;
 #[cfg(all(feature = "cli", unix))]
 mod program;

@@ -1,15 +1,11 @@
 //! Startup, reporting and shutdown of a relay.
 
-use std::{
-    io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::{Arc, Mutex},
-};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::net::{TcpListener, TcpStream};
 use uhst_relay::{RelayConfig, RelayServer, RelayStartError, TlsFiles};
 
-use crate::support::*;
+use crate::{log::Log, support::*};
 
 #[tokio::test]
 async fn health_and_metrics() {
@@ -215,21 +211,6 @@ async fn a_secret_is_long_enough_and_never_shown() {
     assert!(!shown.contains(SECRET) && !shown.contains("the key"), "{shown}");
 }
 
-/// All log output, as text.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn tokens_are_never_logged() {
     let log = Log::default();
@@ -253,7 +234,7 @@ async fn tokens_are_never_logged() {
     assert_eq!(broken.head().await.status, 400);
     drop((host, client));
     relay.shutdown().await;
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let text = log.text();
     assert!(text.contains("relay is listening") && text.contains("listening host=\"demo\""), "{text}");
     for token in [&host_token, &client_token] {
         assert!(token.split('.').skip(1).all(|part| !text.contains(part)), "{text}");
