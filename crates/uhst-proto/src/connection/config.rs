@@ -15,6 +15,12 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// The lower bound of a timeout that only the peer has shortened.
 const SHORTEST: Duration = Duration::from_secs(1);
 
+/// The largest signal in bytes. Offers and answers are a few KiB.
+pub(super) const MAX_SIGNAL: usize = 64 << 10;
+/// The bytes of signals that may be queued or unacknowledged. They are not part of the grant, so that a slow reader can
+/// still find a direct path.
+pub(super) const SIGNAL_BUFFER: usize = 256 << 10;
+
 /// The limits of one connection. Both sides may use different ones, and each side respects those of the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionConfig {

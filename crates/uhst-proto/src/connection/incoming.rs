@@ -7,18 +7,15 @@ use bytestring::ByteString;
 
 use super::{
     ConnectionConfig, ConnectionEvent,
+    config::{MAX_SIGNAL, SIGNAL_BUFFER},
     cost::{OVERHEAD, fragment_cost},
-    outgoing::{MAX_SIGNAL, SIGNAL_BUFFER},
     receive::{Message, Receiver, Violation},
     unreliable::UnreliableReceiver,
 };
 use crate::protocol::{
     Channel, Payload,
-    frame::{Data, Stream},
+    frame::{Data, MIN_FRAGMENT, Stream},
 };
-
-/// The smallest fragment, except for the last one of a message. It bounds the number of fragments of a message.
-pub(super) const MIN_FRAGMENT: usize = 1 << 10;
 
 #[derive(Debug)]
 pub(super) struct Incoming {

@@ -4,8 +4,9 @@ use bytes::Bytes;
 
 use super::{
     Path, SendError,
+    config::{MAX_SIGNAL, SIGNAL_BUFFER},
     cost::message_cost,
-    path_selection::PathContents,
+    path::PathContents,
     send::{FalseAck, SendStream},
     unreliable::UnreliableQueue,
 };
@@ -13,12 +14,6 @@ use crate::protocol::{
     Channel, Payload, Tag,
     frame::{Ack, PacketWriter, Stream},
 };
-
-/// The largest signal in bytes. Offers and answers are a few KiB.
-pub(super) const MAX_SIGNAL: usize = 64 << 10;
-/// The bytes of signals that may be queued or unacknowledged. They are not part of the grant, so that a slow reader can
-/// still find a direct path.
-pub(super) const SIGNAL_BUFFER: usize = 256 << 10;
 
 const SIGNAL: usize = 2;
 

@@ -39,6 +39,13 @@ impl Lane {
     }
 }
 
+/// What a path may carry now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PathContents {
+    pub(super) signals: bool,
+    pub(super) messages: bool,
+}
+
 /// A value for each path. The array is in the order of [`Path::ALL`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct PerPath<T>(pub(super) [T; 2]);

@@ -3,18 +3,11 @@
 use bytes::Bytes;
 use core::time::Duration;
 
-use super::{Connection, ConnectionEvent, Path, Timestamp, connection::State};
+use super::{Connection, ConnectionEvent, Path, Timestamp, connection::State, path::PathContents};
 use crate::protocol::{EndReason, PathPolicy};
 
 /// How long to wait for the first direct path of a connection that allows only direct paths.
 const FIRST_DIRECT: Duration = Duration::from_secs(15);
-
-/// What a path may carry now.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct PathContents {
-    pub(super) signals: bool,
-    pub(super) messages: bool,
-}
 
 /// A connection that allows only direct paths and waits for the first one. It reports `Connected` once that path is up.
 #[derive(Debug)]

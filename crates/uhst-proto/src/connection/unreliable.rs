@@ -6,12 +6,11 @@ use bytes::Bytes;
 
 use super::{
     cost::fragment_cost,
-    incoming::MIN_FRAGMENT,
     receive::{Message, Reassembly},
 };
 use crate::protocol::{
     Channel, Tag,
-    frame::{Data, PacketWriter, Stream},
+    frame::{Data, MIN_FRAGMENT, PacketWriter, Stream},
 };
 
 /// The size of the send queue: about what a relay carries in a second. A longer queue would only deliver late.

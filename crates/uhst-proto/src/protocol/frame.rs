@@ -69,6 +69,10 @@ pub fn close_ack_for(packet: &Bytes) -> Option<Bytes> {
 /// stack takes.
 pub const FRAGMENT: usize = 15 * 1024;
 
+/// The smallest payload of a fragment, except for the last one of a message. It bounds the number of fragments of a
+/// message.
+pub(crate) const MIN_FRAGMENT: usize = 1 << 10;
+
 /// A packet or frame that violates the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
