@@ -90,10 +90,11 @@ pub mod prelude {
     pub use crate::{
         connection::{ConnectionConfig, Interruption, Path},
         ecs::{
-            BroadcastReport, Encoding, FromPeer, JoinResponder, NotHost, PeerOf, Peers, Rates, TypedMessage,
-            UhstAppExt, UhstClient, UhstConnected, UhstDiagnostic, UhstDiagnostics, UhstDisconnected, UhstEnded,
-            UhstHost, UhstInterrupted, UhstJoinRequest, UhstMessage, UhstPathChanged, UhstPeer, UhstPlugin, UhstReady,
-            UhstResumed, UhstSender, UhstSystems, connected, hosting, joining, offline,
+            BroadcastReport, Encoding, FromPeer, JoinResponder, NotHost, PeerOf, Peers, Rates, SessionConnected,
+            SessionEnded, SessionJoining, SessionReady, SessionStarting, TypedMessage, UhstAppExt, UhstClient,
+            UhstConnected, UhstDiagnostic, UhstDiagnostics, UhstDisconnected, UhstEnded, UhstHost, UhstInterrupted,
+            UhstJoinRequest, UhstMessage, UhstPathChanged, UhstPeer, UhstPlugin, UhstReady, UhstResumed, UhstSender,
+            UhstSession, UhstSystems, connected, hosting, joining, offline,
         },
         net::{
             Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, NetworkConditions, PathPolicy, Relay,

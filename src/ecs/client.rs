@@ -7,7 +7,7 @@ use bevy::{
 use bytes::Bytes;
 
 use super::{
-    UhstHost,
+    UhstHost, UhstSession,
     network::Network,
     session::{self, SessionState},
     settings::Settings,
@@ -255,10 +255,15 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
         .map_err(|error| EndReason::NotStarted(error.to_string()))
         .map(|target| ClientOptions { target, session: client.settings.options(network, game) });
     let state = SessionState::started(world.resource_mut::<Network>().join(entity, options));
+    begin(&mut world, entity, state, name);
+}
+
+/// Notes the session that was started.
+fn begin(world: &mut DeferredWorld, entity: Entity, state: SessionState, name: Name) {
     if let Some(mut client) = world.get_mut::<UhstClient>(entity) {
-        client.state = state;
+        client.bypass_change_detection().state = state;
     }
-    world.commands().entity(entity).try_insert_if_new(name);
+    world.commands().entity(entity).try_insert(UhstSession::Joining).try_insert_if_new(name);
 }
 
 fn join_local(mut world: DeferredWorld, entity: Entity, host: Entity) {
@@ -268,13 +273,10 @@ fn join_local(mut world: DeferredWorld, entity: Entity, host: Entity) {
         EndReason::NotStarted("no session is hosted by the entity that a local client was to join".into())
     });
     let state = SessionState::started(world.resource_mut::<Network>().join_local(entity, metadata, host));
-    if let Some(mut client) = world.get_mut::<UhstClient>(entity) {
-        client.state = state;
-    }
-    world.commands().entity(entity).try_insert_if_new(Name::new("local client"));
+    begin(&mut world, entity, state, Name::new("local client"));
 }
 
 fn leave(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) {
     let key = world.get::<UhstClient>(entity).and_then(|client| client.state.key);
-    session::leave(&mut world, key);
+    session::leave(&mut world, entity, key);
 }

@@ -7,7 +7,7 @@ use bevy::{
 use bytes::Bytes;
 
 use super::{
-    BroadcastReport, UhstClient,
+    BroadcastReport, UhstClient, UhstSession,
     network::{LocalHost, Network},
     session::{self, Phase, SessionState},
     settings::Settings,
@@ -355,16 +355,19 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
     let name = host.wanted_id.as_ref().map(|id| Name::new(format!("host {id}")));
     let state = SessionState::started(world.resource_mut::<Network>().host(entity, options));
     if let Some(mut host) = world.get_mut::<UhstHost>(entity) {
-        host.state = state;
+        host.bypass_change_detection().state = state;
     }
+    let mut commands = world.commands();
+    let mut commands = commands.entity(entity);
+    commands.try_insert(UhstSession::Starting);
     if let Some(name) = name {
-        world.commands().entity(entity).try_insert_if_new(name);
+        commands.try_insert_if_new(name);
     }
 }
 
 fn leave(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) {
     let key = world.get::<UhstHost>(entity).and_then(|host| host.state.key);
-    session::leave(&mut world, key);
+    session::leave(&mut world, entity, key);
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ mod settings;
 #[cfg(unix)]
 mod signals;
 mod slow_reader;
+mod state;
 pub mod test_app;
 mod typed;
 mod unread;
@@ -54,4 +55,5 @@ pub use plugin::{UhstPlugin, UhstSystems};
 pub use rates::Rates;
 #[cfg(feature = "replicon")]
 pub(crate) use replication::{ReplicationInbox, ReplicationMessage, report_stray};
+pub use state::{SessionConnected, SessionEnded, SessionJoining, SessionReady, SessionStarting, UhstSession};
 pub use typed::{Encoding, FromPeer, TypedMessage, UhstAppExt, UhstSender};

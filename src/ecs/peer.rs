@@ -9,9 +9,9 @@ use bevy::{
 use bytes::Bytes;
 
 use super::{
-    NotHost, Rates, UhstDisconnected,
+    NotHost, Rates, UhstDisconnected, UhstSession,
     network::{Kind, Network},
-    session::state_mut,
+    session::{end_session, state_mut},
 };
 use crate::{
     connection::Path,
@@ -253,4 +253,14 @@ fn disconnect(mut world: DeferredWorld, HookContext { entity, .. }: HookContext)
         state.remove_peer(entity);
     }
     world.trigger(UhstDisconnected { entity, session: owner.1, reason: EndReason::EndedLocally, unconfirmed: 0 });
+    // Without its host, a client's session is over.
+    if owner.0 == Kind::Client {
+        end_client(&mut world, session);
+    }
+}
+
+fn end_client(world: &mut DeferredWorld, key: SessionKey) {
+    let Some(ended) = end_session(world, key, &EndReason::EndedLocally) else { return };
+    world.commands().entity(ended.entity).try_insert(UhstSession::Ended);
+    world.resource_mut::<Network>().leftovers.sessions.push((key, ended.kind, ended.entity));
 }

@@ -8,7 +8,7 @@ use super::{
     PeerOf, Peers, UhstClient, UhstHost, UhstMessage, UhstPeer, diagnostics, error,
     network::Network,
     receive::{despawn_leftovers, has_events, has_leftovers, leave_on_exit, receive},
-    slow_reader,
+    slow_reader, state,
     typed::{Inboxes, Types},
 };
 #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
@@ -183,7 +183,7 @@ impl Plugin for UhstPlugin {
             .register_type::<UhstPeer>()
             .register_type::<PeerOf>()
             .register_type::<Peers>()
-            .add_plugins(diagnostics::plugin)
+            .add_plugins((diagnostics::plugin, state::plugin))
             .add_systems(PreUpdate, receive.run_if(has_events).in_set(UhstSystems::Receive))
             .add_systems(
                 Last,

@@ -8,10 +8,10 @@ use bevy::{ecs::world::DeferredWorld, platform::time::Instant, prelude::*};
 use super::replication::{self, ReplicationMessage};
 use super::{
     PeerOf, UhstClient, UhstConnected, UhstDiagnostic, UhstHost, UhstInterrupted, UhstJoinRequest, UhstMessage,
-    UhstPathChanged, UhstPeer, UhstReady, UhstResumed,
+    UhstPathChanged, UhstPeer, UhstReady, UhstResumed, UhstSession,
     admission::JoinResponder,
     network::{Ending, Kind, Network, Remote, Unread},
-    session::{Phase, end_peer, end_session, state_mut},
+    session::{Phase, end_peer, end_session, runs_another, state_mut},
     typed::{DecodeError, Inboxes},
 };
 use crate::{
@@ -124,16 +124,15 @@ fn tell(world: &mut World, inboxes: &mut Inboxes, about: (SessionKey, (Kind, Ent
             return write_messages(world, inboxes, (key, session, now), peer, messages);
         }
         EventKind::Ready { id, links } => {
-            if let Some(mut state) = state_mut(&mut DeferredWorld::from(&mut *world), owner, key) {
+            let begun = state_mut(&mut DeferredWorld::from(&mut *world), owner, key).map(|mut state| {
                 state.phase = Phase::Ready;
                 state.id = Some(id.clone());
                 state.links.clone_from(&links);
-            }
-            if kind == Kind::Host
-                && let Ok(mut entity) = world.get_entity_mut(session)
-            {
+            });
+            if begun.is_some() && kind == Kind::Host {
                 // A host whose id the relay picked has no name yet.
-                entity.insert_if_new(Name::new(format!("host {id}")));
+                let name = Name::new(format!("host {id}"));
+                world.entity_mut(session).insert_if_new(name).insert(UhstSession::Ready);
             }
             world.trigger(UhstReady { entity: session, id: id.clone(), links: links.clone() });
             if kind == Kind::Host {
@@ -167,7 +166,8 @@ fn tell(world: &mut World, inboxes: &mut Inboxes, about: (SessionKey, (Kind, Ent
                     component.replace_handle(handle.clone(), metadata);
                 }
                 if let Some(mut state) = state_mut(&mut DeferredWorld::from(&mut *world), owner, key)
-                    && let Some((_, known)) = state.peers.iter_mut().find(|(known, _)| *known == entity)
+                    && let Some((_, known)) =
+                        state.bypass_change_detection().peers.iter_mut().find(|(known, _)| *known == entity)
                 {
                     *known = handle;
                 }
@@ -181,8 +181,10 @@ fn tell(world: &mut World, inboxes: &mut Inboxes, about: (SessionKey, (Kind, Ent
             let component = UhstPeer::new(kind, (key, peer), handle.clone(), metadata);
             let entity = world.spawn((component, PeerOf(session), name)).id();
             world.resource_mut::<Network>().insert_peer(key, peer, entity, handle.clone());
-            if let Some(mut state) = state_mut(&mut DeferredWorld::from(&mut *world), owner, key) {
-                state.peers.push((entity, handle));
+            let connected = state_mut(&mut DeferredWorld::from(&mut *world), owner, key)
+                .map(|mut state| state.peers.push((entity, handle)));
+            if connected.is_some() && kind == Kind::Client {
+                world.entity_mut(session).insert(UhstSession::Connected);
             }
             world.trigger(UhstConnected { entity, session });
         }
@@ -332,6 +334,13 @@ fn diagnose(world: &mut World, session: Entity, peer: Option<Entity>, text: Stri
 
 /// Ends a session and has its entity despawned at the end of the frame.
 fn finish(world: &mut World, key: SessionKey, reason: &EndReason) {
+    // Before the events, whose observers look at it.
+    if let Some((_, session)) = world.resource::<Network>().owner(key)
+        && !runs_another(world, session, key)
+        && let Ok(mut session) = world.get_entity_mut(session)
+    {
+        session.insert(UhstSession::Ended);
+    }
     let Some(ended) = end_session(&mut DeferredWorld::from(&mut *world), key, reason) else { return };
     let leftovers = &mut world.resource_mut::<Network>().leftovers;
     leftovers.peers.extend(ended.peers);
@@ -365,10 +374,11 @@ pub(super) fn despawn_leftovers(world: &mut World) {
         }
     }
     for (key, kind, entity) in leftovers.sessions {
-        let Ok(session) = world.get_entity(entity) else { continue };
-        let (host, client) = (session.get::<UhstHost>(), session.get::<UhstClient>());
+        if world.get_entity(entity).is_err() {
+            continue;
+        }
         // Unless a new session was put there.
-        if host.is_none_or(|host| !host.is_running()) && client.is_none_or(|client| !client.is_running()) {
+        if !runs_another(world, entity, key) {
             world.despawn(entity);
         } else if state_mut(&mut DeferredWorld::from(&mut *world), (kind, entity), key).is_some() {
             // A new one of the other kind.

@@ -3,7 +3,7 @@
 use bevy::{ecs::world::DeferredWorld, prelude::*};
 
 use super::{
-    UhstClient, UhstDisconnected, UhstEnded, UhstHost, UhstPeer,
+    UhstClient, UhstDisconnected, UhstEnded, UhstHost, UhstPeer, UhstSession,
     network::{Ended, Kind, Network},
 };
 use crate::{
@@ -89,8 +89,21 @@ pub(super) fn end_peer(world: &mut DeferredWorld, peer: Entity, session: Entity,
     }
 }
 
+/// Whether this entity runs a session other than this one.
+pub(super) fn runs_another(world: &World, entity: Entity, key: SessionKey) -> bool {
+    let Ok(entity) = world.get_entity(entity) else { return false };
+    let host = entity.get::<UhstHost>().map(|host| &host.state);
+    let client = entity.get::<UhstClient>().map(|client| &client.state);
+    host.into_iter().chain(client).any(|state| state.key != Some(key) && state.is_running())
+}
+
 /// For hooks of a component that runs this session: it is being despawned, removed or replaced.
-pub(super) fn leave(world: &mut DeferredWorld, key: Option<SessionKey>) {
+pub(super) fn leave(world: &mut DeferredWorld, entity: Entity, key: Option<SessionKey>) {
+    world.commands().entity(entity).queue_silenced(|mut entity: EntityWorldMut| {
+        if !entity.contains::<UhstHost>() && !entity.contains::<UhstClient>() {
+            entity.remove::<UhstSession>();
+        }
+    });
     let Some(ended) = key.and_then(|key| end_session(world, key, &EndReason::EndedLocally)) else { return };
     for peer in ended.peers {
         world.commands().entity(peer).try_despawn();
