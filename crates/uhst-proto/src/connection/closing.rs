@@ -1,68 +1,210 @@
-//! Closing by this side: draining, then the close handshake.
+//! Closing: this side drains its queues and closes, and each side confirms the close of the other.
 
-use super::{
-    Connection, ConnectionEvent, Timestamp,
-    connection::{Closing, LINGER, State},
-    path::PerPath,
+use core::time::Duration;
+
+use super::{Path, Timestamp, incoming::Incoming, outgoing::Outgoing, path::PerPath};
+use crate::protocol::{
+    EndReason,
+    frame::{Close, PacketWriter},
 };
-use crate::protocol::EndReason;
 
-impl Connection {
-    /// When to stop waiting for the peer.
-    pub(super) fn closing_deadline(&self, closing: &Closing) -> Timestamp {
-        if let Some(until) = closing.immediate {
-            return until;
-        }
-        let expires = closing.started + self.config.drain_timeout;
-        match self.live.active() {
-            Some(_) => expires.min(closing.progress + 2 * self.config.timeout),
-            None => expires.min(closing.progress + self.config.resume_timeout),
-        }
+/// How long a refusal is repeated, and a close whose drain has expired.
+pub(super) const LINGER: Duration = Duration::from_secs(2);
+/// How long the close is repeated to a peer that violated the protocol.
+const VIOLATION_LINGER: Duration = Duration::from_secs(1);
+/// How often the close is repeated until the peer confirms it.
+const CLOSE_RETRY: Duration = Duration::from_millis(250);
+/// The minimum time to wait for data sent before the peer's close, after the last copy of that close.
+const MISSING: Duration = Duration::from_secs(2);
+
+/// The time limits of a drain.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DrainLimits {
+    /// How long the whole close may take.
+    pub(super) total: Duration,
+    /// How long it may take without progress, while a path is up.
+    pub(super) stalled: Duration,
+    /// How long no path may be up.
+    pub(super) unreachable: Duration,
+}
+
+/// A close by this side.
+#[derive(Debug)]
+pub(super) struct Closing {
+    reason: EndReason,
+    started: Timestamp,
+    /// When an acknowledgement last advanced, or the path changed.
+    progress: Timestamp,
+    /// The bytes that were queued at that time.
+    waiting: usize,
+    /// The path in use at that time.
+    path: Option<Path>,
+    /// When to repeat the close on each path; `None`: it is due now.
+    retry: PerPath<Option<Timestamp>>,
+    /// Closes without draining, and repeats the close until this time.
+    immediate: Option<Timestamp>,
+}
+
+impl Closing {
+    /// Starts a close that first drains the `waiting` bytes that are queued. `path` is the path in use.
+    pub(super) fn draining(reason: EndReason, waiting: usize, path: Option<Path>, now: Timestamp) -> Self {
+        let retry = PerPath::default();
+        Self { reason, started: now, progress: now, waiting, path, retry, immediate: None }
     }
 
-    pub(super) fn closing_timeout(&mut self, now: Timestamp) {
-        self.paths_timeout(now);
-        let State::Closing(closing) = &mut self.state else { return };
-        for retry in &mut closing.retry.0 {
+    /// Starts a close without draining.
+    pub(super) fn immediate(reason: EndReason, path: Option<Path>, now: Timestamp) -> Self {
+        let immediate = Some(now + VIOLATION_LINGER);
+        Self { immediate, ..Self::draining(reason, 0, path, now) }
+    }
+
+    pub(super) fn reason(&self) -> &EndReason {
+        &self.reason
+    }
+
+    /// When to stop waiting for the peer. `path` is the path in use.
+    pub(super) fn deadline(&self, limits: DrainLimits, path: Option<Path>) -> Timestamp {
+        let patience = if path.is_some() { limits.stalled } else { limits.unreachable };
+        self.immediate.unwrap_or((self.started + limits.total).min(self.progress + patience))
+    }
+
+    /// When to repeat the close.
+    pub(super) fn next_retry(&self) -> Option<Timestamp> {
+        self.retry.0.into_iter().flatten().min()
+    }
+
+    /// Applies the passing of time.
+    pub(super) fn advance(&mut self, now: Timestamp) {
+        for retry in &mut self.retry.0 {
             *retry = retry.filter(|retry| now < *retry);
-        }
-        let reason = closing.reason.clone();
-        let State::Closing(closing) = &self.state else { return };
-        if now < self.closing_deadline(closing) {
-            return;
-        }
-        // Without queued data, the close itself was repeated all along.
-        if closing.immediate.is_some() || self.out.queued() == 0 || self.live.active().is_none() {
-            return self.finish_closing(reason);
-        }
-        self.cut();
-        if let State::Closing(closing) = &mut self.state {
-            (closing.immediate, closing.retry) = (Some(now + LINGER), PerPath::default());
         }
     }
 
     /// Records progress of the drain: an acknowledgement, or a change of path. A path that turns out to be dead does
     /// not use up the time of the next one.
-    pub(super) fn drain_advanced(&mut self, now: Timestamp) {
-        let (waiting, path) = (self.out.queued(), self.live.active());
-        let State::Closing(closing) = &mut self.state else { return };
-        if waiting < closing.waiting || path.is_some() && path != closing.path {
-            closing.progress = now;
+    pub(super) fn drained(&mut self, waiting: usize, path: Option<Path>, now: Timestamp) {
+        if waiting < self.waiting || path.is_some() && path != self.path {
+            self.progress = now;
         }
-        (closing.waiting, closing.path) = (waiting, path);
+        (self.waiting, self.path) = (waiting, path);
     }
 
-    fn finish_closing(&mut self, reason: EndReason) {
-        self.cut();
-        self.finish(reason);
+    /// Whether the close does not wait for queued data.
+    pub(super) fn is_immediate(&self) -> bool {
+        self.immediate.is_some()
     }
 
-    /// Drops what was not acknowledged, and reports it.
-    fn cut(&mut self) {
-        let bytes = self.out.queued();
-        if bytes > 0 {
-            self.out.clear();
-            self.events.push_back(ConnectionEvent::Cut { bytes });
+    /// Stops draining, and repeats the close for a while.
+    pub(super) fn stop_draining(&mut self, now: Timestamp) {
+        (self.immediate, self.retry) = (Some(now + LINGER), PerPath::default());
+    }
+
+    /// Writes the close, once everything before it was sent. It goes out on every path, because the path in use may be
+    /// dead.
+    pub(super) fn write(&mut self, writer: &mut PacketWriter, path: Path, outgoing: &Outgoing, now: Timestamp) {
+        if self.retry[path].is_some() || !(self.is_immediate() || outgoing.drained()) {
+            return;
+        }
+        let ends = if self.is_immediate() { [0; 3] } else { outgoing.ends() };
+        if writer.close(&Close { ends, reason: self.reason.clone() }) {
+            self.retry[path] = Some(now + CLOSE_RETRY);
+        }
+    }
+
+    /// Excludes a time in which this side was suspended.
+    pub(super) fn slept(&mut self, time: Duration) {
+        self.started += time;
+        self.progress += time;
+    }
+}
+
+/// The peer's close, our confirmation, and the last close of a connection that ended without draining.
+#[derive(Debug, Default)]
+pub(super) struct CloseFrames {
+    from_peer: Option<PeerClose>,
+    /// Whether to confirm the peer's close, on each path.
+    confirm: PerPath<bool>,
+    last: Option<LastClose>,
+}
+
+/// A close by the peer that cannot be applied yet, because earlier fragments are missing.
+#[derive(Debug)]
+struct PeerClose {
+    ends: [u64; 3],
+    reason: EndReason,
+    until: Timestamp,
+    /// The path on which it arrived.
+    path: Path,
+}
+
+/// The close of a connection that has ended, sent once on each path that is up.
+#[derive(Debug)]
+struct LastClose {
+    reason: EndReason,
+    sent: PerPath<bool>,
+}
+
+impl CloseFrames {
+    /// Records the peer's close. The peer repeats it while it sends the data before it. It stops when it has given up
+    /// on that data.
+    pub(super) fn receive(&mut self, close: Close, path: Path, timeout: Duration, now: Timestamp) {
+        let until = now + timeout.max(MISSING);
+        self.from_peer = Some(PeerClose { ends: close.ends, reason: close.reason, until, path });
+    }
+
+    /// Returns the reason of the peer's close once everything sent before it has arrived, and confirms it.
+    pub(super) fn arrived(&mut self, incoming: &Incoming) -> Option<EndReason> {
+        let close = self.from_peer.take_if(|close| incoming.reached(&close.ends))?;
+        self.confirm(close.path);
+        Some(close.reason)
+    }
+
+    /// Returns the reason of the peer's close if the data before it did not arrive in time.
+    pub(super) fn expired(&mut self, now: Timestamp) -> Option<EndReason> {
+        self.from_peer.take_if(|close| now >= close.until).map(|close| close.reason)
+    }
+
+    /// When the wait for that data ends.
+    pub(super) fn next_timeout(&self) -> Option<Timestamp> {
+        self.from_peer.as_ref().map(|close| close.until)
+    }
+
+    /// Forgets the peer's close, because the connection has ended.
+    pub(super) fn forget(&mut self) {
+        self.from_peer = None;
+    }
+
+    /// Confirms the peer's close on a path.
+    pub(super) fn confirm(&mut self, path: Path) {
+        self.confirm[path] = true;
+    }
+
+    /// Sends this reason once on each path.
+    pub(super) fn send_last(&mut self, reason: EndReason) {
+        self.last = Some(LastClose { reason, sent: PerPath::default() });
+    }
+
+    /// Whether a connection that is not open may still have something to send on a path.
+    pub(super) fn is_pending(&self, path: Path, is_usable: bool) -> bool {
+        self.last.is_some() || is_usable && self.confirm[path]
+    }
+
+    pub(super) fn write_confirmation(&mut self, writer: &mut PacketWriter, path: Path) {
+        if self.confirm[path] && writer.close_ack() {
+            self.confirm[path] = false;
+        }
+    }
+
+    pub(super) fn write_last(&mut self, writer: &mut PacketWriter, path: Path) {
+        if let Some(last) = self.last.as_mut().filter(|last| !last.sent[path]) {
+            last.sent[path] = writer.close(&Close { ends: [0; 3], reason: last.reason.clone() });
+        }
+    }
+
+    /// Excludes a time in which this side was suspended.
+    pub(super) fn slept(&mut self, time: Duration) {
+        if let Some(close) = &mut self.from_peer {
+            close.until += time;
         }
     }
 }

@@ -32,8 +32,8 @@ pub(super) struct Incoming {
     /// The largest grant that was reported to the peer.
     granted: u64,
     peer_blocked: bool,
-    pub(super) messages: u64,
-    pub(super) dropped: u64,
+    messages: u64,
+    dropped: u64,
 }
 
 impl Incoming {
@@ -84,7 +84,12 @@ impl Incoming {
     }
 
     pub(super) fn unreliable_dropped(&self) -> u64 {
-        self.dropped + self.unreliable[0].dropped + self.unreliable[1].dropped
+        self.dropped + self.unreliable[0].dropped() + self.unreliable[1].dropped()
+    }
+
+    /// The number of complete messages that were received.
+    pub(super) fn messages(&self) -> u64 {
+        self.messages
     }
 
     pub(super) fn unreliable(&self) -> &[UnreliableReceiver; 2] {

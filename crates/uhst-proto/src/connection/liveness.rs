@@ -5,7 +5,8 @@
 
 use core::time::Duration;
 
-use super::{Path, Timestamp, path::PerPath};
+use super::{Path, Timestamp, loss_report::LossReport, path::PerPath, unreliable::UnreliableReceiver};
+use crate::protocol::frame::PacketWriter;
 
 /// A standby path sends heartbeats this many times less often than the path in use.
 const STANDBY: u32 = 16;
@@ -49,14 +50,21 @@ pub(super) struct Liveness {
     peer_last_received: Timestamp,
     /// The number of the last ping.
     number: u64,
+    /// Pings report losses.
+    losses: LossReport,
 }
 
 /// The token of a ping that only requests the acknowledgement which travels with its pong.
-pub(super) const PROBE: u64 = 0;
+const PROBE: u64 = 0;
 
 impl Liveness {
     pub(super) fn new(timeout: Duration, now: Timestamp) -> Self {
-        Self { paths: Default::default(), timeout, peer_last_received: now, number: 0 }
+        Self { paths: Default::default(), timeout, peer_last_received: now, number: 0, losses: LossReport::default() }
+    }
+
+    /// How long nothing may arrive from the peer before it is interrupted.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// Sets the timeout that both sides agreed on.
@@ -170,6 +178,7 @@ impl Liveness {
     }
 
     pub(super) fn ping_received(&mut self, path: Path, token: u64, now: Timestamp) {
+        self.losses.ping(token);
         let due = now + self.period(path);
         let state = &mut self.paths[path];
         // A pong for a probe carries less than one for an ordinary ping, so it does not replace that one.
@@ -187,21 +196,36 @@ impl Liveness {
         }
     }
 
-    /// The token of the pong that is due on this path.
-    pub(super) fn pong(&self, path: Path) -> Option<u64> {
-        self.paths[path].pong
+    /// Counts the losses on the unreliable channels, and requests a ping on the path in use to report a new count.
+    pub(super) fn count_losses(&mut self, channels: &[UnreliableReceiver; 2], now: Timestamp) {
+        if self.losses.count(channels, now)
+            && let Some(path) = self.active()
+        {
+            self.paths[path].ping_wanted = true;
+        }
     }
 
-    pub(super) fn pong_sent(&mut self, path: Path) {
-        self.paths[path].pong = None;
+    /// The fragments on the unreliable channels that the peer missed, as far as it has reported.
+    pub(super) fn losses_of_peer(&self) -> u64 {
+        self.losses.reported_by_peer()
     }
 
-    pub(super) fn ping_is_wanted(&self, path: Path) -> bool {
-        self.paths[path].ping_wanted
+    /// Writes the heartbeats that are due. Returns whether a pong is among them.
+    pub(super) fn write_heartbeats(&mut self, writer: &mut PacketWriter, path: Path, now: Timestamp) -> bool {
+        let pong = self.paths[path].pong.filter(|token| writer.pong(*token));
+        if pong.is_some() {
+            self.paths[path].pong = None;
+        }
+        if self.paths[path].ping_wanted {
+            let token = self.losses.token(self.number + 1);
+            if writer.ping(token) {
+                self.ping_sent(path, token, now);
+            }
+        }
+        pong.is_some()
     }
 
-    /// Records that a ping with this token was written.
-    pub(super) fn ping_sent(&mut self, path: Path, token: u64, now: Timestamp) {
+    fn ping_sent(&mut self, path: Path, token: u64, now: Timestamp) {
         self.number += 1;
         let due = now + 2 * self.period(path);
         let state = &mut self.paths[path];
@@ -209,26 +233,12 @@ impl Liveness {
         state.outstanding = Some(token);
     }
 
-    /// Requests a ping on the path in use, to report losses.
-    pub(super) fn want_ping(&mut self) {
-        if let Some(path) = self.active() {
-            self.paths[path].ping_wanted = true;
+    /// Writes a probe on the reliable lane, if one is due in addition to the ping on the unreliable one.
+    pub(super) fn write_probe(&mut self, writer: &mut PacketWriter) {
+        let direct = &mut self.paths[Path::Direct];
+        if direct.ping_wanted && !direct.probed && writer.ping(PROBE) {
+            direct.probed = true;
         }
-    }
-
-    /// Whether to send a probe on the reliable lane, in addition to the ping on the unreliable one.
-    pub(super) fn probe_is_wanted(&self) -> bool {
-        let direct = &self.paths[Path::Direct];
-        direct.ping_wanted && !direct.probed
-    }
-
-    pub(super) fn probe_sent(&mut self) {
-        self.paths[Path::Direct].probed = true;
-    }
-
-    /// The number of the next ping.
-    pub(super) fn next_number(&self) -> u64 {
-        self.number + 1
     }
 
     /// Records that reliable frames were sent on this path.

@@ -13,44 +13,53 @@
 //! out its peer. Some packets may still wait in the buffer of a socket, so a call of `handle_timeout` that is late by
 //! more than a quarter of the timeout counts as a suspension: the delay is not counted as silence.
 //!
+//! A [`Connection`] owns one part for each concern, and passes inputs to them and their outputs on. The parts do not
+//! know each other's owner.
+//!
 //! | file | concept |
 //! |---|---|
-//! | `connection` | the states of a connection, and its commands |
-//! | `establishment` | admission, refusal and resumption |
-//! | `handshake`, `keys` | both sides of the handshake, the password, the shared secret |
-//! | `resume` | replay protection, and tombstones of ended connections |
-//! | `timers` | timeouts |
-//! | `packets` | packets in and out of an open connection |
+//! | `connection` | the parts, and the commands of the owner |
+//! | `connection/establishment` | handshake packets, admission, refusal and resumption |
+//! | `connection/packets` | packets in and out |
+//! | `connection/path_changes` | paths that come, go, or fail |
+//! | `connection/timeouts` | the passing of time |
+//! | `state` | the states of a connection |
+//! | `client_handshake`, `host_handshake`, `handshake`, `keys` | both sides of the handshake, the shared secret |
+//! | `resumption`, `replay_guard`, `tombstone` | both sides of a resumption, and what is left of ended connections |
+//! | `retransmission` | repetition of handshake packets |
+//! | `path_set`, `path` | path selection, and interruptions of the peer |
+//! | `liveness`, `loss_report` | heartbeats, silence, round-trip time, loss reports |
+//! | `acknowledgements` | packet numbers, and when to acknowledge |
 //! | `outgoing`, `send`, `unreliable` | send queues, fragmentation, loss detection |
 //! | `incoming`, `receive`, `ranges` | ordering, deduplication, reassembly, flow control |
-//! | `path`, `path_selection` | paths, and what each of them carries |
-//! | `liveness`, `losses` | heartbeats, silence, round-trip time, loss reports |
-//! | `interruption` | a peer that is silent or unreachable |
 //! | `closing` | draining and the close handshake |
 //! | `config`, `cost`, `event` | limits, memory accounting, events and errors |
 
+mod acknowledgements;
+mod client_handshake;
 mod closing;
 mod config;
 #[expect(clippy::module_inception, reason = "the module and its main type share a name")]
 mod connection;
 mod cost;
-mod establishment;
 mod event;
 mod handshake;
+mod host_handshake;
 mod incoming;
-mod interruption;
 mod keys;
 mod liveness;
-mod losses;
+mod loss_report;
 mod outgoing;
-mod packets;
 mod path;
-mod path_selection;
+mod path_set;
 mod ranges;
 mod receive;
-mod resume;
+mod replay_guard;
+mod resumption;
+mod retransmission;
 mod send;
-mod timers;
+mod state;
+mod tombstone;
 mod unreliable;
 
 pub use config::{ConnectionConfig, Credentials, MetadataTooLarge};
@@ -58,7 +67,7 @@ pub use connection::Connection;
 pub use cost::{OVERHEAD as MESSAGE_OVERHEAD, message_cost};
 pub use event::{ConnectionEvent, ConnectionStats, Interruption, ResumeError, SendError};
 pub use path::{Lane, Path};
-pub use resume::Tombstone;
+pub use tombstone::Tombstone;
 
 pub use crate::protocol::frame::handshake_packet::{ConnectionId, MAX_METADATA};
 

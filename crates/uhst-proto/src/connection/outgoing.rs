@@ -6,7 +6,7 @@ use super::{
     Path, SendError,
     config::{MAX_SIGNAL, SIGNAL_BUFFER},
     cost::message_cost,
-    path::PathContents,
+    path::{PathContents, PerPath},
     send::{FalseAck, SendStream},
     unreliable::UnreliableQueue,
 };
@@ -21,7 +21,7 @@ const SIGNAL: usize = 2;
 pub(super) struct Outgoing {
     /// `Reliable`, `ReliableUnordered`, signals.
     streams: [SendStream; 3],
-    pub(super) unreliable: UnreliableQueue,
+    unreliable: UnreliableQueue,
     send_buffer: usize,
     max_message: usize,
     /// The bytes that the receiver accepts, since the start of the connection.
@@ -31,14 +31,10 @@ pub(super) struct Outgoing {
     /// The grant for which the receiver was sent a `Blocked` frame.
     reported_blocked: Option<u64>,
     unordered_first: bool,
-    pub(super) resent: u64,
+    resent: u64,
 }
 
 impl Outgoing {
-    pub(super) fn max_message(&self) -> usize {
-        self.max_message
-    }
-
     /// `max_message` and `grant` are limits of the receiver.
     pub(super) fn new(send_buffer: usize, max_message: usize, grant: u64) -> Self {
         Self {
@@ -56,6 +52,21 @@ impl Outgoing {
             unordered_first: false,
             resent: 0,
         }
+    }
+
+    /// The largest message that both sides allow, in bytes.
+    pub(super) fn max_message(&self) -> usize {
+        self.max_message
+    }
+
+    /// The number of fragments that were sent again.
+    pub(super) fn resent(&self) -> u64 {
+        self.resent
+    }
+
+    /// The number of unreliable messages that were dropped instead of being sent.
+    pub(super) fn dropped(&self) -> u64 {
+        self.unreliable.dropped()
     }
 
     /// The cost of all queued messages.
@@ -85,6 +96,11 @@ impl Outgoing {
         Ok(())
     }
 
+    /// Drops an unreliable message, because no path can carry it now.
+    pub(super) fn drop_message(&mut self) {
+        self.unreliable.count_dropped();
+    }
+
     pub(super) fn send_signal(&mut self, signal: Bytes) -> Result<(), SendError> {
         let (size, queued) = (signal.len(), self.streams[SIGNAL].cost());
         if size > MAX_SIGNAL {
@@ -109,7 +125,7 @@ impl Outgoing {
     }
 
     /// Whether a message waits only for a larger grant.
-    pub(super) fn is_blocked(&self) -> bool {
+    fn is_blocked(&self) -> bool {
         (0..2).any(|stream| self.streams[stream].has_unsent() && !self.may_send(stream))
     }
 
@@ -148,6 +164,28 @@ impl Outgoing {
 
     pub(super) fn in_flight(&self, path: Path) -> bool {
         self.streams.iter().any(|stream| stream.in_flight(path))
+    }
+
+    /// Whether frames wait for an acknowledgement or a grant, on each path. `message_path` carries messages.
+    pub(super) fn is_waiting(&self, message_path: Option<Path>) -> PerPath<bool> {
+        let mut waiting = PerPath(Path::ALL.map(|path| self.in_flight(path)));
+        if let Some(path) = message_path
+            && self.is_blocked()
+        {
+            waiting[path] = true;
+        }
+        waiting
+    }
+
+    /// The cost of the queued unreliable messages.
+    pub(super) fn unreliable_cost(&self) -> usize {
+        self.unreliable.cost()
+    }
+
+    /// Writes unreliable messages in fragments of at most `fragment` bytes, while more than `reserve` bytes of the
+    /// packet are left.
+    pub(super) fn write_unreliable(&mut self, writer: &mut PacketWriter, fragment: usize, reserve: usize) {
+        self.unreliable.write(writer, fragment, reserve);
     }
 
     /// Writes what fits. Returns whether anything was written.
@@ -195,6 +233,11 @@ impl Outgoing {
     /// Marks everything in flight on this path as lost.
     pub(super) fn lose(&mut self, path: Path) {
         self.streams.iter_mut().for_each(|stream| stream.lose(path));
+    }
+
+    /// Drops the queued unreliable messages.
+    pub(super) fn clear_unreliable(&mut self) {
+        self.unreliable.clear();
     }
 
     /// Drops everything that is queued.

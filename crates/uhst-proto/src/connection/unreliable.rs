@@ -35,12 +35,22 @@ pub(super) struct UnreliableQueue {
     messages: VecDeque<Waiting>,
     cost: usize,
     numbers: [u64; 2],
-    pub(super) dropped: u64,
+    dropped: u64,
 }
 
 impl UnreliableQueue {
     pub(super) fn cost(&self) -> usize {
         self.cost
+    }
+
+    /// The number of messages that were dropped.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Counts a message that was dropped before it was queued.
+    pub(super) fn count_dropped(&mut self) {
+        self.dropped += 1;
     }
 
     pub(super) fn push(&mut self, channel: Channel, tag: Tag, payload: Bytes, text: bool) {
@@ -108,7 +118,7 @@ pub(super) struct UnreliableReceiver {
     held_cost: usize,
     limit: usize,
     max_held: usize,
-    pub(super) dropped: u64,
+    dropped: u64,
 }
 
 impl UnreliableReceiver {
@@ -151,6 +161,11 @@ impl UnreliableReceiver {
         let (word, bit) = bit(number);
         self.seen[word] |= bit;
         true
+    }
+
+    /// The number of incomplete messages that were dropped.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped
     }
 
     /// The number after the largest one that arrived.

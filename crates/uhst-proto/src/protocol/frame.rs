@@ -53,13 +53,19 @@ pub(crate) use writer::put_ack;
 
 use super::{Channel, EndReason, Tag};
 
+/// Returns the close in a packet.
+pub(crate) fn find_close(packet: &Bytes) -> Option<Close> {
+    Frames::new(packet).ok()?.find_map(|frame| match frame {
+        Ok(Frame::Close(close)) => Some(close),
+        _ => None,
+    })
+}
+
 /// Returns the confirmation of a close in the packet, for a sender whose connection has already ended. `None` if the
 /// packet carries no close.
 #[must_use]
 pub fn close_ack_for(packet: &Bytes) -> Option<Bytes> {
-    if !Frames::new(packet).ok()?.any(|frame| matches!(frame, Ok(Frame::Close(_)))) {
-        return None;
-    }
+    find_close(packet)?;
     let mut writer = PacketWriter::new(1, 64, 0);
     writer.close_ack();
     writer.finish()
@@ -101,6 +107,14 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// Whether fragments are acknowledged, and sent again if they are lost.
+    pub(crate) fn is_reliable(self) -> bool {
+        match self {
+            Stream::Channel(channel) => channel.is_reliable(),
+            Stream::Signal => true,
+        }
+    }
+
     const fn index(self) -> u8 {
         match self {
             Stream::Channel(Channel::Reliable) => 0,

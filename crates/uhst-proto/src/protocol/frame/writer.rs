@@ -28,6 +28,11 @@ impl PacketWriter {
         self.number
     }
 
+    /// Returns the largest size of the packet in bytes.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Returns whether no frame was written.
     pub fn is_empty(&self) -> bool {
         self.out.is_empty()

@@ -1,34 +1,15 @@
-//! Resumption on a new route: both sides prove that they know the secret of the connection.
+//! Replay protection of a host: which packets resume its connection.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::{
     ResumeError,
-    handshake::Retry,
     keys::{Key, Random},
 };
-use crate::protocol::{
-    EndReason,
-    frame::{
-        Ack,
-        handshake_packet::{self, ConnectionId, HandshakePacket},
-    },
+use crate::protocol::frame::{
+    Ack,
+    handshake_packet::{self, ConnectionId, HandshakePacket},
 };
-
-/// The state of a client that is resuming.
-#[derive(Debug)]
-pub(super) struct Resuming {
-    pub(super) counter: u64,
-    pub(super) nonce: [u8; 16],
-    pub(super) retry: Retry,
-    pub(super) tries: u32,
-}
-
-impl Resuming {
-    pub(super) fn new(counter: u64) -> Self {
-        Self { counter, nonce: [0; 16], retry: Retry::new(), tries: 0 }
-    }
-}
 
 /// The state of a host that rejects replayed resumptions.
 pub(super) struct ReplayGuard {
@@ -107,39 +88,4 @@ impl ReplayGuard {
             self.copy = None;
         }
     }
-}
-
-/// What a side keeps of an ended connection, to answer a peer that comes back late.
-#[derive(Clone, Debug)]
-pub struct Tombstone {
-    pub(super) id: ConnectionId,
-    pub(super) key: Key,
-    pub(super) reason: EndReason,
-}
-
-impl Tombstone {
-    /// Returns the id of the connection.
-    pub fn id(&self) -> ConnectionId {
-        self.id
-    }
-
-    /// Returns why the connection ended.
-    pub fn reason(&self) -> &EndReason {
-        &self.reason
-    }
-
-    /// Returns the answer to a resumption of this connection, to be sent back to its sender. `None` if the packet is
-    /// something else, or has no valid MAC.
-    #[must_use]
-    pub fn answer(&self, packet: &Bytes) -> Option<Bytes> {
-        let Ok(HandshakePacket::Resume { id, counter, .. }) = HandshakePacket::read(packet) else { return None };
-        let known = id == self.id && self.key.opens(&[], packet);
-        known.then(|| self.key.seal(&[], handshake_packet::gone(id, counter, &self.reason)))
-    }
-}
-
-/// Appends the acknowledgement and the MAC to a packet.
-pub(super) fn with_state(mut packet: BytesMut, put: impl FnOnce(&mut BytesMut), key: &Key) -> Bytes {
-    put(&mut packet);
-    key.seal(&[], packet)
 }

@@ -12,7 +12,7 @@ use crate::protocol::frame::ping_token;
 const PERIOD: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
-pub(super) struct Losses {
+pub(super) struct LossReport {
     /// The fragments that have been missing for at least a period.
     missed: u64,
     /// Per channel: gaps above this number may still be filled.
@@ -25,7 +25,7 @@ pub(super) struct Losses {
     peer: u64,
 }
 
-impl Losses {
+impl LossReport {
     /// Counts again when it is due. Returns whether to report a new count to the peer.
     pub(super) fn count(&mut self, channels: &[UnreliableReceiver; 2], now: Timestamp) -> bool {
         if now < self.due {

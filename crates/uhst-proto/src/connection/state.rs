@@ -1,0 +1,59 @@
+//! The states of a connection.
+
+use bytes::Bytes;
+use core::time::Duration;
+
+use super::{
+    Timestamp, client_handshake::ClientHandshake, closing::Closing, handshake::SharedSecret,
+    host_handshake::HostHandshake,
+};
+use crate::protocol::EndReason;
+
+/// The state of a connection.
+#[derive(Debug)]
+pub(super) enum State {
+    /// Client: waits for the host's welcome.
+    Joining(ClientHandshake),
+    /// Host: waits for the client to prove the password, then for the game's decision.
+    Admitting(HostHandshake),
+    /// Host: repeats the refusal for each further copy of the client's packets.
+    Refused { answer: Bytes, until: Timestamp, reason: EndReason },
+    /// Messages flow. A host keeps the handshake until the client shows that it has received the welcome.
+    Open { handshake: Option<HostHandshake> },
+    /// This side has closed, and drains its queues or waits for the peer's confirmation.
+    Closing(Closing),
+    /// The connection has ended.
+    Closed(EndReason),
+}
+
+impl State {
+    /// Whether the peer is admitted, and neither side has closed.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self, State::Open { .. })
+    }
+
+    /// Whether packets of an open connection are exchanged.
+    pub(super) fn is_established(&self) -> bool {
+        matches!(self, State::Open { .. } | State::Closing(_))
+    }
+
+    /// The secret of a handshake in progress.
+    pub(super) fn secret(&self) -> Option<&SharedSecret> {
+        match self {
+            State::Joining(handshake) => handshake.secret(),
+            State::Admitting(handshake) => handshake.secret(),
+            _ => None,
+        }
+    }
+
+    /// Excludes a time in which this side was suspended from all deadlines.
+    pub(super) fn slept(&mut self, time: Duration) {
+        match self {
+            State::Joining(handshake) => handshake.slept(time),
+            State::Admitting(handshake) => handshake.slept(time),
+            State::Refused { until, .. } => *until += time,
+            State::Closing(closing) => closing.slept(time),
+            State::Open { .. } | State::Closed(_) => {}
+        }
+    }
+}
