@@ -342,14 +342,32 @@ mod tests {
         assert_eq!(stream.cost(), rest[0]);
     }
 
+    /// The first fragment is lost again with each packet.
     #[test]
     fn a_missing_first_fragment_costs_bounded_memory() {
         let mut stream = stream(1000);
-        for packet in 1..1000 {
-            send(&mut stream, packet, Path::Relay, 1);
-            ack(&mut stream, 0, &[(1, packet.max(2))], [0, 0]).ok();
+        let payload = stream.slots[0].payload.len();
+        send(&mut stream, 1, Path::Relay, 1);
+        for packet in 2..=2000 {
+            send(&mut stream, packet, Path::Relay, usize::from(packet <= 1000));
+            let unsent = stream.unsent;
+            ack(&mut stream, 0, &[(1, unsent)], [packet, 0]).unwrap();
+            assert!(stream.in_flight[Path::Relay].len() <= 2 && stream.lost.len() <= 1, "after packet {packet}");
         }
-        assert!(stream.in_flight[Path::Relay].len() <= 1000 && stream.slots.len() == 1000);
-        assert!(stream.cost() >= 1000 * OVERHEAD);
+        assert_eq!(stream.slots.len(), 1000);
+        assert!(stream.slots.iter().skip(1).all(|slot| slot.payload.is_empty()));
+        assert_eq!(stream.cost(), 1000 * OVERHEAD + payload);
+    }
+
+    #[test]
+    fn a_receiver_that_acknowledges_nothing_costs_no_more_memory_than_is_counted() {
+        let mut stream = stream(1000);
+        for packet in 1..=2000 {
+            send(&mut stream, packet, Path::Relay, usize::from(packet <= 1000));
+            ack(&mut stream, 0, &[], [0, 0]).unwrap();
+        }
+        let runs: usize = Path::ALL.iter().map(|&path| stream.in_flight[path].len()).sum();
+        assert_eq!((runs, stream.slots.len()), (1000, 1000));
+        assert!(runs * size_of::<Run>() + stream.slots.len() * size_of::<Slot>() <= stream.cost());
     }
 }
