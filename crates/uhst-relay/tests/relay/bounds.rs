@@ -1,10 +1,18 @@
 //! Extensions of the protocol: bounds on queues, limits and rates.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{
+    num::NonZeroU32,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use uhst_relay::{RelayConfig, RelayLimits, RelayServer};
 
 use crate::support::*;
+
+/// Messages of 100 kB for one that does not read: fewer than this fit into a queue of 256 KiB and the buffer of a socket,
+/// which the kernel lets grow to some megabytes.
+const TAKEN: usize = 80;
 
 async fn start_with(limits: RelayLimits) -> RelayServer {
     let patience = Duration::from_millis(100);
@@ -35,7 +43,7 @@ async fn a_client_that_does_not_read_is_dropped_and_others_are_served() {
             break;
         }
         sent += 1;
-        assert!(sent < 400, "the queue takes {sent} messages");
+        assert!(sent < TAKEN, "the queue takes {sent} messages");
     }
     let line = host.line().await;
     assert_eq!(line, "event: relay_event");
@@ -55,11 +63,14 @@ async fn a_host_that_does_not_read_is_dropped_after_a_while() {
     let _slow = Events::open_on(slow, &format!("/?token={token}")).await;
     let (mut client, client_token, _) = client(&relay, "demo").await;
     let message = message(100_000);
+    let mut taken = 0;
     let refused = loop {
         let answer = send(&relay, &client_token, &message).await;
         if answer.0 != 200 {
             break answer;
         }
+        taken += 1;
+        assert!(taken < TAKEN, "the queue takes {taken} messages");
     };
     assert_eq!(refused, (400, "Bad Request".to_owned()));
     client.expect("event: relay_event\ndata: {\"eventType\":\"host_closed\",\"body\":\"demo\"}\n\n").await;
@@ -67,20 +78,35 @@ async fn a_host_that_does_not_read_is_dropped_after_a_while() {
 
 #[tokio::test]
 async fn a_large_transfer_waits_for_its_reader() {
-    let relay = RelayServer::start(config()).await.unwrap();
-    let (mut host, _) = host(&relay, "demo").await;
+    let limits = RelayLimits { queue_bytes: 256 * 1024, ..RelayLimits::default() };
+    // Nobody is dropped while this test waits.
+    let relay = RelayServer::start(RelayConfig { limits, patience: Duration::from_secs(60), ..config() }).await.unwrap();
+    let token = host_token(&relay, "demo").await;
+    let wire = Wire::open_small(relay.local_addr()).await;
+    let mut host = Events::open_on(wire, &format!("/?token={token}")).await;
     let target = format!("/?token={}", client_token(&relay, "demo").await);
     let message = message(100_000);
     let posts = 168; // 16 MiB
+    let answered = AtomicUsize::new(0);
     let sending = async {
         let mut wire = Wire::open(relay.local_addr()).await;
         for _ in 0..posts {
             assert_eq!(wire.request("POST", &target, &[JSON], &message).await.status, 200);
+            answered.fetch_add(1, Ordering::Relaxed);
         }
     };
     let reading = async {
-        // Reading starts late, so that the queue and the socket fill up.
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        // Reads only once a POST has been without an answer for a while: the queue and the socket are full.
+        let mut before = 0;
+        loop {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let now = answered.load(Ordering::Relaxed);
+            assert!(now < TAKEN, "{now} of {posts} are answered, and nobody reads");
+            if now > 0 && now == before {
+                break;
+            }
+            before = now;
+        }
         for _ in 0..posts {
             assert_eq!(host.message().await.1.len(), message.len());
         }
