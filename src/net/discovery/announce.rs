@@ -5,18 +5,17 @@ use std::{net::IpAddr, time::Duration};
 use mdns_sd::{IfKind, ServiceInfo};
 use n0_future::time::{Instant, sleep_until};
 
-use super::{AnnounceTask, BEAT, Discovery, Place, daemon::Daemon};
+use super::{AnnounceTask, Discovery, Place, Rhythm, daemon::Daemon};
 use crate::protocol::{Announcement, SERVICE_TYPE};
 
 /// The shortest time between two announcements: players who come and go by the dozen are news once.
 const SPACING: Duration = Duration::from_millis(500);
-/// How long to wait after a daemon was flooded, or could not start.
-const PAUSE: Duration = Duration::from_secs(10);
 
 /// Announces until it is taken back, then says goodbye. Drops `task` when it is said.
 pub(in crate::net) async fn run(scope: Discovery, place: Place, mut task: AnnounceTask) {
     // A name that nobody else has needs no probing: players see the one in the record.
     let instance = format!("{:016x}", getrandom::u64().unwrap_or_default());
+    let rhythm = Rhythm::of(scope);
     let mut daemon: Option<Daemon> = None;
     let (mut beat, mut warned) = (0_u32, false);
     let (mut last, mut due) = (Instant::now(), Instant::now());
@@ -29,10 +28,10 @@ pub(in crate::net) async fn run(scope: Discovery, place: Place, mut task: Announ
             },
             () = sleep_until(due) => {
                 last = Instant::now();
-                due = last + BEAT;
+                due = last + rhythm.beat;
                 if let Some(running) = &daemon && running.is_flooded().await {
                     daemon = None;
-                    due = last + PAUSE;
+                    due = last + rhythm.pause;
                     continue;
                 }
                 let announcement = task.latest.borrow_and_update().clone();

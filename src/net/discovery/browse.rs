@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use url::{Host, Url};
 
 use super::{
-    BrowseEvent, Discovery, FoundSession,
+    BrowseEvent, Discovery, FoundSession, Rhythm,
     daemon::Daemon,
     listing::{Listing, Trouble},
     reach::{Heard, best, heard_here},
@@ -18,8 +18,6 @@ use crate::protocol::{Announcement, AnnouncementError, JoinLink, SERVICE_TYPE};
 
 /// How often to look who has fallen silent, and whether the daemon is well.
 const TICK: Duration = Duration::from_secs(1);
-/// How long to wait after a daemon was flooded, or could not start.
-const PAUSE: Duration = Duration::from_secs(10);
 /// How many addresses of one host are looked at.
 const MAX_ADDRESSES: usize = 64;
 
@@ -30,7 +28,8 @@ pub(in crate::net) async fn run(
     events: crossbeam_channel::Sender<BrowseEvent>,
     mut dropped: mpsc::Receiver<()>,
 ) {
-    let mut listing = Listing::new(events);
+    let rhythm = Rhythm::of(scope);
+    let mut listing = Listing::new(events, rhythm.silence);
     let mut browsing: Option<(Daemon, Receiver<ServiceEvent>)> = None;
     let mut ours = Vec::new();
     let mut start = Instant::now();
@@ -48,7 +47,8 @@ pub(in crate::net) async fn run(
                 // It closes the queue of whoever falls a thousand events behind.
                 Err(_) => {
                     browsing = None;
-                    start = flooded(&mut listing);
+                    start = Instant::now() + rhythm.pause;
+                    flooded(&mut listing);
                 }
             },
             _ = ticks.tick() => {
@@ -57,14 +57,15 @@ pub(in crate::net) async fn run(
                 match &browsing {
                     Some((daemon, _)) if daemon.is_flooded().await => {
                         browsing = None;
-                        start = flooded(&mut listing);
+                        start = Instant::now() + rhythm.pause;
+                        flooded(&mut listing);
                     }
                     Some(_) => {}
                     None if Instant::now() < start => {}
                     None => match browse(scope) {
                         Ok(started) => browsing = Some(started),
                         Err(error) => {
-                            start = Instant::now() + PAUSE;
+                            start = Instant::now() + rhythm.pause;
                             listing.once(Trouble::NotStarted, || format!("cannot look for sessions here: {error}"));
                         }
                     },
@@ -85,10 +86,9 @@ fn browse(scope: Discovery) -> mdns_sd::Result<(Daemon, Receiver<ServiceEvent>)>
     Ok((daemon, events))
 }
 
-/// When to go on. What is listed stays so for a while, and what beats then is heard again.
-fn flooded(listing: &mut Listing) -> Instant {
+/// Reports a flood once. Listed sessions stay for a while, and those that announce themselves after the pause are heard.
+fn flooded(listing: &mut Listing) {
     listing.once(Trouble::Flooded, || "somebody floods this network with announcements".to_owned());
-    Instant::now() + PAUSE
 }
 
 fn hear(listing: &mut Listing, game: &str, event: ServiceEvent, ours: &[Interface]) {

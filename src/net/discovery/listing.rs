@@ -1,10 +1,13 @@
 //! What a browser lists: bounded, whatever is announced, and told no faster than it is taken.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use n0_future::time::Instant;
 
-use super::{BrowseEvent, FoundKey, FoundSession, MAX_FOUND, SILENCE};
+use super::{BrowseEvent, FoundKey, FoundSession, MAX_FOUND};
 
 /// What a developer is told once a browser, so that who causes it cannot flood the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +25,8 @@ pub(super) enum Trouble {
 /// The sessions a browser knows of.
 pub(super) struct Listing {
     events: crossbeam_channel::Sender<BrowseEvent>,
+    /// How long a session may be silent.
+    silence: Duration,
     entries: HashMap<String, Entry>,
     last_key: u64,
     reported: HashSet<Trouble>,
@@ -44,8 +49,8 @@ enum News {
 }
 
 impl Listing {
-    pub fn new(events: crossbeam_channel::Sender<BrowseEvent>) -> Self {
-        Listing { events, entries: HashMap::new(), last_key: 0, reported: HashSet::new() }
+    pub fn new(events: crossbeam_channel::Sender<BrowseEvent>, silence: Duration) -> Self {
+        Listing { events, silence, entries: HashMap::new(), last_key: 0, reported: HashSet::new() }
     }
 
     /// The service of this name announces this.
@@ -79,7 +84,7 @@ impl Listing {
     /// Takes off what has not been heard of for too long.
     pub fn expire(&mut self, now: Instant) {
         for entry in self.entries.values_mut() {
-            if now.saturating_duration_since(entry.heard) > SILENCE {
+            if now.saturating_duration_since(entry.heard) > self.silence {
                 entry.news = Some(News::Lost);
             }
         }
@@ -123,10 +128,10 @@ impl Listing {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::protocol::{Announcement, JoinLink};
+
+    const SILENCE: Duration = Duration::from_secs(25);
 
     fn session(name: &str) -> FoundSession {
         let announcement = Announcement {
@@ -147,7 +152,7 @@ mod tests {
 
     fn listing() -> (Listing, crossbeam_channel::Receiver<BrowseEvent>, Instant) {
         let (sender, events) = crossbeam_channel::unbounded();
-        (Listing::new(sender), events, Instant::now())
+        (Listing::new(sender, SILENCE), events, Instant::now())
     }
 
     fn news(listing: &mut Listing, events: &crossbeam_channel::Receiver<BrowseEvent>) -> Vec<BrowseEvent> {

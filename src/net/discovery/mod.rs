@@ -26,16 +26,34 @@ pub enum Discovery {
     /// Every network this machine is on that carries multicast, and the machine itself.
     #[default]
     LocalNetwork,
-    /// This machine alone: nothing leaves it. For tests.
+    /// This machine alone: nothing leaves it. Hosts repeat their announcements five times as often as on a network, and
+    /// browsers drop silent sessions five times as soon, so that tests are short.
     ThisMachine,
 }
 
-/// How often a host repeats its announcement. A host that was killed says no goodbye: its silence is what tells.
-const BEAT: Duration = Duration::from_secs(10);
+/// The times of announcements and lists.
+#[derive(Clone, Copy, Debug)]
+struct Rhythm {
+    /// How often a host repeats its announcement. A host that was killed says no goodbye: its silence is what tells.
+    beat: Duration,
+    /// How long a session may be silent before it is taken off the list. Each beat is sent twice, so this forgives the
+    /// loss of four packets in a row.
+    silence: Duration,
+    /// How long to wait after a daemon was flooded, or could not start.
+    pause: Duration,
+}
 
-/// How long a session may be silent before it is taken off the list. Each beat is sent twice, so this forgives the
-/// loss of four packets in a row.
-const SILENCE: Duration = Duration::from_millis(25_500);
+impl Rhythm {
+    /// The intervals of a scope. Packets within one machine are not lost and cost little, so its intervals are shorter.
+    const fn of(scope: Discovery) -> Self {
+        let (beat, silence) = match scope {
+            Discovery::LocalNetwork => (10_000, 25_500),
+            Discovery::ThisMachine => (2_000, 5_100),
+        };
+        let beat = Duration::from_millis(beat);
+        Rhythm { beat, silence: Duration::from_millis(silence), pause: beat }
+    }
+}
 
 /// Where joiners find an announced session.
 #[derive(Clone, Debug, PartialEq, Eq)]
