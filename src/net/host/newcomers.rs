@@ -215,3 +215,94 @@ impl Host {
         (self.context(key), inputs, receiver)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        connection::{ConnectionConfig, Lane, Path},
+        net::{
+            Relay,
+            contract::{HostOptions, SessionKey},
+            listening,
+        },
+        protocol::GameId,
+    };
+
+    async fn host() -> Host {
+        let session = SessionOptions {
+            relay: Relay::Memory(Default::default()),
+            password: None,
+            game: GameId::default(),
+            metadata: Bytes::new(),
+            connection: ConnectionConfig::default(),
+            paths: Default::default(),
+            direct: Default::default(),
+            conditions: Default::default(),
+        };
+        let options = HostOptions {
+            id: Some("x".to_owned()),
+            max_peers: 4,
+            locked: false,
+            admission: Admission::Open,
+            replace_interrupted: false,
+            session,
+        };
+        let Ok(listening) = listening::start(&options, &mut None).await else { panic!("a relay in memory") };
+        let (events, _) = crossbeam_channel::unbounded();
+        let (_, commands) = mpsc::unbounded_channel();
+        Host::new(SessionKey(1), options, events, commands, listening)
+    }
+
+    fn hello(number: u16) -> Bytes {
+        let mut seed = [0; 32];
+        seed[..2].copy_from_slice(&number.to_be_bytes());
+        let credentials = Credentials { host_id: "x".to_owned(), password: None, game: GameId::default() };
+        let mut client =
+            Connection::connect(ConnectionConfig::default(), &credentials, Bytes::new(), seed, Timestamp::ZERO)
+                .unwrap();
+        client.path_up(Path::Relay, Timestamp::ZERO);
+        client.poll_transmit(Lane::Relay, 64 << 10, Timestamp::ZERO).unwrap()
+    }
+
+    /// Hears this hello, long after the one before: the shares of handshakes are not what bounds it.
+    async fn hears(host: &mut Host, origin: &str, number: u16) {
+        host.shares = super::super::Shares::new(Instant::now());
+        let from = Sender { client: format!("{origin} {number}"), origin: origin.into(), listens: None };
+        let route = Route { send_to: Arc::new("memory:/".parse().unwrap()), token: "x".into() };
+        host.native_stranger(from, hello(number), route, true).await;
+    }
+
+    fn origins(host: &Host) -> Vec<&str> {
+        host.peers.values().map(|entry| &*entry.origin).collect()
+    }
+
+    #[tokio::test]
+    async fn hellos_of_many_are_remembered_up_to_a_limit() {
+        let mut host = host().await;
+        for number in 0..3 * PENDING as u16 {
+            hears(&mut host, &number.to_string(), number).await;
+            let expected = (usize::from(number) + 1).min(PENDING);
+            assert_eq!((host.peers.len(), host.by_client.len()), (expected, expected));
+        }
+        // The latest are there, and what they say again is nothing new.
+        let latest: Vec<String> = (2 * PENDING..3 * PENDING).map(|number| number.to_string()).collect();
+        assert_eq!(origins(&host), latest);
+        hears(&mut host, &latest[0], 2 * PENDING as u16).await;
+        assert_eq!(origins(&host), latest);
+    }
+
+    #[tokio::test]
+    async fn who_floods_pushes_out_its_own_hellos() {
+        let mut host = host().await;
+        hears(&mut host, "honest", 0).await;
+        for number in 1..3 * PENDING as u16 {
+            hears(&mut host, "flood", number).await;
+        }
+        let mut expected = vec!["flood"; PENDING];
+        expected[0] = "honest";
+        assert_eq!(origins(&host), expected);
+    }
+}
