@@ -12,9 +12,7 @@ use bevy_uhst::{
     relay::RelayConfig,
     test_app::{TestEvent, TestLog, TestNetwork, update_until},
 };
-use support::{StandaloneRelay, connected, diagnostics, disconnected, ended, the_peer};
-
-const PATIENCE: Duration = Duration::from_secs(30);
+use support::{PATIENCE, StandaloneRelay, connected, diagnostics, disconnected, ended, the_peer};
 
 fn is_direct(app: &App) -> bool {
     let path = |event: &TestEvent| match event {

@@ -8,16 +8,13 @@ use std::{
     io::{BufRead, BufReader, Write},
     net::TcpListener,
     thread,
-    time::Duration,
 };
 
 use bevy_uhst::{
     prelude::*,
     test_app::{TestNetwork, update_until},
 };
-use support::{StandaloneRelay, connected, ended};
-
-const PATIENCE: Duration = Duration::from_secs(20);
+use support::{PATIENCE, StandaloneRelay, connected, ended};
 
 /// A web server that has one file.
 fn directory(list: String) -> Relay {

@@ -17,9 +17,8 @@ use bevy_uhst::{
     relay::{RelayConfig, TlsFiles},
     test_app::{TestEvent, TestLog, TestNetwork, link, update_until},
 };
-use support::{StandaloneRelay, connected, diagnostics, disconnected, ended, the_peer};
+use support::{PATIENCE, StandaloneRelay, connected, diagnostics, disconnected, ended, the_peer};
 
-const PATIENCE: Duration = Duration::from_secs(20);
 /// How long the former relay takes to end.
 const DRAIN: Duration = Duration::from_secs(4);
 /// Where the key of the certificate is that this machine trusts in.

@@ -1,5 +1,7 @@
 //! Every way in which an app ends, and what its peers see of it.
 
+mod support;
+
 use std::{
     io::{BufRead, BufReader, Read},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -12,16 +14,7 @@ use bevy_uhst::{
     prelude::*,
     test_app::{TestEvent, TestLog, TestNetwork, update_until},
 };
-
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn ends(app: &App) -> Vec<EndReason> {
-    let reasons = TestLog::of(app).0.iter().filter_map(|event| match event {
-        TestEvent::Ended(end) => Some(end.reason.clone()),
-        _ => None,
-    });
-    reasons.collect()
-}
+use support::{PATIENCE, ended};
 
 /// Sends ten messages to everyone.
 fn last_words(host: &mut App) {
@@ -35,11 +28,11 @@ fn last_words(host: &mut App) {
 /// What was said before the end arrives, then the end, as a goodbye.
 #[track_caller]
 fn assert_goodbye(way: &str, client: &mut App) {
-    let ended = update_until(&mut [client], PATIENCE, |apps| !ends(apps[0]).is_empty());
-    assert!(ended, "{way}: no end; {:?}", TestLog::of(client));
+    let in_time = update_until(&mut [client], PATIENCE, |apps| !ended(apps[0]).is_empty());
+    assert!(in_time, "{way}: no end; {:?}", TestLog::of(client));
     let words: Vec<_> = (0..10).map(|number: u32| number.to_string()).collect();
     assert_eq!(TestLog::of(client).texts(), words, "{way}");
-    assert_eq!(ends(client), [EndReason::Left], "{way}");
+    assert_eq!(ended(client), [EndReason::Left], "{way}");
 }
 
 /// A host that has sent its last words ends in this way.
@@ -54,8 +47,8 @@ fn host_ends(way: &str, end: impl FnOnce(App)) {
 #[test_log::test]
 fn leaving_and_despawning_are_goodbyes() {
     let goes_on_until_ended = |mut host: App| {
-        assert!(update_until(&mut [&mut host], PATIENCE, |apps| !ends(apps[0]).is_empty()));
-        assert_eq!(ends(&host), [EndReason::EndedLocally]);
+        assert!(update_until(&mut [&mut host], PATIENCE, |apps| !ended(apps[0]).is_empty()));
+        assert_eq!(ended(&host), [EndReason::EndedLocally]);
     };
     host_ends("leave", |mut host| {
         let world = host.world_mut();
@@ -326,7 +319,7 @@ fn a_process_that_is_ended_without_a_word_is_missed() {
             Some(signal) => host.signal(signal),
             None => drop(host.process.stdin.take()),
         }
-        assert!(update_until(&mut [&mut client], PATIENCE, |apps| !ends(apps[0]).is_empty()));
-        assert_eq!(ends(&client), [EndReason::TimedOut], "{way}, {signal:?}");
+        assert!(update_until(&mut [&mut client], PATIENCE, |apps| !ended(apps[0]).is_empty()));
+        assert_eq!(ended(&client), [EndReason::TimedOut], "{way}, {signal:?}");
     }
 }

@@ -3,10 +3,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod by_hand;
 mod original;
 mod support;
 
 use std::{
+    collections::HashSet,
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     sync::Arc,
@@ -20,10 +22,9 @@ use bevy_uhst::{
     prelude::*,
     test_app::{TestEvent, TestLog, TestNetwork, update_until},
 };
+use by_hand::{ByHand, packets};
 use original::Original;
-use support::{address, connected, diagnostics, disconnected, ended};
-
-const PATIENCE: Duration = Duration::from_secs(20);
+use support::{PATIENCE, address, connected, diagnostics, disconnected, ended};
 
 /// A relay that answers each request as it is told: `(method and URL) -> raw response`. `None` hangs up.
 fn fake_relay(answer: impl Fn(&str) -> Option<Vec<u8>> + Send + Sync + 'static) -> String {
@@ -210,8 +211,18 @@ fn each_kind_of_nonsense_from_the_relay_is_reported_once() {
     stream.push_str(&format!("data: {{\"responseToken\":\"{last}\",\"body\":{{\"payload\":\"sense\"}}}}\n\n"));
     let mut host = host_on(&relay_that_says(stream.into_bytes()));
     assert!(update_until(&mut [&mut host], PATIENCE, |apps| TestLog::of(apps[0]).texts() == ["sense"]));
-    let diagnostics = diagnostics(&host);
-    assert!((4..=8).contains(&diagnostics.len()), "{diagnostics:#?}");
+    let mut diagnostics = diagnostics(&host);
+    diagnostics.sort();
+    // One of each kind, in the words of the first.
+    let kinds = [
+        "a message cannot be read",
+        "a packet came from nobody we know",
+        "a peer of the original protocol was ignored: it wants WebRTC",
+        "the relay did not say who sent a message",
+        "the relay sent an event that cannot be read",
+    ];
+    let each_once = diagnostics.iter().zip(kinds).all(|(text, kind)| text.starts_with(kind));
+    assert!(each_once && diagnostics.len() == kinds.len(), "{diagnostics:#?}");
     assert_eq!(ended(&host), []);
 }
 
@@ -220,14 +231,18 @@ fn a_flood_of_strangers_leaves_the_host_usable() {
     let network = TestNetwork::loopback();
     let mut host = network.host_with(UhstHost::new("x").max_peers(2));
     let relay = address(&host);
-    let strangers: Vec<Original> = (0..100).map(|_| Original::join(&relay, "x")).collect();
-    for stranger in &strangers {
-        // Each begins a handshake that it never ends.
-        let body = r#"{"type":"string","payload":"","uhst":{"v":1,"p":"AAEBAAAAAAAAAAAA"}}"#;
-        assert_eq!(stranger.send_json(&stranger.token, body), 200);
-    }
+    // Each begins a handshake of its own that it never ends.
+    let mut strangers: Vec<ByHand> =
+        (0..100).map(|number| ByHand::new(Original::join(&relay, "x"), [number; 32])).collect();
+    strangers.iter_mut().for_each(ByHand::speak);
+    let hellos: HashSet<_> = strangers.iter().flat_map(|stranger| &stranger.sent).collect();
+    assert_eq!(hellos.len(), strangers.len());
     let mut client = network.join(&host);
     assert!(update_until(&mut [&mut host, &mut client], PATIENCE, |apps| connected(apps[1]) == 1));
+    // So many of one address are answered at once; the others ask again.
+    let answers: HashSet<_> = strangers.iter().flat_map(|stranger| packets(&stranger.wire)).collect();
+    assert!((16..strangers.len()).contains(&answers.len()), "{} were answered", answers.len());
+    assert_eq!((connected(&host), ended(&host)), (1, vec![]));
 }
 
 #[test]

@@ -12,9 +12,8 @@ use bevy_uhst::{
     prelude::*,
     test_app::{TestEvent, TestLog, update_until},
 };
-use support::{connected, disconnected, ended, the_peer};
+use support::{PATIENCE, connected, disconnected, ended, the_peer, until};
 
-const PATIENCE: Duration = Duration::from_secs(20);
 const TIMEOUT: Duration = Duration::from_millis(400);
 const RESUME_TIMEOUT: Duration = Duration::from_secs(6);
 
@@ -65,13 +64,6 @@ fn pair(host: UhstHost) -> (MemoryRelay, Sleeper, Sleeper) {
     let mut client = Sleeper::client(&relay, UhstClient::join("demo"));
     until(&mut [&mut host.app, &mut client.app], |apps| apps.iter().all(|app| connected(app) == 1));
     (relay, host, client)
-}
-
-#[track_caller]
-fn until(apps: &mut [&mut App], condition: impl FnMut(&mut [&mut App]) -> bool) {
-    let held = update_until(apps, PATIENCE, condition);
-    let logs: Vec<_> = apps.iter().map(|app| TestLog::of(app)).collect();
-    assert!(held, "{logs:#?}");
 }
 
 /// What was told of the interruption of peers, in order.

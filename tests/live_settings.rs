@@ -1,14 +1,15 @@
 //! Settings of a host that change while it runs: who may join.
 
-use std::time::Duration;
+mod support;
+
+use std::time::Instant;
 
 use bevy::prelude::*;
 use bevy_uhst::{
     prelude::*,
     test_app::{TestEvent, TestLog, TestNetwork, update_until},
 };
-
-const PATIENCE: Duration = Duration::from_secs(20);
+use support::PATIENCE;
 
 fn set(host: &mut App, change: impl FnOnce(&mut UhstHost)) {
     let world = host.world_mut();
@@ -27,6 +28,25 @@ fn join(network: &TestNetwork, host: &mut App, client: UhstClient) -> Result<App
         _ => None,
     });
     reason.map_or(Ok(app), Err)
+}
+
+/// A host with one place that is asked, somebody who waits for its answer, and what answers the request.
+#[track_caller]
+fn asking(network: &TestNetwork) -> (App, App, JoinResponder) {
+    let mut host = network.host_with(UhstHost::new("game").max_peers(1).admission(Admission::Ask));
+    let mut joiner = network.join_with(game());
+    assert!(update_until(&mut [&mut host, &mut joiner], PATIENCE, |apps| !requests(apps[0]).is_empty()));
+    let responder = requests(&host).remove(0);
+    (host, joiner, responder)
+}
+
+/// What answers each request that this host was asked, in order.
+fn requests(host: &App) -> Vec<JoinResponder> {
+    let responder = |event: &TestEvent| match event {
+        TestEvent::JoinRequest(request) => Some(request.responder()),
+        _ => None,
+    };
+    TestLog::of(host).0.iter().filter_map(responder).collect()
 }
 
 fn game() -> UhstClient {
@@ -73,20 +93,9 @@ fn who_is_on_the_way_in_is_turned_away_by_a_new_lock_or_password() {
     let lock = |host: &mut UhstHost| host.set_locked(true);
     let password = |host: &mut UhstHost| host.set_password(Some("swordfish"));
     for (change, words) in [(lock as fn(&mut UhstHost), "nobody new"), (password, "password has just been changed")] {
-        let network = TestNetwork::memory();
-        let mut host = network.host_with(UhstHost::new("game").admission(Admission::Ask));
-        let mut joiner = network.join_with(game());
-        let request = |app: &App| {
-            TestLog::of(app).0.iter().find_map(|event| match event {
-                TestEvent::JoinRequest(request) => Some(request.responder()),
-                _ => None,
-            })
-        };
-        assert!(update_until(&mut [&mut host, &mut joiner], PATIENCE, |apps| request(apps[0]).is_some()));
+        let (mut host, mut joiner, responder) = asking(&TestNetwork::memory());
         set(&mut host, change);
-        if let Some(responder) = request(&host) {
-            responder.accept();
-        }
+        responder.accept();
         let known = |event: &TestEvent| matches!(event, TestEvent::Connected(_) | TestEvent::Ended(_));
         assert!(update_until(&mut [&mut host, &mut joiner], PATIENCE, |apps| TestLog::of(apps[1]).has(known)));
         let refused = |event: &TestEvent| match event {
@@ -109,23 +118,29 @@ fn a_joiner_that_leaves_before_it_is_let_in_frees_its_place() {
         },
     ] {
         let network = TestNetwork::memory();
-        let mut host = network.host_with(UhstHost::new("game").admission(Admission::Ask));
-        let mut joiner = network.join_with(game());
-        let request = |app: &App| {
-            TestLog::of(app).0.iter().find_map(|event| match event {
-                TestEvent::JoinRequest(request) => Some(request.responder()),
-                _ => None,
-            })
-        };
-        assert!(update_until(&mut [&mut host, &mut joiner], PATIENCE, |apps| request(apps[0]).is_some()));
+        let (mut host, mut joiner, responder) = asking(&network);
         leave(&mut joiner);
         let over = |event: &TestEvent| matches!(event, TestEvent::Ended(_));
         assert!(update_until(&mut [&mut host, &mut joiner], PATIENCE, |apps| TestLog::of(apps[1]).has(over)));
-        // The host has no event for it.
-        update_until(&mut [&mut host, &mut joiner], Duration::from_millis(300), |_| false);
-        request(&host).expect("a request").accept();
-        update_until(&mut [&mut host, &mut joiner], Duration::from_millis(300), |_| false);
-        assert!(!TestLog::of(&host).has(|event| matches!(event, TestEvent::Connected(_))), "a ghost is connected");
+        // The place is free, and so is the host's memory of the first, once another one can ask.
+        let began = Instant::now();
+        let mut other = loop {
+            let mut other = network.join_with(game());
+            update_until(&mut [&mut host, &mut joiner, &mut other], PATIENCE, |apps| {
+                requests(apps[0]).len() == 2 || TestLog::of(apps[2]).has(over)
+            });
+            if requests(&host).len() == 2 {
+                break other;
+            }
+            assert!(began.elapsed() < PATIENCE, "its place is never free: {:?}", TestLog::of(&other));
+        };
+        responder.accept();
+        requests(&host)[1].accept();
+        let connected = |app: &App| TestLog::of(app).count(|event| matches!(event, TestEvent::Connected(_)));
+        assert!(update_until(&mut [&mut host, &mut joiner, &mut other], PATIENCE, |apps| {
+            connected(apps[0]) > 0 && connected(apps[2]) == 1
+        }));
+        assert_eq!((connected(&host), connected(&joiner)), (1, 0), "a ghost is connected");
     }
 }
 

@@ -2,17 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod support;
+
 use std::time::{Duration, Instant};
 
 use bevy::{app::AppExit, ecs::system::RunSystemOnce, prelude::*};
 use bevy_uhst::{
     connection::{MESSAGE_OVERHEAD, Path},
     prelude::*,
-    test_app::{TestEvent, TestLog, TestNetwork, update_until},
+    test_app::{TestEvent, TestLog, TestNetwork},
 };
 use serde::{Deserialize, Serialize};
-
-const PATIENCE: Duration = Duration::from_secs(20);
+use support::until;
 
 /// What players say to the host.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -102,11 +103,6 @@ fn in_short(event: &TestEvent) -> String {
 
 fn events(app: &App, name: &str) -> usize {
     TestLog::of(app).count(|event| in_short(event) == name)
-}
-
-#[track_caller]
-fn until(apps: &mut [&mut App], condition: impl FnMut(&mut [&mut App]) -> bool) {
-    assert!(update_until(apps, PATIENCE, condition), "this never happened");
 }
 
 #[test_log::test]

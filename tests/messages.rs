@@ -1,14 +1,15 @@
 //! Messages between apps: what arrives, in which order, and in which frame.
 
+mod support;
+
 use std::time::Duration;
 
 use bevy::prelude::*;
 use bevy_uhst::{
     prelude::*,
-    test_app::{TestEvent, TestLog, TestNetwork, link, update_until, wait_for_arrival},
+    test_app::{TestEvent, TestLog, TestNetwork, link, wait_for_arrival},
 };
-
-const PATIENCE: Duration = Duration::from_secs(20);
+use support::{PATIENCE, until};
 
 fn received(app: &App) -> Vec<&UhstMessage> {
     let messages = TestLog::of(app).0.iter().filter_map(|event| match event {
@@ -20,11 +21,6 @@ fn received(app: &App) -> Vec<&UhstMessage> {
 
 fn component<C: Component>(app: &mut App) -> &C {
     app.world_mut().query::<&C>().single(app.world()).expect("one of them")
-}
-
-#[track_caller]
-fn until(apps: &mut [&mut App], condition: impl FnMut(&mut [&mut App]) -> bool) {
-    assert!(update_until(apps, PATIENCE, condition), "this never happened");
 }
 
 /// A host and clients, connected.

@@ -1,5 +1,7 @@
 //! The overlay: one key shows what the network does, and hides it without a trace.
 
+mod support;
+
 use std::time::{Duration, Instant};
 
 use bevy::{
@@ -11,8 +13,8 @@ use bevy_uhst::{
     prelude::*,
     test_app::{TestNetwork, link, update_until},
 };
+use support::PATIENCE;
 
-const PATIENCE: Duration = Duration::from_secs(20);
 const KEY: KeyCode = KeyCode::F3;
 
 /// A host with the overlay and a client that goes by a name, connected. No window: nodes and texts are there without.

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod by_hand;
 mod original;
 mod support;
 
@@ -14,17 +15,19 @@ use std::{
 
 use bevy::prelude::*;
 use bevy_uhst::{
-    connection::{Connection, ConnectionEvent, Credentials, Lane, Path, Timestamp},
+    connection::ConnectionEvent,
     prelude::*,
-    protocol::{Body, GameId, NATIVE_VERSION, frame::HandshakeKind},
+    protocol::frame::HandshakeKind,
     relay::RelayConfig,
     test_app::{TestEvent, TestLog, TestNetwork, update_until},
 };
+use by_hand::ByHand;
 use bytes::Bytes;
-use original::{Heard, Original};
-use support::{StandaloneRelay, address, connected, diagnostics, disconnected, ended, the_peer};
+use original::Original;
+use support::{PATIENCE, StandaloneRelay, address, connected, diagnostics, disconnected, ended, the_peer};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Where the counter of a resumption is: behind a zero, its kind and the name of its connection.
+const COUNTER: usize = 18;
 /// Messages each way while the relay dies.
 const MESSAGES: u32 = 1000;
 
@@ -70,7 +73,7 @@ fn relay_dies(away: Duration, secret: Option<&str>) {
         send(app, 0..quarter);
     }
     // Some of them are on their way while it dies.
-    update_until(apps, PATIENCE, |apps| apps.iter().all(|app| numbers(app).len() > 10));
+    assert!(update_until(apps, PATIENCE, |apps| apps.iter().all(|app| numbers(app).len() > 10)));
     for app in apps.iter_mut() {
         send(app, quarter..2 * quarter);
     }
@@ -198,65 +201,86 @@ fn a_host_that_is_started_anew_on_a_relay_of_others_says_so_at_once() {
 #[test]
 fn a_joiner_whose_welcome_is_lost_with_the_relay_is_no_second_player() {
     let mut host = relay_only().host("paths");
-    let credentials = Credentials { host_id: "paths".to_owned(), password: None, game: GameId::default() };
-    let config = ConnectionConfig::default();
-    let mut connection = Connection::connect(config, &credentials, Bytes::new(), [7; 32], Timestamp::ZERO).unwrap();
-    let began = Instant::now();
+    let mut client = ByHand::new(Original::join(&address(&host), "paths"), [7; 32]);
     // Deaf: it hears nothing more once it has sent its proof.
-    let mut meet = |host: &mut App, wire: &Original, deaf: bool| {
-        connection.path_up(Path::Relay, began.elapsed());
-        let mut proven = false;
-        update_until(&mut [host], PATIENCE, |apps| {
-            let now = began.elapsed();
-            connection.handle_timeout(now);
-            while let Some(packet) = connection.poll_transmit(Lane::Relay, 64 << 10, now) {
-                proven |= HandshakeKind::peek(&packet) != HandshakeKind::Hello;
-                let body = Body::Native { version: NATIVE_VERSION, packet }.to_json();
-                assert_eq!(wire.send_json(&wire.token, &body), 200);
-            }
-            if deaf && proven {
-                return connected(apps[0]) == 1;
-            }
-            while let Some(Heard::Message { body, .. }) = wire.next_within(Duration::ZERO) {
-                if let Ok(Body::Native { packet, .. }) = Body::parse(&body.to_string()) {
-                    connection.receive(Lane::Relay, packet, now);
-                }
-            }
-            std::iter::from_fn(|| connection.poll_event())
-                .any(|event| matches!(event, ConnectionEvent::Connected { .. }))
-        })
-    };
-    let first = Original::join(&address(&host), "paths");
-    assert!(meet(&mut host, &first, true));
-    first.close();
-    let second = Original::join(&address(&host), "paths");
-    assert!(meet(&mut host, &second, false));
+    assert!(update_until(&mut [&mut host], PATIENCE, |apps| {
+        client.speak();
+        if client.sent.iter().any(|packet| HandshakeKind::peek(packet) != HandshakeKind::Hello) {
+            return connected(apps[0]) == 1;
+        }
+        client.hear();
+        false
+    }));
+    client.over(Original::join(&address(&host), "paths"), false);
+    let is_connected = |event: &ConnectionEvent| matches!(event, ConnectionEvent::Connected { .. });
+    assert!(hears(&mut host, &mut client, is_connected));
     assert_eq!((connected(&host), disconnected(&host)), (1, vec![]));
     send(&mut host, 0..1);
-    assert!(update_until(&mut [&mut host], PATIENCE, |_| {
-        while let Some(Heard::Message { body, .. }) = second.next_within(Duration::ZERO) {
-            if let Ok(Body::Native { packet, .. }) = Body::parse(&body.to_string()) {
-                connection.receive(Lane::Relay, packet, began.elapsed());
-            }
-        }
-        std::iter::from_fn(|| connection.poll_event()).any(|event| matches!(event, ConnectionEvent::Message { .. }))
-    }));
+    assert!(hears(&mut host, &mut client, |event| matches!(event, ConnectionEvent::Message { .. })));
 }
 
+/// Whether a client by hand comes to such an event in time.
+fn hears(host: &mut App, client: &mut ByHand, such: impl Fn(&ConnectionEvent) -> bool) -> bool {
+    update_until(&mut [host], PATIENCE, |_| {
+        client.speak();
+        client.hear().iter().any(&such)
+    })
+}
+
+/// It knows the name of the connection and all that the client has sent, as the relay does.
 #[test]
 fn a_stranger_who_claims_the_place_of_a_client_is_refused() {
     let mut host = relay_only().host("paths");
-    let mut client = relay_only().join(&host);
-    assert!(update_until(&mut [&mut host, &mut client], PATIENCE, |apps| apps.iter().all(|app| connected(app) == 1)));
-    // Whatever it says, it cannot have the proof: here it does not even try.
-    let stranger = Original::join(&address(&host), "paths");
-    for packet in ["", "AA==", "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=", "////////////////////"] {
-        let body = format!(r#"{{"type":"string","payload":"","uhst":{{"v":1,"p":"{packet}"}}}}"#);
-        assert_eq!(stranger.send_json(&stranger.token, &body), 200);
+    let relay = address(&host);
+    let join = || Original::join(&relay, "paths");
+    let mut client = ByHand::new(join(), [7; 32]);
+    assert!(hears(&mut host, &mut client, |event| matches!(event, ConnectionEvent::Connected { .. })));
+    assert!(update_until(&mut [&mut host], PATIENCE, |apps| connected(apps[0]) == 1));
+    // The client comes back over another wire, so that its resumptions can be seen.
+    client.over(join(), true);
+    send(&mut host, 0..1);
+    assert!(hears(&mut host, &mut client, |event| matches!(event, ConnectionEvent::Message { .. })));
+    let resumptions: Vec<Bytes> = client
+        .sent
+        .iter()
+        .filter(|packet| matches!(HandshakeKind::peek(packet), HandshakeKind::Resume(_)))
+        .cloned()
+        .collect();
+    assert!(resumptions.len() >= 2, "one is challenged, and one answers that: {resumptions:?}");
+
+    // A copy of the last one is answered until the host sees that the client has the answer.
+    let says = |host: &mut App, client: &mut ByHand, number: u32| {
+        let payload = Bytes::copy_from_slice(&number.to_be_bytes());
+        client.connection.send(Channel::Reliable, Payload::Binary(payload)).unwrap();
+        update_until(&mut [host], PATIENCE, |apps| {
+            client.speak();
+            client.hear();
+            numbers(apps[0]).last() == Some(&number)
+        })
+    };
+    assert!(says(&mut host, &mut client, 0));
+    let stranger = join();
+    for packet in &resumptions {
+        // As it was, of a later time, with another nonce, and without the proof.
+        for change in [None, Some(COUNTER), Some(COUNTER + 1), Some(packet.len() - 1)] {
+            let mut claim = packet.to_vec();
+            change.into_iter().for_each(|at| claim[at] ^= 0x20);
+            assert!(matches!(HandshakeKind::peek(&claim), HandshakeKind::Resume(_)));
+            assert_eq!(stranger.send_json(&stranger.token, &by_hand::body(claim.into())), 200);
+        }
     }
-    send(&mut client, 0..10);
-    assert!(update_until(&mut [&mut host, &mut client], PATIENCE, |apps| numbers(apps[0]).into_iter().eq(0..10)));
+    // What comes after the claims is the client's, and goes to the client.
+    assert!(says(&mut host, &mut client, 1));
+    send(&mut host, 1..10);
+    let mut heard = 0;
+    assert!(update_until(&mut [&mut host], PATIENCE, |_| {
+        client.speak();
+        heard += client.hear().iter().filter(|event| matches!(event, ConnectionEvent::Message { .. })).count();
+        heard == 9
+    }));
+    assert_eq!(by_hand::packets(&stranger), [Bytes::new(); 0]);
     assert_eq!((connected(&host), disconnected(&host).len()), (1, 0));
+    assert!(!TestLog::of(&host).has(|event| matches!(event, TestEvent::Interrupted(_))));
 }
 
 /// The process that the tests below kill or close: a client that says when it is connected. Not a test of its own.

@@ -1,5 +1,7 @@
 //! An app that is paused: Bevy drops no messages until its next fixed step, and peers must not fill its memory.
 
+mod support;
+
 use std::time::{Duration, Instant};
 
 use bevy::prelude::*;
@@ -8,8 +10,8 @@ use bevy_uhst::{
     prelude::*,
     test_app::{TestEvent, TestLog, TestNetwork, update_until},
 };
+use support::PATIENCE;
 
-const PATIENCE: Duration = Duration::from_secs(20);
 const WINDOW: usize = 1 << 20;
 const MESSAGE: usize = 64 << 10;
 

@@ -14,9 +14,8 @@ use bevy_uhst::{
     test_app::{TestEvent, TestLog, TestNetwork, update_until},
 };
 use original::{Heard, Original};
-use support::{StandaloneRelay, address, connected, disconnected, ended, the_peer};
+use support::{PATIENCE, StandaloneRelay, address, connected, disconnected, ended, the_peer};
 
-const PATIENCE: Duration = Duration::from_secs(20);
 /// After how long a client that says nothing makes itself known, and a moment more.
 const KNOCK: Duration = Duration::from_millis(2000);
 

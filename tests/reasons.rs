@@ -13,10 +13,9 @@ use bevy_uhst::{
     relay::RelayConfig,
     test_app::{TestEvent, TestLog, link, update_until},
 };
-use support::{StandaloneRelay, connected, disconnected, ended, the_peer};
+use support::{StandaloneRelay, connected, disconnected, ended, the_peer, until};
 use tokio::runtime::Runtime;
 
-const PATIENCE: Duration = Duration::from_secs(30);
 const TIMEOUT: Duration = Duration::from_secs(1);
 const RESUME_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -113,13 +112,6 @@ impl Scene {
         });
         (host, client)
     }
-}
-
-#[track_caller]
-fn until(apps: &mut [&mut App], condition: impl FnMut(&mut [&mut App]) -> bool) {
-    let held = update_until(apps, PATIENCE, condition);
-    let logs: Vec<_> = apps.iter().map(|app| TestLog::of(app)).collect();
-    assert!(held, "{logs:#?}");
 }
 
 /// Why the session of this client ends, which is also why its peer is gone, if it had one.

@@ -19,9 +19,7 @@ use bevy_uhst::{
     prelude::*,
     test_app::{TestEvent, TestLog, TestNetwork, update_until},
 };
-use support::{StandaloneRelay, connected, diagnostics, ended};
-
-const PATIENCE: Duration = Duration::from_secs(30);
+use support::{PATIENCE, StandaloneRelay, connected, diagnostics, ended};
 
 fn app() -> App {
     TestNetwork::memory().paths(PathPolicy::RelayOnly).app()

@@ -16,10 +16,8 @@ use bevy_uhst::{
     test_app::{TestLog, TestNetwork, link, update_until},
 };
 use log::Log;
-use support::{StandaloneRelay, connected, diagnostics, ended, the_peer};
+use support::{PATIENCE, StandaloneRelay, connected, diagnostics, ended, the_peer};
 use tracing_subscriber::filter::LevelFilter;
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 const PASSWORD: &str = "swordfish-73";
 const WRONG: &str = "wrong-guess-37";

@@ -1,42 +1,48 @@
 //! Sessions of two apps and more: how they begin, and that each ends once.
 
+mod support;
+
 use std::time::Duration;
 
 use bevy::{app::AppExit, prelude::*};
 use bevy_uhst::{
     prelude::*,
-    test_app::{TestEvent, TestLog, TestNetwork, link, update_until},
+    test_app::{TestEvent, TestLog, TestNetwork, link},
 };
-
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn connected(app: &App) -> usize {
-    TestLog::of(app).count(|event| matches!(event, TestEvent::Connected(_)))
-}
-
-fn disconnects(app: &App) -> Vec<EndReason> {
-    let reasons = TestLog::of(app).0.iter().filter_map(|event| match event {
-        TestEvent::Disconnected(end) => Some(end.reason.clone()),
-        _ => None,
-    });
-    reasons.collect()
-}
-
-fn ends(app: &App) -> Vec<EndReason> {
-    let reasons = TestLog::of(app).0.iter().filter_map(|event| match event {
-        TestEvent::Ended(end) => Some(end.reason.clone()),
-        _ => None,
-    });
-    reasons.collect()
-}
+use support::{connected, disconnected, ended, until};
 
 fn has_requests(app: &App) -> bool {
     TestLog::of(app).has(|event| matches!(event, TestEvent::JoinRequest(_)))
 }
 
-/// Updates for a while in which nothing more is to happen.
-fn settle(apps: &mut [&mut App]) {
-    update_until(apps, Duration::from_millis(200), |_| false);
+/// Waits until nothing more can come of the sessions that have ended: in each of these apps, another session begins now,
+/// is joined, left and ended, and so comes after all that is on its way. What is logged of that is forgotten.
+#[track_caller]
+fn settle(network: &TestNetwork, apps: &mut [&mut App]) {
+    for number in 0..apps.len() {
+        let session = apps[number].world_mut().spawn(UhstHost::any_id()).id();
+        let mut id = None;
+        until(apps, |apps| {
+            id = apps[number].world().get::<UhstHost>(session).and_then(UhstHost::id).map(str::to_owned);
+            id.is_some()
+        });
+        let mut guest = network.join_with(UhstClient::join(id.unwrap()));
+        let mut all: Vec<&mut App> = apps.iter_mut().map(|app| &mut **app).collect();
+        all.push(&mut guest);
+        until(&mut all, |apps| connected(apps.last().unwrap()) == 1);
+        drop(guest);
+        let gone = |event: &TestEvent| matches!(event, TestEvent::Disconnected(event) if event.session == session);
+        until(apps, |apps| TestLog::of(apps[number]).has(gone));
+        apps[number].world().get::<UhstHost>(session).unwrap().leave();
+        let over = |event: &TestEvent| matches!(event, TestEvent::Ended(event) if event.entity == session);
+        until(apps, |apps| TestLog::of(apps[number]).has(over));
+        apps[number].world_mut().resource_mut::<TestLog>().0.retain(|event| match event {
+            TestEvent::Connected(event) => event.session != session,
+            TestEvent::Disconnected(event) => event.session != session,
+            TestEvent::Ended(event) => event.entity != session,
+            _ => true,
+        });
+    }
 }
 
 fn session<C: Component>(app: &mut App) -> Entity {
@@ -47,23 +53,17 @@ fn peer(app: &mut App) -> Entity {
     session::<UhstPeer>(app)
 }
 
-#[track_caller]
-fn until(apps: &mut [&mut App], condition: impl FnMut(&mut [&mut App]) -> bool) {
-    let in_time = update_until(apps, PATIENCE, condition);
-    let logs: Vec<_> = apps.iter().map(|app| TestLog::of(app)).collect();
-    assert!(in_time, "this never happened; the apps say: {logs:#?}");
-}
-
 #[test_log::test]
 fn a_client_that_is_despawned_has_left() {
-    let (mut host, mut client) = TestNetwork::memory().pair("game");
+    let network = TestNetwork::memory();
+    let (mut host, mut client) = network.pair("game");
     let entity = session::<UhstClient>(&mut client);
     client.world_mut().despawn(entity);
-    assert_eq!((disconnects(&client), ends(&client)), (vec![EndReason::EndedLocally], vec![EndReason::EndedLocally]));
-    until(&mut [&mut host, &mut client], |apps| !disconnects(apps[0]).is_empty());
-    settle(&mut [&mut host, &mut client]);
-    assert_eq!((disconnects(&host), ends(&host)), (vec![EndReason::Left], vec![]));
-    assert_eq!((disconnects(&client).len(), ends(&client).len()), (1, 1));
+    assert_eq!((disconnected(&client), ended(&client)), (vec![EndReason::EndedLocally], vec![EndReason::EndedLocally]));
+    until(&mut [&mut host, &mut client], |apps| !disconnected(apps[0]).is_empty());
+    settle(&network, &mut [&mut host, &mut client]);
+    assert_eq!((disconnected(&host), ended(&host)), (vec![EndReason::Left], vec![]));
+    assert_eq!((disconnected(&client).len(), ended(&client).len()), (1, 1));
     assert_eq!(host.world_mut().query::<&UhstPeer>().iter(host.world()).count(), 0);
 }
 
@@ -75,11 +75,11 @@ fn a_host_that_leaves_ends_the_sessions_of_its_peers() {
     until(&mut [&mut host, &mut client, &mut other], |apps| connected(apps[0]) == 2 && connected(apps[2]) == 1);
     let entity = session::<UhstHost>(&mut host);
     host.world().get::<UhstHost>(entity).unwrap().leave();
-    until(&mut [&mut host, &mut client, &mut other], |apps| apps.iter().all(|app| !ends(app).is_empty()));
-    settle(&mut [&mut host, &mut client, &mut other]);
-    assert_eq!((disconnects(&host), ends(&host)), (vec![EndReason::EndedLocally; 2], vec![EndReason::EndedLocally]));
+    until(&mut [&mut host, &mut client, &mut other], |apps| apps.iter().all(|app| !ended(app).is_empty()));
+    settle(&network, &mut [&mut host, &mut client, &mut other]);
+    assert_eq!((disconnected(&host), ended(&host)), (vec![EndReason::EndedLocally; 2], vec![EndReason::EndedLocally]));
     for app in [&client, &other] {
-        assert_eq!((disconnects(app), ends(app)), (vec![EndReason::Left], vec![EndReason::Left]));
+        assert_eq!((disconnected(app), ended(app)), (vec![EndReason::Left], vec![EndReason::Left]));
     }
     assert!(host.world().get_entity(entity).is_err());
 }
@@ -98,11 +98,11 @@ fn a_client_that_is_despawned_while_it_joins_leaves_nothing_behind() {
         }
         client.world_mut().despawn(entity);
     }
-    until(&mut [&mut host, &mut client], |apps| connected(apps[0]) == disconnects(apps[0]).len());
-    settle(&mut [&mut host, &mut client]);
-    assert_eq!(connected(&host), disconnects(&host).len());
-    assert_eq!(connected(&client), disconnects(&client).len());
-    assert_eq!(ends(&client), vec![EndReason::EndedLocally; 20]);
+    until(&mut [&mut host, &mut client], |apps| connected(apps[0]) == disconnected(apps[0]).len());
+    settle(&network, &mut [&mut host, &mut client]);
+    assert_eq!(connected(&host), disconnected(&host).len());
+    assert_eq!(connected(&client), disconnected(&client).len());
+    assert_eq!(ended(&client), vec![EndReason::EndedLocally; 20]);
 }
 
 #[test_log::test]
@@ -111,9 +111,9 @@ fn an_id_is_hosted_once() {
     let mut first = network.host("game");
     let mut second = network.app();
     second.world_mut().spawn(UhstHost::new("game"));
-    until(&mut [&mut first, &mut second], |apps| !ends(apps[1]).is_empty());
-    assert_eq!(ends(&second), [EndReason::HostIdInUse]);
-    assert!(ends(&first).is_empty());
+    until(&mut [&mut first, &mut second], |apps| !ended(apps[1]).is_empty());
+    assert_eq!(ended(&second), [EndReason::HostIdInUse]);
+    assert!(ended(&first).is_empty());
 
     // Free again once the first has left.
     let entity = session::<UhstHost>(&mut first);
@@ -145,42 +145,45 @@ fn a_host_without_an_id_gets_one_that_can_be_joined() {
 fn joining_nobody_ends_with_the_reason() {
     let network = TestNetwork::memory();
     let mut client = network.join_with(UhstClient::join("nobody"));
-    until(&mut [&mut client], |apps| !ends(apps[0]).is_empty());
-    assert_eq!((ends(&client), connected(&client)), (vec![EndReason::NoSuchHost], 0));
+    until(&mut [&mut client], |apps| !ended(apps[0]).is_empty());
+    assert_eq!((ended(&client), connected(&client)), (vec![EndReason::NoSuchHost], 0));
 }
 
 #[test_log::test]
 fn a_kicked_player_is_told_why() {
-    let (mut host, mut client) = TestNetwork::memory().pair("game");
+    let network = TestNetwork::memory();
+    let (mut host, mut client) = network.pair("game");
     let (entity, player) = (session::<UhstHost>(&mut host), peer(&mut host));
     host.world().get::<UhstHost>(entity).unwrap().kick(player, "cheating").unwrap();
-    until(&mut [&mut host, &mut client], |apps| !ends(apps[1]).is_empty() && !disconnects(apps[0]).is_empty());
+    until(&mut [&mut host, &mut client], |apps| !ended(apps[1]).is_empty() && !disconnected(apps[0]).is_empty());
     let kicked = EndReason::Kicked("cheating".to_owned());
-    assert_eq!((disconnects(&client), ends(&client)), (vec![kicked.clone()], vec![kicked]));
-    settle(&mut [&mut host, &mut client]);
-    assert_eq!((disconnects(&host).len(), ends(&host).len()), (1, 0));
+    assert_eq!((disconnected(&client), ended(&client)), (vec![kicked.clone()], vec![kicked]));
+    settle(&network, &mut [&mut host, &mut client]);
+    assert_eq!((disconnected(&host).len(), ended(&host).len()), (1, 0));
 }
 
 #[test_log::test]
 fn a_host_that_despawns_a_peer_disconnects_it() {
-    let (mut host, mut client) = TestNetwork::memory().pair("game");
+    let network = TestNetwork::memory();
+    let (mut host, mut client) = network.pair("game");
     let player = peer(&mut host);
     host.world_mut().despawn(player);
-    until(&mut [&mut host, &mut client], |apps| !ends(apps[1]).is_empty());
-    settle(&mut [&mut host, &mut client]);
-    assert_eq!((disconnects(&host), ends(&host)), (vec![EndReason::EndedLocally], vec![]));
-    assert_eq!((disconnects(&client), ends(&client)), (vec![EndReason::Left], vec![EndReason::Left]));
+    until(&mut [&mut host, &mut client], |apps| !ended(apps[1]).is_empty());
+    settle(&network, &mut [&mut host, &mut client]);
+    assert_eq!((disconnected(&host), ended(&host)), (vec![EndReason::EndedLocally], vec![]));
+    assert_eq!((disconnected(&client), ended(&client)), (vec![EndReason::Left], vec![EndReason::Left]));
 }
 
 #[test_log::test]
 fn a_client_that_despawns_its_host_has_left() {
-    let (mut host, mut client) = TestNetwork::memory().pair("game");
+    let network = TestNetwork::memory();
+    let (mut host, mut client) = network.pair("game");
     let server = peer(&mut client);
     client.world_mut().despawn(server);
-    until(&mut [&mut host, &mut client], |apps| !ends(apps[1]).is_empty() && !disconnects(apps[0]).is_empty());
-    settle(&mut [&mut host, &mut client]);
-    assert_eq!((disconnects(&client), ends(&client)), (vec![EndReason::EndedLocally], vec![EndReason::EndedLocally]));
-    assert_eq!(disconnects(&host), [EndReason::Left]);
+    until(&mut [&mut host, &mut client], |apps| !ended(apps[1]).is_empty() && !disconnected(apps[0]).is_empty());
+    settle(&network, &mut [&mut host, &mut client]);
+    assert_eq!((disconnected(&client), ended(&client)), (vec![EndReason::EndedLocally], vec![EndReason::EndedLocally]));
+    assert_eq!(disconnected(&host), [EndReason::Left]);
 }
 
 #[test_log::test]
@@ -190,13 +193,13 @@ fn a_full_session_turns_others_away() {
     let mut first = network.join(&host);
     until(&mut [&mut host, &mut first], |apps| connected(apps[1]) == 1 && connected(apps[0]) == 1);
     let mut second = network.join(&host);
-    until(&mut [&mut host, &mut first, &mut second], |apps| !ends(apps[2]).is_empty());
-    assert_eq!((ends(&second), connected(&second)), (vec![EndReason::Full], 0));
-    assert_eq!((connected(&host), ends(&first).len()), (1, 0));
+    until(&mut [&mut host, &mut first, &mut second], |apps| !ended(apps[2]).is_empty());
+    assert_eq!((ended(&second), connected(&second)), (vec![EndReason::Full], 0));
+    assert_eq!((connected(&host), ended(&first).len()), (1, 0));
 
     let entity = session::<UhstClient>(&mut first);
     first.world_mut().despawn(entity);
-    until(&mut [&mut host, &mut first], |apps| !disconnects(apps[0]).is_empty());
+    until(&mut [&mut host, &mut first], |apps| !disconnected(apps[0]).is_empty());
     let mut third = network.join(&host);
     until(&mut [&mut host, &mut third], |apps| connected(apps[1]) == 1);
 }
@@ -209,13 +212,13 @@ fn a_password_lets_in_who_knows_it() {
     let mut none = network.join(&host);
     let mut right = network.join_with(UhstClient::from(link(&host)).password("swordfish"));
     until(&mut [&mut host, &mut wrong, &mut none, &mut right], |apps| {
-        !ends(apps[1]).is_empty() && !ends(apps[2]).is_empty() && connected(apps[3]) == 1 && connected(apps[0]) == 1
+        !ended(apps[1]).is_empty() && !ended(apps[2]).is_empty() && connected(apps[3]) == 1 && connected(apps[0]) == 1
     });
     for app in [&wrong, &none] {
-        assert_eq!((ends(app), connected(app)), (vec![EndReason::WrongPassword], 0));
+        assert_eq!((ended(app), connected(app)), (vec![EndReason::WrongPassword], 0));
     }
-    settle(&mut [&mut host, &mut right]);
-    assert_eq!((connected(&host), ends(&right).len()), (1, 0));
+    settle(&network, &mut [&mut host, &mut right]);
+    assert_eq!((connected(&host), ended(&right).len()), (1, 0));
 }
 
 #[test_log::test]
@@ -228,8 +231,8 @@ fn a_host_that_is_asked_accepts_or_refuses() {
     });
     let mut ann = network.join_with(UhstClient::from(link(&host)).metadata(&b"Ann"[..]));
     let mut bob = network.join_with(UhstClient::from(link(&host)).metadata(&b"Bob"[..]));
-    until(&mut [&mut host, &mut ann, &mut bob], |apps| connected(apps[1]) == 1 && !ends(apps[2]).is_empty());
-    assert_eq!((ends(&bob), connected(&bob)), (vec![EndReason::Refused("no Bob".to_owned())], 0));
+    until(&mut [&mut host, &mut ann, &mut bob], |apps| connected(apps[1]) == 1 && !ended(apps[2]).is_empty());
+    assert_eq!((ended(&bob), connected(&bob)), (vec![EndReason::Refused("no Bob".to_owned())], 0));
     until(&mut [&mut host], |apps| connected(apps[0]) == 1);
     let (player, server) = (peer(&mut host), peer(&mut ann));
     assert_eq!(&**host.world().get::<UhstPeer>(player).unwrap().metadata(), b"Ann");
@@ -242,8 +245,8 @@ fn a_host_may_take_its_time_to_answer() {
     let mut host = network.host_with(UhstHost::new("game").admission(Admission::Ask));
     let mut client = network.join(&host);
     until(&mut [&mut host, &mut client], |apps| has_requests(apps[0]));
-    settle(&mut [&mut host, &mut client]);
-    assert_eq!((connected(&client), ends(&client).len()), (0, 0));
+    settle(&network, &mut [&mut host, &mut client]);
+    assert_eq!((connected(&client), ended(&client).len()), (0, 0));
     let responder = TestLog::of(&host).0.iter().find_map(|event| match event {
         TestEvent::JoinRequest(request) => Some(request.responder()),
         _ => None,
@@ -270,28 +273,29 @@ fn an_app_may_host_and_join_at_once() {
     assert_eq!(TestLog::of(&guest).texts(), ["to the guest"]);
 
     near.world_mut().despawn(joined);
-    until(&mut [&mut far, &mut near, &mut guest], |apps| !disconnects(apps[0]).is_empty());
+    until(&mut [&mut far, &mut near, &mut guest], |apps| !disconnected(apps[0]).is_empty());
     assert_eq!(near.world().get::<UhstHost>(hosting).unwrap().peer_count(), 1);
-    assert!(ends(&guest).is_empty());
+    assert!(ended(&guest).is_empty());
 }
 
 #[test_log::test]
 fn an_app_that_exits_says_goodbye() {
-    let (mut host, mut client) = TestNetwork::memory().pair("game");
+    let network = TestNetwork::memory();
+    let (mut host, mut client) = network.pair("game");
     host.world_mut().write_message(AppExit::Success);
     host.update();
-    assert_eq!((disconnects(&host), ends(&host)), (vec![EndReason::EndedLocally], vec![EndReason::EndedLocally]));
+    assert_eq!((disconnected(&host), ended(&host)), (vec![EndReason::EndedLocally], vec![EndReason::EndedLocally]));
     drop(host);
-    until(&mut [&mut client], |apps| !ends(apps[0]).is_empty());
-    assert_eq!(ends(&client), [EndReason::Left]);
+    until(&mut [&mut client], |apps| !ended(apps[0]).is_empty());
+    assert_eq!(ended(&client), [EndReason::Left]);
 }
 
 #[test_log::test]
 fn an_app_that_is_dropped_is_noticed() {
     let (host, mut client) = TestNetwork::memory().pair("game");
     drop(host);
-    until(&mut [&mut client], |apps| !ends(apps[0]).is_empty());
-    assert_eq!((disconnects(&client).len(), ends(&client).len()), (1, 1));
+    until(&mut [&mut client], |apps| !ended(apps[0]).is_empty());
+    assert_eq!((disconnected(&client).len(), ended(&client).len()), (1, 1));
 }
 
 #[test_log::test]
@@ -331,7 +335,7 @@ fn conditions_follow_the_sessions() {
     let entity = session::<UhstHost>(&mut host);
     host.world_mut().despawn(entity);
     assert_eq!(now(&mut host), (false, false, false, true));
-    until(&mut [&mut host, &mut client], |apps| !ends(apps[1]).is_empty());
+    until(&mut [&mut host, &mut client], |apps| !ended(apps[1]).is_empty());
     assert_eq!(now(&mut client), (false, false, false, true));
 }
 
@@ -347,6 +351,6 @@ fn apps_meet_over_a_real_relay() {
     until(&mut [&mut host, &mut client], |apps| TestLog::of(apps[1]).texts() == ["welcome"]);
     host.world_mut().write_message(AppExit::Success);
     host.update();
-    until(&mut [&mut client], |apps| !ends(apps[0]).is_empty());
-    assert_eq!(ends(&client), [EndReason::Left]);
+    until(&mut [&mut client], |apps| !ended(apps[0]).is_empty());
+    assert_eq!(ended(&client), [EndReason::Left]);
 }

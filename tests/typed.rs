@@ -4,20 +4,18 @@
 
 #[cfg(feature = "relay")]
 mod original;
-#[cfg(feature = "relay")]
 mod support;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use bevy::{ecs::system::RunSystemOnce, prelude::*};
 use bevy_uhst::{
     TypedMessage,
     prelude::*,
-    test_app::{TestEvent, TestLog, TestNetwork, link, update_until},
+    test_app::{TestEvent, TestLog, TestNetwork, link},
 };
 use serde::{Deserialize, Serialize};
-
-const PATIENCE: Duration = Duration::from_secs(20);
+use support::until;
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 struct Chat {
@@ -78,11 +76,6 @@ fn ended(app: &App) -> Option<EndReason> {
         TestEvent::Ended(event) => Some(event.reason.clone()),
         _ => None,
     })
-}
-
-#[track_caller]
-fn until(apps: &mut [&mut App], condition: impl FnMut(&mut [&mut App]) -> bool) {
-    assert!(update_until(apps, PATIENCE, condition), "this never happened");
 }
 
 /// A host by these settings and clients by those, none of them updated.

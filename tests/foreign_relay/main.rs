@@ -3,17 +3,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-mod relay;
+#[path = "../support/mod.rs"]
+mod support;
 
-use std::time::Duration;
+mod relay;
 
 use bevy::prelude::*;
 use bevy_uhst::{
     prelude::*,
-    test_app::{TestEvent, TestLog, record, update_until},
+    test_app::{TestEvent, TestLog, record},
 };
-
-const PATIENCE: Duration = Duration::from_secs(20);
+use support::until;
 
 /// An app whose sessions use this relay.
 fn app(relay: &str, paths: PathPolicy) -> App {
@@ -45,13 +45,6 @@ fn ends(app: &App) -> Vec<EndReason> {
         _ => None,
     };
     TestLog::of(app).0.iter().filter_map(reason).collect()
-}
-
-#[track_caller]
-fn until(apps: &mut [&mut App], condition: impl FnMut(&mut [&mut App]) -> bool) {
-    let in_time = update_until(apps, PATIENCE, condition);
-    let logs: Vec<_> = apps.iter().map(|app| TestLog::of(app)).collect();
-    assert!(in_time, "this never happened; the apps say: {logs:#?}");
 }
 
 /// A host and a client that found it by its bare code, connected.

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::support::PATIENCE;
 use bevy::prelude::*;
 use bevy_uhst::{
     prelude::*,
@@ -25,8 +26,6 @@ use crate::{
 const FRAME: Duration = Duration::from_millis(16);
 /// Between messages, on each channel and each way.
 const PACE: Duration = Duration::from_millis(50);
-/// How long what was sent may take once the relay is honest: `resume_timeout`.
-const PATIENCE: Duration = Duration::from_secs(30);
 const CHANNELS: [Channel; 3] = [Channel::Reliable, Channel::ReliableUnordered, Channel::Unreliable];
 
 /// A relay behind the proxy.

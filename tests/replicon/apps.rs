@@ -1,16 +1,14 @@
 //! Apps that replicate, and what they have heard.
 
-use std::time::Duration;
-
 use bevy::{app::PluginGroupBuilder, prelude::*, state::app::StatesPlugin};
 use bevy_replicon::prelude::{Channel, *};
 use bevy_uhst::{
     prelude::*,
-    test_app::{TestEvent, TestLog, TestNetwork, link, update_until},
+    test_app::{TestEvent, TestLog, TestNetwork, link},
 };
 use serde::{Deserialize, Serialize};
 
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub use crate::support::until;
 
 /// The way between host and clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,12 +107,6 @@ pub fn pair(way: Way) -> (App, App) {
     }
     assert_eq!(path(&mut client), if way == Way::Direct { Path::Direct } else { Path::Relay });
     (server, client)
-}
-
-#[track_caller]
-pub fn until(apps: &mut [&mut App], condition: impl FnMut(&mut [&mut App]) -> bool) {
-    let held = update_until(apps, PATIENCE, condition);
-    assert!(held, "this never happened: {:#?}", apps.iter().map(|app| TestLog::of(app)).collect::<Vec<_>>());
 }
 
 pub fn server_state(app: &App) -> ServerState {

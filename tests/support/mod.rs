@@ -3,7 +3,9 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+#[cfg(feature = "relay")]
 mod relay;
+mod until;
 
 use std::{
     io::{BufRead, BufReader},
@@ -19,7 +21,9 @@ use bevy_uhst::{
     test_app::{TestEvent, TestLog, link},
 };
 
+#[cfg(feature = "relay")]
 pub use relay::StandaloneRelay;
+pub use until::{PATIENCE, until};
 
 /// How many peers have connected to this app so far.
 pub fn connected(app: &App) -> usize {

@@ -80,7 +80,8 @@ async fn a_host_that_does_not_read_is_dropped_after_a_while() {
 async fn a_large_transfer_waits_for_its_reader() {
     let limits = RelayLimits { queue_bytes: 256 * 1024, ..RelayLimits::default() };
     // Nobody is dropped while this test waits.
-    let relay = RelayServer::start(RelayConfig { limits, patience: Duration::from_secs(60), ..config() }).await.unwrap();
+    let relay =
+        RelayServer::start(RelayConfig { limits, patience: Duration::from_secs(60), ..config() }).await.unwrap();
     let token = host_token(&relay, "demo").await;
     let wire = Wire::open_small(relay.local_addr()).await;
     let mut host = Events::open_on(wire, &format!("/?token={token}")).await;
