@@ -114,7 +114,7 @@ impl Service {
                 tracing::debug!(host = ?listener.host, client = ?listener.client, "listening");
                 head.connection.set_listening();
                 let subscription = Subscription::new(listener, self.sessions.clone(), self.config.keep_alive);
-                answer::events(StreamHead::new(head.connection.clone(), subscription))
+                answer::events(StreamHead::new(head.connection.subscription.clone(), subscription))
             }
             Err(SubscribeError::Refused) => answer::refuse_stream(StatusCode::BAD_REQUEST),
             Err(SubscribeError::Closing) => self.redirect(head),

@@ -3,30 +3,57 @@
 //! A sender that does not wait for responses uses several connections. It expects its messages to stay in order, as
 //! they do on a single-threaded relay. The operating system reports readable connections one after the other, and each
 //! connection gets a number at that moment. Threads then read the connections in any order. A message therefore waits
-//! until every connection with a lower number has been read, and then for earlier messages of its own sender.
+//! until every connection with a lower number that may carry a message of the same sender has been read, and then for
+//! earlier messages of its sender. A connection that has carried messages of one sender only, as most do, is expected
+//! to carry no other's.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll, Wake, Waker},
-    time::Duration,
 };
 
-use tokio::{
-    sync::{Notify, oneshot},
-    time::timeout,
-};
+use tokio::sync::oneshot;
 
-use super::{connection_limits::ClientConnection, tokens::Verified, watched::Watch};
+use super::watched::Watch;
 
-/// The longest time a message waits for earlier ones, parts of which may still be missing.
-const REORDER_TIMEOUT: Duration = Duration::from_secs(1);
+/// The most unread connections that a message looks at. It waits for all of them if there are more.
+const MAX_CHECKED: usize = 32;
 /// Marks the absence of a number.
 const NONE: u64 = 0;
+
+/// Identifies a sender: the same number for all its tokens, another one for most other senders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SenderId(pub(super) u64);
+
+/// The senders whose messages a connection may carry next.
+#[derive(Clone, Copy, Debug, Default)]
+enum Carries {
+    /// No message has arrived yet.
+    #[default]
+    Unknown,
+    Only(SenderId),
+    /// Messages of several senders have arrived.
+    Any,
+}
+
+impl Carries {
+    fn may_carry(self, sender: SenderId) -> bool {
+        !matches!(self, Carries::Only(other) if other != sender)
+    }
+
+    fn add(&mut self, sender: SenderId) {
+        *self = match *self {
+            Carries::Unknown => Carries::Only(sender),
+            Carries::Only(same) if same == sender => return,
+            _ => Carries::Any,
+        };
+    }
+}
 
 /// The connections with unread data.
 #[derive(Debug, Default)]
@@ -36,8 +63,8 @@ pub(super) struct Arrivals(Mutex<Order>);
 struct Order {
     /// The last number assigned.
     last: u64,
-    /// The numbers of connections that have not been read since they became readable.
-    unread: BTreeSet<u64>,
+    /// The connections that have not been read since they became readable.
+    unread: BTreeMap<u64, Carries>,
     /// Messages that wait until all lower numbers are read.
     waiting: BTreeMap<u64, oneshot::Sender<()>>,
 }
@@ -45,7 +72,7 @@ struct Order {
 impl Order {
     /// Removes and returns the waiters that need not wait any longer.
     fn ready(&mut self) -> Vec<oneshot::Sender<()>> {
-        let first = self.unread.first().copied().unwrap_or(u64::MAX);
+        let first = self.unread.first_key_value().map_or(u64::MAX, |(first, _)| *first);
         let mut ready = Vec::new();
         while let Some(waiting) = self.waiting.first_entry().filter(|waiting| *waiting.key() <= first) {
             ready.push(waiting.remove());
@@ -54,7 +81,7 @@ impl Order {
     }
 }
 
-/// The read state of one connection. Its fields change only under the lock of [`Order`].
+/// The read state of one connection. The lock of [`Order`] guards `latest` and `readable`.
 #[derive(Debug)]
 pub(super) struct Arrival {
     arrivals: Arc<Arrivals>,
@@ -67,6 +94,7 @@ pub(super) struct Arrival {
     /// The number the current poll handles.
     polling: AtomicU64,
     closed: AtomicU64,
+    carries: Mutex<Carries>,
 }
 
 impl Arrival {
@@ -74,9 +102,20 @@ impl Arrival {
     pub(super) fn new(arrivals: Arc<Arrivals>) -> Arc<Self> {
         let [latest, unread, polling, closed] = [NONE; 4].map(AtomicU64::new);
         let readable = [NONE; 2].map(AtomicU64::new);
-        let arrival = Arc::new(Arrival { arrivals, latest, readable, unread, polling, closed });
+        let arrival =
+            Arc::new(Arrival { arrivals, latest, readable, unread, polling, closed, carries: Mutex::default() });
         arrival.mark_readable();
         arrival
+    }
+
+    /// Records that a message of this sender has arrived, and returns its number.
+    pub(super) fn message_of(&self, sender: SenderId) -> u64 {
+        self.carries().add(sender);
+        self.latest.load(Relaxed)
+    }
+
+    fn carries(&self) -> MutexGuard<'_, Carries> {
+        self.carries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn order(&self) -> MutexGuard<'_, Order> {
@@ -98,7 +137,7 @@ impl Arrival {
         if self.unread.load(Relaxed) == NONE {
             self.unread.store(order.last, Relaxed);
             let last = order.last;
-            order.unread.insert(last);
+            order.unread.insert(last, *self.carries());
         }
     }
 
@@ -119,6 +158,9 @@ impl Arrival {
 
     /// Records that a read found no more data after the report with this number.
     fn record_drained(&self, last: u64) {
+        if self.readable[0].load(Relaxed) == NONE {
+            return;
+        }
         let _order = self.order();
         if self.readable[1].load(Relaxed) == last {
             self.readable[0].store(NONE, Relaxed);
@@ -127,10 +169,9 @@ impl Arrival {
 
     /// Polls the connection, which reads what is available.
     pub(super) fn poll<T>(&self, run: impl FnOnce() -> T) -> T {
-        if self.unread.load(Relaxed) != NONE {
-            let _order = self.order();
-            self.polling.store(self.unread.swap(NONE, Relaxed), Relaxed);
-        }
+        // A report after this line may announce data that this poll still reads. The data then keeps the later number.
+        let unread = self.unread.swap(NONE, Relaxed);
+        self.polling.store(unread, Relaxed);
         let ran = run();
         let polled = self.polling.swap(NONE, Relaxed);
         if polled != NONE {
@@ -158,11 +199,13 @@ impl Arrival {
     }
 
     /// Returns a receiver that resolves once everything before this number has been read on other connections. `None`
-    /// means that nothing earlier is unread.
-    fn wait_for_earlier(&self, number: u64) -> Option<oneshot::Receiver<()>> {
+    /// means that nothing earlier of this sender can be unread.
+    pub(super) fn wait_for_earlier(&self, number: u64, sender: SenderId) -> Option<oneshot::Receiver<()>> {
         let mut order = self.order();
         let own = self.polling.load(Relaxed);
-        if order.unread.range(..number).all(|other| *other == own) {
+        let mut earlier = order.unread.range(..number);
+        let irrelevant = |(other, carries): (&u64, &Carries)| *other == own || !carries.may_carry(sender);
+        if earlier.by_ref().take(MAX_CHECKED).all(irrelevant) && earlier.next().is_none() {
             return None;
         }
         let (ready, released) = oneshot::channel();
@@ -223,78 +266,22 @@ impl Watch for ReadWatch {
     }
 }
 
-/// The messages of one sender that are not yet in a queue.
-#[derive(Debug, Default)]
-pub(super) struct InFlight {
-    numbers: Mutex<BTreeSet<u64>>,
-    fewer: Notify,
-}
-
-impl InFlight {
-    fn numbers(&self) -> MutexGuard<'_, BTreeSet<u64>> {
-        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until no message has a lower number.
-    async fn wait_until_first(&self, number: u64) {
-        loop {
-            let fewer = self.fewer.notified();
-            if self.numbers().first().is_none_or(|first| *first >= number) {
-                return;
-            }
-            fewer.await;
-        }
-    }
-}
-
-/// The position of a message among those of its sender, held from the arrival of its head until it is queued.
-pub(super) struct Ticket {
-    sender: Arc<Verified>,
-    arrival: Arc<Arrival>,
-    number: u64,
-}
-
-impl Ticket {
-    /// Creates the ticket of a message whose head has arrived on this connection.
-    pub(super) fn new(sender: Arc<Verified>, connection: &ClientConnection) -> Self {
-        let arrival = connection.arrival.clone();
-        let number = arrival.latest.load(Relaxed);
-        sender.in_flight.numbers().insert(number);
-        Ticket { sender, arrival, number }
-    }
-
-    /// Waits for earlier messages, but no longer than [`REORDER_TIMEOUT`]: the sender may have lost one in transit.
-    pub(super) async fn wait_turn(&self) {
-        let before = self.arrival.wait_for_earlier(self.number);
-        if before.is_none() && self.sender.in_flight.numbers().first() == Some(&self.number) {
-            return;
-        }
-        let turn = async {
-            if let Some(before) = before {
-                let _ = before.await;
-            }
-            self.sender.in_flight.wait_until_first(self.number).await;
-        };
-        let _ = timeout(REORDER_TIMEOUT, turn).await;
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.sender.in_flight.numbers().remove(&self.number);
-        self.sender.in_flight.fewer.notify_waiters();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const SENDER: SenderId = SenderId(1);
+    const OTHER: SenderId = SenderId(2);
+
     /// Reads a message and returns the receiver it has to wait for.
     fn message(arrival: &Arrival) -> Option<oneshot::Receiver<()>> {
+        message_of(SENDER, arrival)
+    }
+
+    fn message_of(sender: SenderId, arrival: &Arrival) -> Option<oneshot::Receiver<()>> {
         arrival.poll(|| {
             arrival.record_read();
-            let wait = arrival.wait_for_earlier(arrival.latest.load(Relaxed));
+            let wait = arrival.wait_for_earlier(arrival.message_of(sender), sender);
             arrival.record_drained(arrival.readable[1].load(Relaxed));
             wait
         })
@@ -323,6 +310,36 @@ mod tests {
         one.mark_readable();
         assert!(message(&two).is_none(), "it does not ring any more");
         assert!(arrivals.0.lock().expect("no panic").unread.is_empty());
+    }
+
+    #[test]
+    fn only_connections_that_may_carry_the_same_sender_are_waited_for() {
+        let arrivals = Arc::<Arrivals>::default();
+        let [one, two] = [0; 2].map(|_| Arrival::new(arrivals.clone()));
+        let waits = |sender| {
+            one.mark_readable();
+            two.mark_readable();
+            let waits = message_of(sender, &two).is_some();
+            one.poll(|| one.record_read());
+            waits
+        };
+        assert!(waits(SENDER), "nothing is known of the first connection");
+        message_of(OTHER, &one);
+        assert!(!waits(SENDER), "it is another sender's");
+        assert!(waits(OTHER));
+        message_of(SENDER, &one);
+        assert!(waits(SENDER), "it has carried both");
+        // A message that would have to check very many connections waits for them.
+        let crowd: Vec<_> = (0..=MAX_CHECKED).map(|_| Arrival::new(arrivals.clone())).collect();
+        for arrival in &crowd {
+            message_of(OTHER, arrival);
+        }
+        crowd[..MAX_CHECKED].iter().for_each(|arrival| arrival.mark_readable());
+        two.mark_readable();
+        assert!(message(&two).is_none());
+        crowd.iter().for_each(|arrival| arrival.mark_readable());
+        two.mark_readable();
+        assert!(message(&two).is_some());
     }
 
     #[test]

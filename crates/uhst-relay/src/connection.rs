@@ -145,7 +145,7 @@ async fn serve_requests<S: AsyncRead + AsyncWrite + Unpin>(
         let step = poll_fn(|context| match Pin::new(&mut serving).poll(context) {
             Poll::Ready(ended) => Poll::Ready(ended.map(|()| None)),
             Poll::Pending => {
-                subscription = subscription.take().or_else(|| client.take_subscription());
+                subscription = subscription.take().or_else(|| client.subscription.take());
                 // The data that hyper has not written yet precedes the rest of the stream.
                 if backlogged.load(Ordering::Relaxed) {
                     Poll::Pending

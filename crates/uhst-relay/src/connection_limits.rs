@@ -15,7 +15,7 @@ use super::{
     RelayLimits,
     arrivals::{Arrival, Arrivals},
     metrics::Refusal,
-    stream::Subscription,
+    stream::SubscriptionSlot,
 };
 
 /// The connection on which a request arrived.
@@ -28,33 +28,27 @@ pub(super) struct ClientConnection {
     /// The number of requests without a response yet.
     requests: AtomicUsize,
     listening: AtomicBool,
-    /// The subscription of a stream that has begun on this connection.
-    subscription: Mutex<Option<Subscription>>,
+    /// The place of the subscription after a stream has begun on this connection.
+    pub(super) subscription: SubscriptionSlot,
 }
 
 impl ClientConnection {
     pub(super) fn new(peer: IpAddr, arrivals: Arc<Arrivals>) -> Arc<Self> {
         let (requests, listening) = (AtomicUsize::new(0), AtomicBool::new(false));
         let (kill, arrival) = (Arc::default(), Arrival::new(arrivals));
-        Arc::new(ClientConnection { peer, kill, arrival, requests, listening, subscription: Mutex::default() })
-    }
-
-    fn subscription(&self) -> MutexGuard<'_, Option<Subscription>> {
-        self.subscription.lock().unwrap_or_else(PoisonError::into_inner)
+        Arc::new(ClientConnection {
+            peer,
+            kill,
+            arrival,
+            requests,
+            listening,
+            subscription: SubscriptionSlot::default(),
+        })
     }
 
     /// Marks the connection as one with an event stream.
     pub(super) fn set_listening(&self) {
         self.listening.store(true, Ordering::Relaxed);
-    }
-
-    /// Stores the subscription for the task that serves this connection.
-    pub(super) fn set_subscription(&self, subscription: Subscription) {
-        *self.subscription() = Some(subscription);
-    }
-
-    pub(super) fn take_subscription(&self) -> Option<Subscription> {
-        self.subscription().take()
     }
 
     /// Counts a pending request until the returned guard is dropped.

@@ -6,7 +6,6 @@ use hyper::StatusCode;
 
 use super::{
     answer::{self, Answer},
-    arrivals::Ticket,
     body::Message,
     budget::Charge,
     event::EncodedEvent,
@@ -17,6 +16,7 @@ use super::{
     service::{RequestHead, Service},
     sessions::Dialect,
     subscribers::{Subscribers, reply},
+    ticket::Ticket,
     tokens::{Bearer, SenderInfo, Verified, signature},
 };
 

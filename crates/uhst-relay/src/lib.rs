@@ -64,6 +64,7 @@ mod service;
 mod sessions;
 mod stream;
 mod subscribers;
+mod ticket;
 mod tls;
 mod tokens;
 mod watched;

@@ -63,10 +63,8 @@ pub(super) struct Listener {
 struct Queue {
     events: FairQueue,
     end: bool,
-    /// The waker of the stream while it has nothing to write.
+    /// The waker of the stream while it has nothing to write and is not scheduled.
     reader: Option<Waker>,
-    /// Whether the scheduler already holds this listener.
-    scheduled: bool,
 }
 
 /// The settings of a listener's stream.
@@ -86,17 +84,17 @@ impl Listener {
     }
 
     /// Queues an event of this sender if there is room now.
-    pub(super) fn push(self: &Arc<Self>, sender: &Sender, event: &EncodedEvent) -> Result<(), EnqueueError> {
+    pub(super) fn push(&self, sender: &Sender, event: &EncodedEvent) -> Result<(), EnqueueError> {
         self.add(|events, bytes| events.push(sender, bytes, self.capacity), event)
     }
 
     /// Queues an event of the relay about a sender, behind everything that this sender has sent.
-    pub(super) fn report(self: &Arc<Self>, sender: &Sender, event: &EncodedEvent) -> Result<(), EnqueueError> {
+    pub(super) fn report(&self, sender: &Sender, event: &EncodedEvent) -> Result<(), EnqueueError> {
         self.add(|events, bytes| events.report(sender, bytes, self.capacity), event)
     }
 
     /// Queues an event, or lets it wait for room. In the second case, await [`Listener::wait`].
-    pub(super) fn enqueue(self: &Arc<Self>, sender: &Sender, event: &EncodedEvent) -> Result<Enqueued, EnqueueError> {
+    pub(super) fn enqueue(&self, sender: &Sender, event: &EncodedEvent) -> Result<Enqueued, EnqueueError> {
         let enqueued = self.add(|events, bytes| events.enqueue(sender, bytes, self.capacity), event);
         enqueued.map_err(|error| if error == EnqueueError::Full { EnqueueError::Crowded } else { error })
     }
@@ -131,7 +129,7 @@ impl Listener {
     }
 
     fn add<T>(
-        self: &Arc<Self>,
+        &self,
         add: impl FnOnce(&mut FairQueue, Bytes) -> Result<T, NoRoom>,
         event: &EncodedEvent,
     ) -> Result<T, EnqueueError> {
@@ -140,23 +138,12 @@ impl Listener {
             return Err(EnqueueError::Gone);
         }
         let added = add(&mut queue.events, if self.chunked { event.chunk() } else { event.bare() });
-        let newly_scheduled = queue.reader.is_some() && !std::mem::replace(&mut queue.scheduled, true);
-        drop(queue);
-        if newly_scheduled {
-            self.scheduler.enqueue(self.clone());
-        }
-        added.map_err(|NoRoom| EnqueueError::Full)
-    }
-
-    /// Wakes the stream.
-    pub(super) fn wake(&self) {
-        let mut queue = self.queue();
-        queue.scheduled = false;
         let reader = queue.reader.take();
         drop(queue);
         if let Some(reader) = reader {
-            reader.wake();
+            self.scheduler.enqueue(reader);
         }
+        added.map_err(|NoRoom| EnqueueError::Full)
     }
 
     /// Rejects further events, and ends the stream after those in the queue.

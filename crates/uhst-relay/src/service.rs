@@ -21,7 +21,6 @@ use tokio::time::timeout;
 use super::{
     RelayConfig,
     answer::{self, Answer},
-    arrivals::Ticket,
     body::{self, Message},
     budget::{Budget, Charge},
     connection_limits::{ClientConnection, ConnectionLimits, network},
@@ -33,6 +32,7 @@ use super::{
     query::{Param, Query},
     request_filter::RequestFilter,
     sessions::Sessions,
+    ticket::Ticket,
     tokens::{BadToken, Tokens, Verified},
     write_scheduler::WriteScheduler,
 };
@@ -187,7 +187,7 @@ impl Service {
             Some("ping") => ping(&head.query),
             _ => match self.bearer(&head.query) {
                 Ok(sender) => {
-                    let ticket = Ticket::new(sender.clone(), head.connection);
+                    let ticket = Ticket::new(sender.sender, sender.in_flight.clone(), head.connection.arrival.clone());
                     return match self.read(head, content).await {
                         Ok((message, charge)) => self.send(head, &sender, ticket, &message, charge).await,
                         Err(StatusCode::SERVICE_UNAVAILABLE) => answer::plain(StatusCode::SERVICE_UNAVAILABLE),

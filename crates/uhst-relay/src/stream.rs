@@ -8,7 +8,7 @@ use std::{
     convert::Infallible,
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval_at},
 };
 
-use super::{connection_limits::ClientConnection, listener::Listener, sessions::Sessions};
+use super::{listener::Listener, sessions::Sessions};
 
 /// The first bytes of every stream.
 const CONNECTED: Bytes = Bytes::from_static(b": Connected.\n");
@@ -52,16 +52,30 @@ impl Drop for Subscription {
     }
 }
 
+/// Hands a subscription from the response that hyper writes to the task that serves the connection.
+#[derive(Clone, Default)]
+pub(super) struct SubscriptionSlot(Arc<Mutex<Option<Subscription>>>);
+
+impl SubscriptionSlot {
+    fn put(&self, subscription: Subscription) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(subscription);
+    }
+
+    pub(super) fn take(&self) -> Option<Subscription> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 /// The part of a stream that hyper writes: the body of the response to a listening peer.
 pub(super) struct StreamHead {
-    connection: Arc<ClientConnection>,
+    slot: SubscriptionSlot,
     subscription: Option<Subscription>,
     head_written: bool,
 }
 
 impl StreamHead {
-    pub(super) fn new(connection: Arc<ClientConnection>, subscription: Subscription) -> Self {
-        StreamHead { connection, subscription: Some(subscription), head_written: false }
+    pub(super) fn new(slot: SubscriptionSlot, subscription: Subscription) -> Self {
+        StreamHead { slot, subscription: Some(subscription), head_written: false }
     }
 }
 
@@ -75,7 +89,7 @@ impl Body for StreamHead {
             return Poll::Ready(Some(Ok(Frame::data(CONNECTED))));
         }
         if let Some(subscription) = self.subscription.take() {
-            self.connection.set_subscription(subscription);
+            self.slot.put(subscription);
         }
         // The connection checks for the subscription after each poll of hyper.
         Poll::Pending

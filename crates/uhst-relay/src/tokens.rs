@@ -7,12 +7,13 @@ use std::{
     borrow::Cow,
     collections::HashMap,
     fmt,
+    hash::{BuildHasher, RandomState},
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::arrivals::InFlight;
+use super::{arrivals::SenderId, ticket::InFlight};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
@@ -67,12 +68,17 @@ pub(super) struct Verified {
     pub(super) bearer: Bearer,
     /// The last response token signed for this client.
     response: Mutex<Option<Response>>,
-    pub(super) in_flight: InFlight,
+    pub(super) sender: SenderId,
+    pub(super) in_flight: Arc<InFlight>,
 }
 
 impl Verified {
-    fn new(bearer: Bearer) -> Self {
-        Verified { bearer, response: Mutex::default(), in_flight: InFlight::default() }
+    fn new(bearer: Bearer, hasher: &impl BuildHasher) -> Self {
+        let sender = SenderId(match &bearer {
+            Bearer::Host { host } | Bearer::Response { host, .. } => hasher.hash_one(host),
+            Bearer::Client { client, .. } => hasher.hash_one(client),
+        });
+        Verified { bearer, response: Mutex::default(), sender, in_flight: Arc::default() }
     }
 }
 
@@ -104,6 +110,8 @@ pub(super) struct Tokens {
     /// The HMAC state after the key.
     key: Hmac<Sha256>,
     cache: Mutex<HashMap<Box<str>, Arc<Verified>>>,
+    /// Derives the ids of senders.
+    sender_ids: RandomState,
 }
 
 #[derive(Deserialize)]
@@ -146,7 +154,7 @@ impl Tokens {
     /// Uses the bytes of `secret` as the signing key.
     pub(super) fn new(secret: &[u8]) -> Self {
         let Ok(key) = Hmac::new_from_slice(secret) else { unreachable!("HMAC takes a key of any length") };
-        Tokens { key, cache: Mutex::default() }
+        Tokens { key, cache: Mutex::default(), sender_ids: RandomState::new() }
     }
 
     /// Signs these claims and returns the token.
@@ -213,7 +221,7 @@ impl Tokens {
             return Ok(known);
         }
         let (bearer, cacheable) = self.read(token)?;
-        let verified = Arc::new(Verified::new(bearer));
+        let verified = Arc::new(Verified::new(bearer, &self.sender_ids));
         if cacheable && token.len() <= MAX_CACHED_LENGTH {
             let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
             if cache.len() >= MAX_CACHED {

@@ -6,33 +6,32 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::Waker,
 };
 
 use tokio::{sync::Notify, task::yield_now};
 
-use super::listener::Listener;
-
 /// The number of streams to write before handling requests again.
 const BATCH: usize = 4;
 
-/// The listeners with queued events, in the order in which they became ready.
+/// The wakers of streams with queued events, in the order in which the streams became ready.
 #[derive(Debug, Default)]
 pub(super) struct WriteScheduler {
-    queue: Mutex<VecDeque<Arc<Listener>>>,
+    queue: Mutex<VecDeque<Waker>>,
     arrived: Notify,
 }
 
 impl WriteScheduler {
-    fn queue(&self) -> MutexGuard<'_, VecDeque<Arc<Listener>>> {
+    fn queue(&self) -> MutexGuard<'_, VecDeque<Waker>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Schedules a listener. Its stream is woken when its turn comes.
-    pub(super) fn enqueue(&self, listener: Arc<Listener>) {
+    /// Schedules a stream. It is woken when its turn comes.
+    pub(super) fn enqueue(&self, stream: Waker) {
         let mut queue = self.queue();
         let first = queue.is_empty();
-        queue.push_back(listener);
+        queue.push_back(stream);
         drop(queue);
         if first {
             self.arrived.notify_one();
@@ -47,7 +46,7 @@ impl WriteScheduler {
             for _ in 0..BATCH {
                 let next = self.queue().pop_front();
                 match next {
-                    Some(listener) => listener.wake(),
+                    Some(stream) => stream.wake(),
                     None => {
                         self.arrived.notified().await;
                         break;
