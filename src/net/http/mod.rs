@@ -53,12 +53,29 @@ impl HttpRequest {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Http(Arc<RwLock<Clients>>);
 
-#[derive(Debug, Default)]
-struct Clients {
-    /// For addresses that a proxy cannot reach.
-    near: Option<Client>,
-    /// For all others, as the environment says.
-    far: Option<Client>,
+/// One client for each [`Reach`].
+type Clients = [Option<Client>; 3];
+
+/// How a URL is reached, which decides on the settings of its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// Without a proxy and without TLS. The client does not load the system's certificates, which take several hundred
+    /// kilobytes.
+    NearPlain,
+    /// Without a proxy, which cannot reach this machine or its network.
+    NearTls,
+    /// As the environment says. A proxy may require TLS, even for a plain URL.
+    Far,
+}
+
+impl Reach {
+    fn of(url: &Url) -> Self {
+        match (is_near(url), url.scheme()) {
+            (true, "http") => Reach::NearPlain,
+            (true, _) => Reach::NearTls,
+            (false, _) => Reach::Far,
+        }
+    }
 }
 
 impl Http {
@@ -68,16 +85,14 @@ impl Http {
     }
 
     fn client(&self, url: &Url) -> Result<Client, RelayError> {
-        let near = is_near(url);
-        let known = |clients: &Clients| if near { clients.near.clone() } else { clients.far.clone() };
-        if let Some(client) = known(&self.0.read().unwrap_or_else(PoisonError::into_inner)) {
-            return Ok(client);
+        let reach = Reach::of(url);
+        if let Some(client) = &self.0.read().unwrap_or_else(PoisonError::into_inner)[reach as usize] {
+            return Ok(client.clone());
         }
         let mut clients = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let slot = if near { &mut clients.near } else { &mut clients.far };
-        match slot {
+        match &mut clients[reach as usize] {
             Some(client) => Ok(client.clone()),
-            slot => Ok(slot.insert(client(near)?).clone()),
+            slot => Ok(slot.insert(client(reach)?).clone()),
         }
     }
 
@@ -119,8 +134,10 @@ impl Http {
 }
 
 /// Relays close idle connections after 5 s, so ours are dropped before.
-fn client(near: bool) -> Result<Client, RelayError> {
+fn client(reach: Reach) -> Result<Client, RelayError> {
     let builder = Client::builder();
+    #[cfg(target_family = "wasm")]
+    let _ = reach;
     #[cfg(not(target_family = "wasm"))]
     let builder = {
         let builder = builder
@@ -128,7 +145,11 @@ fn client(near: bool) -> Result<Client, RelayError> {
             .connect_timeout(Duration::from_secs(5))
             .tcp_nodelay(true)
             .redirect(reqwest::redirect::Policy::none());
-        if near { builder.no_proxy() } else { builder }
+        match reach {
+            Reach::NearPlain => builder.no_proxy().tls_certs_only([]),
+            Reach::NearTls => builder.no_proxy(),
+            Reach::Far => builder,
+        }
     };
     builder.build().map_err(RelayError::of_transport)
 }
@@ -158,4 +179,18 @@ pub(super) async fn read_bounded(response: Response, limit: usize) -> Result<Byt
         body.extend_from_slice(&chunk);
     }
     Ok(body.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_near_plain_urls_do_without_certificates() {
+        let reach = |url: &str| Reach::of(&Url::parse(url).unwrap());
+        assert_eq!(reach("http://192.168.1.5:3000/"), Reach::NearPlain);
+        assert_eq!(reach("https://192.168.1.5:3000/"), Reach::NearTls);
+        assert_eq!(reach("http://relay.example.com/"), Reach::Far, "its proxy may be reached by TLS");
+        assert_eq!(reach("https://relay.example.com/"), Reach::Far);
+    }
 }
