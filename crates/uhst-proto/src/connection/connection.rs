@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::{
-    ConnectionConfig, ConnectionEvent, ConnectionId, ConnectionStats, Credentials, MetadataTooLarge, Path, SendError,
-    Timestamp, Tombstone,
+    ConnectionConfig, ConnectionEvent, ConnectionId, ConnectionStats, Credentials, EnqueueError, MetadataTooLarge,
+    Path, Timestamp, Tombstone,
     acknowledgements::Acknowledgements,
     client_handshake::ClientHandshake,
     closing::{CloseFrames, Closing},
@@ -24,7 +24,7 @@ use super::{
     path_set::PathSet,
     receive::Violation,
     resumption::Resumption,
-    retransmission::Answer,
+    retransmission::NextAnswer,
     state::State,
 };
 use crate::protocol::{Channel, EndReason, PathPolicy, Payload, Tag, frame::handshake_packet::Limits};
@@ -35,7 +35,7 @@ pub struct Connection {
     config: ConnectionConfig,
     state: State,
     resumption: Resumption,
-    answer: Answer,
+    answer: NextAnswer,
     paths: PathSet,
     acks: Acknowledgements,
     outgoing: Outgoing,
@@ -50,7 +50,7 @@ impl Connection {
         Self {
             state,
             resumption,
-            answer: Answer::default(),
+            answer: NextAnswer::default(),
             paths: PathSet::new(&config, now),
             acks: Acknowledgements::new(),
             outgoing: Outgoing::new(0, 0, 0),
@@ -147,8 +147,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`SendError`] if the connection is not open, the message is too large, or the send buffer is full.
-    pub fn send(&mut self, channel: Channel, payload: Payload) -> Result<(), SendError> {
+    /// [`EnqueueError`] if the connection is not open, the message is too large, or the send buffer is full.
+    pub fn send(&mut self, channel: Channel, payload: Payload) -> Result<(), EnqueueError> {
         self.send_tagged(channel, Tag::Untyped, payload)
     }
 
@@ -157,7 +157,7 @@ impl Connection {
     /// # Errors
     ///
     /// As for [`send`](Self::send).
-    pub fn send_tagged(&mut self, channel: Channel, tag: Tag, payload: Payload) -> Result<(), SendError> {
+    pub fn send_tagged(&mut self, channel: Channel, tag: Tag, payload: Payload) -> Result<(), EnqueueError> {
         self.check_open()?;
         if !channel.is_reliable() && self.paths.message_path().is_none() && payload.len() <= self.config.max_message {
             self.outgoing.drop_message();
@@ -172,17 +172,17 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`SendError`] if the connection is not open, the signal is too large, or 256 KiB of signals are queued.
-    pub fn send_signal(&mut self, signal: Bytes) -> Result<(), SendError> {
+    /// [`EnqueueError`] if the connection is not open, the signal is too large, or 256 KiB of signals are queued.
+    pub fn send_signal(&mut self, signal: Bytes) -> Result<(), EnqueueError> {
         self.check_open()?;
         self.outgoing.send_signal(signal)
     }
 
-    fn check_open(&self) -> Result<(), SendError> {
+    fn check_open(&self) -> Result<(), EnqueueError> {
         match self.state {
             State::Open { .. } => Ok(()),
-            State::Closing(_) | State::Closed(_) | State::Refused { .. } => Err(SendError::Closed),
-            _ => Err(SendError::NotConnected),
+            State::Closing(_) | State::Closed(_) | State::Refused { .. } => Err(EnqueueError::Closed),
+            _ => Err(EnqueueError::NotConnected),
         }
     }
 
@@ -274,6 +274,7 @@ impl Connection {
     }
 
     /// Returns the next event, in the order in which they happened.
+    #[must_use]
     pub fn poll_event(&mut self) -> Option<ConnectionEvent> {
         let event = self.events.pop_front()?;
         if let ConnectionEvent::Signal(signal) = &event {

@@ -65,7 +65,7 @@ pub enum ConnectionEvent {
 /// Why a message could not be sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum SendError {
+pub enum EnqueueError {
     /// The connection is not established yet.
     #[error("not connected yet: wait for the connected event before sending")]
     NotConnected,

@@ -15,7 +15,7 @@ use crate::protocol::{
 
 /// How far a client has come.
 #[derive(Debug)]
-enum Phase {
+enum HostPhase {
     /// It has yet to prove the password.
     Authenticating,
     /// It waits for the game's decision.
@@ -30,7 +30,7 @@ pub(super) struct HostHandshake {
     credentials: Credentials,
     metadata: Bytes,
     random: RandomSeed,
-    phase: Phase,
+    phase: HostPhase,
     /// The hello that was answered, and the answer.
     challenge: Option<(Bytes, Bytes)>,
     secret: Option<SharedSecret>,
@@ -57,7 +57,7 @@ pub(super) enum HostStep {
 
 /// A client that the game has admitted.
 #[derive(Debug)]
-pub(super) struct Admission {
+pub(super) struct AdmittedClient {
     pub(super) welcome: Bytes,
     pub(super) limits: Limits,
     pub(super) metadata: Bytes,
@@ -69,7 +69,7 @@ impl HostHandshake {
             credentials,
             metadata,
             random: RandomSeed(seed),
-            phase: Phase::Authenticating,
+            phase: HostPhase::Authenticating,
             challenge: None,
             secret: None,
             client: None,
@@ -84,7 +84,7 @@ impl HostHandshake {
 
     /// Whether the client has yet to prove the password.
     pub(super) fn is_authenticating(&self) -> bool {
-        matches!(self.phase, Phase::Authenticating)
+        matches!(self.phase, HostPhase::Authenticating)
     }
 
     /// When the client counts as gone. While the game decides, the client repeats its proof as a heartbeat.
@@ -149,7 +149,7 @@ impl HostHandshake {
     /// Answers a valid proof.
     fn proven(&mut self, id: ConnectionId, policy: PathPolicy, now: Timestamp) -> HostStep {
         match &self.phase {
-            Phase::Authenticating => {
+            HostPhase::Authenticating => {
                 self.last_received = now;
                 let (theirs, metadata) = match &self.client {
                     Some((limits, metadata)) => (limits.paths, metadata.clone()),
@@ -159,26 +159,26 @@ impl HostHandshake {
                     let text = "one side allows nothing else, and the other the relay only";
                     return HostStep::Refuse(EndReason::NoDirectPath(text.into()));
                 }
-                self.phase = Phase::Deciding;
+                self.phase = HostPhase::Deciding;
                 HostStep::JoinRequest { answer: handshake_packet::pending(id), metadata }
             }
-            Phase::Deciding => {
+            HostPhase::Deciding => {
                 self.last_received = now;
                 HostStep::Answer(handshake_packet::pending(id))
             }
-            Phase::Admitted(welcome) => HostStep::RepeatWelcome(welcome.clone()),
+            HostPhase::Admitted(welcome) => HostStep::RepeatWelcome(welcome.clone()),
         }
     }
 
     /// Admits the client. `limits` are those of this side. `None` if no join request is pending.
-    pub(super) fn admit(&mut self, limits: Limits) -> Option<Admission> {
-        if !matches!(self.phase, Phase::Deciding) {
+    pub(super) fn admit(&mut self, limits: Limits) -> Option<AdmittedClient> {
+        if !matches!(self.phase, HostPhase::Deciding) {
             return None;
         }
         let (client, metadata) = self.client.take()?;
         let secret = self.secret.as_ref()?;
         let welcome = secret.seal(handshake_packet::welcome(secret.id, limits, &self.metadata));
-        self.phase = Phase::Admitted(welcome.clone());
-        Some(Admission { welcome, limits: client, metadata })
+        self.phase = HostPhase::Admitted(welcome.clone());
+        Some(AdmittedClient { welcome, limits: client, metadata })
     }
 }

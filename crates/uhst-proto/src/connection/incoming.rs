@@ -9,7 +9,7 @@ use super::{
     ConnectionConfig, ConnectionEvent,
     config::{MAX_SIGNAL, SIGNAL_BUFFER},
     cost::{OVERHEAD, fragment_cost},
-    receive::{Message, Receiver, Violation},
+    receive::{CompleteMessage, Receiver, Violation},
     unreliable::UnreliableReceiver,
 };
 use crate::protocol::{
@@ -132,69 +132,93 @@ impl Incoming {
         // A slice keeps its whole packet in memory. Small slices are copied, so that held data costs about what it is
         // counted for.
         let compact = |bytes: Bytes| if bytes.len() < packet / 8 { Bytes::copy_from_slice(&bytes) } else { bytes };
-        let cost = fragment_cost(data.payload.len());
         match data.stream {
-            Stream::Channel(channel @ (Channel::Reliable | Channel::ReliableUnordered)) => {
-                let stream = usize::from(channel == Channel::ReliableUnordered);
-                if !self.reliable[stream].is_new(data.number) {
-                    return Ok(());
-                }
-                let grant = self.grant();
-                if self.received + cost as u64 > grant {
-                    return Err(Violation::TooMuchData);
-                }
-                let Self { reliable, outstanding, messages, .. } = self;
-                *outstanding += cost as u64;
-                let taken = reliable[stream].receive(data, compact, |message| {
-                    // The overhead of one fragment counts until the event is taken.
-                    *outstanding -= ((message.fragments - 1) * OVERHEAD) as u64;
-                    *messages += 1;
-                    events.push_back(message_event(channel, message)?);
-                    Ok(())
-                })?;
-                if taken {
-                    self.received += cost as u64;
-                } else {
-                    self.outstanding -= cost as u64;
-                }
-            }
-            Stream::Channel(channel) => {
-                let sequenced = channel == Channel::UnreliableSequenced;
-                if let Some(message) = self.unreliable[usize::from(sequenced)].receive(data, compact) {
-                    let cost = fragment_cost(message.payload.len()) as u64;
-                    if self.outstanding + cost > self.buffer {
-                        self.dropped += 1;
-                    } else {
-                        self.outstanding += cost;
-                        self.messages += 1;
-                        events.push_back(message_event(channel, message)?);
-                    }
-                }
-            }
-            Stream::Signal => {
-                if !self.signals.is_new(data.number) {
-                    return Ok(());
-                }
-                if self.signals_waiting + cost > 2 * SIGNAL_BUFFER {
-                    return Err(Violation::TooMuchData);
-                }
-                let waiting = &mut self.signals_waiting;
-                *waiting += cost;
-                let taken = self.signals.receive(data, compact, |message| {
-                    *waiting -= (message.fragments - 1) * OVERHEAD;
-                    events.push_back(ConnectionEvent::Signal(message.payload));
-                    Ok(())
-                })?;
-                if !taken {
-                    self.signals_waiting -= cost;
-                }
-            }
+            Stream::Channel(channel) if channel.is_reliable() => self.receive_reliable(channel, data, compact, events),
+            Stream::Channel(channel) => self.receive_unreliable(channel, data, compact, events),
+            Stream::Signal => self.receive_signal(data, compact, events),
+        }
+    }
+
+    fn receive_reliable(
+        &mut self,
+        channel: Channel,
+        data: Data,
+        compact: impl Fn(Bytes) -> Bytes,
+        events: &mut VecDeque<ConnectionEvent>,
+    ) -> Result<(), Violation> {
+        let stream = usize::from(channel == Channel::ReliableUnordered);
+        if !self.reliable[stream].is_new(data.number) {
+            return Ok(());
+        }
+        let cost = fragment_cost(data.payload.len()) as u64;
+        if self.received + cost > self.grant() {
+            return Err(Violation::TooMuchData);
+        }
+        let Self { reliable, outstanding, messages, .. } = self;
+        *outstanding += cost;
+        let taken = reliable[stream].receive(data, compact, |message| {
+            // The overhead of one fragment counts until the event is taken.
+            *outstanding -= ((message.fragments - 1) * OVERHEAD) as u64;
+            *messages += 1;
+            events.push_back(message_event(channel, message)?);
+            Ok(())
+        })?;
+        if taken {
+            self.received += cost;
+        } else {
+            self.outstanding -= cost;
+        }
+        Ok(())
+    }
+
+    fn receive_unreliable(
+        &mut self,
+        channel: Channel,
+        data: Data,
+        compact: impl Fn(Bytes) -> Bytes,
+        events: &mut VecDeque<ConnectionEvent>,
+    ) -> Result<(), Violation> {
+        let receiver = &mut self.unreliable[usize::from(channel == Channel::UnreliableSequenced)];
+        let Some(message) = receiver.receive(data, compact) else { return Ok(()) };
+        let cost = fragment_cost(message.payload.len()) as u64;
+        if self.outstanding + cost > self.buffer {
+            self.dropped += 1;
+            return Ok(());
+        }
+        self.outstanding += cost;
+        self.messages += 1;
+        events.push_back(message_event(channel, message)?);
+        Ok(())
+    }
+
+    fn receive_signal(
+        &mut self,
+        data: Data,
+        compact: impl Fn(Bytes) -> Bytes,
+        events: &mut VecDeque<ConnectionEvent>,
+    ) -> Result<(), Violation> {
+        if !self.signals.is_new(data.number) {
+            return Ok(());
+        }
+        let cost = fragment_cost(data.payload.len());
+        if self.signals_waiting + cost > 2 * SIGNAL_BUFFER {
+            return Err(Violation::TooMuchData);
+        }
+        let waiting = &mut self.signals_waiting;
+        *waiting += cost;
+        let taken = self.signals.receive(data, compact, |message| {
+            *waiting -= (message.fragments - 1) * OVERHEAD;
+            events.push_back(ConnectionEvent::Signal(message.payload));
+            Ok(())
+        })?;
+        if !taken {
+            self.signals_waiting -= cost;
         }
         Ok(())
     }
 }
 
-fn message_event(channel: Channel, message: Message) -> Result<ConnectionEvent, Violation> {
+fn message_event(channel: Channel, message: CompleteMessage) -> Result<ConnectionEvent, Violation> {
     let payload = if message.text {
         Payload::Text(ByteString::try_from(message.payload).map_err(|_| Violation::Protocol("text that is not UTF-8"))?)
     } else {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    Path, SendError,
+    EnqueueError, Path,
     config::{MAX_SIGNAL, SIGNAL_BUFFER},
     cost::message_cost,
     path::{PathContents, PerPath},
@@ -74,10 +74,10 @@ impl Outgoing {
         self.streams[0].cost() + self.streams[1].cost() + self.unreliable.cost()
     }
 
-    pub(super) fn send(&mut self, channel: Channel, tag: Tag, payload: Payload) -> Result<(), SendError> {
+    pub(super) fn send(&mut self, channel: Channel, tag: Tag, payload: Payload) -> Result<(), EnqueueError> {
         let (size, limit) = (payload.len(), self.max_message);
         if size > limit {
-            return Err(SendError::MessageTooLarge { size, limit });
+            return Err(EnqueueError::MessageTooLarge { size, limit });
         }
         let text = matches!(payload, Payload::Text(_));
         let stream = match channel {
@@ -90,7 +90,7 @@ impl Outgoing {
         };
         let queued = self.streams[0].cost() + self.streams[1].cost();
         if queued + message_cost(size) > self.send_buffer {
-            return Err(SendError::QueueFull { size, queued, limit: self.send_buffer });
+            return Err(EnqueueError::QueueFull { size, queued, limit: self.send_buffer });
         }
         self.streams[stream].push(tag, payload.into_bytes(), text);
         Ok(())
@@ -101,13 +101,13 @@ impl Outgoing {
         self.unreliable.count_dropped();
     }
 
-    pub(super) fn send_signal(&mut self, signal: Bytes) -> Result<(), SendError> {
+    pub(super) fn send_signal(&mut self, signal: Bytes) -> Result<(), EnqueueError> {
         let (size, queued) = (signal.len(), self.streams[SIGNAL].cost());
         if size > MAX_SIGNAL {
-            return Err(SendError::MessageTooLarge { size, limit: MAX_SIGNAL });
+            return Err(EnqueueError::MessageTooLarge { size, limit: MAX_SIGNAL });
         }
         if queued + message_cost(size) > SIGNAL_BUFFER {
-            return Err(SendError::QueueFull { size, queued, limit: SIGNAL_BUFFER });
+            return Err(EnqueueError::QueueFull { size, queued, limit: SIGNAL_BUFFER });
         }
         self.streams[SIGNAL].push(Tag::Untyped, signal, false);
         Ok(())

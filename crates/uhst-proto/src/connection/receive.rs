@@ -16,14 +16,14 @@ pub(super) enum Violation {
 
 /// A complete message.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Message {
+pub(super) struct CompleteMessage {
     pub(super) tag: Tag,
     pub(super) text: bool,
     pub(super) payload: Bytes,
     pub(super) fragments: usize,
 }
 
-impl Message {
+impl CompleteMessage {
     /// The message of a single fragment.
     pub(super) fn single(data: Data) -> Self {
         Self { tag: data.tag, text: data.text, payload: data.payload, fragments: 1 }
@@ -40,7 +40,7 @@ pub(super) struct Reassembly {
 }
 
 impl Reassembly {
-    pub(super) fn push(&mut self, data: Data, max_message: usize) -> Result<Option<Message>, Violation> {
+    pub(super) fn push(&mut self, data: Data, max_message: usize) -> Result<Option<CompleteMessage>, Violation> {
         if data.first != self.pieces.is_empty() {
             return Err(Violation::Protocol("fragments of two messages in one"));
         }
@@ -50,7 +50,7 @@ impl Reassembly {
         }
         if data.first && data.last {
             self.size = 0;
-            return Ok(Some(Message::single(data)));
+            return Ok(Some(CompleteMessage::single(data)));
         }
         if data.first {
             (self.tag, self.text) = (data.tag, data.text);
@@ -64,7 +64,7 @@ impl Reassembly {
         let fragments = self.pieces.len();
         self.pieces.clear();
         self.size = 0;
-        Ok(Some(Message { tag: self.tag, text: self.text, payload: payload.freeze(), fragments }))
+        Ok(Some(CompleteMessage { tag: self.tag, text: self.text, payload: payload.freeze(), fragments }))
     }
 }
 
@@ -72,14 +72,14 @@ impl Reassembly {
 #[derive(Debug)]
 pub(super) struct Receiver {
     ranges: Ranges,
-    order: Order,
+    delivery: Delivery,
     max_message: usize,
     /// A peer within its grant cannot send numbers this far above `next`.
     window: u64,
 }
 
 #[derive(Debug)]
-enum Order {
+enum Delivery {
     /// The fragments from `next` on, and the message that the ones before it started.
     Ordered { held: VecDeque<Option<Data>>, reassembly: Reassembly },
     /// The fragments of incomplete messages.
@@ -88,12 +88,12 @@ enum Order {
 
 impl Receiver {
     pub(super) fn new(ordered: bool, max_message: usize, window: usize) -> Self {
-        let order = if ordered {
-            Order::Ordered { held: VecDeque::new(), reassembly: Reassembly::default() }
+        let delivery = if ordered {
+            Delivery::Ordered { held: VecDeque::new(), reassembly: Reassembly::default() }
         } else {
-            Order::Unordered { held: BTreeMap::new() }
+            Delivery::Unordered { held: BTreeMap::new() }
         };
-        Self { ranges: Ranges::default(), order, max_message, window: window as u64 }
+        Self { ranges: Ranges::default(), delivery, max_message, window: window as u64 }
     }
 
     /// The state for an acknowledgement.
@@ -117,7 +117,7 @@ impl Receiver {
         &mut self,
         data: Data,
         compact: impl Fn(Bytes) -> Bytes,
-        mut deliver: impl FnMut(Message) -> Result<(), Violation>,
+        mut deliver: impl FnMut(CompleteMessage) -> Result<(), Violation>,
     ) -> Result<bool, Violation> {
         let (number, next) = (data.number, self.ranges.next());
         if number.saturating_sub(next) >= self.window {
@@ -128,8 +128,8 @@ impl Receiver {
             Insert::Seen => return Ok(true),
             Insert::Full => return Ok(false),
         }
-        match &mut self.order {
-            Order::Ordered { held, reassembly } if number == next => {
+        match &mut self.delivery {
+            Delivery::Ordered { held, reassembly } if number == next => {
                 held.pop_front();
                 let compacted = if data.last { data } else { held_copy(data, compact) };
                 if let Some(message) = reassembly.push(compacted, self.max_message)? {
@@ -143,20 +143,20 @@ impl Receiver {
                     }
                 }
             }
-            Order::Ordered { held, .. } => {
+            Delivery::Ordered { held, .. } => {
                 let index = (number - next) as usize;
                 if held.len() <= index {
                     held.resize(index + 1, None);
                 }
                 held[index] = Some(held_copy(data, compact));
             }
-            Order::Unordered { .. } if data.first && data.last => {
+            Delivery::Unordered { .. } if data.first && data.last => {
                 if data.payload.len() > self.max_message {
                     return Err(Violation::TooMuchData);
                 }
-                deliver(Message::single(data))?;
+                deliver(CompleteMessage::single(data))?;
             }
-            Order::Unordered { held } => {
+            Delivery::Unordered { held } => {
                 held.insert(number, held_copy(data, compact));
                 if let Some(message) = complete(held, number, self.max_message)? {
                     deliver(message)?;
@@ -168,7 +168,11 @@ impl Receiver {
 }
 
 /// Removes the message around this fragment, if all of it is held.
-fn complete(held: &mut BTreeMap<u64, Data>, number: u64, max_message: usize) -> Result<Option<Message>, Violation> {
+fn complete(
+    held: &mut BTreeMap<u64, Data>,
+    number: u64,
+    max_message: usize,
+) -> Result<Option<CompleteMessage>, Violation> {
     let Some(here) = held.get(&number) else { return Ok(None) };
     // Most fragments still miss a neighbour. Search only when this one closes the last gap.
     let open = |number: Option<u64>| number.is_none_or(|number| !held.contains_key(&number));

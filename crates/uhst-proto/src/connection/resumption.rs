@@ -20,23 +20,23 @@ const TRIES: u32 = 4;
 #[derive(Debug)]
 pub(super) struct Resumption {
     secret: Option<SharedSecret>,
-    role: Role,
+    side: Side,
 }
 
 #[derive(Debug)]
-enum Role {
+enum Side {
     Client {
         /// The counter of the last request. Each request has a larger one, unless it repeats another.
         counter: u64,
         /// The request in progress.
-        request: Option<Request>,
+        request: Option<ResumeRequest>,
     },
     Host(ReplayGuard),
 }
 
 /// A client's request to resume. It is repeated until the host answers.
 #[derive(Debug)]
-struct Request {
+struct ResumeRequest {
     counter: u64,
     /// Proves that the request is new, once the host has chosen it. Zero before.
     nonce: [u8; 16],
@@ -44,7 +44,7 @@ struct Request {
     tries: u32,
 }
 
-impl Request {
+impl ResumeRequest {
     fn new(counter: u64) -> Self {
         Self { counter, nonce: [0; 16], retry: Retry::new(), tries: 0 }
     }
@@ -65,16 +65,16 @@ pub(super) enum ResumeStep<'a> {
 
 impl Resumption {
     pub(super) fn client() -> Self {
-        Self { secret: None, role: Role::Client { counter: 0, request: None } }
+        Self { secret: None, side: Side::Client { counter: 0, request: None } }
     }
 
     /// `seed` is the seed of the connection.
     pub(super) fn host(seed: &[u8; 32]) -> Self {
-        Self { secret: None, role: Role::Host(ReplayGuard::new(seed)) }
+        Self { secret: None, side: Side::Host(ReplayGuard::new(seed)) }
     }
 
     pub(super) fn is_client(&self) -> bool {
-        matches!(self.role, Role::Client { .. })
+        matches!(self.side, Side::Client { .. })
     }
 
     /// Sets the secret on which the handshake has agreed.
@@ -94,30 +94,30 @@ impl Resumption {
 
     /// Client: starts a new request, because the relay path is up again.
     pub(super) fn start(&mut self) {
-        if let Role::Client { counter, request } = &mut self.role {
+        if let Side::Client { counter, request } = &mut self.side {
             *counter += 1;
-            *request = Some(Request::new(*counter));
+            *request = Some(ResumeRequest::new(*counter));
         }
     }
 
     /// Client: stops the request in progress.
     pub(super) fn stop(&mut self) {
-        if let Role::Client { request, .. } = &mut self.role {
+        if let Side::Client { request, .. } = &mut self.side {
             *request = None;
         }
     }
 
-    fn request_mut(&mut self) -> Option<&mut Request> {
-        match &mut self.role {
-            Role::Client { request, .. } => request.as_mut(),
-            Role::Host(_) => None,
+    fn request_mut(&mut self) -> Option<&mut ResumeRequest> {
+        match &mut self.side {
+            Side::Client { request, .. } => request.as_mut(),
+            Side::Host(_) => None,
         }
     }
 
-    fn request(&self) -> Option<&Request> {
-        match &self.role {
-            Role::Client { request, .. } => request.as_ref(),
-            Role::Host(_) => None,
+    fn request(&self) -> Option<&ResumeRequest> {
+        match &self.side {
+            Side::Client { request, .. } => request.as_ref(),
+            Side::Host(_) => None,
         }
     }
 
@@ -148,7 +148,7 @@ impl Resumption {
 
     /// Returns the request to send now. `put_ack` appends the acknowledgement.
     pub(super) fn poll(&mut self, now: Timestamp, put_ack: impl FnOnce(&mut BytesMut)) -> Option<Bytes> {
-        let (Some(secret), Role::Client { counter, request: Some(request) }) = (&self.secret, &mut self.role) else {
+        let (Some(secret), Side::Client { counter, request: Some(request) }) = (&self.secret, &mut self.side) else {
             return None;
         };
         if !request.retry.poll(now) {
@@ -168,7 +168,7 @@ impl Resumption {
     /// Client: processes the host's answer. Only answers with a valid MAC count, because another host may have taken
     /// the id.
     pub(super) fn receive<'a>(&mut self, packet: &Bytes, message: HandshakePacket<'a>) -> ResumeStep<'a> {
-        let (Some(secret), Role::Client { request: current, .. }) = (&self.secret, &mut self.role) else {
+        let (Some(secret), Side::Client { request: current, .. }) = (&self.secret, &mut self.side) else {
             return ResumeStep::Continue;
         };
         let Some(request) = current else { return ResumeStep::Continue };
@@ -199,17 +199,17 @@ impl Resumption {
 
     /// Host: the largest counter that came with a valid MAC.
     pub(super) fn counter(&self) -> u64 {
-        match &self.role {
-            Role::Host(guard) => guard.counter(),
-            Role::Client { .. } => 0,
+        match &self.side {
+            Side::Host(guard) => guard.counter(),
+            Side::Client { .. } => 0,
         }
     }
 
     /// Host: checks whether a packet resumes the connection. Returns its counter and the client's acknowledgement.
     /// `next_packet` is the number of the next packet to the client.
     pub(super) fn check<'a>(&mut self, packet: &'a Bytes, next_packet: u64) -> Result<(u64, Ack<'a>), ResumeError> {
-        match (&self.secret, &mut self.role) {
-            (Some(secret), Role::Host(guard)) => guard.check(packet, secret.id, &secret.key, next_packet),
+        match (&self.secret, &mut self.side) {
+            (Some(secret), Side::Host(guard)) => guard.check(packet, secret.id, &secret.key, next_packet),
             _ => Err(ResumeError::NotOpen),
         }
     }
@@ -224,7 +224,7 @@ impl Resumption {
 
     /// Host: applies the largest packet number that the client received over the relay.
     pub(super) fn acked(&mut self, largest: u64) {
-        if let Role::Host(guard) = &mut self.role {
+        if let Side::Host(guard) = &mut self.side {
             guard.acked(largest);
         }
     }

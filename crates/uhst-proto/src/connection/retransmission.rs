@@ -54,13 +54,13 @@ impl Retry {
 /// The next answer of this side: a handshake or resumption packet. The client repeats its requests, so an answer is
 /// repeated only if the relay failed to deliver it.
 #[derive(Debug, Default)]
-pub(super) struct Answer {
+pub(super) struct NextAnswer {
     next: Option<Bytes>,
     /// The answer that was sent last.
     last: Option<Bytes>,
 }
 
-impl Answer {
+impl NextAnswer {
     /// Replaces the next answer.
     pub(super) fn set(&mut self, answer: Option<Bytes>) {
         self.next = answer;

@@ -16,7 +16,7 @@ use crate::protocol::{
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum FragmentState {
     Unsent,
     /// Last sent in the packet with this number.
     InFlight(u64),
@@ -28,7 +28,7 @@ enum State {
 #[derive(Debug)]
 struct Slot {
     payload: Bytes,
-    state: State,
+    state: FragmentState,
     /// The cost of this fragment and of the fragments of its message after it.
     rest: u32,
     first: bool,
@@ -39,7 +39,7 @@ struct Slot {
 
 /// Consecutive fragments in one packet.
 #[derive(Clone, Copy, Debug)]
-struct Run {
+struct FragmentRun {
     packet: u64,
     first: u64,
     count: u64,
@@ -56,7 +56,7 @@ pub(super) struct SendStream {
     lost: VecDeque<u64>,
     acked: Ranges,
     /// What each path carried, in the order of its packets.
-    in_flight: PerPath<VecDeque<Run>>,
+    in_flight: PerPath<VecDeque<FragmentRun>>,
     cost: usize,
     unsent_cost: usize,
 }
@@ -117,7 +117,7 @@ impl SendStream {
             self.slots.push_back(Slot {
                 // A payload of one fragment is moved: a slice would share it, which costs memory too.
                 payload: if start == 0 && end == size { mem::take(&mut payload) } else { payload.slice(start..end) },
-                state: State::Unsent,
+                state: FragmentState::Unsent,
                 rest: u32::try_from(rest).unwrap_or(u32::MAX),
                 first: start == 0,
                 last: end == size,
@@ -164,10 +164,10 @@ impl SendStream {
         if !written {
             return false;
         }
-        slot.state = State::InFlight(packet);
+        slot.state = FragmentState::InFlight(packet);
         match self.in_flight[path].back_mut() {
             Some(run) if run.packet == packet && run.first + run.count == number => run.count += 1,
-            _ => self.in_flight[path].push_back(Run { packet, first: number, count: 1 }),
+            _ => self.in_flight[path].push_back(FragmentRun { packet, first: number, count: 1 }),
         }
         true
     }
@@ -187,7 +187,7 @@ impl SendStream {
     pub(super) fn write_lost(&mut self, writer: &mut PacketWriter, path: Path) -> u64 {
         let mut count = 0;
         while let Some(number) = self.lost.front().copied() {
-            if self.slot(number).is_some_and(|slot| slot.state == State::Lost) {
+            if self.slot(number).is_some_and(|slot| slot.state == FragmentState::Lost) {
                 if !self.write(number, writer, path) {
                     break;
                 }
@@ -220,7 +220,7 @@ impl SendStream {
                     let slot = &mut slots[(number - *base) as usize];
                     *cost -= slot.payload.len();
                     slot.payload = Bytes::new();
-                    slot.state = State::Acked;
+                    slot.state = FragmentState::Acked;
                 }
             });
         }
@@ -240,9 +240,9 @@ impl SendStream {
         let Some(run) = self.in_flight[path].pop_front() else { return };
         for number in run.first.max(self.base)..run.first + run.count {
             if let Some(slot) = self.slot(number)
-                && slot.state == State::InFlight(run.packet)
+                && slot.state == FragmentState::InFlight(run.packet)
             {
-                slot.state = State::Lost;
+                slot.state = FragmentState::Lost;
                 self.lost.push_back(number);
             }
         }
@@ -368,6 +368,6 @@ mod tests {
         }
         let runs: usize = Path::ALL.iter().map(|&path| stream.in_flight[path].len()).sum();
         assert_eq!((runs, stream.slots.len()), (1000, 1000));
-        assert!(runs * size_of::<Run>() + stream.slots.len() * size_of::<Slot>() <= stream.cost());
+        assert!(runs * size_of::<FragmentRun>() + stream.slots.len() * size_of::<Slot>() <= stream.cost());
     }
 }

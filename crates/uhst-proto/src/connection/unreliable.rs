@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{
     cost::fragment_cost,
-    receive::{Message, Reassembly},
+    receive::{CompleteMessage, Reassembly},
 };
 use crate::protocol::{
     Channel, Tag,
@@ -181,13 +181,13 @@ impl UnreliableReceiver {
     }
 
     /// Accepts a fragment. Returns the message that it completes.
-    pub(super) fn receive(&mut self, data: Data, compact: impl Fn(Bytes) -> Bytes) -> Option<Message> {
+    pub(super) fn receive(&mut self, data: Data, compact: impl Fn(Bytes) -> Bytes) -> Option<CompleteMessage> {
         if !self.mark(data.number) || data.number < self.delivered {
             return None;
         }
         if data.first && data.last {
             self.delivered(data.number);
-            return Some(Message::single(data));
+            return Some(CompleteMessage::single(data));
         }
         let number = data.number;
         self.held_cost += fragment_cost(data.payload.len());
@@ -212,7 +212,7 @@ impl UnreliableReceiver {
         }
     }
 
-    fn complete(&mut self, number: u64) -> Option<Message> {
+    fn complete(&mut self, number: u64) -> Option<CompleteMessage> {
         let around = |number: u64| self.held.get(&number);
         let here = around(number)?;
         // Most fragments still miss a neighbour. Search only when this one closes the last gap.

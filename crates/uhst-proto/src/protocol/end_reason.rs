@@ -26,8 +26,7 @@ pub enum EndReason {
     /// The password does not match the host's.
     #[error("wrong password")]
     WrongPassword,
-    /// The other side was [interrupted](crate::connection::ConnectionEvent::Interrupted), and did not come back in
-    /// time.
+    /// The other side was interrupted, and did not come back in time.
     #[error("the other side stopped answering")]
     TimedOut,
     /// No relay answered.
@@ -48,12 +47,10 @@ pub enum EndReason {
     /// The other side sent more than the limits allow.
     #[error("more data than the limits allow")]
     TooMuchData,
-    /// This player missed broadcasts of the host, and did not catch up within
-    /// [`catch_up_timeout`](crate::connection::ConnectionConfig::catch_up_timeout).
+    /// This player missed broadcasts of the host, and did not catch up within the `catch_up_timeout` of the connection.
     #[error("too slow: messages to this player waited for too long")]
     TooSlow,
-    /// The session was full, and the host gave the place of this
-    /// [interrupted](crate::connection::ConnectionEvent::Interrupted) player to another.
+    /// The session was full, and the host gave the place of this interrupted player to another.
     #[error("the place was given to another player")]
     Replaced,
     /// The host was restarted and does not know this connection.

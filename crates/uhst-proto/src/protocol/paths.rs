@@ -14,8 +14,8 @@ pub enum PathPolicy {
     RelayOnly,
     /// Uses only direct paths: the relay carries the handshake and signals, but no messages. Peers are connected once a
     /// direct path is up. When it breaks, messages wait for the next one. Without a direct path for 15 s at the
-    /// beginning, or for [`resume_timeout`](crate::connection::ConnectionConfig::resume_timeout) later, the connection
-    /// ends with [`NoDirectPath`](super::EndReason::NoDirectPath).
+    /// beginning, or for the `resume_timeout` of the connection later, it ends with
+    /// [`NoDirectPath`](super::EndReason::NoDirectPath).
     DirectOnly,
 }
 

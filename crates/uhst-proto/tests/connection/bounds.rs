@@ -5,8 +5,8 @@ use std::{collections::VecDeque, time::Duration};
 use bytes::Bytes;
 use proptest::prelude::*;
 use uhst_proto::connection::{
-    Connection, ConnectionConfig, ConnectionEvent, Interruption, Lane, MESSAGE_OVERHEAD, Path, ResumeError, SendError,
-    Timestamp,
+    Connection, ConnectionConfig, ConnectionEvent, EnqueueError, Interruption, Lane, MESSAGE_OVERHEAD, Path,
+    ResumeError, Timestamp,
 };
 use uhst_proto::protocol::{
     Channel, EndReason, Payload, Tag,
@@ -74,11 +74,13 @@ fn send_errors_name_the_size_and_the_limit() {
     let limit = small().max_message;
     for channel in Channel::ALL {
         let result = client.send(channel, bytes(limit + 1));
-        assert_eq!(result, Err(SendError::MessageTooLarge { size: limit + 1, limit }));
+        assert_eq!(result, Err(EnqueueError::MessageTooLarge { size: limit + 1, limit }));
     }
     client.send(Channel::Reliable, bytes(limit)).unwrap();
     client.send(Channel::ReliableUnordered, bytes(limit)).unwrap();
-    let Err(SendError::QueueFull { size, queued, .. }) = client.send(Channel::Reliable, bytes(limit)) else { panic!() };
+    let Err(EnqueueError::QueueFull { size, queued, .. }) = client.send(Channel::Reliable, bytes(limit)) else {
+        panic!()
+    };
     assert!(size == limit && queued > 2 * limit);
     let error = client.send(Channel::Reliable, bytes(limit)).unwrap_err().to_string();
     assert!(error.contains("send less"), "{error}");
@@ -88,8 +90,8 @@ fn send_errors_name_the_size_and_the_limit() {
 fn the_smaller_limit_of_both_sides_counts() {
     let large = ConnectionConfig { max_message: 1 << 20, ..Default::default() };
     let (mut client, mut host) = Connection::pair(large, small(), START);
-    assert!(matches!(client.send(Channel::Reliable, bytes(1 << 20)), Err(SendError::MessageTooLarge { .. })));
-    assert!(matches!(host.send(Channel::Reliable, bytes(1 << 20)), Err(SendError::MessageTooLarge { .. })));
+    assert!(matches!(client.send(Channel::Reliable, bytes(1 << 20)), Err(EnqueueError::MessageTooLarge { .. })));
+    assert!(matches!(host.send(Channel::Reliable, bytes(1 << 20)), Err(EnqueueError::MessageTooLarge { .. })));
 }
 
 #[test]
@@ -265,7 +267,7 @@ fn a_close_is_reported_once_after_everything_sent_before() {
     }
     client.close(EndReason::Left, START);
     client.close(EndReason::Full, START);
-    assert_eq!(client.send(Channel::Reliable, "late".into()), Err(SendError::Closed));
+    assert_eq!(client.send(Channel::Reliable, "late".into()), Err(EnqueueError::Closed));
     exchange(&mut client, &mut host, START);
     let events_of_host = events(&mut host);
     assert_eq!(events_of_host.len(), 11);

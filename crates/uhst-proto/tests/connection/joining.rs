@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 use uhst_proto::connection::{
-    Connection, ConnectionConfig, ConnectionEvent, Credentials, Interruption, Lane, Path, ResumeError, SendError,
+    Connection, ConnectionConfig, ConnectionEvent, Credentials, EnqueueError, Interruption, Lane, Path, ResumeError,
     Timestamp,
 };
 use uhst_proto::protocol::{
@@ -64,7 +64,7 @@ fn connected() -> (Connection, Connection) {
 #[test]
 fn the_right_password_leads_to_a_join_request_and_then_opens() {
     let (mut client, mut host) = unconnected(Some("swordfish"), Some("swordfish"));
-    assert_eq!(client.send(Channel::Reliable, "early".into()), Err(SendError::NotConnected));
+    assert_eq!(client.send(Channel::Reliable, "early".into()), Err(EnqueueError::NotConnected));
     exchange(&mut client, &mut host, START);
     assert_eq!(events(&mut host), [ConnectionEvent::JoinRequest { metadata: "Ada".into() }]);
     assert_eq!(events(&mut client), []);

@@ -18,18 +18,18 @@ impl Connection {
     /// Host: admits the client. Does nothing if no join request is pending.
     pub fn admit(&mut self, now: Timestamp) {
         let State::Admitting(handshake) = &mut self.state else { return };
-        let Some(admission) = handshake.admit(self.config.limits(self.paths.policy())) else { return };
+        let Some(client) = handshake.admit(self.config.limits(self.paths.policy())) else { return };
         self.resumption.set_secret(handshake.secret());
-        if !self.limit(admission.limits) {
+        if !self.limit(client.limits) {
             return self.refuse(EndReason::ProtocolError("the client's limits cannot work".into()), now);
         }
-        self.answer.set(Some(admission.welcome));
+        self.answer.set(Some(client.welcome));
         let handshake = match std::mem::replace(&mut self.state, State::Open { handshake: None }) {
             State::Admitting(handshake) => Some(handshake),
             _ => None,
         };
         self.state = State::Open { handshake };
-        self.opened(admission.metadata, now);
+        self.opened(client.metadata, now);
     }
 
     /// Host: refuses a client that was not admitted yet. The client receives the reason.

@@ -11,6 +11,7 @@ use crate::protocol::EndReason;
 impl Connection {
     /// Returns when to call [`handle_timeout`](Self::handle_timeout) next; `None` if no time is due until another call.
     /// After a call of `handle_timeout` it is always later than that call's `now`.
+    #[must_use]
     pub fn next_timeout(&self) -> Option<Timestamp> {
         match &self.state {
             State::Joining(handshake) => {

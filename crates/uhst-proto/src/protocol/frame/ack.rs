@@ -84,13 +84,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        super::{ACK, Frame, Frames, PacketWriter},
+        super::{Frame, Frames, PacketWriter, frames::ACK},
         *,
     };
 
-    type State = (u64, Vec<(u64, u64)>);
+    type StreamState = (u64, Vec<(u64, u64)>);
 
-    fn state() -> impl Strategy<Value = State> {
+    fn state() -> impl Strategy<Value = StreamState> {
         let ranges = prop::collection::vec((1_u64..1 << 30, 1_u64..1 << 30), 0..MAX_RANGES);
         (0_u64..1 << 50, ranges).prop_map(|(next, ranges)| {
             let mut end = next;

@@ -162,6 +162,21 @@ impl Hello {
         put_bytes(&mut out, &self.metadata);
         out.freeze()
     }
+
+    /// Reads what follows the kind. The game and the metadata are slices of the packet.
+    fn read(reader: &mut Reader<'_>, packet: &Bytes) -> Result<Self, FrameError> {
+        let version = reader.varint()?;
+        if version != u64::from(NATIVE_VERSION) {
+            return Err(FrameError::Version(version));
+        }
+        Ok(Self {
+            nonce: reader.array()?,
+            spake: reader.array()?,
+            limits: read_limits(reader)?,
+            game: GameId::from_wire(packet.slice_ref(reader.bounded(MAX_GAME, "game")?)),
+            metadata: read_metadata(reader, packet)?,
+        })
+    }
 }
 
 pub(crate) fn challenge(nonce: &[u8; 16], id: ConnectionId, host_nonce: &[u8; 16], spake: &[u8; 33]) -> Bytes {
@@ -232,21 +247,7 @@ impl<'a> HandshakePacket<'a> {
         }
         let kind = reader.u8()?;
         let message = match kind {
-            HELLO => {
-                let version = reader.varint()?;
-                if version != u64::from(NATIVE_VERSION) {
-                    return Err(FrameError::Version(version));
-                }
-                let (nonce, spake, limits) = (reader.array()?, reader.array()?, read_limits(&mut reader)?);
-                let game = GameId::from_wire(packet.slice_ref(reader.bounded(MAX_GAME, "game")?));
-                HandshakePacket::Hello(Hello {
-                    nonce,
-                    spake,
-                    limits,
-                    game,
-                    metadata: read_metadata(&mut reader, packet)?,
-                })
-            }
+            HELLO => HandshakePacket::Hello(Hello::read(&mut reader, packet)?),
             CHALLENGE => HandshakePacket::Challenge {
                 nonce: reader.array()?,
                 id: ConnectionId(reader.array()?),
@@ -254,44 +255,41 @@ impl<'a> HandshakePacket<'a> {
                 spake: reader.array()?,
             },
             REFUSAL => HandshakePacket::Refusal { reason: reason::read(&mut reader)? },
-            _ => {
-                let id = ConnectionId(reader.array()?);
-                let message = match kind {
-                    PENDING => return finish(reader, HandshakePacket::Pending { id }),
-                    UNKNOWN => {
-                        let (counter, nonce) = (reader.varint()?, reader.array()?);
-                        return finish(reader, HandshakePacket::Unknown { id, counter, nonce });
-                    }
-                    PROOF => HandshakePacket::Proof { id },
-                    WELCOME => HandshakePacket::Welcome {
-                        id,
-                        limits: read_limits(&mut reader)?,
-                        metadata: read_metadata(&mut reader, packet)?,
-                    },
-                    RESUME => HandshakePacket::Resume {
-                        id,
-                        counter: reader.varint()?,
-                        nonce: reader.array()?,
-                        ack: Ack::read(&mut reader)?,
-                    },
-                    RESUME_CHALLENGE => {
-                        HandshakePacket::ResumeChallenge { id, counter: reader.varint()?, nonce: reader.array()? }
-                    }
-                    RESUMED => HandshakePacket::Resumed { id, counter: reader.varint()?, ack: Ack::read(&mut reader)? },
-                    GONE => HandshakePacket::Gone { id, counter: reader.varint()?, reason: reason::read(&mut reader)? },
-                    kind => return Err(FrameError::UnknownKind(kind)),
-                };
-                reader.bytes(MAC)?;
-                message
-            }
+            PENDING => HandshakePacket::Pending { id: ConnectionId(reader.array()?) },
+            UNKNOWN => HandshakePacket::Unknown {
+                id: ConnectionId(reader.array()?),
+                counter: reader.varint()?,
+                nonce: reader.array()?,
+            },
+            kind => Self::read_sealed(kind, &mut reader, packet)?,
         };
-        finish(reader, message)
+        // A MAC covers the whole packet, so nothing may follow it.
+        if reader.is_empty() { Ok(message) } else { Err(FrameError::Invalid("length")) }
     }
-}
 
-fn finish<'a>(reader: Reader<'a>, message: HandshakePacket<'a>) -> Result<HandshakePacket<'a>, FrameError> {
-    // The MAC covers the whole packet, so nothing may follow it.
-    if reader.is_empty() { Ok(message) } else { Err(FrameError::Invalid("length")) }
+    /// Reads a packet that ends with a MAC.
+    fn read_sealed(kind: u8, reader: &mut Reader<'a>, packet: &Bytes) -> Result<Self, FrameError> {
+        let id = ConnectionId(reader.array()?);
+        let message = match kind {
+            PROOF => HandshakePacket::Proof { id },
+            WELCOME => {
+                let (limits, metadata) = (read_limits(reader)?, read_metadata(reader, packet)?);
+                HandshakePacket::Welcome { id, limits, metadata }
+            }
+            RESUME => {
+                let (counter, nonce, ack) = (reader.varint()?, reader.array()?, Ack::read(reader)?);
+                HandshakePacket::Resume { id, counter, nonce, ack }
+            }
+            RESUME_CHALLENGE => {
+                HandshakePacket::ResumeChallenge { id, counter: reader.varint()?, nonce: reader.array()? }
+            }
+            RESUMED => HandshakePacket::Resumed { id, counter: reader.varint()?, ack: Ack::read(reader)? },
+            GONE => HandshakePacket::Gone { id, counter: reader.varint()?, reason: reason::read(reader)? },
+            kind => return Err(FrameError::UnknownKind(kind)),
+        };
+        reader.bytes(MAC)?;
+        Ok(message)
+    }
 }
 
 fn read_limits(reader: &mut Reader<'_>) -> Result<Limits, FrameError> {

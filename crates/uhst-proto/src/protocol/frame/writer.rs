@@ -3,7 +3,10 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{
-    ACK, BLOCKED, CLOSE, CLOSE_ACK, Close, Data, FIRST, LAST, PING, PONG, TAG, TEXT, reason,
+    Close, Data,
+    data::{FIRST, LAST, TAG, TEXT},
+    frames::{ACK, BLOCKED, CLOSE, CLOSE_ACK, PING, PONG, find_close},
+    reason,
     wire::{put_varint, varint_len},
 };
 
@@ -141,6 +144,16 @@ impl PacketWriter {
     pub fn finish(self) -> Option<Bytes> {
         (!self.out.is_empty()).then(|| self.out.freeze())
     }
+}
+
+/// Returns the confirmation of a close in the packet, for a sender whose connection has already ended. `None` if the
+/// packet carries no close.
+#[must_use]
+pub fn close_ack_for(packet: &Bytes) -> Option<Bytes> {
+    find_close(packet)?;
+    let mut writer = PacketWriter::new(1, 64, 0);
+    writer.close_ack();
+    writer.finish()
 }
 
 fn ack_len(grant: u64, largest: [u64; 2], streams: [(u64, &[(u64, u64)]); 3]) -> usize {
