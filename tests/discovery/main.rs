@@ -344,20 +344,26 @@ fn a_host_in_another_process_is_joined_and_missed_when_it_is_killed() {
 #[test]
 fn a_host_that_ends_is_gone_at_once() {
     let _beside_others = beside_others();
-    for end in ["exit", "drop", "drop on a runtime"] {
-        let game = game(end);
-        let mut command = this_program();
-        command.env("UHST_END", end);
-        let mut host = HostProcess::start(command, &game, "next door", false);
-        host.go();
-        let mut browser = browser_app(&game);
-        assert!(update_until(&mut [&mut browser], PATIENCE, |apps| lists(apps[0], &[("next door", 1)])));
-        host.close();
-        let goodbye = Instant::now();
-        assert!(update_until(&mut [&mut browser], PATIENCE, |apps| lists(apps[0], &[])));
-        let after = goodbye.elapsed();
-        assert!(after < GOODBYE, "{end}: by a goodbye, not by silence: {after:?}");
-    }
+    std::thread::scope(|scope| {
+        for end in ["exit", "drop", "drop on a runtime"] {
+            scope.spawn(move || ends_and_is_gone(end));
+        }
+    });
+}
+
+fn ends_and_is_gone(end: &str) {
+    let game = game(end);
+    let mut command = this_program();
+    command.env("UHST_END", end);
+    let mut host = HostProcess::start(command, &game, "next door", false);
+    host.go();
+    let mut browser = browser_app(&game);
+    assert!(update_until(&mut [&mut browser], PATIENCE, |apps| lists(apps[0], &[("next door", 1)])));
+    host.close();
+    let goodbye = Instant::now();
+    assert!(update_until(&mut [&mut browser], PATIENCE, |apps| lists(apps[0], &[])));
+    let after = goodbye.elapsed();
+    assert!(after < GOODBYE, "{end}: by a goodbye, not by silence: {after:?}");
 }
 
 fn joined_and_missed(browser: &mut App, host: &mut HostProcess) {

@@ -1,7 +1,5 @@
 //! The task of a browser.
 
-use std::time::Duration;
-
 use if_addrs::Interface;
 use mdns_sd::{Receiver, ResolvedService, ScopedIp, ServiceEvent};
 use n0_future::time::{Instant, interval};
@@ -16,8 +14,6 @@ use super::{
 };
 use crate::protocol::{Announcement, AnnouncementError, JoinLink, SERVICE_TYPE};
 
-/// How often to look who has fallen silent, and whether the daemon is well.
-const TICK: Duration = Duration::from_secs(1);
 /// How many addresses of one host are looked at.
 const MAX_ADDRESSES: usize = 64;
 
@@ -33,7 +29,7 @@ pub(in crate::net) async fn run(
     let mut browsing: Option<(Daemon, Receiver<ServiceEvent>)> = None;
     let mut ours = Vec::new();
     let mut start = Instant::now();
-    let mut ticks = interval(TICK);
+    let mut ticks = interval(rhythm.tick);
     loop {
         let event = async {
             match &browsing {
