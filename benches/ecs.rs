@@ -88,7 +88,7 @@ fn messages_out() {
         peer.send(payload.clone()).expect("room for it");
     });
     sent("a broadcast, to each of 64 peers ", 64, &|host, _| {
-        host.broadcast_on(Channel::Unreliable, payload.clone());
+        host.broadcast_on(UhstChannel::Unreliable, payload.clone());
     });
 }
 
@@ -106,13 +106,13 @@ fn game() {
 
     host.add_systems(Update, |mut messages: MessageReader<UhstMessage>, host: Single<&UhstHost>| {
         let read = messages.read().count();
-        host.broadcast_on(Channel::UnreliableSequenced, (read as u64).to_le_bytes());
+        host.broadcast_on(UhstChannel::UnreliableSequenced, (read as u64).to_le_bytes());
     });
     let send = || {
         clients.update();
         let world = clients.world_mut();
         for client in world.query::<&UhstClient>().iter(world) {
-            client.send_on(Channel::UnreliableSequenced, [0_u8; 32]).expect("room for it");
+            client.send_on(UhstChannel::UnreliableSequenced, [0_u8; 32]).expect("room for it");
         }
     };
     let busy = paced(send, || host.update());

@@ -109,7 +109,7 @@ impl Pair {
             app.add_plugins((MinimalPlugins, plugin))
                 // Messages are dropped at the pace of fixed updates: one in each frame.
                 .insert_resource(TimeUpdateStrategy::ManualDuration(FRAME))
-                .add_uhst_message::<T>(Channel::Reliable);
+                .add_uhst_message::<T>(UhstChannel::Reliable);
             app
         };
         let mut host = app(UhstPlugin::host("bench"));

@@ -36,5 +36,5 @@ fn main() -> AppExit {
 fn count(mut steps: Local<u64>, host: Option<Single<&UhstHost>>) {
     let Some(host) = host else { return };
     *steps += 1;
-    host.broadcast_on(Channel::UnreliableSequenced, format!("step {steps}", steps = *steps));
+    host.broadcast_on(UhstChannel::UnreliableSequenced, format!("step {steps}", steps = *steps));
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bevy::{app::ScheduleRunnerPlugin, log::LogPlugin, prelude::*, time::common_conditions::on_timer};
-use bevy_uhst::{connected, prelude::*};
+use bevy_uhst::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// From each player to the host.
@@ -21,8 +21,8 @@ fn main() -> AppExit {
         .add_plugins(LogPlugin { filter: "webrtc=off,rtc=off".into(), ..default() })
         // Only the same version may join: raise it with every change to a message.
         .add_plugins(UhstPlugin::default().version("1"))
-        .add_uhst_message::<Roll>(Channel::Reliable)
-        .add_uhst_message::<Total>(Channel::Reliable)
+        .add_uhst_message::<Roll>(UhstChannel::Reliable)
+        .add_uhst_message::<Total>(UhstChannel::Reliable)
         .add_systems(Startup, start)
         .add_observer(|ready: On<UhstReady>| ready.links.iter().for_each(|link| info!("join by {link}")))
         .add_observer(|end: On<UhstEnded>| info!("over: {}", end.reason))
@@ -36,7 +36,7 @@ fn start(mut commands: Commands) {
     } else {
         let host = commands.spawn(UhstHost::any_id()).id();
         // The player at this machine is a client like all others.
-        commands.spawn(UhstClient::local(host));
+        commands.spawn(LocalClientOf(host));
     }
 }
 

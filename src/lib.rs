@@ -65,9 +65,15 @@ pub use net::{
     Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, NetworkConditions, PathPolicy, Relay, SendError,
     Traffic,
 };
+/// The promise that a message travels under. (Its name here is one that the prelude of no other networking crate has.)
+#[doc(inline)]
+pub use uhst_proto::protocol::Channel as UhstChannel;
 pub use uhst_proto::{connection, protocol};
 #[cfg(all(feature = "relay", not(target_family = "wasm")))]
 pub use uhst_relay as relay;
+/// Crates whose types are part of this API.
+pub use {bytes, bytestring, tokio, url};
+pub use {bytes::Bytes, url::Url};
 
 /// Fuzz entry points: what reads the bytes of strangers and can otherwise be reached over a socket
 /// alone. No part of the API.
@@ -88,19 +94,20 @@ pub mod prelude {
     #[cfg(feature = "replicon")]
     pub use crate::replicon::{RepliconUhstPlugins, WithoutReplication};
     pub use crate::{
+        UhstChannel,
         connection::{ConnectionConfig, Interruption, Path},
         ecs::{
-            BroadcastReport, Encoding, FromPeer, JoinResponder, NotHost, PeerOf, Peers, Rates, SessionConnected,
-            SessionEnded, SessionJoining, SessionReady, SessionStarting, TypedMessage, UhstAppExt, UhstClient,
-            UhstConnected, UhstDiagnostic, UhstDiagnostics, UhstDisconnected, UhstEnded, UhstHost, UhstInterrupted,
-            UhstJoinRequest, UhstMessage, UhstPathChanged, UhstPeer, UhstPlugin, UhstReady, UhstResumed, UhstSender,
-            UhstSession, UhstSystems, connected, hosting, joining, offline,
+            BroadcastReport, Encoding, FromPeer, JoinResponder, LocalClientOf, LocalClients, NotHost, PeerOf, Peers,
+            Rates, SessionConnected, SessionEnded, SessionJoining, SessionReady, SessionStarting, TypedMessage,
+            UhstAppExt, UhstClient, UhstConnected, UhstDiagnostic, UhstDiagnostics, UhstDisconnected, UhstEnded,
+            UhstHost, UhstInterrupted, UhstJoinRequest, UhstMessage, UhstPathChanged, UhstPeer, UhstPlugin, UhstReady,
+            UhstResumed, UhstSender, UhstSession, UhstSystems, connected, hosting, joining, offline,
         },
         net::{
             Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, NetworkConditions, PathPolicy, Relay,
             SendError, Traffic,
         },
-        protocol::{Channel, EndReason, JoinLink, JoinLinkError, Payload, WebFile},
+        protocol::{EndReason, JoinLink, JoinLinkError, Payload, WebFile},
     };
     #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
     pub use crate::{

@@ -86,7 +86,7 @@ fn a_share_of_unreliable_messages_is_lost_on_the_direct_path_while_the_session_r
     await_all(&mut apps, |apps| {
         // One a step, since messages that are sent at once share a packet.
         if sent < SENT {
-            on(apps[0], peers[0], |peer| peer.send_on(Channel::Unreliable, sent.to_be_bytes())).unwrap();
+            on(apps[0], peers[0], |peer| peer.send_on(UhstChannel::Unreliable, sent.to_be_bytes())).unwrap();
             sent += 1;
         } else if sent == SENT {
             on(apps[0], peers[0], |peer| peer.send(SENT.to_be_bytes())).unwrap();
@@ -103,7 +103,7 @@ fn a_share_of_unreliable_messages_is_lost_on_the_direct_path_while_the_session_r
     // The other side tells what it missed.
     on(&apps[0], peers[0], |peer| peer.set_conditions(NetworkConditions::PERFECT));
     await_all(&mut apps, |apps| {
-        on(apps[0], peers[0], |peer| peer.send_on(Channel::Unreliable, u32::MAX.to_be_bytes())).unwrap();
+        on(apps[0], peers[0], |peer| peer.send_on(UhstChannel::Unreliable, u32::MAX.to_be_bytes())).unwrap();
         lost(apps[0]) - before == missing
     });
     assert_eq!(on(&apps[1], peers[1], |peer| peer.traffic().lost), 0, "the client lost nothing");

@@ -94,7 +94,7 @@ fn one_that_sleeps_is_interrupted_at_the_other_and_told_nothing_itself() {
     assert!(!of.is_reachable() && of.is_open());
     assert!(of.interrupted().is_some() && of.interrupted_time_left().unwrap() > Duration::from_secs(1));
     of.send("and more").unwrap();
-    of.send_on(Channel::Unreliable, "dropped").unwrap();
+    of.send_on(UhstChannel::Unreliable, "dropped").unwrap();
     until(apps, |apps| told(apps[0]).len() == 2 && TestLog::of(apps[1]).texts().len() == 2);
     assert_eq!(told(apps[0]), [Some(Interruption::Silent), None]);
     assert_eq!(told(apps[1]), []);

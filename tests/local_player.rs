@@ -31,8 +31,8 @@ struct Screen(Vec<Said>);
 
 /// The whole game, the same on every machine.
 fn game(app: &mut App) {
-    app.add_uhst_message::<Say>(Channel::Reliable)
-        .add_uhst_message_json::<Said>(Channel::Reliable)
+    app.add_uhst_message::<Say>(UhstChannel::Reliable)
+        .add_uhst_message_json::<Said>(UhstChannel::Reliable)
         .init_resource::<Screen>()
         .add_systems(Update, (pass_on, show));
 }
@@ -62,7 +62,7 @@ fn listen(network: &TestNetwork, host: UhstHost) -> Listen {
     let mut app = network.app();
     game(&mut app);
     let host = app.world_mut().spawn(host.metadata("arena")).id();
-    let client = app.world_mut().spawn(UhstClient::local(host).metadata("Ada")).id();
+    let client = app.world_mut().spawn((UhstClient::local().metadata("Ada"), LocalClientOf(host))).id();
     until(&mut [&mut app], |apps| events(apps[0], "connected") == 2);
     Listen { app, host, client }
 }
@@ -124,7 +124,7 @@ fn both_sides_are_told_of_the_beginning_once_it_is_ready() {
 fn what_one_side_sends_the_other_reads_in_the_next_frame() {
     let mut listen = listen(&TestNetwork::memory(), UhstHost::new("game"));
     listen.clear();
-    for channel in Channel::ALL {
+    for channel in UhstChannel::ALL {
         listen.client().send_on(channel, "up").unwrap();
     }
     listen.app.update();
@@ -133,7 +133,7 @@ fn what_one_side_sends_the_other_reads_in_the_next_frame() {
         other => panic!("{other:?}"),
     });
     let messages: Vec<_> = messages.collect();
-    assert_eq!(messages, Channel::ALL.map(|channel| (listen.host, listen.player(), channel)));
+    assert_eq!(messages, UhstChannel::ALL.map(|channel| (listen.host, listen.player(), channel)));
 
     listen.clear();
     listen.host().broadcast("down");
@@ -239,7 +239,7 @@ fn leaving_either_way_is_told_once_to_both() {
         assert!(listen.app.world().get_entity(listen.client).is_err() && listen.host().is_ready());
         // And may come back.
         listen.clear();
-        listen.app.world_mut().spawn(UhstClient::local(listen.host));
+        listen.app.world_mut().spawn(LocalClientOf(listen.host));
         (0..3).for_each(|_| listen.app.update());
         assert_eq!(listen.log(), ["ready", "connected", "connected"]);
     }
@@ -269,21 +269,63 @@ fn a_host_that_leaves_takes_its_local_player_along() {
 }
 
 #[test_log::test]
+fn a_local_client_is_related_to_its_host() {
+    let mut listen = listen(&TestNetwork::memory(), UhstHost::new("game"));
+    let world = listen.app.world();
+    assert_eq!(world.get::<LocalClientOf>(listen.client), Some(&LocalClientOf(listen.host)));
+    assert_eq!(**world.get::<LocalClients>(listen.host).unwrap(), [listen.client]);
+    let locals = |app: &mut App| {
+        app.world_mut()
+            .query_filtered::<&LocalClientOf, (With<UhstClient>, With<SessionConnected>)>()
+            .iter(app.world())
+            .count()
+    };
+    assert_eq!(locals(&mut listen.app), 1);
+    listen.app.world_mut().despawn(listen.client);
+    assert!(!listen.app.world().entity(listen.host).contains::<LocalClients>());
+
+    // A host that is spawned with its player.
+    let mut app = TestNetwork::memory().app();
+    app.world_mut().spawn((UhstHost::new("game"), related!(LocalClients[UhstClient::local().metadata("Ada")])));
+    until(&mut [&mut app], |apps| events(apps[0], "connected") == 2);
+    assert_eq!(locals(&mut app), 1);
+}
+
+#[test_log::test]
+fn a_player_joins_again_by_the_host_it_is_related_to() {
+    let mut listen = listen(&TestNetwork::memory(), UhstHost::new("game"));
+    listen.clear();
+    listen.app.world_mut().entity_mut(listen.client).insert(UhstClient::local());
+    (0..5).for_each(|_| listen.app.update());
+    let mut log = listen.log();
+    log.sort();
+    let again = ["connected", "connected", "disconnected: the other side left", "disconnected: this side left"];
+    assert_eq!(log, [&again[..], &["ended: this side left", "ready"]].concat());
+    assert!(listen.client().is_connected() && listen.host().peer_count() == 1);
+}
+
+#[test_log::test]
 fn where_nobody_hosts_it_ends_with_the_reason() {
     let network = TestNetwork::memory();
     let mut app = network.app();
     let nobody = app.world_mut().spawn_empty().id();
-    app.world_mut().spawn(UhstClient::local(nobody));
+    app.world_mut().spawn(LocalClientOf(nobody));
     app.update();
     assert!(
         matches!(&TestLog::of(&app).0[..], [TestEvent::Ended(end)] if matches!(end.reason, EndReason::NotStarted(_)))
     );
 
+    let mut app = network.app();
+    app.world_mut().spawn(UhstClient::local());
+    app.update();
+    let log: Vec<_> = TestLog::of(&app).0.iter().map(in_short).collect();
+    assert_eq!(log, ["ended: could not start: a local client has no host: spawn it with `LocalClientOf`"]);
+
     // A host that never becomes one: its id is taken.
     let _host = network.host("game");
     let mut app = network.app();
     let host = app.world_mut().spawn(UhstHost::new("game")).id();
-    app.world_mut().spawn(UhstClient::local(host));
+    app.world_mut().spawn(LocalClientOf(host));
     until(&mut [&mut app], |apps| TestLog::of(apps[0]).0.len() == 2);
     let log: Vec<_> = TestLog::of(&app).0.iter().map(in_short).collect();
     assert_eq!(log, [format!("ended: {}", EndReason::HostIdInUse).as_str(); 2]);
@@ -294,7 +336,7 @@ fn a_player_that_an_observer_of_the_ready_host_spawns_connects_once() {
     let mut app = TestNetwork::memory().app();
     app.add_observer(|ready: On<UhstReady>, hosts: Query<(), With<UhstHost>>, mut commands: Commands| {
         if hosts.contains(ready.entity) {
-            commands.spawn(UhstClient::local(ready.entity));
+            commands.spawn(LocalClientOf(ready.entity));
         }
     });
     app.world_mut().spawn(UhstHost::new("game"));

@@ -53,7 +53,7 @@ fn payloads_arrive_as_they_were_sent() {
     until(&mut [&mut host, &mut client], |apps| received(apps[0]).len() == payloads.len());
     let got: Vec<_> = received(&host).into_iter().map(|message| message.payload.clone()).collect();
     assert!(got == payloads);
-    assert!(received(&host).iter().all(|message| message.channel == Channel::Reliable));
+    assert!(received(&host).iter().all(|message| message.channel == UhstChannel::Reliable));
 }
 
 #[test_log::test]
@@ -68,7 +68,7 @@ fn an_echo_keeps_the_order_and_the_channel() {
     for number in 0..1000 {
         component::<UhstClient>(&mut client).send(number.to_string()).unwrap();
     }
-    for channel in Channel::ALL {
+    for channel in UhstChannel::ALL {
         component::<UhstClient>(&mut client).send_on(channel, vec![1]).unwrap();
     }
     until(&mut [&mut host, &mut client], |apps| received(apps[1]).len() == 1004);

@@ -29,7 +29,7 @@ struct Read(usize);
 fn app(network: &TestNetwork) -> App {
     let mut app = App::new();
     let plugin = UhstPlugin::default().relay(network.relay()).connection(network_config()).paths(PathPolicy::RelayOnly);
-    app.add_plugins((MinimalPlugins, plugin)).add_uhst_message::<Chunk>(Channel::Reliable).init_resource::<Read>();
+    app.add_plugins((MinimalPlugins, plugin)).add_uhst_message::<Chunk>(UhstChannel::Reliable).init_resource::<Read>();
     app.add_systems(
         Update,
         |mut texts: MessageReader<UhstMessage>, mut chunks: MessageReader<FromPeer<Chunk>>, mut read: ResMut<Read>| {

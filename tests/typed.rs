@@ -51,9 +51,9 @@ fn send<T: TypedMessage, R: 'static>(app: &mut App, send: impl Fn(&UhstSender<T>
 }
 
 fn game(app: &mut App) {
-    app.add_uhst_message::<Chat>(Channel::Reliable)
-        .add_uhst_message::<Move>(Channel::ReliableUnordered)
-        .add_uhst_message::<Tick>(Channel::UnreliableSequenced);
+    app.add_uhst_message::<Chat>(UhstChannel::Reliable)
+        .add_uhst_message::<Move>(UhstChannel::ReliableUnordered)
+        .add_uhst_message::<Tick>(UhstChannel::UnreliableSequenced);
     log::<Chat>(app);
     log::<Move>(app);
     log::<Tick>(app);
@@ -191,11 +191,11 @@ fn the_order_of_registration_does_not_matter_nor_does_the_plugin() {
     game(&mut host);
     let mut client = App::new();
     client
-        .add_uhst_message::<Tick>(Channel::UnreliableSequenced)
-        .add_uhst_message::<Move>(Channel::ReliableUnordered)
+        .add_uhst_message::<Tick>(UhstChannel::UnreliableSequenced)
+        .add_uhst_message::<Move>(UhstChannel::ReliableUnordered)
         .add_plugins((MinimalPlugins, UhstPlugin::default().relay(network.relay())))
-        .add_uhst_message::<Chat>(Channel::Reliable)
-        .add_uhst_message::<Chat>(Channel::Reliable);
+        .add_uhst_message::<Chat>(UhstChannel::Reliable)
+        .add_uhst_message::<Chat>(UhstChannel::Reliable);
     bevy_uhst::test_app::record(&mut client);
     host.world_mut().spawn(UhstHost::new("game"));
     until(&mut [&mut host], |apps| TestLog::of(apps[0]).has(|event| matches!(event, TestEvent::Ready(_))));
@@ -210,21 +210,21 @@ fn another_version_of_the_game_is_refused_with_the_reason() {
     let others: [fn(&mut App); 5] = [
         |_| {},
         |app| {
-            app.add_uhst_message::<Chat>(Channel::Reliable);
+            app.add_uhst_message::<Chat>(UhstChannel::Reliable);
         },
         |app| {
-            app.add_uhst_message::<Chat>(Channel::Unreliable)
-                .add_uhst_message::<Move>(Channel::ReliableUnordered)
-                .add_uhst_message::<Tick>(Channel::UnreliableSequenced);
+            app.add_uhst_message::<Chat>(UhstChannel::Unreliable)
+                .add_uhst_message::<Move>(UhstChannel::ReliableUnordered)
+                .add_uhst_message::<Tick>(UhstChannel::UnreliableSequenced);
         },
         |app| {
-            app.add_uhst_message_json::<Chat>(Channel::Reliable)
-                .add_uhst_message::<Move>(Channel::ReliableUnordered)
-                .add_uhst_message::<Tick>(Channel::UnreliableSequenced);
+            app.add_uhst_message_json::<Chat>(UhstChannel::Reliable)
+                .add_uhst_message::<Move>(UhstChannel::ReliableUnordered)
+                .add_uhst_message::<Tick>(UhstChannel::UnreliableSequenced);
         },
         |app| {
             game(app);
-            app.add_uhst_message_as::<u8>("more", Channel::Reliable, Encoding::Binary);
+            app.add_uhst_message_as::<u8>("more", UhstChannel::Reliable, Encoding::Binary);
         },
     ];
     for other in others {
@@ -272,9 +272,9 @@ mod older {
     pub struct Move(pub Vec<u8>);
 
     pub fn game(app: &mut App) {
-        app.add_uhst_message::<Chat>(Channel::Reliable)
-            .add_uhst_message::<Move>(Channel::ReliableUnordered)
-            .add_uhst_message::<Tick>(Channel::UnreliableSequenced);
+        app.add_uhst_message::<Chat>(UhstChannel::Reliable)
+            .add_uhst_message::<Move>(UhstChannel::ReliableUnordered)
+            .add_uhst_message::<Tick>(UhstChannel::UnreliableSequenced);
     }
 }
 
@@ -304,7 +304,7 @@ fn what_does_not_decode_is_told_once_for_each_type_and_disconnects_nobody() {
 }
 
 fn json_game(app: &mut App) {
-    app.add_uhst_message_json::<Chat>(Channel::Reliable);
+    app.add_uhst_message_json::<Chat>(UhstChannel::Reliable);
     log::<Chat>(app);
 }
 
@@ -334,7 +334,7 @@ fn an_original_takes_part_in_json_and_is_not_asked_for_its_version() {
     let network = TestNetwork::loopback();
     let mut host = network.app();
     json_game(&mut host);
-    host.add_uhst_message::<Tick>(Channel::Unreliable);
+    host.add_uhst_message::<Tick>(UhstChannel::Unreliable);
     host.world_mut().spawn(UhstHost::new("plain"));
     until(&mut [&mut host], |apps| TestLog::of(apps[0]).has(|event| matches!(event, TestEvent::Ready(_))));
     let original = original::Original::join(&support::address(&host), "plain");
@@ -362,7 +362,7 @@ fn sending_what_cannot_be_sent_is_an_error_that_says_why() {
 
     type Unkeyed = BTreeMap<(u8, u8), u8>;
     let mut app = TestNetwork::memory().app();
-    app.add_uhst_message_json::<Unkeyed>(Channel::Reliable);
+    app.add_uhst_message_json::<Unkeyed>(UhstChannel::Reliable);
     app.world_mut().spawn(UhstHost::new("game"));
     let report = send::<Unkeyed, _>(&mut app, |sender| sender.broadcast(&BTreeMap::from([((1, 2), 3)])));
     assert!(matches!(report.cause, Some(SendError::NotSerializable(_))), "{report:?}");
@@ -371,13 +371,13 @@ fn sending_what_cannot_be_sent_is_an_error_that_says_why() {
 #[test]
 #[should_panic(expected = "both have the name `Chat`")]
 fn two_types_of_one_name_are_refused() {
-    App::new().add_uhst_message::<Chat>(Channel::Reliable).add_uhst_message::<older::Chat>(Channel::Reliable);
+    App::new().add_uhst_message::<Chat>(UhstChannel::Reliable).add_uhst_message::<older::Chat>(UhstChannel::Reliable);
 }
 
 #[test]
 #[should_panic(expected = "registered twice")]
 fn one_type_on_two_channels_is_refused() {
-    App::new().add_uhst_message::<Chat>(Channel::Reliable).add_uhst_message::<Chat>(Channel::Unreliable);
+    App::new().add_uhst_message::<Chat>(UhstChannel::Reliable).add_uhst_message::<Chat>(UhstChannel::Unreliable);
 }
 
 #[test]
@@ -385,13 +385,13 @@ fn one_type_on_two_channels_is_refused() {
 fn a_type_that_comes_too_late_is_refused() {
     let mut app = TestNetwork::memory().app();
     app.world_mut().spawn(UhstHost::new("game"));
-    app.add_uhst_message::<Chat>(Channel::Reliable);
+    app.add_uhst_message::<Chat>(UhstChannel::Reliable);
 }
 
 #[test]
 #[should_panic(expected = "is no name for")]
 fn a_name_that_json_would_have_to_escape_is_refused() {
-    App::new().add_uhst_message_as::<Chat>("say \"hi\"", Channel::Reliable, Encoding::Json);
+    App::new().add_uhst_message_as::<Chat>("say \"hi\"", UhstChannel::Reliable, Encoding::Json);
 }
 
 #[test_log::test]
@@ -399,7 +399,7 @@ fn the_helpers_make_apps_of_a_game_and_a_message_goes_to_those_who_are_chosen() 
     #[derive(Resource, Default)]
     struct Heard(usize);
     let network = TestNetwork::memory().game(|app| {
-        app.add_uhst_message::<Tick>(Channel::Reliable)
+        app.add_uhst_message::<Tick>(UhstChannel::Reliable)
             .init_resource::<Heard>()
             .add_systems(Update, |mut ticks: MessageReader<FromPeer<Tick>>, mut heard: ResMut<Heard>| {
                 heard.0 += ticks.read().count()

@@ -127,19 +127,19 @@ pub enum FromHost {
 
 impl FromPlayer {
     /// A position is worthless once there is a newer one. Everything else must arrive.
-    pub fn channel(&self) -> Channel {
+    pub fn channel(&self) -> UhstChannel {
         match self {
-            FromPlayer::Move { .. } => Channel::UnreliableSequenced,
-            _ => Channel::Reliable,
+            FromPlayer::Move { .. } => UhstChannel::UnreliableSequenced,
+            _ => UhstChannel::Reliable,
         }
     }
 }
 
 impl FromHost {
-    pub fn channel(&self) -> Channel {
+    pub fn channel(&self) -> UhstChannel {
         match self {
-            FromHost::Positions { .. } => Channel::UnreliableSequenced,
-            _ => Channel::Reliable,
+            FromHost::Positions { .. } => UhstChannel::UnreliableSequenced,
+            _ => UhstChannel::Reliable,
         }
     }
 }

@@ -38,14 +38,14 @@ impl Flow {
     }
 
     /// The next message of a channel: [`accepted`](Self::accepted) says that it was sent.
-    pub fn next(&self, channel: Channel, size: usize) -> Vec<u8> {
+    pub fn next(&self, channel: UhstChannel, size: usize) -> Vec<u8> {
         self.message(self.channels[channel as usize].next, fitting(channel, size))
     }
 
-    pub fn accepted(&mut self, channel: Channel, size: usize) {
+    pub fn accepted(&mut self, channel: UhstChannel, size: usize) {
         let size = fitting(channel, size);
         let record = &mut self.channels[channel as usize];
-        if size == 0 && channel != Channel::Reliable {
+        if size == 0 && channel != UhstChannel::Reliable {
             record.empty += 1;
             return;
         }
@@ -54,22 +54,22 @@ impl Flow {
     }
 
     /// Takes what has arrived off the list.
-    pub fn arrived(&mut self, channel: Channel, payload: &[u8]) -> Result<(), String> {
+    pub fn arrived(&mut self, channel: UhstChannel, payload: &[u8]) -> Result<(), String> {
         let record = &mut self.channels[channel as usize];
-        if payload.is_empty() && channel != Channel::Reliable {
+        if payload.is_empty() && channel != UhstChannel::Reliable {
             record.empty = record.empty.checked_sub(1).ok_or(format!("{channel:?}: an empty message too many"))?;
             return Ok(());
         }
         let number = match channel {
             // In order, the next must be the first that has not arrived.
-            Channel::Reliable => record.waiting.first_key_value().map(|(number, _)| *number),
+            UhstChannel::Reliable => record.waiting.first_key_value().map(|(number, _)| *number),
             _ => payload.get(4..HEADER).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes),
         };
         let number = number.ok_or_else(|| format!("{channel:?}: {} bytes that nobody sent", payload.len()))?;
         let Some(size) = record.waiting.remove(&number) else {
             return Err(format!("{channel:?}: number {number} arrived twice, or was never sent"));
         };
-        if channel == Channel::UnreliableSequenced
+        if channel == UhstChannel::UnreliableSequenced
             && record.newest.replace(number).is_some_and(|newest| newest > number)
         {
             return Err(format!("{channel:?}: number {number} follows a newer one"));
@@ -85,11 +85,11 @@ impl Flow {
 
     /// How many reliable messages have not arrived.
     pub fn missing(&self) -> u64 {
-        let missing = |channel: Channel| {
+        let missing = |channel: UhstChannel| {
             let record = &self.channels[channel as usize];
             record.waiting.len() as u64 + record.empty
         };
-        Channel::ALL.into_iter().filter(|channel| channel.is_reliable()).map(missing).sum()
+        UhstChannel::ALL.into_iter().filter(|channel| channel.is_reliable()).map(missing).sum()
     }
 
     fn message(&self, number: u64, size: usize) -> Vec<u8> {
@@ -104,6 +104,6 @@ impl Flow {
 }
 
 /// Where messages are known by their numbers alone, they have one, or no content at all.
-fn fitting(channel: Channel, size: usize) -> usize {
-    if channel == Channel::Reliable || size == 0 { size } else { size.max(HEADER) }
+fn fitting(channel: UhstChannel, size: usize) -> usize {
+    if channel == UhstChannel::Reliable || size == 0 { size } else { size.max(HEADER) }
 }

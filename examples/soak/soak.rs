@@ -374,7 +374,7 @@ impl Soak {
             };
             if let Some(peer) = node.peer(told.peer) {
                 for _ in 0..10 {
-                    send(peer, flow, Channel::Reliable, 100);
+                    send(peer, flow, UhstChannel::Reliable, 100);
                 }
             }
         }
@@ -468,7 +468,7 @@ impl Soak {
     fn flood(&mut self) {
         let Some(id) = self.someone() else { return };
         let by_host = self.random.bool();
-        let channel = Channel::ALL[self.random.usize(..4)];
+        let channel = UhstChannel::ALL[self.random.usize(..4)];
         let size = SIZES[self.random.usize(..SIZES.len())];
         let sent = self.send(id, by_host, channel, size, 20_000);
         let way = if by_host { "to" } else { "by" };
@@ -480,7 +480,7 @@ impl Soak {
         let playing: Vec<u32> = self.playing().collect();
         for id in playing {
             for by_host in [false, true] {
-                let channel = Channel::ALL[self.random.usize(..4)];
+                let channel = UhstChannel::ALL[self.random.usize(..4)];
                 let size = SIZES[self.random.usize(..6)];
                 let most = self.random.usize(..4);
                 self.send(id, by_host, channel, size, most);
@@ -488,7 +488,7 @@ impl Soak {
         }
     }
 
-    fn send(&mut self, id: u32, by_host: bool, channel: Channel, size: usize, most: usize) -> usize {
+    fn send(&mut self, id: u32, by_host: bool, channel: UhstChannel, size: usize, most: usize) -> usize {
         let Some(stay) = self.stays.get_mut(&id) else { return 0 };
         let Some(player) = self.players.iter().find(|player| player.stay == Some(id)) else { return 0 };
         let (node, told, flow) = if by_host {
@@ -755,7 +755,7 @@ fn kind(reason: &EndReason) -> String {
 }
 
 /// Whether it was taken.
-fn send(peer: &UhstPeer, flow: &mut Flow, channel: Channel, size: usize) -> bool {
+fn send(peer: &UhstPeer, flow: &mut Flow, channel: UhstChannel, size: usize) -> bool {
     let message = flow.next(channel, size);
     let size = message.len();
     let taken = peer.send_on(channel, message).is_ok();

@@ -7,19 +7,20 @@ use bevy::{
 use bytes::Bytes;
 
 use super::{
-    UhstHost, UhstSession,
+    LocalClientOf, UhstHost, UhstSession,
     network::Network,
     session::{self, SessionState},
     settings::Settings,
     typed::Types,
 };
 use crate::{
+    UhstChannel,
     connection::ConnectionConfig,
     net::{
         IceServer, NetworkConditions, PathPolicy, Relay, SendError,
         contract::{ClientOptions, Secret},
     },
-    protocol::{Channel, EndReason, JoinLink, Payload, Tag},
+    protocol::{EndReason, JoinLink, Payload, Tag},
 };
 
 /// Joins a session: spawn it to join, despawn or remove it to leave.
@@ -44,9 +45,10 @@ use crate::{
 #[component(on_insert = on_insert, on_despawn = leave, on_discard = leave, clone_behavior = Ignore)]
 #[reflect(Component, Debug, Default)]
 pub struct UhstClient {
-    target: String,
-    #[reflect(ignore)]
-    local: Option<Entity>,
+    /// None of a local client.
+    target: Option<String>,
+    /// Whether the session it runs, or has run, is with a host of this app.
+    local: bool,
     #[reflect(ignore)]
     settings: Settings,
     #[reflect(ignore)]
@@ -54,9 +56,9 @@ pub struct UhstClient {
 }
 
 impl Default for UhstClient {
-    /// Joins nothing: the session ends at once. For reflection.
+    /// As [`UhstClient::local`].
     fn default() -> Self {
-        UhstClient::join("")
+        UhstClient::local()
     }
 }
 
@@ -72,36 +74,22 @@ impl UhstClient {
     /// What names no session ends with [`EndReason::NotStarted`] in the next frame. To tell while the player types,
     /// parse it as a [`JoinLink`].
     pub fn join(code_or_link: impl Into<String>) -> Self {
-        UhstClient {
-            target: code_or_link.into(),
-            local: None,
-            settings: Settings::default(),
-            state: SessionState::default(),
-        }
+        UhstClient { target: Some(code_or_link.into()), ..Self::local() }
     }
 
-    /// Joins a host of this very app, so that the player at the host's machine is a client like all others: on a listen
-    /// server, the same systems play for everyone.
-    ///
-    /// `host` is an entity with [`UhstHost`]. As soon as that is [ready](super::UhstReady), both sides are
-    /// [connected](super::UhstConnected), without relay, password or request to join, and without taking one of the
-    /// [`max_peers`](UhstHost::max_peers); [`peer_count`](UhstHost::peer_count) counts it. What one side sends in a
-    /// frame the other reads in the next. The session ends with its host's, for the same reason, or at once with
-    /// [`EndReason::NotStarted`] if there is no such host.
-    ///
-    /// An app with both sides reads the messages of both: [`session`](super::UhstMessage::session) tells them apart.
-    /// Only [`metadata`](Self::metadata) means something to it, no other setting.
+    /// Joins the host of its [`LocalClientOf`], an entity of this very app. Without that component, the session ends with
+    /// [`EndReason::NotStarted`].
     ///
     /// ```
     /// # use bevy::prelude::*;
     /// # use bevy_uhst::prelude::*;
     /// fn host_and_play(mut commands: Commands) {
     ///     let host = commands.spawn(UhstHost::new("my-game")).id();
-    ///     commands.spawn(UhstClient::local(host));
+    ///     commands.spawn((UhstClient::local().metadata("Ada"), LocalClientOf(host)));
     /// }
     /// ```
-    pub fn local(host: Entity) -> Self {
-        UhstClient { local: Some(host), ..UhstClient::join("") }
+    pub fn local() -> Self {
+        UhstClient { target: None, local: false, settings: Settings::default(), state: SessionState::default() }
     }
 
     /// Where to look for a bare code; otherwise, where the [plugin](super::UhstPlugin::relay) says. A link names its
@@ -199,7 +187,7 @@ impl UhstClient {
     /// app hosts.
     #[cfg(feature = "replicon")]
     pub(crate) fn session_key(&self) -> Option<crate::net::contract::SessionKey> {
-        self.state.key.filter(|_| self.local.is_none())
+        self.state.key.filter(|_| !self.local)
     }
 
     /// The entity of the host, while connected.
@@ -207,14 +195,14 @@ impl UhstClient {
         self.state.peers.first().map(|(entity, _)| *entity)
     }
 
-    /// Sends to the host on [`Channel::Reliable`].
+    /// Sends to the host on [`UhstChannel::Reliable`].
     ///
     /// # Errors
     ///
     /// [`SendError::NotConnected`] before [`UhstConnected`](super::UhstConnected) and after the end; others as
     /// [`UhstPeer::send`](super::UhstPeer::send).
     pub fn send(&self, payload: impl Into<Payload>) -> Result<(), SendError> {
-        self.send_on(Channel::Reliable, payload)
+        self.send_on(UhstChannel::Reliable, payload)
     }
 
     /// Sends to the host.
@@ -222,11 +210,11 @@ impl UhstClient {
     /// # Errors
     ///
     /// As [`send`](Self::send).
-    pub fn send_on(&self, channel: Channel, payload: impl Into<Payload>) -> Result<(), SendError> {
+    pub fn send_on(&self, channel: UhstChannel, payload: impl Into<Payload>) -> Result<(), SendError> {
         self.send_tagged(channel, Tag::Untyped, payload.into())
     }
 
-    pub(super) fn send_tagged(&self, channel: Channel, tag: Tag, payload: Payload) -> Result<(), SendError> {
+    pub(super) fn send_tagged(&self, channel: UhstChannel, tag: Tag, payload: Payload) -> Result<(), SendError> {
         let (_, host) = self.state.peers.first().ok_or(SendError::NotConnected)?;
         host.send_tagged(channel, tag, payload)
     }
@@ -243,10 +231,11 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
         return;
     };
     let Some(client) = world.get::<UhstClient>(entity) else { return };
-    if let Some(host) = client.local {
-        return join_local(world, entity, host);
+    let local = world.get::<LocalClientOf>(entity);
+    if local.is_some() || client.target.is_none() {
+        return join_local(world, entity);
     }
-    let target = client.target.parse::<JoinLink>();
+    let target = client.target.as_deref().unwrap_or_default().parse::<JoinLink>();
     let name = match &target {
         Ok(target) => Name::new(format!("client of {}", target.id)),
         Err(_) => Name::new("client"),
@@ -255,25 +244,31 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
         .map_err(|error| EndReason::NotStarted(error.to_string()))
         .map(|target| ClientOptions { target, session: client.settings.options(network, game) });
     let state = SessionState::started(world.resource_mut::<Network>().join(entity, options));
-    begin(&mut world, entity, state, name);
+    begin(&mut world, entity, state, false, name);
 }
 
 /// Notes the session that was started.
-fn begin(world: &mut DeferredWorld, entity: Entity, state: SessionState, name: Name) {
+fn begin(world: &mut DeferredWorld, entity: Entity, state: SessionState, local: bool, name: Name) {
     if let Some(mut client) = world.get_mut::<UhstClient>(entity) {
-        client.bypass_change_detection().state = state;
+        let client = client.bypass_change_detection();
+        (client.state, client.local) = (state, local);
     }
     world.commands().entity(entity).try_insert(UhstSession::Joining).try_insert_if_new(name);
 }
 
-fn join_local(mut world: DeferredWorld, entity: Entity, host: Entity) {
+fn join_local(mut world: DeferredWorld, entity: Entity) {
     let Some(network) = world.get_resource::<Network>() else { return };
     let metadata = world.get::<UhstClient>(entity).map(|client| client.settings.metadata.clone()).unwrap_or_default();
-    let host = world.get::<UhstHost>(host).and_then(|host| host.as_local(network)).ok_or_else(|| {
-        EndReason::NotStarted("no session is hosted by the entity that a local client was to join".into())
-    });
+    let host = match world.get::<LocalClientOf>(entity) {
+        None => Err("a local client has no host: spawn it with `LocalClientOf`"),
+        Some(of) => world
+            .get::<UhstHost>(of.0)
+            .and_then(|host| host.as_local(network))
+            .ok_or("the entity in `LocalClientOf` hosts no session: spawn its `UhstHost` first"),
+    };
+    let host = host.map_err(|why| EndReason::NotStarted(why.to_owned()));
     let state = SessionState::started(world.resource_mut::<Network>().join_local(entity, metadata, host));
-    begin(&mut world, entity, state, Name::new("local client"));
+    begin(&mut world, entity, state, true, Name::new("local client"));
 }
 
 fn leave(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) {

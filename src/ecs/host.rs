@@ -14,12 +14,13 @@ use super::{
     typed::Types,
 };
 use crate::{
+    UhstChannel,
     connection::ConnectionConfig,
     net::{
         Admission, IceServer, NetworkConditions, PathPolicy, Relay, SendError,
         contract::{HostOptions, PeerHandle, Secret},
     },
-    protocol::{Channel, EndReason, JoinLink, Payload, Tag},
+    protocol::{EndReason, JoinLink, Payload, Tag},
 };
 
 /// Hosts a session: spawn it to start, despawn or remove it to leave.
@@ -243,39 +244,44 @@ impl UhstHost {
         self.settings.password.is_some()
     }
 
-    /// Sends to every peer on [`Channel::Reliable`].
+    /// Sends to every peer on [`UhstChannel::Reliable`].
     ///
     /// A peer that misses it keeps nobody else from getting it: see [`BroadcastReport`].
     pub fn broadcast(&self, payload: impl Into<Payload>) -> BroadcastReport {
-        self.fan_out(None, Channel::Reliable, payload.into())
+        self.fan_out(None, UhstChannel::Reliable, payload.into())
     }
 
     /// Sends to every peer.
-    pub fn broadcast_on(&self, channel: Channel, payload: impl Into<Payload>) -> BroadcastReport {
+    pub fn broadcast_on(&self, channel: UhstChannel, payload: impl Into<Payload>) -> BroadcastReport {
         self.fan_out(None, channel, payload.into())
     }
 
-    /// Sends to every peer but one, on [`Channel::Reliable`]: to pass on what that one said.
+    /// Sends to every peer but one, on [`UhstChannel::Reliable`]: to pass on what that one said.
     pub fn broadcast_except(&self, peer: Entity, payload: impl Into<Payload>) -> BroadcastReport {
-        self.fan_out(Some(peer), Channel::Reliable, payload.into())
+        self.fan_out(Some(peer), UhstChannel::Reliable, payload.into())
     }
 
     /// Sends to every peer but one.
-    pub fn broadcast_except_on(&self, peer: Entity, channel: Channel, payload: impl Into<Payload>) -> BroadcastReport {
+    pub fn broadcast_except_on(
+        &self,
+        peer: Entity,
+        channel: UhstChannel,
+        payload: impl Into<Payload>,
+    ) -> BroadcastReport {
         self.fan_out(Some(peer), channel, payload.into())
     }
 
-    /// Sends to these peers on [`Channel::Reliable`]. The bytes are shared, as in a broadcast. An entity
+    /// Sends to these peers on [`UhstChannel::Reliable`]. The bytes are shared, as in a broadcast. An entity
     /// that is no peer of this session, or not any more, misses nothing.
     pub fn send_to(&self, peers: impl IntoIterator<Item = Entity>, payload: impl Into<Payload>) -> BroadcastReport {
-        self.send_to_on(peers, Channel::Reliable, payload)
+        self.send_to_on(peers, UhstChannel::Reliable, payload)
     }
 
     /// Sends to these peers.
     pub fn send_to_on(
         &self,
         peers: impl IntoIterator<Item = Entity>,
-        channel: Channel,
+        channel: UhstChannel,
         payload: impl Into<Payload>,
     ) -> BroadcastReport {
         let (payload, mut report) = (payload.into(), BroadcastReport::default());
@@ -313,7 +319,7 @@ impl UhstHost {
         Some(LocalHost { key, metadata: self.settings.metadata.clone(), connection, ready })
     }
 
-    fn fan_out(&self, except: Option<Entity>, channel: Channel, payload: Payload) -> BroadcastReport {
+    fn fan_out(&self, except: Option<Entity>, channel: UhstChannel, payload: Payload) -> BroadcastReport {
         let mut report = BroadcastReport::default();
         self.fan_out_tagged(except, channel, Tag::Untyped, &payload, &mut report);
         report
@@ -322,7 +328,7 @@ impl UhstHost {
     pub(super) fn fan_out_tagged(
         &self,
         except: Option<Entity>,
-        channel: Channel,
+        channel: UhstChannel,
         tag: Tag,
         payload: &Payload,
         report: &mut BroadcastReport,
@@ -378,11 +384,11 @@ mod tests {
         net::contract::PeerCommand,
     };
 
-    fn sent(commands: &mut tokio::sync::mpsc::UnboundedReceiver<PeerCommand>) -> Vec<(Channel, Payload)> {
+    fn sent(commands: &mut tokio::sync::mpsc::UnboundedReceiver<PeerCommand>) -> Vec<(UhstChannel, Payload)> {
         std::iter::from_fn(|| commands.try_recv().ok())
             .filter_map(|command| match command {
                 PeerCommand::Send { channel, payload, .. } => Some((channel, payload)),
-                PeerCommand::Disconnect(reason) => Some((Channel::Reliable, reason.to_string().into())),
+                PeerCommand::Disconnect(reason) => Some((UhstChannel::Reliable, reason.to_string().into())),
                 PeerCommand::Conditions(_) | PeerCommand::Report(_) => None,
             })
             .collect()
@@ -398,15 +404,15 @@ mod tests {
         let host = app.world().get::<UhstHost>(session).unwrap();
         assert_eq!(host.broadcast("all"), BroadcastReport { peers: 2, missed: 0, cause: None });
         host.broadcast_except(second, "one");
-        host.broadcast_on(Channel::Unreliable, vec![1, 2]);
-        host.broadcast_except_on(second, Channel::ReliableUnordered, "other");
-        let (all, binary) = ((Channel::Reliable, "all".into()), (Channel::Unreliable, vec![1, 2].into()));
+        host.broadcast_on(UhstChannel::Unreliable, vec![1, 2]);
+        host.broadcast_except_on(second, UhstChannel::ReliableUnordered, "other");
+        let (all, binary) = ((UhstChannel::Reliable, "all".into()), (UhstChannel::Unreliable, vec![1, 2].into()));
         assert_eq!(host.send_to([second, session], "chosen").peers, 1);
-        host.send_to_on([second, first], Channel::Unreliable, "both");
-        let (chosen, both) = ((Channel::Reliable, "chosen".into()), (Channel::Unreliable, "both".into()));
+        host.send_to_on([second, first], UhstChannel::Unreliable, "both");
+        let (chosen, both) = ((UhstChannel::Reliable, "chosen".into()), (UhstChannel::Unreliable, "both".into()));
         assert_eq!(sent(&mut two), [all.clone(), binary.clone(), chosen, both.clone()]);
-        let only = (Channel::Reliable, "one".into());
-        assert_eq!(sent(&mut one), [all, only, binary, (Channel::ReliableUnordered, "other".into()), both]);
+        let only = (UhstChannel::Reliable, "one".into());
+        assert_eq!(sent(&mut one), [all, only, binary, (UhstChannel::ReliableUnordered, "other".into()), both]);
     }
 
     #[test]
@@ -457,7 +463,7 @@ mod tests {
         let mut ended = None;
         while ended.is_none() {
             // What may be lost any time does not count.
-            host.broadcast_on(Channel::Unreliable, "x".repeat(500));
+            host.broadcast_on(UhstChannel::Unreliable, "x".repeat(500));
             host.broadcast("x".repeat(500));
             ended = std::iter::from_fn(|| commands.try_recv().ok()).find_map(|command| match command {
                 PeerCommand::Disconnect(reason) => Some(reason),
@@ -477,7 +483,7 @@ mod tests {
         let host = app.world().get::<UhstHost>(session).unwrap();
         assert_eq!(host.kick(session, "who?"), Err(SendError::Disconnected));
         host.kick(peer, "cheating").unwrap();
-        assert_eq!(sent(&mut commands), [(Channel::Reliable, "removed by the host: cheating".into())]);
+        assert_eq!(sent(&mut commands), [(UhstChannel::Reliable, "removed by the host: cheating".into())]);
         let peer = app.world().get::<crate::UhstPeer>(peer).unwrap();
         assert_eq!(peer.send("more"), Err(SendError::Disconnected));
         assert_eq!(peer.send(vec![0; LIMITS.max_message + 1]), Err(SendError::TooLarge { size: 1001, limit: 1000 }));
@@ -491,9 +497,9 @@ mod tests {
         assert_eq!(app.world().get::<UhstClient>(session).unwrap().send("early"), Err(SendError::NotConnected));
         let (host, mut commands) = connect(&mut app, key, 1);
         let client = app.world().get::<UhstClient>(session).unwrap();
-        client.send_on(Channel::UnreliableSequenced, "now").unwrap();
+        client.send_on(UhstChannel::UnreliableSequenced, "now").unwrap();
         assert_eq!(client.host(), Some(host));
-        assert_eq!(sent(&mut commands), [(Channel::UnreliableSequenced, "now".into())]);
+        assert_eq!(sent(&mut commands), [(UhstChannel::UnreliableSequenced, "now".into())]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use bevy::prelude::*;
 
-use crate::protocol::{Channel, Payload};
+use crate::{UhstChannel, protocol::Payload};
 
 /// A message from a peer; read them with a [`MessageReader`] in `Update` or `FixedUpdate`.
 ///
@@ -22,7 +22,7 @@ pub struct UhstMessage {
     /// The entity with [`UhstPeer`](super::UhstPeer), from whom it comes.
     pub peer: Entity,
     /// The promise it was sent under.
-    pub channel: Channel,
+    pub channel: UhstChannel,
     /// Its content. Cloning it shares the bytes.
     pub payload: Payload,
 }

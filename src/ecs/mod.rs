@@ -13,6 +13,7 @@ mod error;
 mod goodbye;
 mod host;
 mod lifecycle;
+mod local_client;
 mod message;
 mod network;
 #[cfg(feature = "overlay")]
@@ -47,6 +48,7 @@ pub use lifecycle::{
     UhstConnected, UhstDiagnostic, UhstDisconnected, UhstEnded, UhstInterrupted, UhstPathChanged, UhstReady,
     UhstResumed,
 };
+pub use local_client::{LocalClientOf, LocalClients};
 pub use message::UhstMessage;
 #[cfg(feature = "overlay")]
 pub use overlay::{UhstOverlay, UhstOverlayPlugin};

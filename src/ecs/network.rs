@@ -446,8 +446,9 @@ pub(super) mod fake {
 
     use super::*;
     use crate::{
+        UhstChannel,
         net::contract::{PeerCommand, PeerLimits, Received, SessionCommand},
-        protocol::{Channel, Tag},
+        protocol::Tag,
     };
 
     pub struct Started {
@@ -498,7 +499,8 @@ pub(super) mod fake {
     }
 
     pub fn push_texts(app: &App, session: SessionKey, peer: u64, texts: &[&str]) {
-        let untyped = |text: &&str| Received { channel: Channel::Reliable, tag: Tag::Untyped, payload: (*text).into() };
+        let untyped =
+            |text: &&str| Received { channel: UhstChannel::Reliable, tag: Tag::Untyped, payload: (*text).into() };
         let messages = texts.iter().map(untyped).collect();
         push(app, session, EventKind::Messages { peer: PeerKey(peer), messages });
     }

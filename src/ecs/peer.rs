@@ -14,12 +14,13 @@ use super::{
     session::{end_session, state_mut},
 };
 use crate::{
+    UhstChannel,
     connection::Path,
     net::{
         NetworkConditions, SendError, Traffic,
         contract::{PeerHandle, PeerKey, SessionKey},
     },
-    protocol::{Channel, EndReason, Payload, Tag},
+    protocol::{EndReason, Payload, Tag},
 };
 
 /// A connected peer: spawned by the plugin, on an entity of its own. On a client, it is the host.
@@ -49,14 +50,14 @@ impl UhstPeer {
         UhstPeer { handle, key, of, metadata, rates: Rates::default(), over: false }
     }
 
-    /// Sends on [`Channel::Reliable`]. Never waits: the message is on its way in this frame.
+    /// Sends on [`UhstChannel::Reliable`]. Never waits: the message is on its way in this frame.
     ///
     /// # Errors
     ///
     /// [`SendError`] says why it was not sent; nothing of it was. [`SendError::QueueFull`] is the one to expect in a
     /// healthy game: the peer or the way to it is slow. In a system that returns it with `?` it becomes a warning.
     pub fn send(&self, payload: impl Into<Payload>) -> Result<(), SendError> {
-        self.send_on(Channel::Reliable, payload)
+        self.send_on(UhstChannel::Reliable, payload)
     }
 
     /// Sends under a promise of your choice.
@@ -64,15 +65,15 @@ impl UhstPeer {
     /// # Errors
     ///
     /// As [`send`](Self::send).
-    pub fn send_on(&self, channel: Channel, payload: impl Into<Payload>) -> Result<(), SendError> {
+    pub fn send_on(&self, channel: UhstChannel, payload: impl Into<Payload>) -> Result<(), SendError> {
         self.handle.send(channel, payload.into())
     }
 
-    pub(super) fn send_tagged(&self, channel: Channel, tag: Tag, payload: Payload) -> Result<(), SendError> {
+    pub(super) fn send_tagged(&self, channel: UhstChannel, tag: Tag, payload: Payload) -> Result<(), SendError> {
         self.handle.send_tagged(channel, tag, payload)
     }
 
-    pub(super) fn broadcast_tagged(&self, channel: Channel, tag: Tag, payload: Payload) -> Result<(), SendError> {
+    pub(super) fn broadcast_tagged(&self, channel: UhstChannel, tag: Tag, payload: Payload) -> Result<(), SendError> {
         self.handle.broadcast(channel, tag, payload)
     }
 
@@ -165,7 +166,7 @@ impl UhstPeer {
         self.handle.shared().limits().native
     }
 
-    /// Whether it is another session of this app, as with [`UhstClient::local`](super::UhstClient::local): messages then
+    /// Whether it is another session of this app, as with [`LocalClientOf`](super::LocalClientOf): messages then
     /// take no way at all, [`path`](Self::path) is [`Path::Direct`], and there is no round trip to measure, nor
     /// [traffic](Self::traffic) to count.
     pub fn is_local(&self) -> bool {

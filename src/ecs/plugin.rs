@@ -5,7 +5,7 @@ use std::time::Duration;
 use bevy::{app::AppExit, prelude::*};
 
 use super::{
-    PeerOf, Peers, UhstClient, UhstHost, UhstMessage, UhstPeer, diagnostics, error,
+    LocalClientOf, LocalClients, PeerOf, Peers, UhstClient, UhstHost, UhstMessage, UhstPeer, diagnostics, error,
     network::Network,
     receive::{despawn_leftovers, has_events, has_leftovers, leave_on_exit, receive},
     slow_reader, state,
@@ -183,6 +183,8 @@ impl Plugin for UhstPlugin {
             .register_type::<UhstPeer>()
             .register_type::<PeerOf>()
             .register_type::<Peers>()
+            .register_type::<LocalClientOf>()
+            .register_type::<LocalClients>()
             .add_plugins((diagnostics::plugin, state::plugin))
             .add_systems(PreUpdate, receive.run_if(has_events).in_set(UhstSystems::Receive))
             .add_systems(

@@ -88,7 +88,7 @@ impl TestNetwork {
     /// struct Jump;
     ///
     /// let network = TestNetwork::memory().game(|app| {
-    ///     app.add_uhst_message::<Jump>(Channel::Reliable);
+    ///     app.add_uhst_message::<Jump>(UhstChannel::Reliable);
     /// });
     /// let (host, client) = network.pair("my-game");
     /// ```

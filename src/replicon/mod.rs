@@ -42,17 +42,16 @@
 //! # What to know
 //!
 //! * Peers of the original UHST protocol cannot take part: they get no `ConnectedClient`. Neither does the host's own
-//!   player that joined by [`UhstClient::local`](crate::UhstClient::local): replicon reaches it without.
+//!   player that joined by [`LocalClientOf`](crate::LocalClientOf): replicon reaches it without.
 //! * Replicon knows one session at a time. Where an app has several, it is the one that was started first, as long as it
 //!   runs; then the next, unless that is a host which already has peers. Sessions with [`WithoutReplication`] are never
 //!   chosen. A message for replicon in another session is dropped, and reported once.
 //! * A client that is so slow that its queue is full of reliable messages is disconnected, with words that say so:
 //!   replication cannot go on with a gap.
-//! * Both crates' preludes have a `Channel`. Name the one you mean: `use bevy_replicon::prelude::Channel;`.
 //!
-//! [`Unreliable`]: crate::protocol::Channel::Unreliable
-//! [`ReliableUnordered`]: crate::protocol::Channel::ReliableUnordered
-//! [`Reliable`]: crate::protocol::Channel::Reliable
+//! [`Unreliable`]: crate::UhstChannel::Unreliable
+//! [`ReliableUnordered`]: crate::UhstChannel::ReliableUnordered
+//! [`Reliable`]: crate::UhstChannel::Reliable
 
 mod channels;
 mod client;

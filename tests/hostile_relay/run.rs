@@ -26,7 +26,7 @@ use crate::{
 const FRAME: Duration = Duration::from_millis(16);
 /// Between messages, on each channel and each way.
 const PACE: Duration = Duration::from_millis(50);
-const CHANNELS: [Channel; 3] = [Channel::Reliable, Channel::ReliableUnordered, Channel::Unreliable];
+const CHANNELS: [UhstChannel; 3] = [UhstChannel::Reliable, UhstChannel::ReliableUnordered, UhstChannel::Unreliable];
 
 /// A relay behind the proxy.
 pub enum AnyRelay {

@@ -222,8 +222,8 @@ impl Talker {
         self.status.rtt = peer.rtt().unwrap_or_default();
         let Status { sent, .. } = &mut self.status;
         for (channel, talks, count) in [
-            (Channel::Reliable, self.talks[0], &mut sent.reliable),
-            (Channel::Unreliable, self.talks[1], &mut sent.unreliable),
+            (UhstChannel::Reliable, self.talks[0], &mut sent.reliable),
+            (UhstChannel::Unreliable, self.talks[1], &mut sent.unreliable),
         ] {
             let message = message(*count, MESSAGE);
             // To every one of them.
@@ -239,7 +239,7 @@ impl Talker {
             TestEvent::Message(message) => {
                 let (number, delay) = read(message.payload.as_bytes());
                 let received = &mut self.status.received;
-                if message.channel == Channel::Reliable {
+                if message.channel == UhstChannel::Reliable {
                     self.status.broken |= number != received.reliable;
                     received.reliable += 1;
                     self.delays[0].push(delay);

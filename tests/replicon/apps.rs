@@ -1,7 +1,7 @@
 //! Apps that replicate, and what they have heard.
 
 use bevy::{app::PluginGroupBuilder, prelude::*, state::app::StatesPlugin};
-use bevy_replicon::prelude::{Channel, *};
+use bevy_replicon::prelude::*;
 use bevy_uhst::{
     prelude::*,
     test_app::{TestEvent, TestLog, TestNetwork, link},

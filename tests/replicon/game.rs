@@ -4,10 +4,7 @@
 use std::time::{Duration, Instant};
 
 use bevy::prelude::*;
-use bevy_replicon::{
-    prelude::{Channel, *},
-    shared::backend::connected_client::NetworkId,
-};
+use bevy_replicon::{prelude::*, shared::backend::connected_client::NetworkId};
 use bevy_uhst::{
     NetworkConditions, UhstClient,
     connection::Path,

@@ -1,5 +1,5 @@
 //! Replication over our sessions. `backend.rs` asks of every path what bevy_replicon's own backend is asked by its tests;
-//! the others ask what is ours: sessions, changes of path, and a game of sixteen on a bad network.
+//! the others ask what is ours: sessions, changes of path, a game of sixteen on a bad network, and preludes side by side.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -10,6 +10,7 @@ mod game;
 mod original;
 mod paths;
 mod paused;
+mod prelude;
 mod sessions;
 #[path = "../support/mod.rs"]
 mod support;

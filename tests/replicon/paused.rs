@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bevy::prelude::*;
-use bevy_replicon::prelude::{Channel, *};
+use bevy_replicon::prelude::*;
 use bevy_uhst::{prelude::*, test_app::link};
 use serde::{Deserialize, Serialize};
 

@@ -2,7 +2,7 @@
 
 use bevy::prelude::*;
 use bevy_replicon::{
-    prelude::{Channel, *},
+    prelude::*,
     server::server_tick::ServerTick,
     shared::backend::connected_client::{NetworkId, NetworkIdMap},
 };
@@ -241,7 +241,7 @@ fn the_hosts_own_player_is_no_client() {
     let mut host = app(&network);
     super::apps::host(&mut host);
     let session = session::<UhstHost>(&mut host);
-    let player = host.world_mut().spawn(UhstClient::local(session)).id();
+    let player = host.world_mut().spawn(LocalClientOf(session)).id();
     until(&mut [&mut host], |apps| apps[0].world().get::<UhstClient>(player).unwrap().is_connected());
     // Though it is there, and plays by replicon's own means.
     ask(&mut host, 1);

@@ -15,7 +15,7 @@ pub(super) use registry::Types;
 pub use sender::UhstSender;
 
 use super::{UhstSystems, slow_reader::watch_readers};
-use crate::protocol::Channel;
+use crate::UhstChannel;
 
 /// What can be registered: anything that `serde` writes and reads, and that systems can share.
 pub trait TypedMessage: Serialize + DeserializeOwned + Send + Sync + 'static {}
@@ -79,7 +79,7 @@ impl<T: TypedMessage> Deref for FromPeer<T> {
 ///     height: f32,
 /// }
 ///
-/// app.add_uhst_message::<Jump>(Channel::Reliable);
+/// app.add_uhst_message::<Jump>(UhstChannel::Reliable);
 /// ```
 pub trait UhstAppExt {
     /// In binary, under the name of the type without its path.
@@ -87,7 +87,7 @@ pub trait UhstAppExt {
     /// # Panics
     ///
     /// If another type has this name, this type is registered otherwise, or a session has started.
-    fn add_uhst_message<T: TypedMessage>(&mut self, channel: Channel) -> &mut Self {
+    fn add_uhst_message<T: TypedMessage>(&mut self, channel: UhstChannel) -> &mut Self {
         self.add_uhst_message_as::<T>(ShortName::of::<T>().to_string(), channel, Encoding::Binary)
     }
 
@@ -96,7 +96,7 @@ pub trait UhstAppExt {
     /// # Panics
     ///
     /// As [`add_uhst_message`](Self::add_uhst_message).
-    fn add_uhst_message_json<T: TypedMessage>(&mut self, channel: Channel) -> &mut Self {
+    fn add_uhst_message_json<T: TypedMessage>(&mut self, channel: UhstChannel) -> &mut Self {
         self.add_uhst_message_as::<T>(ShortName::of::<T>().to_string(), channel, Encoding::Json)
     }
 
@@ -109,7 +109,7 @@ pub trait UhstAppExt {
     fn add_uhst_message_as<T: TypedMessage>(
         &mut self,
         name: impl Into<String>,
-        channel: Channel,
+        channel: UhstChannel,
         encoding: Encoding,
     ) -> &mut Self;
 }
@@ -118,7 +118,7 @@ impl UhstAppExt for App {
     fn add_uhst_message_as<T: TypedMessage>(
         &mut self,
         name: impl Into<String>,
-        channel: Channel,
+        channel: UhstChannel,
         encoding: Encoding,
     ) -> &mut Self {
         self.add_message::<FromPeer<T>>();

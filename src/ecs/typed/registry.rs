@@ -8,7 +8,10 @@ use super::{
     Encoding, TypedMessage,
     inbox::{Inbox, Inboxes, TypedInbox},
 };
-use crate::protocol::{Channel, GameId, Tag};
+use crate::{
+    UhstChannel,
+    protocol::{GameId, Tag},
+};
 
 /// The registered types, in the order of their names: the index of one is its number on the wire.
 #[derive(Resource, Default)]
@@ -25,7 +28,7 @@ struct Registered {
     name: String,
     path: &'static str,
     of: TypeId,
-    channel: Channel,
+    channel: UhstChannel,
     encoding: Encoding,
     inbox: fn(&str, Encoding) -> Box<dyn Inbox>,
 }
@@ -34,7 +37,7 @@ struct Registered {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sending {
     pub index: u16,
-    pub channel: Channel,
+    pub channel: UhstChannel,
     pub encoding: Encoding,
 }
 
@@ -67,7 +70,7 @@ impl Types {
     pub(super) fn register<T: TypedMessage>(
         &mut self,
         name: String,
-        channel: Channel,
+        channel: UhstChannel,
         encoding: Encoding,
     ) -> Result<(), RegisterError> {
         let (path, of) = (type_name::<T>(), TypeId::of::<T>());
