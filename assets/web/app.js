@@ -15,7 +15,7 @@ let session = null;
 
 const say = (word) => session?.say(word);
 const lobby = new LobbyView(say);
-const arena = new ArenaView((x, y) => session?.sayNewest({ word: "move", x, y }));
+const arena = new ArenaView((x, y) => session?.move(x, y));
 
 /** The code is what stands behind the # of the link. */
 function codeOfLink() {

@@ -60,11 +60,12 @@ export class Session {
   }
 
   say(word) {
-    this.#peer?.say(JSON.stringify(word));
+    this.#peer?.say(JSON.stringify({ FromPlayer: word }));
   }
 
-  sayNewest(word) {
-    this.#peer?.sayNewest(JSON.stringify(word));
+  /** Says where our figure is, which is worthless once there is a newer place. */
+  move(x, y) {
+    this.#peer?.sayNewest(JSON.stringify({ Position: { x, y } }));
   }
 
   leave() {
@@ -107,12 +108,8 @@ export class Session {
     this.#heardAt = Date.now();
     this.#hidden = document.hidden;
     if (!this.#settle) this.#found();
-    let word;
-    try {
-      word = JSON.parse(text);
-    } catch {
-      return;
-    }
+    const word = read(text);
+    if (!word) return;
     if (word.word === "welcome") {
       this.#me = word.you;
       this.#settle?.resolve();
@@ -223,3 +220,13 @@ const remembersRelay = (code) => thisVisit.get(key(code)) !== null;
 const rememberRelay = (code) => thisVisit.set(key(code), "");
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** The word in a text of the host: a typed message of the lobby as JSON, or null. */
+function read(text) {
+  try {
+    const { FromHost, Positions } = JSON.parse(text);
+    return FromHost ?? (Positions ? { word: "positions", ...Positions } : null);
+  } catch {
+    return null;
+  }
+}

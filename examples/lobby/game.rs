@@ -1,5 +1,5 @@
 //! The lobby as a Bevy plugin without a window: joins intents, rules, table and network.
-//! This file and `nearby.rs` alone use `bevy_uhst` for more than its words.
+//! This file, `words.rs` and `nearby.rs` alone use `bevy_uhst`.
 
 use bevy::{ecs::system::SystemParam, prelude::*};
 use bevy_uhst::prelude::*;
@@ -28,6 +28,7 @@ pub struct LobbyPlugin {
 
 impl Plugin for LobbyPlugin {
     fn build(&self, app: &mut App) {
+        register(app);
         app.add_plugins(UhstPlugin::default().conditions(self.network).discovery(self.discovery))
             .init_state::<Page>()
             .init_resource::<Table>()
@@ -43,8 +44,8 @@ impl Plugin for LobbyPlugin {
             .add_systems(
                 Update,
                 (
-                    listen,
-                    obey,
+                    (hear_players, hear_host),
+                    handle_intents,
                     walk.run_if(in_state(Page::Arena)),
                     measure,
                     miss_the_host,
@@ -60,17 +61,23 @@ impl Plugin for LobbyPlugin {
 #[derive(SystemSet, Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LobbySystems;
 
-/// The session of this game and what was asked for when it began.
+/// The sessions of this game and what was asked for when they began.
 #[derive(Resource, Default)]
 struct Session {
-    entity: Option<Entity>,
-    /// The peer that is our host, when we joined.
+    /// The client of this player. On the host's machine it is a local one, so that the host plays like everyone.
+    client: Option<Entity>,
+    /// What this app hosts.
     host: Option<Entity>,
     name: String,
     /// The code that was typed, for messages about it.
     code: String,
     with_password: bool,
-    max: usize,
+}
+
+impl Session {
+    fn is(&self, session: Entity) -> bool {
+        [self.client, self.host].contains(&Some(session))
+    }
 }
 
 /// Which way our own figure walks.
@@ -81,9 +88,9 @@ struct Heading(Vec2);
 #[derive(Component)]
 struct Seat(PlayerId);
 
-/// The ways to speak, at hand in every system.
+/// What systems need to change the lobby and to speak in it.
 #[derive(SystemParam)]
-struct Talk<'w, 's> {
+struct Lobby<'w, 's> {
     session: ResMut<'w, Session>,
     table: ResMut<'w, Table>,
     rules: Option<ResMut<'w, Rules>>,
@@ -91,36 +98,29 @@ struct Talk<'w, 's> {
     page: ResMut<'w, NextState<Page>>,
     hosts: Query<'w, 's, &'static UhstHost>,
     peers: Query<'w, 's, &'static UhstPeer>,
+    to_players: UhstSender<'w, 's, FromHost>,
+    to_host: UhstSender<'w, 's, FromPlayer>,
     commands: Commands<'w, 's>,
 }
 
-impl Talk<'_, '_> {
-    /// As the host: tells everyone, ourselves included.
-    fn tell(&mut self, words: Vec<FromHost>) -> Result {
+impl Lobby<'_, '_> {
+    /// As the host: tells everyone, our own player included.
+    fn tell(&self, words: Vec<FromHost>) {
         for word in words {
-            if let Some(Ok(host)) = self.session.entity.map(|s| self.hosts.get(s)) {
-                let text = serde_json::to_string(&word)?;
-                host.broadcast_on(word.channel(), text);
-            }
-            self.take_in(word);
+            self.to_players.broadcast(&word);
         }
-        Ok(())
     }
 
-    /// As a player: says something to the host, who may be us.
-    fn say(&mut self, word: FromPlayer) -> Result {
-        if let Some(rules) = &mut self.rules {
-            let words = rules.hear(HOST, word);
-            self.tell(words)
-        } else if let Some(Ok(host)) = self.session.host.map(|h| self.peers.get(h)) {
-            Ok(host.send_on(word.channel(), serde_json::to_string(&word)?)?)
-        } else {
-            Ok(())
+    /// As a player: says something to the host. Before the host has let us in, there is nobody to say it to.
+    fn say(&self, word: FromPlayer) -> Result {
+        match self.to_host.to_host(&word) {
+            Err(SendError::NotConnected) => Ok(()),
+            sent => Ok(sent?),
         }
     }
 
     /// Applies a word of the host to our own table.
-    fn take_in(&mut self, word: FromHost) {
+    fn apply(&mut self, word: FromHost) {
         for news in self.table.apply(word) {
             match &news {
                 News::Entered { .. } | News::RoundFinished { .. } => self.page.set(Page::Lobby),
@@ -134,10 +134,10 @@ impl Talk<'_, '_> {
 
     /// Back to the start page. Despawning the session says goodbye.
     fn go_home(&mut self, why: Option<String>) {
-        if let Some(session) = self.session.entity {
+        self.commands.remove_resource::<Rules>();
+        for session in [self.session.client, self.session.host].into_iter().flatten() {
             self.commands.entity(session).try_despawn();
         }
-        self.commands.remove_resource::<Rules>();
         *self.session = Session::default();
         *self.table = Table { notice: why.clone(), ..default() };
         self.page.set(Page::Start);
@@ -148,38 +148,38 @@ impl Talk<'_, '_> {
 }
 
 /// Does what the player wants.
-fn obey(mut intents: MessageReader<Intent>, mut talk: Talk, mut heading: ResMut<Heading>) -> Result {
+fn handle_intents(mut intents: MessageReader<Intent>, mut lobby: Lobby, mut heading: ResMut<Heading>) -> Result {
     for intent in intents.read() {
-        let idle = talk.session.entity.is_none();
+        let idle = lobby.session.client.is_none();
         match intent {
-            Intent::Host(args) if idle => host(args, &mut talk),
-            Intent::Join(args) if idle => join(args, &mut talk),
+            Intent::Host(args) if idle => host(args, &mut lobby),
+            Intent::Join(args) if idle => join(args, &mut lobby),
             Intent::Host(_) | Intent::Join(_) => {}
-            Intent::Leave => talk.go_home(None),
-            Intent::Say(text) => talk.say(FromPlayer::Chat { text: text.clone() })?,
-            Intent::Ready(ready) => talk.say(FromPlayer::Ready { ready: *ready })?,
-            Intent::Network(conditions) => talk.peers.iter().for_each(|peer| peer.set_conditions(*conditions)),
+            Intent::Leave => lobby.go_home(None),
+            Intent::Say(text) => lobby.say(FromPlayer::Chat { text: text.clone() })?,
+            Intent::Ready(ready) => lobby.say(FromPlayer::Ready { ready: *ready })?,
+            Intent::Network(conditions) => lobby.peers.iter().for_each(|peer| peer.set_conditions(*conditions)),
             Intent::Steer(way) => heading.0 = way.clamp_length_max(1.0),
             Intent::StartRound => {
-                let words = talk.rules.as_mut().map(|r| r.start()).unwrap_or_default();
-                talk.tell(words)?;
+                let words = lobby.rules.as_mut().map(|r| r.start()).unwrap_or_default();
+                lobby.tell(words);
             }
             Intent::FinishRound => {
-                let words = talk.rules.as_mut().map(|r| r.finish()).unwrap_or_default();
-                talk.tell(words)?;
+                let words = lobby.rules.as_mut().map(|r| r.finish()).unwrap_or_default();
+                lobby.tell(words);
             }
-            Intent::Kick(id) => talk.commands.run_system_cached_with(kick, *id),
+            Intent::Kick(id) => lobby.commands.run_system_cached_with(kick, *id),
         }
     }
     Ok(())
 }
 
-fn host(args: &HostArgs, talk: &mut Talk) {
+fn host(args: &HostArgs, lobby: &mut Lobby) {
     let mut host = match &args.id {
         Some(id) => UhstHost::new(id),
         None => UhstHost::any_id(),
     }
-    // The host plays as well and is no peer of itself.
+    // The player at this machine takes none of these places.
     .max_peers(usize::from(args.max_players) - 1);
     if let Some(url) = &args.relay {
         host = host.relay(Relay::Url(url.clone()));
@@ -193,13 +193,16 @@ fn host(args: &HostArgs, talk: &mut Talk) {
     if let Some(password) = &args.password {
         host = host.password(password);
     }
-    talk.session.entity = Some(talk.commands.spawn(host).id());
-    talk.session.name = args.name.clone();
-    talk.session.max = args.max_players.into();
-    talk.page.set(Page::Joining);
+    let host = lobby.commands.spawn(host).id();
+    // It is a client like all others, so that the same systems play on every machine.
+    lobby.session.client = Some(lobby.commands.spawn(LocalClientOf(host)).id());
+    lobby.session.host = Some(host);
+    lobby.session.name = args.name.clone();
+    lobby.commands.insert_resource(Rules::new(args.max_players.into()));
+    lobby.page.set(Page::Joining);
 }
 
-fn join(args: &JoinArgs, talk: &mut Talk) {
+fn join(args: &JoinArgs, lobby: &mut Lobby) {
     let mut client = UhstClient::join(&args.code);
     if let Some(url) = &args.relay {
         client = client.relay(Relay::Url(url.clone()));
@@ -207,11 +210,11 @@ fn join(args: &JoinArgs, talk: &mut Talk) {
     if let Some(password) = &args.password {
         client = client.password(password);
     }
-    talk.session.entity = Some(talk.commands.spawn(client).id());
-    talk.session.name = args.name.clone();
-    talk.session.code = args.code.clone();
-    talk.session.with_password = args.password.is_some();
-    talk.page.set(Page::Joining);
+    lobby.session.client = Some(lobby.commands.spawn(client).id());
+    lobby.session.name = args.name.clone();
+    lobby.session.code = args.code.clone();
+    lobby.session.with_password = args.password.is_some();
+    lobby.page.set(Page::Joining);
 }
 
 fn kick(In(id): In<PlayerId>, host: Single<&UhstHost>, peers: Query<(Entity, &Seat)>) -> Result {
@@ -221,50 +224,46 @@ fn kick(In(id): In<PlayerId>, host: Single<&UhstHost>, peers: Query<(Entity, &Se
     Ok(())
 }
 
-/// Our lobby is open: the host sits down first.
-fn on_ready(ready: On<UhstReady>, mut talk: Talk) {
-    if Some(ready.entity) == talk.session.entity && talk.session.host.is_none() && talk.hosts.contains(ready.entity) {
-        let rules = Rules::new(&talk.session.name, talk.session.max);
+/// Our lobby is open.
+fn on_ready(ready: On<UhstReady>, session: Res<Session>) {
+    if Some(ready.entity) == session.host {
         let link = ready.links.first().map_or_else(|| ready.id.clone(), JoinLink::to_string);
         info!("hosting {}, {link}", ready.id);
-        talk.take_in(FromHost::Welcome { you: HOST, code: ready.id.clone(), link });
-        talk.take_in(rules.roster());
-        talk.commands.insert_resource(rules);
     }
 }
 
-fn on_connected(connected: On<UhstConnected>, mut talk: Talk) -> Result {
-    // The host waits for a hello; a client says it.
-    if Some(connected.session) == talk.session.entity && !talk.hosts.contains(connected.session) {
-        talk.session.host = Some(connected.entity);
-        let name = talk.session.name.clone();
-        talk.say(FromPlayer::Hello { name })?;
+/// The host has let us in and waits for our name.
+fn on_connected(connected: On<UhstConnected>, lobby: Lobby) -> Result {
+    if Some(connected.session) == lobby.session.client {
+        lobby.say(FromPlayer::Hello { name: lobby.session.name.clone() })?;
     }
     Ok(())
 }
 
-fn on_disconnected(gone: On<UhstDisconnected>, seats: Query<&Seat>, mut talk: Talk) -> Result {
-    let Ok(seat) = seats.get(gone.entity) else { return Ok(()) };
+fn on_disconnected(gone: On<UhstDisconnected>, seats: Query<&Seat>, mut lobby: Lobby) {
+    let Ok(seat) = seats.get(gone.entity) else { return };
     let how = match &gone.reason {
         EndReason::Left => "left",
         EndReason::EndedLocally => "was removed",
         EndReason::Kicked(_) => "was removed",
         _ => "lost the connection",
     };
-    let words = talk.rules.as_mut().map(|r| r.leave(seat.0, how.to_owned())).unwrap_or_default();
-    talk.tell(words)
+    let words = lobby.rules.as_mut().map(|r| r.leave(seat.0, how.to_owned())).unwrap_or_default();
+    lobby.tell(words);
 }
 
-fn on_trouble(trouble: On<UhstDiagnostic>, mut talk: Talk) {
-    if Some(trouble.entity) == talk.session.entity {
-        talk.news.write(News::Trouble);
+fn on_trouble(trouble: On<UhstDiagnostic>, mut lobby: Lobby) {
+    if lobby.session.is(trouble.entity) {
+        lobby.news.write(News::Trouble);
     }
 }
 
-fn on_ended(ended: On<UhstEnded>, mut talk: Talk) {
-    if Some(ended.entity) == talk.session.entity {
-        let why = if talk.table.me.is_some() { why_over(&ended.reason) } else { why_not(&ended.reason, &talk.session) };
-        talk.go_home(Some(why));
+fn on_ended(ended: On<UhstEnded>, mut lobby: Lobby) {
+    // Where we host, our own client ends with the same reason.
+    if Some(ended.entity) == lobby.session.client {
+        let why =
+            if lobby.table.me.is_some() { why_over(&ended.reason) } else { why_not(&ended.reason, &lobby.session) };
+        lobby.go_home(Some(why));
     }
 }
 
@@ -301,63 +300,95 @@ fn why_not(reason: &EndReason, session: &Session) -> String {
     }
 }
 
-/// Takes in what arrived from the network.
-fn listen(mut messages: MessageReader<UhstMessage>, seats: Query<&Seat>, mut talk: Talk) -> Result {
-    let session = talk.session.entity;
-    for message in messages.read().filter(|m| Some(m.session) == session) {
-        let Some(text) = message.payload.as_text() else { continue };
-        if talk.rules.is_none() {
-            match serde_json::from_str(text) {
-                Ok(word) => talk.take_in(word),
-                Err(error) => warn!("the host said something we do not know: {error}"),
+/// As the host: takes what players say.
+fn hear_players(
+    mut words: MessageReader<FromPeer<FromPlayer>>,
+    mut positions: MessageReader<FromPeer<Position>>,
+    seats: Query<&Seat>,
+    mut lobby: Lobby,
+) -> Result {
+    for word in words.read() {
+        match (seats.get(word.peer), &word.message) {
+            (Ok(seat), word) => {
+                let words = lobby.rules.as_mut().map(|r| r.hear(seat.0, word.clone())).unwrap_or_default();
+                lobby.tell(words);
             }
-            continue;
+            (Err(_), FromPlayer::Hello { name }) => welcome(word.peer, name, &mut lobby)?,
+            (Err(_), _) => {}
         }
-        match (seats.get(message.peer), serde_json::from_str(text)) {
-            (Ok(seat), Ok(word)) => {
-                let words = talk.rules.as_mut().map(|r| r.hear(seat.0, word)).unwrap_or_default();
-                talk.tell(words)?;
-            }
-            (Err(_), Ok(FromPlayer::Hello { name })) => welcome(message.peer, &name, &mut talk)?,
-            (_, Ok(_)) => {}
-            (_, Err(error)) => warn!("a player said something we do not know: {error}"),
+    }
+    for position in positions.read() {
+        if let (Ok(seat), Some(rules)) = (seats.get(position.peer), &mut lobby.rules) {
+            rules.walk(seat.0, position.message);
         }
     }
     Ok(())
 }
 
+/// As a player: takes what the host says.
+fn hear_host(
+    mut words: MessageReader<FromPeer<FromHost>>,
+    mut positions: MessageReader<FromPeer<Positions>>,
+    mut lobby: Lobby,
+) {
+    let client = lobby.session.client;
+    // Positions first: those of a round mean nothing after it.
+    for positions in positions.read().filter(|positions| Some(positions.session) == client) {
+        lobby.table.place(positions);
+    }
+    for word in words.read().filter(|word| Some(word.session) == client) {
+        lobby.apply(word.message.clone());
+    }
+}
+
 /// Gives a newcomer a seat, tells them what they need to know, and everyone else about them.
-fn welcome(entity: Entity, name: &str, talk: &mut Talk) -> Result {
-    let (Some(rules), Ok(peer)) = (&mut talk.rules, talk.peers.get(entity)) else { return Ok(()) };
+fn welcome(entity: Entity, name: &str, lobby: &mut Lobby) -> Result {
+    let host = lobby.session.host.and_then(|host| lobby.hosts.get(host).ok());
+    let (Some(host), Some(rules), Ok(peer)) = (host, &mut lobby.rules, lobby.peers.get(entity)) else { return Ok(()) };
     let you = rules.enter(name, way_of(peer));
     let name = rules.name(you).unwrap_or_default().to_owned();
-    talk.commands.entity(entity).insert((Seat(you), Name::new(name)));
-    let hello = FromHost::Welcome { you, code: talk.table.code.clone(), link: talk.table.link.clone() };
+    lobby.commands.entity(entity).insert((Seat(you), Name::new(name)));
+    let code = host.id().unwrap_or_default().to_owned();
+    let link = host.links().first().map_or_else(|| code.clone(), JoinLink::to_string);
+    let hello = FromHost::Welcome { you, code, link };
     for word in [hello, rules.roster()].into_iter().chain(rules.briefing()) {
-        peer.send_on(word.channel(), serde_json::to_string(&word)?)?;
+        lobby.to_players.to(entity, &word)?;
     }
     let roster = rules.roster();
-    talk.tell(vec![roster])
+    lobby.tell(vec![roster]);
+    Ok(())
 }
 
 /// Moves our own figure at once and tells the host where it is, so that it never waits for the network.
-fn walk(mut talk: Talk, heading: Res<Heading>, time: Res<Time>, mut since_last: Local<f32>) -> Result {
-    talk.table.seconds_left = (talk.table.seconds_left - time.delta_secs()).max(0.0);
-    let Some(me) = talk.table.me else { return Ok(()) };
-    let Some(at) = talk.table.figures.get_mut(&me) else { return Ok(()) };
+fn walk(
+    mut table: ResMut<Table>,
+    heading: Res<Heading>,
+    time: Res<Time>,
+    to_host: UhstSender<Position>,
+    mut since_last: Local<f32>,
+) -> Result {
+    table.seconds_left = (table.seconds_left - time.delta_secs()).max(0.0);
+    let Some(me) = table.me else { return Ok(()) };
+    let Some(at) = table.figures.get_mut(&me) else { return Ok(()) };
     *at = rules::held_inside(*at + heading.0 * SPEED * time.delta_secs());
     let Vec2 { x, y } = *at;
     *since_last += time.delta_secs();
     if *since_last >= 1.0 / rules::POSITION_RATE {
         *since_last = 0.0;
-        talk.say(FromPlayer::Move { x, y })?;
+        to_host.to_host(&Position { x, y })?;
     }
     Ok(())
 }
 
 /// As a player: looks for how long we have missed the host.
-fn miss_the_host(session: Res<Session>, peers: Query<&UhstPeer>, mut table: ResMut<Table>) {
-    let host = session.host.and_then(|host| peers.get(host).ok());
+fn miss_the_host(
+    session: Res<Session>,
+    clients: Query<&UhstClient>,
+    peers: Query<&UhstPeer>,
+    mut table: ResMut<Table>,
+) {
+    let client = session.client.and_then(|client| clients.get(client).ok());
+    let host = client.and_then(UhstClient::host).and_then(|host| peers.get(host).ok());
     let away = host.and_then(UhstPeer::interrupted).map(|since| since.as_secs() as u32);
     if table.host_away != away {
         table.host_away = away;
@@ -385,19 +416,23 @@ fn measure(rules: Option<ResMut<Rules>>, peers: Query<(&UhstPeer, &Seat)>) {
 
 fn way_of(peer: &UhstPeer) -> Way {
     match peer.path() {
+        _ if peer.is_local() => Way::Host,
         Path::Direct => Way::Direct,
         _ => Way::Relay,
     }
 }
 
 /// As the host: lets time pass in the arena and sends everyone a fresh roster now and then.
-fn tick(mut talk: Talk, time: Res<Time>, mut since_roster: Local<f32>) -> Result {
-    let Some(rules) = &mut talk.rules else { return Ok(()) };
+fn tick(mut lobby: Lobby, to_players: UhstSender<Positions>, time: Res<Time>, mut since_roster: Local<f32>) {
+    let Some(rules) = &mut lobby.rules else { return };
+    if let Some(positions) = rules.positions(time.delta_secs()) {
+        to_players.broadcast(&positions);
+    }
     let mut words = rules.tick(time.delta_secs());
     *since_roster += time.delta_secs();
     if *since_roster >= ROSTER_SECONDS {
         *since_roster = 0.0;
         words.push(rules.roster());
     }
-    talk.tell(words)
+    lobby.tell(words);
 }

@@ -38,17 +38,15 @@ struct Round {
 }
 
 impl Rules {
-    /// A lobby with its host in it.
-    pub fn new(host: &str, max: usize) -> Self {
-        let mut rules = Rules { players: Vec::new(), max, next_id: HOST, round: None };
-        rules.enter(host, Way::Host);
-        rules
+    /// An empty lobby.
+    pub fn new(max: usize) -> Self {
+        Rules { players: Vec::new(), max, next_id: HOST + 1, round: None }
     }
 
     /// Gives a newcomer a seat, a colour of their own and a name nobody else has.
     pub fn enter(&mut self, name: &str, way: Way) -> PlayerId {
-        let id = self.next_id;
-        self.next_id += 1;
+        let id = if way == Way::Host { HOST } else { self.next_id };
+        self.next_id = self.next_id.max(id + 1);
         let colour = (0..COLOURS).find(|c| self.players.iter().all(|p| p.colour != *c)).unwrap_or_default();
         let name = self.free_name(name);
         self.players.push(Player { id, name, colour, ready: false, score: 0, connection: Connection::new(way) });
@@ -61,7 +59,7 @@ impl Rules {
     /// What a newcomer has to know beside the roster.
     pub fn briefing(&self) -> Vec<FromHost> {
         let round = self.round.iter();
-        round.flat_map(|r| [FromHost::Start { seconds: r.seconds_left }, r.spark_word(None), r.positions()]).collect()
+        round.flat_map(|r| [FromHost::Start { seconds: r.seconds_left }, r.spark_word(None)]).collect()
     }
 
     pub fn leave(&mut self, id: PlayerId, how: String) -> Vec<FromHost> {
@@ -88,16 +86,18 @@ impl Rules {
                 text if text.is_empty() => Vec::new(),
                 text => vec![FromHost::Chat { from, text }],
             },
-            FromPlayer::Move { x, y } => {
-                // Players are trusted with their own speed: a game with something to win would check it here.
-                if let Some(round) = &mut self.round
-                    && x.is_finite()
-                    && y.is_finite()
-                {
-                    round.figures.insert(from, held_inside(Vec2::new(x, y)));
-                }
-                Vec::new()
-            }
+        }
+    }
+
+    /// Moves a player's figure. Players are trusted with their own speed: a game with something to win would check it
+    /// here.
+    pub fn walk(&mut self, from: PlayerId, Position { x, y }: Position) {
+        if let Some(round) = &mut self.round
+            && x.is_finite()
+            && y.is_finite()
+            && self.players.iter().any(|p| p.id == from)
+        {
+            round.figures.insert(from, held_inside(Vec2::new(x, y)));
         }
     }
 
@@ -138,6 +138,17 @@ impl Rules {
         vec![FromHost::Finish { winner }, self.roster()]
     }
 
+    /// Where every figure is, as often as everyone is told.
+    pub fn positions(&mut self, seconds: f32) -> Option<Positions> {
+        let round = self.round.as_mut()?;
+        round.until_positions -= seconds;
+        if round.until_positions > 0.0 {
+            return None;
+        }
+        round.until_positions = 1.0 / POSITION_RATE;
+        Some(round.positions())
+    }
+
     /// Lets time pass in the arena.
     pub fn tick(&mut self, seconds: f32) -> Vec<FromHost> {
         let Some(round) = &mut self.round else { return Vec::new() };
@@ -149,11 +160,6 @@ impl Rules {
             round.sparks += 1;
             round.spark = place_of(round.sparks);
             words.push(round.spark_word(Some(catcher)));
-        }
-        round.until_positions -= seconds;
-        if round.until_positions <= 0.0 {
-            round.until_positions = 1.0 / POSITION_RATE;
-            words.push(round.positions());
         }
         round.seconds_left -= seconds;
         if round.seconds_left <= 0.0 {
@@ -189,10 +195,10 @@ impl Round {
         FromHost::Spark { x: self.spark.x, y: self.spark.y, caught_by }
     }
 
-    fn positions(&self) -> FromHost {
+    fn positions(&self) -> Positions {
         // Two decimals are finer than a pixel and half the text.
         let short = |v: f32| (v * 100.0).round() / 100.0;
-        FromHost::Positions { figures: self.figures.iter().map(|(id, at)| (*id, short(at.x), short(at.y))).collect() }
+        Positions { figures: self.figures.iter().map(|(id, at)| (*id, short(at.x), short(at.y))).collect() }
     }
 }
 

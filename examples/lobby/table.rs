@@ -110,7 +110,7 @@ impl Table {
         self.players.len() > 1 && self.players.iter().all(|p| p.ready)
     }
 
-    /// Takes in a word from the host and says what is new.
+    /// Applies a word from the host and returns what is new.
     pub fn apply(&mut self, word: FromHost) -> Vec<News> {
         if self.me.is_none() && !matches!(word, FromHost::Welcome { .. }) {
             // Sent to everyone before the host knew us.
@@ -143,11 +143,6 @@ impl Table {
                 });
                 score.into_iter().collect()
             }
-            FromHost::Positions { figures } => {
-                let others = figures.into_iter().filter(|(id, ..)| Some(*id) != self.me);
-                self.figures.extend(others.map(|(id, x, y)| (id, Vec2::new(x, y))));
-                Vec::new()
-            }
             FromHost::Finish { winner } => {
                 self.figures.clear();
                 vec![News::RoundFinished { winner: winner.map(|id| self.name(id)) }]
@@ -156,6 +151,15 @@ impl Table {
         let lines: Vec<_> = news.iter().filter_map(|n| self.chat_line(n)).collect();
         self.chat.extend(lines);
         news
+    }
+
+    /// Moves everyone's figure but our own, which is ahead of what the host knows.
+    pub fn place(&mut self, positions: &Positions) {
+        if self.me.is_none() {
+            return;
+        }
+        let others = positions.figures.iter().filter(|(id, ..)| Some(*id) != self.me);
+        self.figures.extend(others.map(|(id, x, y)| (*id, Vec2::new(*x, *y))));
     }
 
     fn seat(&mut self, players: Vec<Player>, max: usize) -> Vec<News> {

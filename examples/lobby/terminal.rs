@@ -89,7 +89,7 @@ fn read_lines(
     let lines = lines.0.lock().map_err(|_| "the thread that reads stdin is gone")?;
     loop {
         match lines.try_recv() {
-            Ok(line) => obey(line.trim(), &table, &nearby, &mut intents, &mut exit),
+            Ok(line) => read_line(line.trim(), &table, &nearby, &mut intents, &mut exit),
             Err(mpsc::TryRecvError::Empty) => return Ok(()),
             // Nobody can type any more. Without a terminal nobody ever could: the lobby goes on until it ends.
             Err(mpsc::TryRecvError::Disconnected) => {
@@ -104,7 +104,7 @@ fn read_lines(
     }
 }
 
-fn obey(
+fn read_line(
     line: &str,
     table: &Table,
     nearby: &Nearby,

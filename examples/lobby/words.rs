@@ -1,19 +1,21 @@
-//! The lobby's own words, as JSON text: anything that speaks UHST can take part, a phone or a browser too.
+//! The lobby's typed messages. They travel as JSON text, so that anything that speaks UHST can take part, a phone or a
+//! browser too: `{"FromPlayer":{"word":"chat","text":"hello"}}`.
 
+use bevy::app::App;
 use bevy_uhst::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// Given out by the host, never twice in a session.
 pub type PlayerId = u32;
 
-/// The host plays as well, under this id.
+/// The id of the player at the host's machine.
 pub const HOST: PlayerId = 0;
 
 /// How a player's messages reach the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Way {
-    /// This player is the host.
+    /// This player is at the host's machine.
     Host,
     Relay,
     Direct,
@@ -62,7 +64,7 @@ pub struct Player {
     pub connection: Connection,
 }
 
-/// What players say to the host.
+/// What players say to the host, reliably.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "word", rename_all = "snake_case")]
 pub enum FromPlayer {
@@ -76,14 +78,16 @@ pub enum FromPlayer {
     Chat {
         text: String,
     },
-    /// Where my figure is now.
-    Move {
-        x: f32,
-        y: f32,
-    },
 }
 
-/// What the host says to everyone; `Welcome` to one player alone.
+/// Where a player's figure is now. Worthless once there is a newer one.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Position {
+    pub x: f32,
+    pub y: f32,
+}
+
+/// What the host says to everyone, reliably; `Welcome` to one player alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "word", rename_all = "snake_case")]
 pub enum FromHost {
@@ -115,31 +119,23 @@ pub enum FromHost {
         y: f32,
         caught_by: Option<PlayerId>,
     },
-    /// Where every figure is: id, x, y.
-    Positions {
-        figures: Vec<(PlayerId, f32, f32)>,
-    },
     /// The round is over. The best score wins, a shared one does not.
     Finish {
         winner: Option<PlayerId>,
     },
 }
 
-impl FromPlayer {
-    /// A position is worthless once there is a newer one. Everything else must arrive.
-    pub fn channel(&self) -> UhstChannel {
-        match self {
-            FromPlayer::Move { .. } => UhstChannel::UnreliableSequenced,
-            _ => UhstChannel::Reliable,
-        }
-    }
+/// Where every figure is. Worthless once there is a newer one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Positions {
+    /// Id, x, y.
+    pub figures: Vec<(PlayerId, f32, f32)>,
 }
 
-impl FromHost {
-    pub fn channel(&self) -> UhstChannel {
-        match self {
-            FromHost::Positions { .. } => UhstChannel::UnreliableSequenced,
-            _ => UhstChannel::Reliable,
-        }
-    }
+/// Registers what is said, each on the channel with the promise it needs.
+pub fn register(app: &mut App) {
+    app.add_uhst_message_json::<FromPlayer>(UhstChannel::Reliable)
+        .add_uhst_message_json::<FromHost>(UhstChannel::Reliable)
+        .add_uhst_message_json::<Position>(UhstChannel::UnreliableSequenced)
+        .add_uhst_message_json::<Positions>(UhstChannel::UnreliableSequenced);
 }
