@@ -24,7 +24,7 @@ fn main() -> AppExit {
     let mut arguments = std::env::args().skip(1);
     if arguments.next().as_deref() == Some("host") {
         let name = format!("{}'s game", arguments.next().unwrap_or_else(|| "Someone".to_owned()));
-        app.world_mut().spawn((UhstHost::any_id().max_peers(3), UhstAnnounce::new(GAME, name)));
+        app.world_mut().spawn((UhstHost::any_id().max_peers(3), UhstAnnouncement::new(GAME, name)));
     } else {
         app.world_mut().spawn(UhstBrowser::new(GAME));
     }
@@ -36,13 +36,13 @@ fn main() -> AppExit {
 
 /// Each game is an entity, changed in place: its players come and go.
 fn show(sessions: Query<&DiscoveredSession, Changed<DiscoveredSession>>) {
-    for DiscoveredSession { name, players, limit, password, .. } in &sessions {
-        info!("{name}: {players} of {limit} players{}", if *password { ", with a password" } else { "" });
+    for DiscoveredSession { name, players, max_players, needs_password, .. } in &sessions {
+        info!("{name}: {players} of {max_players} players{}", if *needs_password { ", with a password" } else { "" });
     }
 }
 
 fn join(found: Query<&DiscoveredSession, Added<DiscoveredSession>>, mut commands: Commands) {
-    if let Some(session) = found.iter().find(|session| !session.is_full() && !session.password) {
+    if let Some(session) = found.iter().find(|session| !session.is_full() && !session.needs_password) {
         info!("joining {}", session.name);
         commands.spawn(UhstClient::from(session.link.clone()));
     }

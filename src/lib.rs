@@ -49,7 +49,7 @@
 //! # Features
 //!
 //! * `relay` (default): the embedded relay.
-//! * `discovery` (default): sessions on the local network, [announced](UhstAnnounce) and [found](UhstBrowser).
+//! * `discovery` (default): sessions on the local network, [announced](UhstAnnouncement) and [found](UhstBrowser).
 //! * `overlay`: `UhstOverlayPlugin`, which shows the developer what the network does, over the game.
 //! * `replicon`: the backend for bevy_replicon.
 
@@ -111,7 +111,7 @@ pub mod prelude {
     };
     #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
     pub use crate::{
-        ecs::{Discovered, DiscoveredBy, DiscoveredSession, UhstAnnounce, UhstBrowser},
+        ecs::{Discovered, DiscoveredBy, DiscoveredSession, UhstAnnouncement, UhstBrowser},
         net::Discovery,
     };
 }

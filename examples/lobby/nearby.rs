@@ -28,10 +28,14 @@ fn look_around(mut commands: Commands) {
 }
 
 /// Every host announces its lobby.
-fn announce(hosts: Query<Entity, (With<UhstHost>, Without<UhstAnnounce>)>, table: Res<Table>, mut commands: Commands) {
+fn announce(
+    hosts: Query<Entity, (With<UhstHost>, Without<UhstAnnouncement>)>,
+    table: Res<Table>,
+    mut commands: Commands,
+) {
     for host in &hosts {
         if let Some(me) = table.myself() {
-            commands.entity(host).insert(UhstAnnounce::new(GAME, format!("{}’s lobby", me.name)));
+            commands.entity(host).insert(UhstAnnouncement::new(GAME, format!("{}’s lobby", me.name)));
         }
     }
 }
@@ -47,8 +51,8 @@ fn list(sessions: Query<&DiscoveredSession>, mut nearby: ResMut<Nearby>) {
             name: session.name.clone(),
             link: session.link.to_string(),
             players: session.players,
-            max: session.limit,
-            locked: session.password,
+            max: session.max_players,
+            locked: session.needs_password,
         })
         .collect();
     games.sort();

@@ -23,32 +23,32 @@ use crate::{
 /// # use bevy::prelude::*;
 /// # use bevy_uhst::prelude::*;
 /// fn host(mut commands: Commands) {
-///     commands.spawn((UhstHost::any_id().max_peers(3), UhstAnnounce::new("my-game", "Ada's round")));
+///     commands.spawn((UhstHost::any_id().max_peers(3), UhstAnnouncement::new("my-game", "Ada's round")));
 /// }
 /// ```
 #[derive(Component, Reflect, Debug, Default)]
 #[component(clone_behavior = Ignore)]
 #[reflect(Component, Debug, Default)]
-pub struct UhstAnnounce {
+pub struct UhstAnnouncement {
     /// Which game it is, so that each lists its own: at most 64 bytes, the rest is cut. Put its version in, if others
     /// cannot join.
     pub game: String,
     /// What players read: at most 96 bytes, the rest is cut.
     pub name: String,
-    /// How many players are no peers: one, the host, if not said. They count as players, and on top of
-    /// [`max_peers`](UhstHost::max_peers).
+    /// How many players are at the host's machine: one if not set. They count as players, and on top of
+    /// [`max_peers`](UhstHost::max_peers). [Local clients](super::LocalClients) are among them, and not counted again.
     pub local_players: u16,
     #[reflect(ignore)]
     handle: Option<AnnounceHandle>,
 }
 
-impl UhstAnnounce {
+impl UhstAnnouncement {
     /// Announces a session of this game under this name.
     pub fn new(game: impl Into<String>, name: impl Into<String>) -> Self {
-        UhstAnnounce { game: game.into(), name: name.into(), local_players: 1, handle: None }
+        UhstAnnouncement { game: game.into(), name: name.into(), local_players: 1, handle: None }
     }
 
-    /// How many players are no peers: none on a host without a player.
+    /// Sets how many players are at the host's machine: none on a host without a player.
     pub fn local_players(mut self, players: u16) -> Self {
         self.local_players = players;
         self
@@ -61,17 +61,17 @@ impl UhstAnnounce {
 }
 
 pub(super) fn plugin(app: &mut App) {
-    app.register_type::<UhstAnnounce>().add_observer(stop).add_systems(PostUpdate, announce);
+    app.register_type::<UhstAnnouncement>().add_observer(stop).add_systems(PostUpdate, announce);
 }
 
-type News = Or<(Changed<UhstHost>, Changed<UhstAnnounce>)>;
+type ChangedSession = Or<(Changed<UhstHost>, Changed<UhstAnnouncement>)>;
 
 /// Keeps each announcement up to date.
-fn announce(mut hosts: Query<(&UhstHost, &mut UhstAnnounce), News>, mut network: ResMut<Network>) {
+fn announce(mut hosts: Query<(&UhstHost, &mut UhstAnnouncement), ChangedSession>, mut network: ResMut<Network>) {
     for (host, mut announce) in &mut hosts {
         let place = host.is_ready().then(|| Place::of(host.settings.relay(&network), host.links())).flatten();
         // The handle is none of a game's business, so that this is no change.
-        let UhstAnnounce { game, name, local_players, handle } = announce.bypass_change_detection();
+        let UhstAnnouncement { game, name, local_players, handle } = announce.bypass_change_detection();
         let Some((place, relay)) = place else {
             *handle = None;
             continue;
@@ -81,8 +81,8 @@ fn announce(mut hosts: Query<(&UhstHost, &mut UhstAnnounce), News>, mut network:
             game: game.clone(),
             name: name.clone(),
             id: host.id().unwrap_or_default().to_owned(),
-            players: count(host.peer_count()),
-            limit: count(host.peer_limit()),
+            players: count(host.peer_count() - host.local_peer_count()),
+            limit: count(host.get_max_peers()),
             password: host.has_password(),
             relay,
         };
@@ -97,7 +97,7 @@ fn announce(mut hosts: Query<(&UhstHost, &mut UhstAnnounce), News>, mut network:
 }
 
 /// A session that has ended is not there to join, though its entity may stay.
-fn stop(ended: On<UhstEnded>, mut announces: Query<&mut UhstAnnounce>) {
+fn stop(ended: On<UhstEnded>, mut announces: Query<&mut UhstAnnouncement>) {
     if let Ok(mut announce) = announces.get_mut(ended.entity) {
         announce.bypass_change_detection().handle = None;
     }
@@ -138,7 +138,7 @@ mod tests {
     fn hosted() -> (App, Entity, SessionKey, AnnounceTask) {
         let mut app = app();
         let host = UhstHost::any_id().max_peers(3).password("swordfish");
-        let session = app.world_mut().spawn((host, UhstAnnounce::new("game", "Ada"))).id();
+        let session = app.world_mut().spawn((host, UhstAnnouncement::new("game", "Ada"))).id();
         let key = started(&app).key;
         app.update();
         assert!(app.world().resource::<Network>().announced.is_empty(), "announced before it was ready");
@@ -161,7 +161,7 @@ mod tests {
         app.update();
         assert_eq!(told.latest.borrow_and_update().players, 1);
 
-        app.world_mut().get_mut::<UhstAnnounce>(session).unwrap().name = "Ada’s round".to_owned();
+        app.world_mut().get_mut::<UhstAnnouncement>(session).unwrap().name = "Ada’s round".to_owned();
         app.update();
         assert_eq!(told.latest.borrow_and_update().name, "Ada’s round");
 
@@ -174,29 +174,41 @@ mod tests {
     fn it_ends_with_the_session_or_with_the_component() {
         let (mut app, session, ..) = hosted();
         app.world_mut().entity_mut(session).remove::<UhstHost>();
-        assert!(!app.world().get::<UhstAnnounce>(session).unwrap().is_running());
+        assert!(!app.world().get::<UhstAnnouncement>(session).unwrap().is_running());
 
         let (mut app, session, _, told) = hosted();
         app.world_mut().despawn(session);
         assert!(told.latest.has_changed().is_err(), "goodbye");
 
         let (mut app, session, key, told) = hosted();
-        app.world_mut().entity_mut(session).remove::<UhstAnnounce>();
+        app.world_mut().entity_mut(session).remove::<UhstAnnouncement>();
         assert!(told.latest.has_changed().is_err(), "goodbye");
         // Put on a session that is running.
-        app.world_mut().entity_mut(session).insert(UhstAnnounce::new("game", "again").local_players(0));
+        app.world_mut().entity_mut(session).insert(UhstAnnouncement::new("game", "again").local_players(0));
         connect(&mut app, key, 1);
         assert_eq!(self::told(&mut app).latest.borrow().players, 1);
+    }
+
+    #[test]
+    fn a_local_client_is_one_of_the_local_players() {
+        let (mut app, session, key, mut told) = hosted();
+        app.world_mut().spawn(super::super::LocalClientOf(session));
+        app.update();
+        assert_eq!(app.world().get::<UhstHost>(session).unwrap().peer_count(), 1);
+        connect(&mut app, key, 1);
+        let announced = told.latest.borrow_and_update().clone();
+        assert_eq!((announced.players, announced.limit), (2, 4));
     }
 
     #[test]
     fn a_session_in_memory_is_not_announced() {
         let mut app = app();
         let relay = crate::Relay::Memory(crate::MemoryRelay::default());
-        let session = app.world_mut().spawn((UhstHost::any_id().relay(relay), UhstAnnounce::new("game", "Ada"))).id();
+        let session =
+            app.world_mut().spawn((UhstHost::any_id().relay(relay), UhstAnnouncement::new("game", "Ada"))).id();
         let key = started(&app).key;
         ready(&mut app, key);
-        assert!(!app.world().get::<UhstAnnounce>(session).unwrap().is_running());
+        assert!(!app.world().get::<UhstAnnouncement>(session).unwrap().is_running());
     }
 
     #[test]

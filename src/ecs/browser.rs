@@ -16,7 +16,7 @@ use crate::{
 
 /// Lists the sessions of a game on the local network: spawn it to look for them, despawn or remove it to stop.
 ///
-/// Each session that [announces](super::UhstAnnounce) itself is an entity with [`DiscoveredSession`], [`DiscoveredBy`]
+/// Each session that [announces](super::UhstAnnouncement) itself is an entity with [`DiscoveredSession`], [`DiscoveredBy`]
 /// this browser: spawned when the session is found, updated in place, and despawned when the session is gone. That takes
 /// a moment after a goodbye, and half a minute when the host was killed or has left the network. Sessions of this app are
 /// listed like all others.
@@ -50,7 +50,7 @@ pub struct UhstBrowser {
 }
 
 impl UhstBrowser {
-    /// Lists sessions of this game, as [`UhstAnnounce::game`](super::UhstAnnounce::game) names it.
+    /// Lists sessions of this game, as [`UhstAnnouncement::game`](super::UhstAnnouncement::game) names it.
     pub fn new(game: impl Into<String>) -> Self {
         UhstBrowser { game: game.into(), ..Self::default() }
     }
@@ -74,9 +74,9 @@ pub struct DiscoveredSession {
     /// How many players there are.
     pub players: u16,
     /// How many there can be.
-    pub limit: u16,
+    pub max_players: u16,
     /// Whether joining takes a password.
-    pub password: bool,
+    pub needs_password: bool,
     /// How to join it: [`UhstClient::from`](super::UhstClient).
     #[reflect(ignore)]
     pub link: JoinLink,
@@ -85,14 +85,14 @@ pub struct DiscoveredSession {
 impl DiscoveredSession {
     /// Whether nobody else can join.
     pub fn is_full(&self) -> bool {
-        self.players >= self.limit
+        self.players >= self.max_players
     }
 }
 
 impl From<FoundSession> for DiscoveredSession {
     fn from(FoundSession { announcement, link }: FoundSession) -> Self {
         let Announcement { name, players, limit, password, .. } = announcement;
-        DiscoveredSession { name, players, limit, password, link }
+        DiscoveredSession { name, players, max_players: limit, needs_password: password, link }
     }
 }
 

@@ -234,8 +234,8 @@ impl UhstHost {
         self.state.peers.len()
     }
 
-    /// How many peers may be connected at once.
-    pub fn peer_limit(&self) -> usize {
+    /// How many peers may be connected over the network at once: [`max_peers`](Self::max_peers).
+    pub fn get_max_peers(&self) -> usize {
         self.max_peers
     }
 
@@ -303,6 +303,12 @@ impl UhstHost {
     pub fn kick(&self, peer: Entity, reason: impl Into<String>) -> Result<(), SendError> {
         self.handle(peer).ok_or(SendError::Disconnected)?.disconnect(EndReason::Kicked(reason.into()));
         Ok(())
+    }
+
+    /// How many of the peers are clients of this app.
+    #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+    pub(super) fn local_peer_count(&self) -> usize {
+        self.state.peers.iter().filter(|(_, handle)| handle.is_local()).count()
     }
 
     /// The number of the session it runs or has run. One that began later has a larger one.

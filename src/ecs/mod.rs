@@ -36,7 +36,7 @@ mod unread;
 
 pub use admission::{JoinResponder, UhstJoinRequest};
 #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
-pub use announce::UhstAnnounce;
+pub use announce::UhstAnnouncement;
 #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
 pub use browser::{Discovered, DiscoveredBy, DiscoveredSession, UhstBrowser};
 pub use client::UhstClient;

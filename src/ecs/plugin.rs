@@ -96,7 +96,7 @@ impl UhstPlugin {
         self
     }
 
-    /// Which networks are told of sessions with a [`UhstAnnounce`](super::UhstAnnounce), and asked by a
+    /// Which networks are told of sessions with a [`UhstAnnouncement`](super::UhstAnnouncement), and asked by a
     /// [`UhstBrowser`](super::UhstBrowser): the local one, if not said.
     #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
     pub fn discovery(mut self, discovery: Discovery) -> Self {
@@ -238,7 +238,7 @@ mod tests {
         let mut entity = app.world_mut().spawn_empty();
         reflect.insert(&mut entity, &UhstHost::new("scene").max_peers(3), &registry.read());
         let host = entity.get::<UhstHost>().unwrap();
-        assert_eq!((host.is_running(), host.peer_limit()), (true, 3));
+        assert_eq!((host.is_running(), host.get_max_peers()), (true, 3));
         assert_eq!(entity.get::<Name>().unwrap().as_str(), "host scene");
         started(&app);
     }

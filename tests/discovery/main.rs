@@ -49,7 +49,7 @@ fn game(test: &str) -> String {
 
 fn host_app(game: &str, name: &str) -> App {
     let mut app = TestNetwork::loopback().app();
-    app.world_mut().spawn((UhstHost::any_id().max_peers(3), UhstAnnounce::new(game, name)));
+    app.world_mut().spawn((UhstHost::any_id().max_peers(3), UhstAnnouncement::new(game, name)));
     app
 }
 
@@ -105,7 +105,7 @@ fn a_session_is_found_joined_followed_and_gone() {
 
     let mut sessions = browser.world_mut().query::<(Entity, &DiscoveredSession)>();
     let (entity, session) = sessions.single(browser.world()).unwrap();
-    assert_eq!((session.limit, session.password, session.is_full()), (4, false, false));
+    assert_eq!((session.max_players, session.needs_password, session.is_full()), (4, false, false));
     let client = click(&mut browser);
     let apps = &mut [&mut host, &mut browser];
     assert!(update_until(apps, PATIENCE, |apps| is_connected(apps[1], client) && lists(apps[1], &[("Ada’s round", 2)])));
@@ -132,12 +132,12 @@ fn a_relay_that_is_not_the_host_is_named() {
     let url: url::Url = format!("http://{}/", relay.address()).parse().unwrap();
     let mut host = TestNetwork::loopback().app();
     let session = UhstHost::new("here").relay(Relay::Url(url.to_string())).password("swordfish");
-    host.world_mut().spawn((session, UhstAnnounce::new(&game, "elsewhere").local_players(0)));
+    host.world_mut().spawn((session, UhstAnnouncement::new(&game, "elsewhere").local_players(0)));
     let mut browser = browser_app(&game);
     assert!(update_until(&mut [&mut host, &mut browser], PATIENCE, |apps| lists(apps[1], &[("elsewhere", 0)])));
     let mut sessions = browser.world_mut().query::<&DiscoveredSession>();
     let session = sessions.single(browser.world()).unwrap();
-    assert_eq!((&session.link, session.password), (&JoinLink { relay: Some(url), id: "here".to_owned() }, true));
+    assert_eq!((&session.link, session.needs_password), (&JoinLink { relay: Some(url), id: "here".to_owned() }, true));
 }
 
 #[test]
@@ -309,7 +309,7 @@ fn a_host_for_the_other_tests() {
     });
     app.add_plugins((MinimalPlugins.set(ScheduleRunnerPlugin::run_loop(Duration::from_millis(10))), plugin))
         .add_observer(|_: On<UhstReady>| println!("hosting"));
-    app.world_mut().spawn((UhstHost::any_id().max_peers(3), UhstAnnounce::new(game, name)));
+    app.world_mut().spawn((UhstHost::any_id().max_peers(3), UhstAnnouncement::new(game, name)));
     if end.starts_with("drop") {
         while !closed.load(Ordering::Relaxed) {
             app.update();

@@ -23,7 +23,7 @@ unambiguous! {
     EndReason FromPeer IceCredentials IceServer Interruption JoinLink JoinLinkError JoinResponder LocalClientOf
     LocalClients MemoryRelay NetworkConditions NotHost Path PathPolicy Payload PeerOf Peers Rates Relay
     RepliconUhstPlugins SendError SessionConnected SessionEnded SessionJoining SessionReady SessionStarting Traffic
-    TypedMessage UhstAnnounce UhstAppExt UhstBrowser UhstChannel UhstClient UhstConnected UhstDiagnostic UhstDiagnostics
+    TypedMessage UhstAnnouncement UhstAppExt UhstBrowser UhstChannel UhstClient UhstConnected UhstDiagnostic UhstDiagnostics
     UhstDisconnected UhstEnded UhstHost UhstInterrupted UhstJoinRequest UhstMessage UhstPathChanged UhstPeer UhstPlugin
     UhstReady UhstResumed UhstSender UhstSession UhstSystems WebFile WithoutReplication connected hosting joining offline
 }

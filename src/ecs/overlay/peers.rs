@@ -190,7 +190,7 @@ fn shortened(mut name: String) -> String {
 fn state(host: Option<&UhstHost>, client: Option<&UhstClient>) -> (String, Color) {
     match (host, client) {
         (Some(host), _) if host.is_ready() => {
-            (format!("{} of {} peers", host.peer_count(), host.peer_limit()), style::GOOD)
+            (format!("{} of {} peers", host.peer_count(), host.get_max_peers()), style::GOOD)
         }
         (Some(host), _) if host.is_running() => ("starting".to_owned(), style::WARN),
         (_, Some(client)) if client.is_connected() => ("connected".to_owned(), style::GOOD),
