@@ -251,7 +251,7 @@ fn a_stranger_who_claims_the_place_of_a_client_is_refused() {
     // A copy of the last one is answered until the host sees that the client has the answer.
     let says = |host: &mut App, client: &mut ByHand, number: u32| {
         let payload = Bytes::copy_from_slice(&number.to_be_bytes());
-        client.connection.send(Channel::Reliable, Payload::Binary(payload)).unwrap();
+        client.connection.send(UhstChannel::Reliable, Payload::Binary(payload)).unwrap();
         update_until(&mut [host], PATIENCE, |apps| {
             client.speak();
             client.hear();
