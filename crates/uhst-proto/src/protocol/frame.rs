@@ -38,7 +38,6 @@
 
 mod ack;
 mod data;
-mod error;
 mod frames;
 pub mod handshake_packet;
 pub(crate) mod ping_token;
@@ -49,9 +48,9 @@ mod writer;
 pub use ack::{Ack, MAX_RANGES, StreamAck};
 pub(crate) use data::MIN_FRAGMENT;
 pub use data::{Data, FRAGMENT, Stream};
-pub use error::FrameError;
 pub(crate) use frames::find_close;
 pub use frames::{Close, Frame, Frames};
 pub use handshake_packet::{HandshakeKind, refusal, unknown};
+pub use wire::FrameError;
 pub(crate) use writer::put_ack;
 pub use writer::{PacketWriter, close_ack_for};

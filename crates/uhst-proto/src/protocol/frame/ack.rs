@@ -1,6 +1,6 @@
 //! Acknowledgements: the state of a receiver.
 
-use super::{FrameError, wire::Reader};
+use super::wire::{FrameError, Reader};
 
 /// The largest number of ranges in the acknowledgement of one stream.
 pub const MAX_RANGES: usize = 64;

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 
 use super::{
-    Ack, Data, FrameError, Stream,
+    Ack, Data, Stream,
     data::{FIRST, LAST, TAG, TEXT},
     reason,
-    wire::Reader,
+    wire::{FrameError, Reader},
 };
 use crate::protocol::{EndReason, Tag};
 

@@ -23,8 +23,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{
-    Ack, FrameError, reason,
-    wire::{Reader, put_bytes, put_varint},
+    Ack, reason,
+    wire::{FrameError, Reader, put_bytes, put_varint},
 };
 use crate::protocol::{EndReason, GameId, NATIVE_VERSION, PathPolicy, game::MAX_GAME};
 

@@ -2,10 +2,7 @@
 
 use bytes::BytesMut;
 
-use super::{
-    FrameError,
-    wire::{Reader, put_bytes, put_varint, varint_len},
-};
+use super::wire::{FrameError, Reader, put_bytes, put_varint, varint_len};
 use crate::protocol::EndReason;
 
 /// The largest text in bytes. Longer ones are cut between characters.
