@@ -18,7 +18,7 @@ use crate::{
     connection::ConnectionConfig,
     net::{
         IceServer, NetworkConditions, PathPolicy, Relay, SendError,
-        contract::{ClientOptions, Secret},
+        contract::{ClientOptions, Password},
     },
     protocol::{EndReason, JoinLink, Payload, Tag},
 };
@@ -101,7 +101,7 @@ impl UhstClient {
 
     /// The password of the session. It never crosses the wire, not even as a hash.
     pub fn password(mut self, password: impl Into<String>) -> Self {
-        self.settings.password = Some(Secret(password.into()));
+        self.settings.password = Some(Password(password.into()));
         self
     }
 

@@ -18,7 +18,7 @@ use crate::{
     connection::ConnectionConfig,
     net::{
         Admission, IceServer, NetworkConditions, PathPolicy, Relay, SendError,
-        contract::{HostOptions, PeerHandle, Secret},
+        contract::{HostOptions, Password, PeerHandle},
     },
     protocol::{EndReason, JoinLink, Payload, Tag},
 };
@@ -102,7 +102,7 @@ impl UhstHost {
 
     /// Joiners must know it. It never crosses the wire, not even as a hash.
     pub fn password(mut self, password: impl Into<String>) -> Self {
-        self.settings.password = Some(Secret(password.into()));
+        self.settings.password = Some(Password(password.into()));
         self
     }
 
@@ -174,7 +174,7 @@ impl UhstHost {
 
     /// Changes the [`password`](Self::password) while it runs, for who joins from now on; `None`: they need none.
     pub fn set_password(&mut self, password: Option<&str>) {
-        self.settings.password = password.map(|password| Secret(password.to_owned()));
+        self.settings.password = password.map(|password| Password(password.to_owned()));
         if let Some(handle) = &self.state.handle {
             handle.set_password(self.settings.password.clone());
         }

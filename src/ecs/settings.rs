@@ -7,7 +7,7 @@ use crate::{
     connection::ConnectionConfig,
     net::{
         DirectConfig, IceServer, NetworkConditions, PathPolicy, Relay,
-        contract::{Secret, SessionOptions},
+        contract::{Password, SessionOptions},
     },
     protocol::GameId,
 };
@@ -16,7 +16,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Settings {
     pub relay: Option<Relay>,
-    pub password: Option<Secret>,
+    pub password: Option<Password>,
     pub metadata: Bytes,
     pub connection: Option<ConnectionConfig>,
     pub paths: Option<PathPolicy>,

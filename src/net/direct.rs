@@ -1,10 +1,10 @@
-//! The direct paths of one native peer: when one is looked for, what travels over it, and when another takes its place.
+//! The direct path of one native peer: the attempts to open one, the packets over it, and its replacement.
 //!
-//! The client offers, as originals do. Signals travel inside the connection, each behind the number of the attempt it
-//! belongs to, so that an answer which comes late is not taken for the answer to a newer offer.
+//! The client offers, as originals do. Signals travel inside the connection. Each begins with the number of its attempt,
+//! so that a late answer is not taken for the answer to a newer offer.
 //!
-//! A new offer instead of an ICE restart: the old link carries on until the new one is open, which is what a restart
-//! would give, and finding a way again is the same code as finding the first one.
+//! A new offer takes the place of an ICE restart. The old link continues until the new one is open, as with a restart, and
+//! the code for a new path is that for the first one.
 
 use std::{future::poll_fn, task::Poll, time::Duration};
 
@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::{
     backoff::Backoff,
+    token_bucket::TokenBucket,
     webrtc::{AddressChange, DirectConfig, DirectDialect, DirectEvent, DirectLink, DirectRole, Full},
 };
 use crate::{
@@ -20,54 +21,55 @@ use crate::{
     protocol::{Body, PathPolicy, Payload, Signal},
 };
 
-/// Events of a link that may wait; a link that has more waits itself, and slows the peer down.
-const EVENTS: usize = 256;
 const LANES: [Lane; 2] = [Lane::DirectReliable, Lane::DirectUnreliable];
-/// How long a link that has a successor is still listened to: the peer may change over a little later.
+/// How long a replaced link still receives: the peer may change over a little later.
 const CHANGEOVER: Duration = Duration::from_secs(2);
+/// The pause after an attempt that was over the limit.
+const LIMITED_RETRY: Duration = Duration::from_secs(1);
 
-/// How many attempts may begin at once, and each second: sockets are dear, and offers cost their sender nothing.
+/// How many attempts may begin at once, and per second. Sockets are expensive here, and offers cost their sender nothing.
 const ATTEMPTS: f64 = 8.0;
 const ATTEMPTS_PER_SECOND: f64 = 1.0;
 
-/// A peer of ours never sends one.
+/// A signal that cannot be read. Native peers never send one.
 #[derive(Debug, thiserror::Error)]
 #[error("a signal of the peer cannot be read")]
 pub(super) struct UnreadableSignal;
 
-/// What happened on which attempt.
+/// An event of a link, with the number of its attempt.
 pub(super) type AttemptEvent = (u8, DirectEvent);
 
-/// One link, from its offer to its end.
+/// One attempt at a direct path: a link, from its offer to its end.
 struct Attempt {
     number: u8,
     link: DirectLink,
     events: mpsc::Receiver<DirectEvent>,
     open: bool,
-    /// For each lane, a packet that found no room. It goes before any other.
+    /// For each lane, a packet that found no room. It is sent before any other.
     blocked: [Option<Payload>; 2],
 }
 
+/// The direct path of one native peer.
 pub(super) struct DirectPath {
     role: DirectRole,
+    /// Absent if the session stays on the relay.
     config: Option<DirectConfig>,
-    /// Whether the connection goes on without one.
+    /// Whether the connection works without a direct path.
     optional: bool,
     wanted: bool,
-    /// The oldest first: one that had to give way, the one that carries messages, one on its way to be open.
+    /// Oldest first: a replaced one, the current one, one that is not open yet.
     attempts: Vec<Attempt>,
     /// The number of the last offer.
     number: u8,
     retry_at: Option<Timestamp>,
-    /// When all but the last open one are let go.
+    /// When to drop all attempts but the last open one.
     changed_over_at: Option<Timestamp>,
     backoff: Backoff,
-    /// How many attempts may begin, and as of when.
-    budget: (f64, Timestamp),
+    limit: TokenBucket,
 }
 
 impl DirectPath {
-    /// Nothing happens before [`want`](Self::want).
+    /// Creates the path. Attempts begin with [`want`](Self::want).
     pub fn new(role: DirectRole, policy: PathPolicy, config: DirectConfig) -> Self {
         DirectPath {
             role,
@@ -79,18 +81,19 @@ impl DirectPath {
             retry_at: None,
             changed_over_at: None,
             backoff: Backoff::new(Duration::from_secs(2), Duration::from_secs(60)),
-            budget: (ATTEMPTS, Timestamp::ZERO),
+            limit: TokenBucket::new(ATTEMPTS, ATTEMPTS_PER_SECOND, Timestamp::ZERO),
         }
     }
 
-    /// From here on a path is wanted: the side that offers begins to look for one.
+    /// Requests a direct path: the side that offers begins an attempt.
     pub fn want(&mut self, now: Timestamp) {
         if !std::mem::replace(&mut self.wanted, true) && self.role == DirectRole::Offer {
             self.offer(now);
         }
     }
 
-    /// There may be a better path now, and the one in use may be dead: then it waits for a sign of life.
+    /// Begins an attempt after a change of this machine's addresses: a better path may exist. If an address is gone, the
+    /// current path is suspect.
     pub fn addresses_changed(&mut self, change: AddressChange, connection: &mut Connection, now: Timestamp) {
         if !self.wanted || self.config.is_none() {
             return;
@@ -101,65 +104,61 @@ impl DirectPath {
         self.backoff.reset();
         match self.role {
             DirectRole::Offer => self.offer(now),
-            // Only the client can offer. An empty signal asks it to.
+            // Only the client offers. An empty signal requests an offer.
             DirectRole::Answer => drop(connection.send_signal(Bytes::from_static(&[0]))),
         }
     }
 
     fn offer(&mut self, now: Timestamp) {
         self.number = self.number.wrapping_add(1);
-        self.retry_at = if self.begin(self.number, now) { None } else { Some(now + Duration::from_secs(1)) };
+        self.retry_at = if self.begin(self.number, now) { None } else { Some(now + LIMITED_RETRY) };
     }
 
-    /// Begins an attempt, in place of one that is not open yet. `false`: too many have begun.
+    /// Begins an attempt, which replaces one that is not open yet. Returns `false` if too many have begun.
     fn begin(&mut self, number: u8, now: Timestamp) -> bool {
         let Some(config) = &self.config else { return true };
-        let (left, since) = self.budget;
-        let left = ATTEMPTS.min(left + now.saturating_sub(since).as_secs_f64() * ATTEMPTS_PER_SECOND);
-        let may = left >= 1.0;
-        self.budget = (if may { left - 1.0 } else { left }, now);
-        if !may {
+        if !self.limit.try_take(now) {
             return false;
         }
         self.attempts.retain(|attempt| attempt.open);
-        let (sender, events) = mpsc::channel(EVENTS);
-        let link = DirectLink::start(self.role, DirectDialect::Native, config.clone(), sender);
+        let (link, events) = DirectLink::start(self.role, DirectDialect::Native, config.clone());
         self.attempts.push(Attempt { number, link, events, open: false, blocked: [None, None] });
         true
     }
 
-    /// Whether packets can be handed over.
+    /// Whether the path takes packets.
     pub fn is_open(&self) -> bool {
-        self.carrier().is_some()
+        self.current().is_some()
     }
 
-    /// When to [`time_passed`](Self::time_passed).
+    /// When to call [`handle_timeout`](Self::handle_timeout).
     pub fn next_timeout(&self) -> Option<Timestamp> {
         [self.retry_at, self.changed_over_at].into_iter().flatten().min()
     }
 
-    /// Lets time pass.
-    pub fn time_passed(&mut self, now: Timestamp) {
+    /// Handles due timers.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
         if self.retry_at.is_some_and(|at| at <= now) {
             self.offer(now);
         }
         if self.changed_over_at.is_some_and(|at| at <= now) {
             self.changed_over_at = None;
-            self.let_go_of_the_old();
+            self.drop_replaced();
         }
     }
 
-    fn carrier(&self) -> Option<usize> {
+    /// The index of the attempt that carries packets.
+    fn current(&self) -> Option<usize> {
         self.attempts.iter().rposition(|attempt| attempt.open)
     }
 
-    fn let_go_of_the_old(&mut self) {
-        if let Some(carrier) = self.carrier() {
-            self.attempts.drain(..carrier);
+    fn drop_replaced(&mut self) {
+        if let Some(current) = self.current() {
+            self.attempts.drain(..current);
         }
     }
 
-    /// The next event. Cancel safe; pending without a link.
+    /// Waits for the next event; forever without a link. Cancel safe.
     pub async fn next(&mut self) -> AttemptEvent {
         poll_fn(|cx| {
             for attempt in &mut self.attempts {
@@ -172,13 +171,17 @@ impl DirectPath {
         .await
     }
 
-    /// More events, if there are.
+    /// The next event, if one waits.
     pub fn try_next(&mut self) -> Option<AttemptEvent> {
         self.attempts.iter_mut().find_map(|attempt| Some((attempt.number, attempt.events.try_recv().ok()?)))
     }
 
-    /// Takes a signal that came over the connection.
-    pub fn signalled(&mut self, signal: &Bytes, now: Timestamp) -> Result<(), UnreadableSignal> {
+    /// Handles a signal of the peer.
+    ///
+    /// # Errors
+    ///
+    /// [`UnreadableSignal`], which ends the connection.
+    pub fn signal(&mut self, signal: &Bytes, now: Timestamp) -> Result<(), UnreadableSignal> {
         let (number, body) = signal.split_first().ok_or(UnreadableSignal)?;
         if body.is_empty() {
             if self.role == DirectRole::Offer && self.wanted {
@@ -198,7 +201,7 @@ impl DirectPath {
         Ok(())
     }
 
-    /// Takes an event, and returns what a developer may want to know.
+    /// Handles an event, and returns a diagnostic, if any.
     pub fn event(
         &mut self,
         (number, event): AttemptEvent,
@@ -211,11 +214,11 @@ impl DirectPath {
                 let mut numbered = BytesMut::new();
                 numbered.put_u8(number);
                 numbered.put_slice(Body::Signal(signal).to_json().as_bytes());
-                // Without a connection there is nobody to signal to.
+                // Without a connection the signal has no receiver.
                 let _ = connection.send_signal(numbered.freeze());
             }
             DirectEvent::Open { .. } => {
-                self.let_go_of_the_old();
+                self.drop_replaced();
                 if let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.number == number) {
                     attempt.open = true;
                 }
@@ -223,7 +226,7 @@ impl DirectPath {
                 self.backoff.reset();
                 connection.path_up(Path::Direct, now);
             }
-            // Packets are for the connection, and room is found by looking.
+            // The caller takes packets, and `transmit` finds room by itself.
             DirectEvent::Packet { .. } | DirectEvent::Writable => {}
             DirectEvent::Diagnostic(text) => return Some(text),
             DirectEvent::Failed(error) => {
@@ -237,23 +240,23 @@ impl DirectPath {
     }
 
     fn ended(&mut self, index: usize, connection: &mut Connection, now: Timestamp) {
-        let carried = self.carrier() == Some(index);
+        let was_current = self.current() == Some(index);
         self.attempts.remove(index);
-        if carried {
+        if was_current {
             self.lost(connection, now);
         } else {
             self.try_again(now);
         }
     }
 
-    /// Nothing comes over the path. It stays, in case that something comes yet, and the side that offers looks for another.
+    /// Begins another attempt later, since the path is silent. The path stays open meanwhile.
     pub fn suspected(&mut self, now: Timestamp) {
         if self.role == DirectRole::Offer && self.config.is_some() && self.retry_at.is_none() {
             self.retry_at = Some(now + self.backoff.next());
         }
     }
 
-    /// The path is of no use any more. The side that offers tries again later.
+    /// Drops the broken path. The side that offers tries again later.
     pub fn lost(&mut self, connection: &mut Connection, now: Timestamp) {
         self.attempts.retain(|attempt| !attempt.open);
         connection.path_down(Path::Direct, now);
@@ -266,7 +269,7 @@ impl DirectPath {
         }
     }
 
-    /// Hands over the packets that are ready for it, for as long as there is room.
+    /// Sends the packets of `next` while there is room.
     pub fn transmit(&mut self, mut next: impl FnMut(Lane) -> Option<Bytes>) {
         let Some(Attempt { link, blocked, .. }) = self.attempts.iter_mut().rfind(|attempt| attempt.open) else {
             return;
@@ -284,9 +287,9 @@ impl DirectPath {
         }
     }
 
-    /// Closes it after what was sent before, and returns when nothing of it is left.
+    /// Closes the path after what was sent before, and waits until it is gone.
     pub async fn close(&mut self) {
-        let Some(carrier) = self.carrier() else { return };
-        self.attempts.swap_remove(carrier).link.close().await;
+        let Some(current) = self.current() else { return };
+        self.attempts.swap_remove(current).link.close().await;
     }
 }

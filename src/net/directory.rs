@@ -42,7 +42,7 @@ async fn quickest(directory: &str, id: Option<&str>) -> Result<Url, RelayError> 
     let url = Url::parse(directory).map_err(|error| RelayError::Unreachable(error.to_string()))?;
     let list = read_bounded(http.send(request(Method::GET, url)).await?, MAX_LIST).await?;
     let list: Vec<Entry> =
-        serde_json::from_slice(&list).map_err(|_| RelayError::Nonsense("its list of public relays"))?;
+        serde_json::from_slice(&list).map_err(|_| RelayError::NotARelay("its list of public relays"))?;
     first_to_answer(&http, sample(candidates(&list, id))).await
 }
 

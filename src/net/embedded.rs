@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 #[cfg(feature = "relay")]
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
-use super::relay_choice::EmbeddedRelay;
+use super::relay_options::EmbeddedRelay;
 use crate::protocol::{EndReason, JoinLink};
 
 /// A relay in this process. Dropping it stops it.

@@ -17,7 +17,7 @@ pub async fn event_stream(chunks: Vec<Bytes>, max_event: usize) -> (Vec<String>,
         match stream.next().await {
             Ok(StreamItem::Open | StreamItem::Alive) => {}
             Ok(StreamItem::Event(event)) => items.push(format!("{event:?}")),
-            Ok(StreamItem::Bad(error)) => items.push(format!("{error:?}")),
+            Ok(StreamItem::Malformed(error)) => items.push(format!("{error:?}")),
             Err(error) => return (items, error.to_string()),
         }
     }

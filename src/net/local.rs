@@ -9,50 +9,68 @@ use std::sync::{
 use bytes::Bytes;
 use crossbeam_channel::Sender;
 
-use super::contract::{Event, EventKind, PeerHandle, PeerKey, PeerLimits, PeerShared, Received, SessionKey};
+use super::contract::{Event, EventKind, LocalSink, PeerHandle, PeerKey, PeerLimits, PeerShared, Received, SessionKey};
 use crate::{
     connection::Path,
     protocol::{EndReason, JoinLink},
 };
 
-/// The host, as its local client knows it.
+/// The key of the host in the session of its local client.
 const HOST: PeerKey = PeerKey(0);
-/// The first local client of a host; those who come over the network count from 0.
-const FIRST: u64 = 1 << 63;
+/// The key of the first local client in the session of its host. The keys of network peers count from 0.
+const FIRST_LOCAL: u64 = 1 << 63;
 
 /// Both ends of a local connection.
 #[derive(Debug)]
 pub(crate) struct LocalLink {
-    /// How the client reaches its host.
+    /// The client's handle to its host.
     pub client: PeerHandle,
-    /// How the host reaches this client.
+    /// The host's handle to this client.
     pub host: PeerHandle,
-    /// What each says of itself, the client first.
+    connection: LocalConnection,
+    /// The metadata of the client and of the host.
     metadata: [Bytes; 2],
     connected: bool,
 }
 
-/// One side of the connection, and who the other is there.
+/// One side of the connection: its session, and the key of the other side there.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct End {
     session: SessionKey,
     peer: PeerKey,
 }
 
-/// How one side reaches the other.
+/// What both sides share.
 #[derive(Clone, Debug)]
-pub(super) struct LocalWay {
-    to: End,
+struct LocalConnection {
     client: End,
     host: End,
     events: Sender<Event>,
-    /// What the other side knows of us: its inbox is our queue.
+    ended: Arc<AtomicBool>,
+}
+
+impl LocalConnection {
+    fn emit(&self, end: End, kind: EventKind) {
+        // Without a receiver the app is gone.
+        let _ = self.events.send(Event { session: end.session, kind });
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+}
+
+/// One side's way to the other.
+#[derive(Debug)]
+struct LocalPeer {
+    connection: LocalConnection,
+    to: End,
+    /// The counters that the other side has of this side: its inbox is our queue.
     other: Arc<PeerShared>,
-    over: Arc<AtomicBool>,
 }
 
 impl LocalLink {
-    /// Not connected until [`connect`](Self::connect). `number` tells the local clients of a host apart.
+    /// Creates a link, which [`connect`](Self::connect) connects. `number` distinguishes the local clients of a host.
     pub fn new(
         client: (SessionKey, Bytes),
         host: (SessionKey, Bytes),
@@ -60,71 +78,69 @@ impl LocalLink {
         limits: PeerLimits,
         events: Sender<Event>,
     ) -> Self {
-        let over = Arc::new(AtomicBool::new(false));
         let of_client = End { session: client.0, peer: HOST };
-        let of_host = End { session: host.0, peer: PeerKey(FIRST + number) };
-        let shared = [(); 2].map(|()| {
+        let of_host = End { session: host.0, peer: PeerKey(FIRST_LOCAL + number) };
+        let connection = LocalConnection { client: of_client, host: of_host, events, ended: Arc::default() };
+        let [client_shared, host_shared] = [(); 2].map(|()| {
             let shared = Arc::new(PeerShared::new(limits));
             shared.set_path(Path::Direct);
             shared
         });
         let handle = |to, near: &Arc<PeerShared>, other: &Arc<PeerShared>| {
-            let (events, other, over) = (events.clone(), other.clone(), over.clone());
-            PeerHandle::local(LocalWay { to, client: of_client, host: of_host, events, other, over }, near.clone())
+            let peer = LocalPeer { connection: connection.clone(), to, other: other.clone() };
+            PeerHandle::local(Arc::new(peer), near.clone())
         };
         LocalLink {
-            client: handle(of_host, &shared[0], &shared[1]),
-            host: handle(of_client, &shared[1], &shared[0]),
+            client: handle(of_host, &client_shared, &host_shared),
+            host: handle(of_client, &host_shared, &client_shared),
+            connection,
             metadata: [client.1, host.1],
             connected: false,
         }
     }
 
-    /// Tells both sides that they are connected: once, and only if none has left before.
+    /// Reports to both sides that they are connected: once, and only if neither has left before.
     pub fn connect(&mut self, id: String, links: Vec<JoinLink>) {
-        if std::mem::replace(&mut self.connected, true) {
+        if std::mem::replace(&mut self.connected, true) || self.connection.has_ended() {
             return;
         }
-        let Some(way) = self.client.local_way().filter(|way| !way.over.load(Ordering::Relaxed)) else { return };
+        let LocalConnection { client, host, .. } = self.connection;
         let [of_client, of_host] = self.metadata.clone();
-        way.tell(way.client, EventKind::Ready { id, links });
-        let (handle, metadata) = (self.client.clone(), of_host);
-        way.tell(way.client, EventKind::Connected { peer: way.client.peer, handle, metadata });
-        let (handle, metadata) = (self.host.clone(), of_client);
-        way.tell(way.host, EventKind::Connected { peer: way.host.peer, handle, metadata });
+        self.connection.emit(client, EventKind::Ready { id, links });
+        let kind = EventKind::Connected { peer: client.peer, handle: self.client.clone(), metadata: of_host };
+        self.connection.emit(client, kind);
+        let kind = EventKind::Connected { peer: host.peer, handle: self.host.clone(), metadata: of_client };
+        self.connection.emit(host, kind);
     }
 
+    /// Whether the connection has ended.
     pub fn is_over(&self) -> bool {
-        self.client.local_way().is_none_or(|way| way.over.load(Ordering::Relaxed))
+        self.connection.has_ended()
     }
 }
 
-impl LocalWay {
-    fn tell(&self, end: End, kind: EventKind) {
-        // The app is gone when nobody receives.
-        let _ = self.events.send(Event { session: end.session, kind });
-    }
-
-    pub(super) fn send(&self, message: Received, cost: usize) {
+impl LocalSink for LocalPeer {
+    fn send(&self, message: Received, cost: usize) {
         self.other.delivered(cost);
-        self.tell(self.to, EventKind::Messages { peer: self.to.peer, messages: vec![message] });
+        let kind = EventKind::Messages { peer: self.to.peer, messages: vec![message] };
+        self.connection.emit(self.to, kind);
     }
 
-    /// What the other side knows of this one.
-    pub(super) fn sender(&self) -> Arc<PeerShared> {
+    fn counters_of_sender(&self) -> Arc<PeerShared> {
         self.other.clone()
     }
 
-    /// Ends the connection, once, and with it the client's session.
-    pub(super) fn end(&self, reason: EndReason) {
-        if self.over.swap(true, Ordering::Relaxed) {
+    /// Also ends the client's session.
+    fn disconnect(&self, reason: EndReason) {
+        let LocalConnection { client, host, ended, .. } = &self.connection;
+        if ended.swap(true, Ordering::Relaxed) {
             return;
         }
         self.other.close();
-        let seen = |end: End| if end == self.to { reason.seen_by_peer() } else { reason.clone() };
-        for end in [self.host, self.client] {
-            self.tell(end, EventKind::Disconnected { peer: end.peer, reason: seen(end) });
+        let seen_by = |end: End| if end == self.to { reason.seen_by_peer() } else { reason.clone() };
+        for end in [*host, *client] {
+            self.connection.emit(end, EventKind::Disconnected { peer: end.peer, reason: seen_by(end) });
         }
-        self.tell(self.client, EventKind::Ended { reason: seen(self.client) });
+        self.connection.emit(*client, EventKind::Ended { reason: seen_by(*client) });
     }
 }

@@ -1,7 +1,9 @@
-//! The background tasks. What the ECS needs to know of them is in [`contract`].
+//! The background tasks of sessions. [`contract`] is all that the ECS knows of them.
 
 mod backoff;
 mod client;
+mod client_peer;
+mod client_start;
 mod conditioner;
 mod conditions;
 pub(crate) mod contract;
@@ -10,26 +12,31 @@ mod directory;
 #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
 pub(crate) mod discovery;
 mod embedded;
+mod embedded_lookup;
 mod events;
-mod here;
 mod host;
+mod host_start;
 mod http;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) mod internals;
-mod listening;
+mod listen;
 pub(crate) mod local;
 mod memory;
-mod opening;
+mod offer;
 mod peer;
 mod peer_link;
-mod place;
-mod places;
 mod plain;
-mod relay_choice;
+mod relay_access;
 mod relay_client;
 mod relay_error;
+mod relay_location;
+mod relay_options;
+mod relay_session;
 mod report;
 mod runtime;
+mod slots;
+mod start_retry;
+mod token_bucket;
 mod webrtc;
 
 pub use conditions::NetworkConditions;
@@ -37,7 +44,7 @@ pub use contract::{Admission, SendError, Traffic};
 #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
 pub use discovery::Discovery;
 pub use memory::MemoryRelay;
-pub use relay_choice::{EmbeddedRelay, Relay};
+pub use relay_options::{EmbeddedRelay, Relay};
 pub(crate) use runtime::Runtime;
 pub(crate) use webrtc::DirectConfig;
 pub use webrtc::{IceCredentials, IceServer};

@@ -1,6 +1,6 @@
-//! What a session and the tasks of its peers say to each other.
+//! The messages between a session and the tasks of its peers.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use n0_future::task;
@@ -10,8 +10,7 @@ use url::Url;
 use super::{
     conditions::NetworkConditions,
     contract::{Event, EventKind, PeerKey, SessionKey, SessionOptions},
-    peer::NativePeer,
-    plain::Offer,
+    relay_access::Access,
     relay_client::RelayClient,
     relay_error::RelayError,
     webrtc::{AddressChange, DirectConfig},
@@ -21,75 +20,104 @@ use crate::{
     protocol::{Body, EndReason, NATIVE_VERSION, PathPolicy},
 };
 
-/// Where a peer is reached through the relay. Small and cheap to clone, as one comes with every message. Its `Debug` hides
-/// the token.
+/// The capacity of the input queue of a peer's task. The task waits for nothing but inputs.
+const INPUT_QUEUE: usize = 1024;
+
+/// The way to a peer through the relay. Cheap to clone, since one comes with every message. Its `Debug` hides the token.
 #[derive(Clone)]
 pub(super) struct Route {
     /// The URL to post to.
     pub send_to: Arc<Url>,
-    /// A client token (to the host), or a response token (to a client).
+    /// A client token (leads to the host) or a response token (leads to a client).
     pub token: Arc<str>,
 }
 
-impl std::fmt::Debug for Route {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl From<Access> for Route {
+    fn from(access: Access) -> Self {
+        Route { send_to: access.send_to, token: access.token }
+    }
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Route").field("send_to", &self.send_to.as_str()).finish_non_exhaustive()
     }
 }
 
-/// What a session tells the task of a peer.
+/// A message from a session to the task of one peer.
 #[derive(Debug)]
 pub(super) enum PeerInput {
-    /// A message of this peer, and on a host the route that answers it.
+    /// A message of this peer. On a host it comes with the route for the answer.
     Body(Body, Option<Route>),
-    /// The hello that this peer began with, from another place.
+    /// A repeated hello of this peer, under another client id.
     HelloAgain { hello: Bytes, route: Route, client: String },
-    /// A packet of a client that says it is this peer in another place.
+    /// A packet that claims to resume this peer's connection, under another client id.
     Resume { packet: Bytes, route: Route, client: String },
-    /// The relay is back; on a client with the new route to the host.
+    /// The relay is back. On a client it comes with the new route to the host.
     RelayUp(Option<Route>),
-    /// The relay is gone.
+    /// The relay is lost.
     RelayDown,
-    /// This machine has other addresses than before.
+    /// The addresses of this machine have changed.
     AddressesChanged(AddressChange),
-    /// The relay says that the peer's own stream closed.
+    /// The relay reports that the peer's event stream closed.
     PeerClosed,
-    /// The game's answer to the request to join.
+    /// The app's answer to the join request.
     Decide(Result<(), String>),
-    /// Make its network worse or better.
+    /// Change the simulated network conditions.
     Conditions(NetworkConditions),
-    /// A joiner is to have the place of this peer, if it is still interrupted.
+    /// End this peer if it is still interrupted: a joiner needs its slot.
     GiveWay,
     /// Say goodbye and end.
     Disconnect(EndReason),
 }
 
-/// What the task of a peer tells its session.
+/// Creates the input queue of a peer's task.
+pub(super) fn peer_inputs() -> (mpsc::Sender<PeerInput>, mpsc::Receiver<PeerInput>) {
+    mpsc::channel(INPUT_QUEUE)
+}
+
+/// A message from the task of a peer to its session.
 #[derive(Debug)]
 pub(super) enum PeerOutput {
     /// The connection has an id, by which it can be resumed.
     Identified(ConnectionId),
-    /// It has one of the host's places.
-    Placed,
-    /// It has tried a wrong password. What is left of it goes on to say so for a while.
+    /// The peer has one of the host's slots.
+    HasSlot,
+    /// The peer proved a wrong password. Its task still repeats the refusal for a while.
     WrongPassword,
-    /// It is admitted, and no place is free.
-    WantsPlace,
-    /// It is interrupted from now on, or not any more.
+    /// The peer is admitted, and no slot is free.
+    WantsSlot,
+    /// The peer is interrupted (`true`) or resumed (`false`).
     Interrupted(bool),
-    /// The connection goes on with a client of this id.
+    /// The connection continues with the client of this id.
     Rebound(String),
     /// The relay refuses the route's token.
     BadToken,
-    /// Nothing comes over the relay, though the peer is alive on another path.
+    /// The peer is alive on another path, but nothing arrives over the relay.
     RelaySilent,
     /// The relay does not answer.
     RelayGone(RelayError),
-    /// The last word.
-    Ended { reason: EndReason, tombstone: Option<Tombstone> },
+    /// The task has ended; its last output.
+    Ended(PeerEnd),
 }
 
-/// What the tasks of all peers need.
+/// How the task of a peer ended.
+#[derive(Debug)]
+pub(super) struct PeerEnd {
+    /// Why the connection ended.
+    pub reason: EndReason,
+    /// Answers late packets of the connection, if there was one.
+    pub tombstone: Option<Tombstone>,
+}
+
+impl From<EndReason> for PeerEnd {
+    /// The end of a peer without a connection, such as an original.
+    fn from(reason: EndReason) -> Self {
+        PeerEnd { reason, tombstone: None }
+    }
+}
+
+/// What the task of every peer needs. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct PeerContext {
     pub session: SessionKey,
@@ -104,14 +132,14 @@ pub(super) struct PeerContext {
 }
 
 impl PeerContext {
-    /// For a peer without a session or a relay, and what the game would be told of it.
+    /// Creates the context of a peer without a session or a relay, and returns the events for the app.
     #[cfg(test)]
     pub fn of_a_test(
         config: ConnectionConfig,
         paths: PathPolicy,
         direct: DirectConfig,
     ) -> (Self, crossbeam_channel::Receiver<Event>) {
-        let (events, told) = crossbeam_channel::unbounded();
+        let (events, receiver) = crossbeam_channel::unbounded();
         let cx = PeerContext {
             session: SessionKey(1),
             key: PeerKey(0),
@@ -123,10 +151,10 @@ impl PeerContext {
             direct,
             conditions: NetworkConditions::PERFECT,
         };
-        (cx, told)
+        (cx, receiver)
     }
 
-    /// For one peer of a session.
+    /// Creates the context of one peer of a session.
     pub fn new(
         (session, key): (SessionKey, PeerKey),
         events: crossbeam_channel::Sender<Event>,
@@ -147,34 +175,33 @@ impl PeerContext {
         }
     }
 
+    /// Sends an event to the app.
     pub fn emit(&self, kind: EventKind) {
-        // The app is gone when nobody receives; the session will hear of it.
+        // Without a receiver the app is gone, and the session learns that itself.
         let _ = self.events.send(Event { session: self.session, kind });
     }
 
-    pub fn tell(&self, output: PeerOutput) {
+    /// Sends an output to the session.
+    pub fn notify(&self, output: PeerOutput) {
         let _ = self.outputs.send((self.key, output));
     }
 
+    /// Sends a diagnostic about this peer to the app.
     pub fn diagnostic(&self, text: String) {
         self.emit(EventKind::Diagnostic { peer: Some(self.key), text });
     }
 
-    /// Posts one packet outside of any connection's order. The other side asks again if it is lost.
+    /// Posts one packet, see [`post_packet`].
     pub fn post(&self, route: Route, packet: Bytes) {
-        let body = Body::Native { version: NATIVE_VERSION, packet }.to_json();
-        let answer = self.relay.clone().send(route.send_to, route.token, body);
-        task::spawn(async move {
-            let _ = answer.await;
-        });
+        post_packet(&self.relay, route, packet);
     }
 }
 
-/// How the task ended.
-pub(super) enum Outcome {
-    /// For this reason.
-    Ended(EndReason, Option<Tombstone>),
-    /// The host is an original, or says nothing: what it said so far, what it was offered, and the peer that it is should
-    /// it turn out to be one of ours.
-    Plain(Option<Body>, Option<Offer>, Box<NativePeer>),
+/// Posts one packet, without an order to any other POST. The other side repeats its request if the packet is lost.
+pub(super) fn post_packet(relay: &RelayClient, route: Route, packet: Bytes) {
+    let body = Body::Native { version: NATIVE_VERSION, packet }.to_json();
+    let answer = relay.clone().send(route.send_to, route.token, body);
+    task::spawn(async move {
+        let _ = answer.await;
+    });
 }

@@ -1,4 +1,4 @@
-//! What a session says of bad input: each kind once, so that who sends it cannot flood the log.
+//! Reports bad input to the app: each kind once, so that its sender cannot flood the log.
 
 use std::collections::HashSet;
 
@@ -6,43 +6,43 @@ use super::contract::{Event, EventKind, SessionKey};
 
 /// A kind of bad input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Nonsense {
+pub(super) enum BadInput {
     /// An event of the relay's stream that cannot be read.
     Event,
-    /// A message without a token that says who sent it.
+    /// A message without a token that names its sender.
     Token,
-    /// A message that is none of any dialect.
+    /// A message of no dialect.
     Body,
-    /// A packet of nobody we know.
+    /// A packet of an unknown peer.
     Packet,
-    /// WebRTC signalling of an original, where only the relay is allowed.
-    Signal,
-    /// A message of an original, whom this session cannot let in.
-    Plain,
+    /// A transport of an original that this session does not allow.
+    Transport,
+    /// A message of an original that this session cannot let in.
+    Original,
 }
 
-/// Reports each kind of nonsense once a session.
+/// Sends the diagnostics of one session to the app.
 #[derive(Debug)]
-pub(super) struct Reports {
+pub(super) struct Reporter {
     session: SessionKey,
     events: crossbeam_channel::Sender<Event>,
-    seen: HashSet<Nonsense>,
+    reported: HashSet<BadInput>,
 }
 
-impl Reports {
+impl Reporter {
     pub fn new(session: SessionKey, events: crossbeam_channel::Sender<Event>) -> Self {
-        Reports { session, events, seen: HashSet::new() }
+        Reporter { session, events, reported: HashSet::new() }
     }
 
-    /// Tells the developer, unless this kind was told before.
-    pub fn once(&mut self, kind: Nonsense, text: impl FnOnce() -> String) {
-        if self.seen.insert(kind) {
-            self.say(text());
+    /// Reports bad input, unless its kind is reported already.
+    pub fn report_once(&mut self, kind: BadInput, text: impl FnOnce() -> String) {
+        if self.reported.insert(kind) {
+            self.report(text());
         }
     }
 
-    /// Tells the developer.
-    pub fn say(&self, text: String) {
+    /// Reports a diagnostic.
+    pub fn report(&self, text: String) {
         let kind = EventKind::Diagnostic { peer: None, text };
         let _ = self.events.send(Event { session: self.session, kind });
     }

@@ -1,80 +1,90 @@
-//! One session, as the ECS reaches it.
+//! The handle of one session, for the ECS.
 
 use tokio::sync::mpsc;
 
-use super::{PeerHandle, Secret, SessionCommand};
+use super::{command::SessionCommand, options::Password, peer::PeerHandle};
 use crate::{net::conditions::NetworkConditions, protocol::EndReason};
 
-/// How the ECS reaches one session. Dropping it leaves the session.
+/// A handle to one session. Dropping it leaves the session.
 #[derive(Debug)]
-pub(crate) struct SessionHandle(SessionWay);
+pub(crate) struct SessionHandle(SessionSink);
 
 #[derive(Debug)]
-enum SessionWay {
+enum SessionSink {
+    /// The task of the session.
     Network(mpsc::UnboundedSender<SessionCommand>),
-    /// A client's whole session is its connection.
+    /// The connection to a host in this app, which is all that such a client's session has.
     Local(PeerHandle),
 }
 
 impl SessionHandle {
-    /// A handle, and the end at which the network receives its commands.
+    /// Creates a handle, and the receiver of its commands for the network.
     pub fn new() -> (Self, mpsc::UnboundedReceiver<SessionCommand>) {
         let (commands, receiver) = mpsc::unbounded_channel();
-        (SessionHandle(SessionWay::Network(commands)), receiver)
+        (SessionHandle(SessionSink::Network(commands)), receiver)
     }
 
-    /// Of a client whose host is in this app.
+    /// Creates the handle of a client whose host is in this app.
     pub fn local(host: PeerHandle) -> Self {
-        SessionHandle(SessionWay::Local(host))
+        SessionHandle(SessionSink::Local(host))
     }
 
-    /// A sender for the game's answers, which may come long after this handle is gone.
+    /// A sender for the game's answers to join requests, which may come after this handle is dropped.
     pub fn commands(&self) -> Option<mpsc::UnboundedSender<SessionCommand>> {
         match &self.0 {
-            SessionWay::Network(commands) => Some(commands.clone()),
-            SessionWay::Local(_) => None,
+            SessionSink::Network(commands) => Some(commands.clone()),
+            SessionSink::Local(_) => None,
         }
     }
 
-    /// Makes the network of every peer, now and later, worse or better.
+    /// Changes the simulated network conditions of every peer, now and later.
     pub fn set_conditions(&self, conditions: NetworkConditions) {
-        self.tell(SessionCommand::Conditions(conditions));
+        self.send(SessionCommand::Conditions(conditions));
     }
 
-    /// Lets so many peers in, from now on.
+    /// Changes a host's limit on peers. Nobody is disconnected.
     pub fn set_max_peers(&self, peers: usize) {
-        self.tell(SessionCommand::MaxPeers(peers));
+        self.send(SessionCommand::MaxPeers(peers));
     }
 
-    /// Asks joiners for this password, or for none, from now on.
-    pub fn set_password(&self, password: Option<Secret>) {
-        self.tell(SessionCommand::Password(password));
+    /// Changes a host's password, or removes it.
+    pub fn set_password(&self, password: Option<Password>) {
+        self.send(SessionCommand::Password(password));
     }
 
-    /// Lets nobody new in, or again.
+    /// Locks or unlocks a host for new peers.
     pub fn set_locked(&self, locked: bool) {
-        self.tell(SessionCommand::Locked(locked));
+        self.send(SessionCommand::Locked(locked));
     }
 
-    fn tell(&self, command: SessionCommand) {
+    fn send(&self, command: SessionCommand) {
         // A session that has just ended needs no settings.
-        if let SessionWay::Network(commands) = &self.0 {
+        if let SessionSink::Network(commands) = &self.0 {
             let _ = commands.send(command);
         }
     }
 
-    /// Says goodbye to everyone and ends.
+    /// Says goodbye to every peer and ends the session.
     pub fn leave(&self) {
         match &self.0 {
-            SessionWay::Network(commands) => drop(commands.send(SessionCommand::Leave)),
-            SessionWay::Local(host) => host.disconnect(EndReason::EndedLocally),
+            SessionSink::Network(commands) => drop(commands.send(SessionCommand::Leave)),
+            SessionSink::Local(host) => host.disconnect(EndReason::EndedLocally),
         }
     }
 }
 
 impl Drop for SessionHandle {
-    /// Says so, since a sender from [`SessionHandle::commands`] may keep the channel open.
+    /// Leaves explicitly, since a sender from [`SessionHandle::commands`] may keep the channel open.
     fn drop(&mut self) {
         self.leave();
+    }
+}
+
+/// Waits until the game leaves the session. Discards other commands.
+pub(in crate::net) async fn wait_for_leave(commands: &mut mpsc::UnboundedReceiver<SessionCommand>) {
+    while let Some(command) = commands.recv().await {
+        if matches!(command, SessionCommand::Leave) {
+            return;
+        }
     }
 }

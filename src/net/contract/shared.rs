@@ -1,4 +1,4 @@
-//! What both sides of the contract know of one peer: its limits, queues, path and counts.
+//! The counters of one peer that both sides of the contract share: limits, queues, path and traffic.
 
 use std::{
     sync::{
@@ -11,72 +11,72 @@ use std::{
 use n0_future::time::Instant;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::SendError;
+use super::send_error::SendError;
 use crate::{
     connection::{ConnectionId, MESSAGE_OVERHEAD, Path, message_cost},
     protocol::Payload,
 };
 
-/// The numbers of one peer: atomics, so that a send takes no lock.
+/// The counters of one peer. They are atomic, so that a send takes no lock.
 #[derive(Debug)]
 pub(crate) struct PeerShared {
     limits: PeerLimits,
-    /// Of these limits the one that may change: an original's with its path.
+    /// The one limit that may change: an original's depends on its path.
     max_message: AtomicUsize,
-    /// Set before anyone is told of the peer; never, if it speaks the original protocol.
+    /// Set before the peer is reported; never set for a peer of the original protocol.
     connection: OnceLock<ConnectionId>,
-    /// Bytes handed down and not yet acknowledged, or sent for good.
+    /// Bytes queued and neither acknowledged nor dropped.
     queued: AtomicUsize,
-    /// Milliseconds after `born` since which it misses broadcasts; 0: it does not.
+    /// When the peer began to miss broadcasts, in milliseconds after `created`; 0: it misses none.
     behind: AtomicU64,
-    /// Another reason for which it missed a broadcast is reported.
+    /// Whether a missed broadcast was reported that had another cause than a full queue.
     reported_miss: AtomicBool,
-    /// Bytes handed up that the game still has before it.
+    /// Bytes delivered to the game and not dropped by it.
     inbox: AtomicUsize,
-    /// The place in the session of a peer that is gone, for as long as its last messages take memory: else, peers that
-    /// come, send and go would fill the memory of an app that reads nothing.
-    place: Mutex<Option<OwnedSemaphorePermit>>,
+    /// The slot of a peer that is gone, kept while its last messages take memory. Otherwise, peers that join, send and
+    /// leave fill the memory of an app that reads nothing.
+    slot: Mutex<Option<OwnedSemaphorePermit>>,
     open: AtomicBool,
     path: AtomicU8,
     reachable: AtomicBool,
-    /// The origin of the time since which it is interrupted.
-    born: Instant,
-    /// Milliseconds after `born`; 0: it is not interrupted.
+    /// The origin of `behind` and `interrupted`.
+    created: Instant,
+    /// When the interruption began, in milliseconds after `created`; 0: the peer is not interrupted.
     interrupted: AtomicU64,
     /// Milliseconds from the interruption to the end.
     resume_timeout: AtomicU64,
-    /// Microseconds; 0: not known.
+    /// Microseconds; 0: not measured yet.
     rtt: AtomicU32,
     sent_messages: AtomicU64,
     sent_bytes: AtomicU64,
     received_messages: AtomicU64,
     received_bytes: AtomicU64,
     lost: AtomicU64,
-    /// Bytes that a goodbye did not wait for.
+    /// Bytes that were not confirmed before the end.
     cut: AtomicUsize,
 }
 
-/// What one peer can take.
+/// The limits of one peer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PeerLimits {
-    /// Bytes of one message.
+    /// The largest message, in bytes.
     pub max_message: usize,
-    /// Bytes that may wait to be sent.
+    /// The capacity of the send queue, in bytes.
     pub send_buffer: usize,
-    /// Whether binary cannot be carried over the relay.
+    /// Whether the peer takes only text over the relay.
     pub text_only: bool,
     /// Whether the peer speaks the native dialect.
     pub native: bool,
-    /// How long it may go on missing broadcasts.
+    /// How long the peer may miss broadcasts before it is disconnected.
     pub catch_up_timeout: Duration,
 }
 
-/// How much of the send queue a message takes, in bytes: as its connection counts, so that both agree on what is full.
+/// The bytes that a message takes in the send queue. The connection counts the same, so that both agree on what is full.
 pub(crate) fn queue_cost(payload: &Payload) -> usize {
     message_cost(payload.len())
 }
 
-/// How much of the receive buffer a message takes until the game has it. Empty ones take something, too.
+/// The bytes that a message takes in the receive buffer. Empty messages take some, too.
 pub(crate) fn inbox_cost(payload: &Payload) -> usize {
     payload.len() + MESSAGE_OVERHEAD
 }
@@ -91,11 +91,11 @@ impl PeerShared {
             behind: AtomicU64::new(0),
             reported_miss: AtomicBool::new(false),
             inbox: AtomicUsize::new(0),
-            place: Mutex::new(None),
+            slot: Mutex::new(None),
             open: AtomicBool::new(true),
             path: AtomicU8::new(0),
             reachable: AtomicBool::new(true),
-            born: Instant::now(),
+            created: Instant::now(),
             interrupted: AtomicU64::new(0),
             resume_timeout: AtomicU64::new(0),
             rtt: AtomicU32::new(0),
@@ -108,7 +108,7 @@ impl PeerShared {
         }
     }
 
-    /// What this peer can take.
+    /// The limits of this peer.
     pub fn limits(&self) -> PeerLimits {
         PeerLimits { max_message: self.max_message.load(Ordering::Relaxed), ..self.limits }
     }
@@ -117,13 +117,13 @@ impl PeerShared {
         self.max_message.store(bytes, Ordering::Relaxed);
     }
 
-    /// What both sides call the connection. Peers of the original protocol have no name for it.
+    /// The id of the connection, the same on both sides. Connections of the original protocol have none.
     #[cfg(feature = "replicon")]
     pub fn connection(&self) -> Option<ConnectionId> {
         self.connection.get().copied()
     }
 
-    /// The smoothed round-trip time, once measured.
+    /// The smoothed round-trip time, once it is measured.
     pub fn rtt(&self) -> Option<Duration> {
         match self.rtt.load(Ordering::Relaxed) {
             0 => None,
@@ -131,7 +131,7 @@ impl PeerShared {
         }
     }
 
-    /// The way messages take now.
+    /// The current path.
     pub fn path(&self) -> Path {
         match self.path.load(Ordering::Relaxed) {
             0 => Path::Relay,
@@ -139,18 +139,18 @@ impl PeerShared {
         }
     }
 
-    /// Whether a path leads to the peer now.
+    /// Whether any path is up.
     pub fn is_reachable(&self) -> bool {
         self.reachable.load(Ordering::Relaxed)
     }
 
-    /// For how long it has been interrupted, and how long it may be so yet, if it is.
+    /// How long the peer has been interrupted, and how long it may remain so. `None` if it is not interrupted.
     pub fn interrupted(&self) -> Option<(Duration, Duration)> {
         let since = match self.interrupted.load(Ordering::Relaxed) {
             0 => return None,
             since => Duration::from_millis(since),
         };
-        let gone = self.born.elapsed().saturating_sub(since);
+        let gone = self.created.elapsed().saturating_sub(since);
         let timeout = Duration::from_millis(self.resume_timeout.load(Ordering::Relaxed));
         Some((gone, timeout.saturating_sub(gone)))
     }
@@ -160,12 +160,13 @@ impl PeerShared {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Bytes that wait to be sent or acknowledged.
+    /// The bytes in the send queue: waiting to be sent or acknowledged.
     pub fn queued(&self) -> usize {
         self.queued.load(Ordering::Relaxed)
     }
 
-    /// Bytes sent reliably before this side ended the connection, and not confirmed in time. Known once it has ended.
+    /// The bytes of reliable messages that were not confirmed in time before this side ended the connection. Known after
+    /// the end.
     pub fn cut(&self) -> usize {
         self.cut.load(Ordering::Relaxed)
     }
@@ -174,7 +175,7 @@ impl PeerShared {
         self.cut.store(bytes, Ordering::Relaxed);
     }
 
-    /// Counts since the connection began.
+    /// The traffic since the connection began.
     pub fn traffic(&self) -> Traffic {
         Traffic {
             sent_messages: self.sent_messages.load(Ordering::Relaxed),
@@ -186,7 +187,7 @@ impl PeerShared {
     }
 
     pub(in crate::net) fn set_connection(&self, id: ConnectionId) {
-        // It has one name for its whole life.
+        // The id never changes.
         let _ = self.connection.set(id);
     }
 
@@ -202,11 +203,11 @@ impl PeerShared {
         self.reachable.store(reachable, Ordering::Relaxed);
     }
 
-    /// It is interrupted from now on, and for so long at most, or not any more.
+    /// Marks the peer as interrupted, from now until the timeout at most, or as resumed (`None`).
     pub(crate) fn set_interrupted(&self, timeout: Option<Duration>) {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         self.resume_timeout.store(timeout.map_or(0, millis), Ordering::Relaxed);
-        let since = timeout.map_or(0, |_| millis(self.born.elapsed()).max(1));
+        let since = timeout.map_or(0, |_| millis(self.created.elapsed()).max(1));
         self.interrupted.store(since, Ordering::Relaxed);
     }
 
@@ -215,7 +216,7 @@ impl PeerShared {
         self.rtt.store(micros, Ordering::Relaxed);
     }
 
-    /// Puts this many bytes into the send queue.
+    /// Adds this many bytes to the send queue.
     ///
     /// # Errors
     ///
@@ -233,7 +234,7 @@ impl PeerShared {
         Ok(())
     }
 
-    /// Takes bytes off the send queue: acknowledged, dropped, or handed to a path that promises no more.
+    /// Removes bytes from the send queue: they are acknowledged, dropped, or handed to a path without acknowledgements.
     pub(crate) fn sent(&self, cost: usize) {
         let queued = self.queued.fetch_sub(cost, Ordering::Relaxed) - cost;
         if self.behind.load(Ordering::Relaxed) > 0 && queued <= self.limits.send_buffer / 2 {
@@ -241,49 +242,51 @@ impl PeerShared {
         }
     }
 
-    /// It misses a broadcast for want of room: for how long it has done so since half of its queue was free, zero for the
-    /// first time. `None` while it is interrupted, which has a timeout of its own.
+    /// Records a broadcast that found the queue full. Returns for how long the peer has missed broadcasts since half of its
+    /// queue was free; zero the first time. Returns `None` while the peer is interrupted, which has a timeout of its own.
     pub(super) fn falls_behind(&self) -> Option<Duration> {
         if self.interrupted.load(Ordering::Relaxed) > 0 {
             self.behind.store(0, Ordering::Relaxed);
             return None;
         }
-        let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
+        let now = u64::try_from(self.created.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
         match self.behind.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed) {
             Ok(_) => Some(Duration::ZERO),
-            // Never zero again: that is the first time.
+            // Zero means the first time only.
             Err(since) => Some(Duration::from_millis(now.saturating_sub(since)).max(Duration::from_nanos(1))),
         }
     }
 
-    /// Whether a broadcast was missed for another reason than a full queue for the first time.
+    /// Whether this is the first broadcast that was missed for another reason than a full queue.
     pub(super) fn is_first_miss(&self) -> bool {
         !self.reported_miss.swap(true, Ordering::Relaxed)
     }
 
-    /// The game has dropped messages of this many bytes.
+    /// Removes bytes from the inbox: the game has dropped them.
     pub(super) fn released(&self, bytes: usize) {
         if self.inbox.fetch_sub(bytes, Ordering::AcqRel) == bytes {
-            self.free_place();
+            self.free_slot();
         }
     }
 
-    /// The peer is gone: its place is free once the game has dropped its last messages.
-    pub(in crate::net) fn leave_place(&self, place: Option<OwnedSemaphorePermit>) {
-        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
+    /// Frees the slot of a peer that is gone, once the game has dropped its last messages.
+    pub(in crate::net) fn free_slot_when_read(&self, slot: Option<OwnedSemaphorePermit>) {
+        *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = slot;
         if self.inbox.load(Ordering::Acquire) == 0 {
-            self.free_place();
+            self.free_slot();
         }
     }
 
-    fn free_place(&self) {
-        drop(self.place.lock().unwrap_or_else(PoisonError::into_inner).take());
+    fn free_slot(&self) {
+        drop(self.slot.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
+    /// Adds bytes to the inbox: they are on their way to the game.
     pub(crate) fn delivered(&self, cost: usize) {
         self.inbox.fetch_add(cost, Ordering::Relaxed);
     }
 
+    /// The bytes in the inbox.
     pub(crate) fn inbox(&self) -> usize {
         self.inbox.load(Ordering::Relaxed)
     }
@@ -297,21 +300,21 @@ impl PeerShared {
     }
 }
 
-/// Counts of one connection since it began. Bytes include the frames around messages, and acks; with a peer of the
-/// original protocol, those of messages alone.
+/// The traffic of one connection since it began. Bytes include frame headers and acks; with a peer of the original
+/// protocol they count payloads only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Messages sent.
+    /// The messages sent.
     pub sent_messages: u64,
-    /// Bytes sent.
+    /// The bytes sent.
     pub sent_bytes: u64,
-    /// Messages received.
+    /// The messages received.
     pub received_messages: u64,
-    /// Bytes received.
+    /// The bytes received.
     pub received_bytes: u64,
-    /// What was lost: frames sent again, unreliable messages dropped before they were sent, and those that the other side
-    /// tells that it misses. It tells them about a second late, and takes back those that were only late: the count may
-    /// become smaller. A message above a kilobyte counts once for each kilobyte that is missed on a direct path. A peer of the
-    /// original protocol tells nothing.
+    /// The losses: frames that were resent, unreliable messages that were dropped before they were sent, and unreliable
+    /// messages that the peer reports as missing. The peer reports about a second late, and takes back what was only late,
+    /// so the count may decrease. On a direct path, a message above a kilobyte counts once for each missing kilobyte. A
+    /// peer of the original protocol reports nothing.
     pub lost: u64,
 }

@@ -16,7 +16,7 @@ pub(super) use browse::run as run_browser;
 use crossbeam_channel::TryRecvError;
 use tokio::sync::{mpsc, watch};
 
-use super::relay_choice::Relay;
+use super::relay_options::Relay;
 use crate::protocol::{Announcement, JoinLink};
 
 /// Which networks are told of sessions, and asked for them.

@@ -35,7 +35,7 @@ pub(crate) enum StreamItem {
     /// An event.
     Event(StreamEvent),
     /// An event that cannot be read; the stream goes on.
-    Bad(StreamEventError),
+    Malformed(StreamEventError),
     /// A comment, or an event of a foreign name: the relay is alive.
     Alive,
 }

@@ -56,7 +56,7 @@ pub(super) fn of_chunks(chunks: Vec<Bytes>, max_event: usize) -> BoxStream<Resul
 fn checked(response: reqwest::Response) -> Result<reqwest::Response, RelayError> {
     let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if !kind.to_ascii_lowercase().starts_with("text/event-stream") {
-        return Err(RelayError::Nonsense("its event stream"));
+        return Err(RelayError::NotARelay("its event stream"));
     }
     Ok(response)
 }
@@ -88,14 +88,14 @@ fn item(event: Result<SSE, Error>) -> Result<StreamItem, RelayError> {
         Ok(SSE::Event(event)) => Ok(match StreamEvent::parse(&event.event_type, &event.data) {
             Ok(Some(event)) => StreamItem::Event(event),
             Ok(None) => StreamItem::Alive,
-            Err(error) => StreamItem::Bad(error),
+            Err(error) => StreamItem::Malformed(error),
         }),
         Err(Error::Transport(ref error)) if let Some(TooLarge(max)) = error.inner().downcast_ref() => {
             Err(RelayError::TooLarge(*max))
         }
         Err(error @ (Error::InvalidLine(_) | Error::InvalidEvent)) => {
             tracing::debug!("unreadable event stream: {error}");
-            Err(RelayError::Nonsense("its event stream"))
+            Err(RelayError::NotARelay("its event stream"))
         }
         Err(Error::Eof) => Err(RelayError::Unreachable("it closed its event stream".to_owned())),
         Err(Error::Transport(error)) => Err(RelayError::of_broken_stream(&error)),

@@ -1,51 +1,35 @@
-//! The task of a host: keeps the id and the event stream, and hands each message to the task of its sender.
+//! The task of a host: keeps the id and the event stream, and passes each message to the task of its sender.
 
-mod newcomers;
+mod accepting;
+mod dispatch;
+mod former_peers;
+mod handshake_limits;
+mod outputs;
+mod peer_table;
 mod settings;
-mod shares;
 
-use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use futures_util::future::OptionFuture;
-use n0_future::{
-    boxed::BoxFuture,
-    time::{Instant, timeout},
-};
+use n0_future::time::{Instant, timeout};
 use tokio::sync::mpsc;
-use url::Url;
 
-use self::shares::Shares;
+use self::{former_peers::FormerPeers, handshake_limits::HandshakeLimits, peer_table::PeerTable};
 use super::{
-    client::left,
-    contract::{Event, EventKind, HostOptions, PeerKey, SessionCommand, SessionKey},
+    contract::{Event, EventKind, HostOptions, PeerKey, SessionCommand, SessionKey, wait_for_leave},
     embedded::Embedded,
-    events::{EventStream, StreamItem},
-    listening::{Listening, Relistened, relisten, start},
-    peer_link::{PeerContext, PeerInput, PeerOutput, Route},
-    places::Places,
-    relay_client::{Access, RelayClient},
+    host_start::{Listening, start},
+    peer_link::{PeerInput, PeerOutput},
     relay_error::RelayError,
-    report::{Nonsense, Reports},
-    webrtc::AddressWatch,
+    relay_session::{RelayEvent, RelaySession},
+    report::{BadInput, Reporter},
+    slots::Slots,
 };
-use crate::{
-    connection::{ConnectionId, Tombstone},
-    protocol::{Body, EndReason, JoinLink, PathPolicy, SenderClaims, StreamEvent, frame::HandshakeKind, peek_sender},
-};
+use crate::protocol::{EndReason, JoinLink};
 
-/// Original clients that were sent away and may not come back under the same client id.
-const SHUNNED: usize = 256;
-/// Connections that have ended, whose peers can still be told so.
-const TOMBSTONES: usize = 256;
-/// How long the tasks of peers have for their last word, once the time to drain is over.
+/// How long the tasks of peers have for their last packet after the time to drain.
 const GOODBYE: Duration = Duration::from_millis(2500);
 
-/// Runs a host to its end, and reports it.
+/// Runs a host to its end, and reports the end.
 pub(super) async fn run(
     session: SessionKey,
     options: HostOptions,
@@ -54,21 +38,20 @@ pub(super) async fn run(
 ) {
     let mut embedded = None;
     let started = tokio::select! {
-        started = start(&options, &mut embedded) => Some(started),
-        () = left(&mut commands) => None,
+        started = start(&options, &mut embedded) => started,
+        () = wait_for_leave(&mut commands) => Err(EndReason::EndedLocally),
     };
     let reason = match started {
-        Some(Ok(listening)) => {
+        Ok(listening) => {
             let links = match &embedded {
                 Some(embedded) => embedded.links(&listening.id),
                 None => vec![JoinLink { relay: listening.relay.url(), id: listening.id.clone() }],
             };
             let kind = EventKind::Ready { id: listening.id.clone(), links };
             let _ = events.send(Event { session, kind });
-            Host::new(session, options, events.clone(), commands, listening).run(embedded.as_ref()).await
+            Host::new(session, options, events.clone(), listening).run(commands, embedded.as_ref()).await
         }
-        Some(Err(reason)) => reason,
-        None => EndReason::EndedLocally,
+        Err(reason) => reason,
     };
     if let Some(embedded) = embedded {
         embedded.stop().await;
@@ -76,65 +59,20 @@ pub(super) async fn run(
     let _ = events.send(Event { session, kind: EventKind::Ended { reason } });
 }
 
-/// What joiners of a locked session are told.
-const LOCKED: &str = "nobody new may join this session now";
-
-/// One peer, from its first word to the end of its task.
-struct Entry {
-    inputs: mpsc::Sender<PeerInput>,
-    client: String,
-    /// Where it comes from, see [`Sender::origin`].
-    origin: Box<str>,
-    /// What a native one began with.
-    hello: Option<Bytes>,
-    connection: Option<ConnectionId>,
-    /// It has one of the places. Before, it has yet to prove that it knows the password.
-    placed: bool,
-    native: bool,
-    interrupted: Option<Instant>,
-    /// The relay said that its stream closed.
-    closed: bool,
-}
-
-/// Who sent a message, as the relay says.
-struct Sender {
-    client: String,
-    /// What stands for its address: the relay's name for that, or the client's id where the relay gives none.
-    origin: Box<str>,
-    /// Whether it has an event stream, if the relay tells.
-    listens: Option<bool>,
-}
-
-impl Sender {
-    fn of(token: &str) -> Option<Self> {
-        let SenderClaims { client_id: client, from, listens } = peek_sender(token).ok()?;
-        let origin = from.unwrap_or_else(|| client.clone()).into();
-        Some(Sender { client, origin, listens })
-    }
-}
-
 struct Host {
     session: SessionKey,
     options: HostOptions,
     events: crossbeam_channel::Sender<Event>,
-    commands: mpsc::UnboundedReceiver<SessionCommand>,
-    relay: RelayClient,
-    id: String,
-    access: Access,
-    stream: Option<EventStream>,
-    places: Arc<Places>,
-    peers: BTreeMap<PeerKey, Entry>,
-    by_client: HashMap<String, PeerKey>,
-    by_connection: HashMap<ConnectionId, PeerKey>,
-    next_key: u64,
-    tombstones: VecDeque<Tombstone>,
-    shunned: VecDeque<String>,
-    /// The clients of native peers that have ended, or came back under another id: something of theirs may still come.
-    left: VecDeque<String>,
-    shares: Shares,
+    relay: RelaySession,
+    slots: Arc<Slots>,
+    peers: PeerTable,
+    former: FormerPeers,
+    limits: HandshakeLimits,
+    /// Whether unknown peers may join: until the host ends.
+    accepting: bool,
     outputs: mpsc::UnboundedSender<(PeerKey, PeerOutput)>,
-    heard: mpsc::UnboundedReceiver<(PeerKey, PeerOutput)>,
-    reports: Reports,
+    outputs_receiver: mpsc::UnboundedReceiver<(PeerKey, PeerOutput)>,
+    reporter: Reporter,
 }
 
 impl Host {
@@ -142,302 +80,104 @@ impl Host {
         session: SessionKey,
         options: HostOptions,
         events: crossbeam_channel::Sender<Event>,
-        commands: mpsc::UnboundedReceiver<SessionCommand>,
         Listening { relay, id, access, stream }: Listening,
     ) -> Self {
-        let (outputs, heard) = mpsc::unbounded_channel();
+        let (outputs, outputs_receiver) = mpsc::unbounded_channel();
+        let window = options.session.connection.resume_timeout;
         Host {
             session,
-            places: Places::new(options.max_peers, options.replace_interrupted),
+            slots: Slots::new(options.max_peers, options.replace_interrupted),
             options,
-            reports: Reports::new(session, events.clone()),
+            reporter: Reporter::new(session, events.clone()),
             events,
-            commands,
-            relay,
-            id,
-            access,
-            stream: Some(stream),
-            peers: BTreeMap::new(),
-            by_client: HashMap::new(),
-            by_connection: HashMap::new(),
-            next_key: 0,
-            tombstones: VecDeque::new(),
-            shunned: VecDeque::new(),
-            left: VecDeque::new(),
-            shares: Shares::new(Instant::now()),
+            relay: RelaySession::of_host(relay, id, access, stream, window),
+            peers: PeerTable::default(),
+            former: FormerPeers::default(),
+            limits: HandshakeLimits::new(Instant::now()),
+            accepting: true,
             outputs,
-            heard,
+            outputs_receiver,
         }
     }
 
-    async fn run(mut self, embedded: Option<&Embedded>) -> EndReason {
-        let mut reconnect: Option<BoxFuture<Relistened>> = None;
-        let mut addresses = AddressWatch::new();
-        let mut place = self.relay.url();
+    async fn run(
+        mut self,
+        mut commands: mpsc::UnboundedReceiver<SessionCommand>,
+        embedded: Option<&Embedded>,
+    ) -> EndReason {
         loop {
             tokio::select! {
-                Some(item) = OptionFuture::from(self.stream.as_mut().map(EventStream::next)) => match item {
-                    Ok(item) => self.item(item).await,
-                    Err(error) => reconnect = Some(self.relay_lost(&error).await),
+                event = self.relay.next() => match event {
+                    // Peers on direct paths do not need the relay.
+                    RelayEvent::StillLost(error) if self.peers.is_empty() => {
+                        let reason = match error {
+                            RelayError::Rejected => EndReason::HostIdInUse,
+                            error => self.relay.client().unreachable(&error),
+                        };
+                        return self.end(reason).await;
+                    }
+                    event => self.relay_event(event, embedded).await,
                 },
-                change = addresses.changed() => {
-                    if change.gone && self.relay.forget_connections() && self.stream.is_some() {
-                        let gone = RelayError::Unreachable("an address of this machine is gone".to_owned());
-                        reconnect = Some(self.relay_lost(&gone).await);
-                    }
-                    if let Some(embedded) = embedded {
-                        let kind = EventKind::Links(embedded.links(&self.id));
-                        let _ = self.events.send(Event { session: self.session, kind });
-                    }
-                    self.tell_all(|| PeerInput::AddressesChanged(change)).await;
-                }
-                Some(back) = OptionFuture::from(reconnect.as_mut()) => {
-                    reconnect = None;
-                    match back {
-                        Ok((access, stream)) => {
-                            self.access = access;
-                            self.stream = Some(stream);
-                            self.reports.say("the relay is back".to_owned());
-                            self.follow(&mut place);
-                            self.tell_all(|| PeerInput::RelayUp(None)).await;
-                        }
-                        // Direct paths do not need it.
-                        Err(_) if !self.peers.is_empty() => reconnect = Some(self.relisten()),
-                        Err(reason) => return self.end(reason).await,
-                    }
-                }
-                Some((key, output)) = self.heard.recv() => match output {
-                    // Its stream would stay silent for long before it broke.
-                    PeerOutput::RelayGone(error) if self.stream.is_some() => {
-                        reconnect = Some(self.relay_lost(&error).await);
-                    }
-                    output => self.output(key, output),
-                },
-                command = self.commands.recv() => match command {
-                    Some(SessionCommand::Decide { peer, decision }) => self.tell(peer, PeerInput::Decide(decision)).await,
-                    Some(SessionCommand::Conditions(conditions)) => {
-                        self.options.session.conditions = conditions;
-                        self.tell_all(|| PeerInput::Conditions(conditions)).await;
-                    }
+                Some((key, output)) = self.outputs_receiver.recv() => self.output(key, output).await,
+                command = commands.recv() => match command {
                     Some(SessionCommand::Leave) | None => return self.end(EndReason::EndedLocally).await,
-                    Some(setting) => self.set(setting).await,
+                    Some(command) => self.command(command).await,
                 },
             }
         }
     }
 
-    /// Shows players the way to a relay that has moved.
-    fn follow(&self, place: &mut Option<Url>) {
-        let now = self.relay.url();
-        if *place != now {
-            let link = JoinLink { relay: now.clone(), id: self.id.clone() };
-            let kind = EventKind::Links(vec![link]);
-            let _ = self.events.send(Event { session: self.session, kind });
-            *place = now;
-        }
-    }
-
-    async fn relay_lost(&mut self, error: &RelayError) -> BoxFuture<Relistened> {
-        self.stream = None;
-        self.reports.say(format!("the relay is lost: {error}"));
-        self.tell_all(|| PeerInput::RelayDown).await;
-        self.relisten()
-    }
-
-    fn relisten(&self) -> BoxFuture<Relistened> {
-        let window = self.options.session.connection.resume_timeout;
-        Box::pin(relisten(self.relay.clone(), self.id.clone(), self.access.clone(), window))
-    }
-
-    /// Sends everyone off, waits for their tasks, and lets the id go.
+    /// Disconnects all peers, waits for their tasks, and releases the id.
     async fn end(mut self, reason: EndReason) -> EndReason {
-        self.tell_all(|| PeerInput::Disconnect(reason.clone())).await;
-        let patience = self.options.session.connection.drain_timeout + GOODBYE;
-        let _ = timeout(patience, self.goodbyes()).await;
-        // Tasks that are still there end with their inputs, and report nothing: this does.
-        self.relay.release(&self.access).await;
+        self.accepting = false;
+        self.peers.send_to_all(|| PeerInput::Disconnect(reason.clone())).await;
+        let limit = self.options.session.connection.drain_timeout + GOODBYE;
+        let _ = timeout(limit, self.wait_for_peers()).await;
+        // Tasks that are still there end with their inputs, and report nothing: this task does.
+        self.relay.client().release(self.relay.access()).await;
         reason
     }
 
-    /// Peers still have to be heard: they acknowledge what they are sent, and those whose paths are cut come back for it.
-    async fn goodbyes(&mut self) {
-        let mut reconnect: Option<BoxFuture<Relistened>> = self.stream.is_none().then(|| self.relisten());
+    /// Serves peers until all have ended. They acknowledge what they are sent, and those whose paths are cut resume to
+    /// receive it.
+    async fn wait_for_peers(&mut self) {
         while !self.peers.is_empty() {
             tokio::select! {
-                Some(item) = OptionFuture::from(self.stream.as_mut().map(EventStream::next)) => match item {
-                    Ok(StreamItem::Event(event)) => self.event(event, false).await,
-                    Ok(_) => {}
-                    Err(error) => reconnect = Some(self.relay_lost(&error).await),
-                },
-                Some(back) = OptionFuture::from(reconnect.as_mut()) => match back {
-                    Ok((access, stream)) => {
-                        reconnect = None;
-                        (self.access, self.stream) = (access, Some(stream));
-                        self.tell_all(|| PeerInput::RelayUp(None)).await;
-                    }
-                    Err(_) => reconnect = Some(self.relisten()),
-                },
-                Some((key, output)) = self.heard.recv() => match output {
-                    PeerOutput::RelayGone(error) if self.stream.is_some() => {
-                        reconnect = Some(self.relay_lost(&error).await);
-                    }
-                    output => self.output(key, output),
-                },
+                event = self.relay.next() => self.relay_event(event, None).await,
+                Some((key, output)) = self.outputs_receiver.recv() => self.output(key, output).await,
             }
         }
     }
 
-    async fn item(&mut self, item: StreamItem) {
-        match item {
-            StreamItem::Event(event) => self.event(event, true).await,
-            StreamItem::Bad(error) => self.reports.once(Nonsense::Event, || error.to_string()),
-            StreamItem::Open | StreamItem::Alive => {}
-        }
-    }
-
-    /// `open`: whether newcomers are let in.
-    async fn event(&mut self, event: StreamEvent, open: bool) {
-        let (token, body) = match event {
-            StreamEvent::Message { response_token: Some(token), body } => (token, body),
-            StreamEvent::Message { response_token: None, .. } => {
-                return self.reports.once(Nonsense::Token, || "the relay did not say who sent a message".to_owned());
-            }
-            StreamEvent::ClientClosed(client) => {
-                self.shunned.retain(|shunned| *shunned != client);
-                if let Some(&key) = self.by_client.get(&client) {
-                    if let Some(entry) = self.peers.get_mut(&key) {
-                        entry.closed = true;
-                    }
-                    self.tell(key, PeerInput::PeerClosed).await;
+    async fn relay_event(&mut self, event: RelayEvent, embedded: Option<&Embedded>) {
+        match event {
+            RelayEvent::Event(event) => self.dispatch(event).await,
+            RelayEvent::Malformed(error) => self.reporter.report_once(BadInput::Event, || error.to_string()),
+            RelayEvent::Lost(error) => self.relay_lost(&error).await,
+            RelayEvent::Back { moved } => {
+                self.reporter.report("the relay is back".to_owned());
+                if moved {
+                    let link = JoinLink { relay: self.relay.client().url(), id: self.relay.id().to_owned() };
+                    self.emit(EventKind::Links(vec![link]));
                 }
-                return;
+                self.peers.send_to_all(|| PeerInput::RelayUp(None)).await;
             }
-            StreamEvent::HostClosed(_) => return,
-        };
-        let Some(from) = Sender::of(&token) else {
-            return self.reports.once(Nonsense::Token, || "the relay sent a token that names no client".to_owned());
-        };
-        let body = match Body::parse(body.get()) {
-            Ok(body) => body,
-            Err(error) => {
-                return self.reports.once(Nonsense::Body, || format!("a message cannot be read: {error}"));
-            }
-        };
-        let route = Route { send_to: self.access.send_to.clone(), token: token.into() };
-        match (self.by_client.get(&from.client), body) {
-            // Whose connection it is counts, not where it comes from.
-            (_, Body::Native { packet, .. }) if matches!(HandshakeKind::peek(&packet), HandshakeKind::Resume(_)) => {
-                self.resumption(from, packet, route).await;
-            }
-            (Some(&key), body) => self.tell(key, PeerInput::Body(body, Some(route))).await,
-            (None, Body::Native { packet, .. }) => self.native_stranger(from, packet, route, open).await,
-            (None, Body::Signal(_)) if self.options.session.paths == PathPolicy::RelayOnly => {
-                self.reports.once(Nonsense::Signal, || {
-                    "a peer of the original protocol was ignored: it wants WebRTC, and this session stays on the relay"
-                        .to_owned()
-                });
-            }
-            (None, body)
-                if self.options.session.paths == PathPolicy::DirectOnly && !matches!(body, Body::Signal(_)) =>
-            {
-                self.reports.once(Nonsense::Signal, || {
-                    "a peer of the original protocol was ignored: it wants the relay, and this session allows direct \
-                     paths only"
-                        .to_owned()
-                });
-            }
-            (None, body) if open && !self.shunned.contains(&from.client) => {
-                self.plain_stranger(from, body, route).await
-            }
-            (None, _) => {}
-        }
-    }
-
-    fn forget(&mut self, key: PeerKey) -> Option<Entry> {
-        let entry = self.peers.remove(&key)?;
-        self.by_client.remove(&entry.client);
-        entry.connection.map(|id| self.by_connection.remove(&id));
-        Some(entry)
-    }
-
-    fn context(&self, key: PeerKey) -> PeerContext {
-        let (events, outputs, relay) = (self.events.clone(), self.outputs.clone(), self.relay.clone());
-        PeerContext::new((self.session, key), events, outputs, relay, &self.options.session)
-    }
-
-    fn output(&mut self, key: PeerKey, output: PeerOutput) {
-        match output {
-            PeerOutput::Identified(id) => {
-                if let Some(entry) = self.peers.get_mut(&key) {
-                    entry.connection = Some(id);
-                    self.by_connection.insert(id, key);
+            RelayEvent::StillLost(_) => {}
+            RelayEvent::AddressesChanged(change) => {
+                if let Some(embedded) = embedded {
+                    self.emit(EventKind::Links(embedded.links(self.relay.id())));
                 }
-            }
-            PeerOutput::Placed => {
-                if let Some(entry) = self.peers.get_mut(&key) {
-                    entry.placed = true;
-                }
-            }
-            PeerOutput::WrongPassword => {
-                if let Some(entry) = self.peers.get(&key)
-                    && let Some(wrong) = self.shares.wrong_password(&entry.origin, Instant::now())
-                {
-                    self.reports.say(format!("joiners gave a wrong password {wrong} times so far"));
-                }
-            }
-            PeerOutput::Interrupted(interrupted) => {
-                if let Some(entry) = self.peers.get_mut(&key) {
-                    entry.interrupted = interrupted.then(Instant::now);
-                }
-            }
-            PeerOutput::WantsPlace => self.replace_interrupted(),
-            PeerOutput::Rebound(client) => {
-                if let Some(entry) = self.peers.get_mut(&key) {
-                    self.by_client.remove(&entry.client);
-                    self.by_client.insert(client.clone(), key);
-                    let former = std::mem::replace(&mut entry.client, client);
-                    if former != entry.client {
-                        self.remember_left(former);
-                    }
-                }
-            }
-            // The route is stale; its peer brings a new one when it resumes.
-            PeerOutput::BadToken | PeerOutput::RelaySilent | PeerOutput::RelayGone(_) => {}
-            PeerOutput::Ended { reason, tombstone } => {
-                tracing::debug!(peer = key.0, "a peer's task ended: {reason}");
-                let entry = self.forget(key);
-                match entry {
-                    Some(entry) if entry.native => self.remember_left(entry.client),
-                    // To originals, a message of somebody who was sent away would be a new beginning.
-                    Some(entry) if !entry.closed => {
-                        self.shunned.truncate(SHUNNED - 1);
-                        self.shunned.push_front(entry.client);
-                    }
-                    _ => {}
-                }
-                if let Some(stone) = tombstone {
-                    self.tombstones.truncate(TOMBSTONES - 1);
-                    self.tombstones.push_front(stone);
-                }
+                self.peers.send_to_all(|| PeerInput::AddressesChanged(change)).await;
             }
         }
     }
 
-    fn remember_left(&mut self, client: String) {
-        self.left.truncate(TOMBSTONES - 1);
-        self.left.push_front(client);
+    async fn relay_lost(&mut self, error: &RelayError) {
+        self.reporter.report(format!("the relay is lost: {error}"));
+        self.peers.send_to_all(|| PeerInput::RelayDown).await;
     }
 
-    async fn tell(&mut self, key: PeerKey, input: PeerInput) {
-        if let Some(entry) = self.peers.get(&key) {
-            // A task that has just ended will say so.
-            let _ = entry.inputs.send(input).await;
-        }
-    }
-
-    async fn tell_all(&mut self, input: impl Fn() -> PeerInput) {
-        for entry in self.peers.values() {
-            let _ = entry.inputs.send(input()).await;
-        }
+    fn emit(&self, kind: EventKind) {
+        let _ = self.events.send(Event { session: self.session, kind });
     }
 }

@@ -1,7 +1,6 @@
-//! Requests over HTTP as relays need them: by way of a proxy or not, redirects followed with method and body kept, and
-//! what a refusal says about when to come again.
+//! HTTP requests to relays: with or without a proxy, with redirects that keep method and body, and with `Retry-After`.
 
-mod near;
+mod proxy_bypass;
 mod redirect;
 mod retry_after;
 
@@ -18,11 +17,11 @@ use reqwest::{
 };
 use url::Url;
 
-pub(super) use self::near::is_here;
-use self::{near::is_near, redirect::target};
+pub(super) use self::proxy_bypass::is_this_machine;
+use self::{proxy_bypass::bypasses_proxy, redirect::target};
 use super::relay_error::RelayError;
 
-/// How many redirects of one request are followed.
+/// How many redirects a request follows.
 const MAX_REDIRECTS: usize = 5;
 
 /// One request. It has no `Debug`, since its URL may hold a token.
@@ -32,9 +31,9 @@ pub(super) struct HttpRequest {
     pub url: Url,
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub body: Option<Bytes>,
-    /// For the whole answer, its body included.
+    /// The timeout for the whole answer, including its body.
     pub timeout: Option<Duration>,
-    /// Whether the URL holds a token, which no other origin may see.
+    /// Whether the URL holds a token, which must not be sent to another origin.
     pub secret: bool,
 }
 
@@ -49,54 +48,58 @@ impl HttpRequest {
     }
 }
 
-/// The HTTP clients of one relay: clones share them, and their idle connections.
+/// The HTTP clients of one relay. Clones share them and their idle connections.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Http(Arc<RwLock<Clients>>);
 
-/// One client for each [`Reach`].
+/// One client for each [`ClientKind`], created when it is first used.
 type Clients = [Option<Client>; 3];
 
-/// How a URL is reached, which decides on the settings of its client.
+/// The kind of client that a URL needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reach {
-    /// Without a proxy and without TLS. The client does not load the system's certificates, which take several hundred
-    /// kilobytes.
-    NearPlain,
-    /// Without a proxy, which cannot reach this machine or its network.
-    NearTls,
-    /// As the environment says. A proxy may require TLS, even for a plain URL.
-    Far,
+enum ClientKind {
+    /// For http on this machine or its network, without a proxy. It does not load the system's certificates, which take
+    /// several hundred kilobytes.
+    LocalPlain,
+    /// For https on this machine or its network, without a proxy, which often cannot reach them.
+    LocalTls,
+    /// For all other URLs, with the proxy of the environment. A proxy may require TLS, even for an http URL.
+    Remote,
 }
 
-impl Reach {
+impl ClientKind {
     fn of(url: &Url) -> Self {
-        match (is_near(url), url.scheme()) {
-            (true, "http") => Reach::NearPlain,
-            (true, _) => Reach::NearTls,
-            (false, _) => Reach::Far,
+        match (bypasses_proxy(url), url.scheme()) {
+            (true, "http") => ClientKind::LocalPlain,
+            (true, _) => ClientKind::LocalTls,
+            (false, _) => ClientKind::Remote,
         }
     }
 }
 
 impl Http {
-    /// Connections that are kept for later are not used again.
+    /// Drops the idle connections.
     pub fn forget_connections(&self) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Clients::default();
     }
 
     fn client(&self, url: &Url) -> Result<Client, RelayError> {
-        let reach = Reach::of(url);
-        if let Some(client) = &self.0.read().unwrap_or_else(PoisonError::into_inner)[reach as usize] {
+        let kind = ClientKind::of(url);
+        if let Some(client) = &self.0.read().unwrap_or_else(PoisonError::into_inner)[kind as usize] {
             return Ok(client.clone());
         }
         let mut clients = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        match &mut clients[reach as usize] {
+        match &mut clients[kind as usize] {
             Some(client) => Ok(client.clone()),
-            slot => Ok(slot.insert(client(reach)?).clone()),
+            slot => Ok(slot.insert(client(kind)?).clone()),
         }
     }
 
-    /// Sends a request, follows redirects, and returns the answer if it is a success.
+    /// Sends a request, follows redirects, and returns a successful answer.
+    ///
+    /// # Errors
+    ///
+    /// [`RelayError`] for any other answer, or if there is none.
     pub async fn send(&self, request: HttpRequest) -> Result<Response, RelayError> {
         let mut url = request.url.clone();
         for _ in 0..=MAX_REDIRECTS {
@@ -111,7 +114,7 @@ impl Http {
 
     async fn send_to(&self, request: &HttpRequest, url: &Url) -> Result<Response, RelayError> {
         let client = self.client(url)?;
-        let once = || {
+        let send = || {
             let mut builder = client.request(request.method.clone(), url.clone());
             for (name, value) in &request.headers {
                 builder = builder.header(name, value);
@@ -124,20 +127,20 @@ impl Http {
             }
             builder.send()
         };
-        let answer = match once().await {
-            // The relay closed an idle connection just as we used it: nothing was processed.
-            Err(error) if error.is_request() && !error.is_connect() && !error.is_timeout() => once().await,
+        let answer = match send().await {
+            // The relay closed an idle connection just as it was reused: nothing was processed.
+            Err(error) if error.is_request() && !error.is_connect() && !error.is_timeout() => send().await,
             other => other,
         };
         answer.map_err(RelayError::of_transport)
     }
 }
 
-/// Relays close idle connections after 5 s, so ours are dropped before.
-fn client(reach: Reach) -> Result<Client, RelayError> {
+/// Creates a client. It drops idle connections before relays close them, which they do after 5 s.
+fn client(kind: ClientKind) -> Result<Client, RelayError> {
     let builder = Client::builder();
     #[cfg(target_family = "wasm")]
-    let _ = reach;
+    let _ = kind;
     #[cfg(not(target_family = "wasm"))]
     let builder = {
         let builder = builder
@@ -145,16 +148,16 @@ fn client(reach: Reach) -> Result<Client, RelayError> {
             .connect_timeout(Duration::from_secs(5))
             .tcp_nodelay(true)
             .redirect(reqwest::redirect::Policy::none());
-        match reach {
-            Reach::NearPlain => builder.no_proxy().tls_certs_only([]),
-            Reach::NearTls => builder.no_proxy(),
-            Reach::Far => builder,
+        match kind {
+            ClientKind::LocalPlain => builder.no_proxy().tls_certs_only([]),
+            ClientKind::LocalTls => builder.no_proxy(),
+            ClientKind::Remote => builder,
         }
     };
     builder.build().map_err(RelayError::of_transport)
 }
 
-/// Any 2xx is a success: what is in it is for the caller to judge.
+/// Maps the status to an error. Every 2xx is a success; the caller checks the body.
 fn checked(response: Response) -> Result<Response, RelayError> {
     match response.status().as_u16() {
         200..=299 => Ok(response),
@@ -167,14 +170,18 @@ fn checked(response: Response) -> Result<Response, RelayError> {
     }
 }
 
-/// Reads a body, but no more than `limit` bytes of it.
+/// Reads a body of at most `limit` bytes.
+///
+/// # Errors
+///
+/// [`RelayError::NotARelay`] if the body is larger, and transport errors.
 pub(super) async fn read_bounded(response: Response, limit: usize) -> Result<Bytes, RelayError> {
     let mut stream = response.bytes_stream();
     let mut body = BytesMut::new();
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(RelayError::of_transport)?;
         if body.len() + chunk.len() > limit {
-            return Err(RelayError::Nonsense("so long a reply"));
+            return Err(RelayError::NotARelay("so long a reply"));
         }
         body.extend_from_slice(&chunk);
     }
@@ -186,11 +193,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_near_plain_urls_do_without_certificates() {
-        let reach = |url: &str| Reach::of(&Url::parse(url).unwrap());
-        assert_eq!(reach("http://192.168.1.5:3000/"), Reach::NearPlain);
-        assert_eq!(reach("https://192.168.1.5:3000/"), Reach::NearTls);
-        assert_eq!(reach("http://relay.example.com/"), Reach::Far, "its proxy may be reached by TLS");
-        assert_eq!(reach("https://relay.example.com/"), Reach::Far);
+    fn only_local_plain_urls_need_no_certificates() {
+        let kind = |url: &str| ClientKind::of(&Url::parse(url).unwrap());
+        assert_eq!(kind("http://192.168.1.5:3000/"), ClientKind::LocalPlain);
+        assert_eq!(kind("https://192.168.1.5:3000/"), ClientKind::LocalTls);
+        assert_eq!(kind("http://relay.example.com/"), ClientKind::Remote, "its proxy may be reached by TLS");
+        assert_eq!(kind("https://relay.example.com/"), ClientKind::Remote);
     }
 }

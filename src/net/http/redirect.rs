@@ -1,4 +1,4 @@
-//! Redirects, followed by hand: method, body and token are kept, and the token stays where it is known.
+//! Follows redirects by hand: method, body and query are kept, and a token is sent to no other origin.
 
 use reqwest::{Response, header::LOCATION};
 use url::Url;
@@ -6,10 +6,14 @@ use url::Url;
 use super::HttpRequest;
 use crate::net::relay_error::RelayError;
 
-/// Where an answer sends this request, if it does.
+/// The URL to which an answer redirects this request, if it does.
+///
+/// # Errors
+///
+/// [`RelayError::NotARelay`] for an unusable redirect, [`RelayError::Moved`] for one that a secret must not follow.
 pub(super) fn target(request: &HttpRequest, response: &Response) -> Result<Option<Url>, RelayError> {
     let status = response.status().as_u16();
-    // A 303 asks for another resource in place of an answer, which a POST of ours has no use for.
+    // A 303 names another resource in place of an answer, which is of no use to a POST.
     if !matches!(status, 301 | 302 | 307 | 308) {
         return Ok(None);
     }
@@ -18,12 +22,12 @@ pub(super) fn target(request: &HttpRequest, response: &Response) -> Result<Optio
     next(request, response.url(), location).map(Some)
 }
 
-/// A query that names no token means the same query.
+/// The next URL. Parameters of the query that `location` does not name are kept.
 fn next(request: &HttpRequest, from: &Url, location: &str) -> Result<Url, RelayError> {
-    let mut next = from.join(location).map_err(|_| RelayError::Nonsense("its redirect"))?;
+    let mut next = from.join(location).map_err(|_| RelayError::NotARelay("its redirect"))?;
     let downgraded = from.scheme() == "https" && next.scheme() != "https";
     if downgraded || !matches!(next.scheme(), "http" | "https") {
-        return Err(RelayError::Nonsense("its redirect"));
+        return Err(RelayError::NotARelay("its redirect"));
     }
     if !may_follow(from, &next, request.secret) {
         return Err(RelayError::Moved(next.origin().ascii_serialization()));
@@ -37,8 +41,8 @@ fn next(request: &HttpRequest, from: &Url, location: &str) -> Result<Url, RelayE
     Ok(next)
 }
 
-/// To the same origin, or to the same host by TLS. Without a token also to another server, if it has a certificate: one
-/// without could be any machine of the player's own network.
+/// Whether a request may follow: to the same origin, or to the same host by TLS. Without a secret also to another server
+/// with a certificate; one without could be any machine of the player's own network.
 fn may_follow(from: &Url, to: &Url, secret: bool) -> bool {
     let by_tls = to.scheme() == "https";
     from.origin() == to.origin() || by_tls && (!secret || from.scheme() == "http" && from.host() == to.host())
@@ -57,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn the_query_goes_along() {
+    fn redirects_keep_the_query() {
         let from = "http://relay:3000/?token=t&uhst=1";
         for (location, to) in [
             ("/", "http://relay:3000/?token=t&uhst=1"),
@@ -70,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_goes_to_no_other_origin_and_nothing_from_tls_to_plain_text() {
+    fn a_token_is_sent_to_no_other_origin_and_nothing_from_tls_to_plain_text() {
         for (from, location) in [
             ("http://relay/?token=t", "http://portal/?token=t"),
             ("http://relay/?token=t", "http://relay:81/"),
@@ -83,7 +87,7 @@ mod tests {
         }
         for location in ["http://relay/", "ftp://relay/", "file:///etc/passwd"] {
             let redirected = redirected("https://relay/?token=t", location, false);
-            assert_eq!(redirected, Err(RelayError::Nonsense("its redirect")), "{location}");
+            assert_eq!(redirected, Err(RelayError::NotARelay("its redirect")), "{location}");
         }
     }
 }

@@ -1,12 +1,12 @@
-//! When to come again: the `Retry-After` of a refusal.
+//! Reads the `Retry-After` header of a refusal.
 
 use std::time::Duration;
 
 use n0_future::time::SystemTime;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
-/// How long to wait, in whole seconds or until a date. A date is compared with the server's own, whose clock may differ
-/// from ours.
+/// The requested wait. The header names seconds or a date; a date is compared with the server's own `Date`, since its clock
+/// may differ from ours.
 pub(super) fn wait(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
     let after = text(RETRY_AFTER)?;
@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_says_nothing() {
+    fn malformed_values_are_ignored() {
         for value in ["", "-1", "soon", "1.5", "99999999999999999999999"] {
             assert_eq!(waits(&[("retry-after", value)]), None, "{value}");
         }

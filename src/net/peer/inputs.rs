@@ -1,24 +1,26 @@
-//! What the session and the game tell a peer's task.
+//! Handles the inputs from the session and the commands from the game.
 
-use super::{NativePeer, Role};
+use bytes::Bytes;
+
+use super::{BATCH, NativePeer, Role};
 use crate::{
     connection::{Lane, Path, ResumeError},
     net::{
         conditions::NetworkConditions,
         contract::{PeerCommand, queue_cost},
-        peer_link::{PeerInput, PeerOutput},
-        plain::Offer,
+        offer::Offer,
+        peer_link::{PeerInput, PeerOutput, Route},
     },
     protocol::{Body, EndReason},
 };
 
 impl NativePeer {
-    /// `Some`: the host has shown itself to be an original, by this word.
+    /// Handles an input. Returns the first message of a host that thereby shows itself to be an original.
     pub(in crate::net) fn input(&mut self, input: PeerInput) -> Option<Body> {
         let now = self.now();
         match input {
             PeerInput::Body(Body::Native { packet, .. }, route) => {
-                if !std::mem::replace(&mut self.heard, true) {
+                if !std::mem::replace(&mut self.got_reply, true) {
                     self.take_offer();
                 }
                 if route.is_some() {
@@ -30,38 +32,21 @@ impl NativePeer {
                 if self.may_be_original() {
                     return Some(body);
                 }
-                // A client that has not heard us yet may take us for an original: what it says is said again once it has.
-                // Later, an original has taken the host's id meanwhile: the true host may yet come back.
+                // A client without a reply may take us for an original, and repeats its messages once it has one. Later,
+                // an original has taken the host's id, and the real host may still return.
                 if !self.connection.is_establishing() {
                     self.report_foreign();
                 }
             }
             PeerInput::HelloAgain { hello, route, client } => {
                 if self.connection.is_establishing() {
-                    (self.route, self.retry_at) = (Some(route), None);
-                    self.cx.tell(PeerOutput::Rebound(client));
+                    self.rebind(route, client);
                     self.receive(Lane::Relay, hello);
                 }
             }
-            // It would come in over the cut.
+            // The simulated network is cut.
             PeerInput::Resume { .. } if self.inbound.is_cut() => {}
-            PeerInput::Resume { packet, route, client } => match self.connection.resume(packet.clone(), now) {
-                Ok(()) => {
-                    self.route = Some(route);
-                    self.retry_at = None;
-                    self.cx.tell(PeerOutput::Rebound(client));
-                }
-                Err(ResumeError::Challenge(challenge)) => self.cx.post(route, challenge),
-                // The task is about to end.
-                Err(ResumeError::NotOpen) => {
-                    if let Some(gone) = self.connection.tombstone().and_then(|stone| stone.answer(&packet)) {
-                        self.cx.post(route, gone);
-                    }
-                }
-                // A late copy.
-                Err(ResumeError::Replayed) => {}
-                Err(error) => self.report_stranger(&error),
-            },
+            PeerInput::Resume { packet, route, client } => self.resume(packet, route, client),
             PeerInput::RelayUp(route) => {
                 self.relay_up = true;
                 if route.is_some() {
@@ -79,13 +64,11 @@ impl NativePeer {
                 self.connection.lost_in_flight(Lane::Relay);
                 self.connection.path_down(Path::Relay, now);
             }
-            // A native peer says goodbye itself; without one it may yet resume. A client asks at once whether its host is
-            // there again, or another has its id.
+            // A native peer without a goodbye may still resume. A client asks at once whether its host is back, or
+            // another host has its id.
             PeerInput::PeerClosed => {
-                if let Role::Client { .. } = self.role
-                    && self.relay_up
-                    && self.connection.is_open()
-                {
+                let is_client = matches!(self.role, Role::Client { .. });
+                if is_client && self.relay_up && self.connection.is_open() {
                     self.connection.path_up(Path::Relay, now);
                 }
             }
@@ -95,7 +78,7 @@ impl NativePeer {
             PeerInput::Decide(Err(words)) => self.connection.refuse(EndReason::Refused(words), now),
             PeerInput::Conditions(conditions) => self.set_conditions(conditions),
             PeerInput::Disconnect(reason) => {
-                // What the game sent before it left is in another queue, and may not have been looked at.
+                // What the game sent before it left may still wait in the other queue.
                 while let Ok(command) = self.commands.try_recv() {
                     self.command(command);
                 }
@@ -103,6 +86,28 @@ impl NativePeer {
             }
         }
         None
+    }
+
+    /// Continues the connection with the client of this id.
+    fn rebind(&mut self, route: Route, client: String) {
+        (self.route, self.retry_at) = (Some(route), None);
+        self.cx.notify(PeerOutput::Rebound(client));
+    }
+
+    fn resume(&mut self, packet: Bytes, route: Route, client: String) {
+        match self.connection.resume(packet.clone(), self.now()) {
+            Ok(()) => self.rebind(route, client),
+            Err(ResumeError::Challenge(challenge)) => self.cx.post(route, challenge),
+            // The task is about to end.
+            Err(ResumeError::NotOpen) => {
+                if let Some(gone) = self.connection.tombstone().and_then(|tombstone| tombstone.answer(&packet)) {
+                    self.cx.post(route, gone);
+                }
+            }
+            // A late copy.
+            Err(ResumeError::Replayed) => {}
+            Err(error) => self.report_takeover(&error),
+        }
     }
 
     pub(super) fn take_offer(&mut self) -> Option<Offer> {
@@ -123,14 +128,27 @@ impl NativePeer {
         }
     }
 
-    fn report_stranger(&mut self, error: &ResumeError) {
-        if !std::mem::replace(&mut self.reported_stranger, true) {
+    fn report_takeover(&mut self, error: &ResumeError) {
+        if !std::mem::replace(&mut self.reported_takeover, true) {
             self.cx.diagnostic(format!("somebody else tried to take this peer's place: {error}"));
         }
     }
 
-    /// A command by a handle that the game has of the original which this peer was taken for.
-    pub(super) fn former_command(&mut self, command: Option<PeerCommand>) {
+    /// Handles a command, and others that wait.
+    pub(super) fn command_batch(&mut self, first: PeerCommand) {
+        // The game gave these before it had the new handle.
+        while let Some(command) = self.original_commands.as_mut().and_then(|commands| commands.try_recv().ok()) {
+            self.original_command(Some(command));
+        }
+        self.command(first);
+        for _ in 1..BATCH {
+            let Ok(command) = self.commands.try_recv() else { break };
+            self.command(command);
+        }
+    }
+
+    /// Handles a command of the handle that the game got for an original.
+    pub(super) fn original_command(&mut self, command: Option<PeerCommand>) {
         match command {
             Some(PeerCommand::Send { channel, tag, payload }) => {
                 if let Err(error) = self.connection.send_tagged(channel, tag, payload) {
@@ -138,7 +156,7 @@ impl NativePeer {
                 }
             }
             Some(command) => self.command(command),
-            None => self.former = None,
+            None => self.original_commands = None,
         }
     }
 
@@ -147,7 +165,7 @@ impl NativePeer {
             PeerCommand::Send { channel, tag, payload } => {
                 let cost = queue_cost(&payload);
                 match self.connection.send_tagged(channel, tag, payload) {
-                    Ok(()) => self.held += cost,
+                    Ok(()) => self.queued += cost,
                     Err(error) => {
                         self.handle.shared().sent(cost);
                         self.cx.diagnostic(format!("a message was not sent: {error}"));
@@ -156,7 +174,7 @@ impl NativePeer {
             }
             PeerCommand::Report(text) => self.cx.diagnostic(text),
             PeerCommand::Conditions(conditions) => self.set_conditions(conditions),
-            // One that is out of reach learns it when it comes back, and does not keep its place until then.
+            // An unreachable peer learns the reason when it comes back, and does not keep its slot until then.
             PeerCommand::Disconnect(reason)
                 if matches!(self.role, Role::Host { .. })
                     && (self.connection.is_interrupted() || self.connection.stats().path.is_none()) =>
@@ -170,8 +188,6 @@ impl NativePeer {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::{super::posts::POST_LIMIT, *};
     use crate::{
         connection::{Connection, ConnectionConfig, ConnectionEvent, Credentials, Timestamp},
@@ -182,7 +198,7 @@ mod tests {
         protocol::{Channel, GameId, PathPolicy, Payload},
     };
 
-    /// Brings packets to and fro until there are none.
+    /// Exchanges packets until both sides have none.
     fn exchange(one: &mut Connection, two: &mut Connection, now: Timestamp) {
         let mut quiet = false;
         while !std::mem::replace(&mut quiet, true) {
@@ -198,20 +214,20 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_before_leaving_goes_first_though_nobody_has_looked_at_it() {
+    fn messages_in_the_queue_are_sent_before_a_goodbye() {
         let credentials = Credentials { host_id: "demo".to_owned(), password: None, game: GameId::default() };
         let config = ConnectionConfig::default();
         let client = Connection::connect(config.clone(), &credentials, Bytes::new(), [1; 32], Timestamp::ZERO);
         let host = Connection::accept(config.clone(), &credentials, Bytes::new(), [2; 32], Timestamp::ZERO);
         let (client, mut host) = (client.expect("no metadata"), host.expect("no metadata"));
-        let (cx, told) = PeerContext::of_a_test(config, PathPolicy::RelayOnly, Default::default());
+        let (cx, events) = PeerContext::of_a_test(config, PathPolicy::RelayOnly, Default::default());
         let mut peer = NativePeer::new(cx, Role::Client { certain: true, offer: None }, None, client);
         let now = peer.now();
         exchange(&mut peer.connection, &mut host, now);
         host.admit(now);
         exchange(&mut peer.connection, &mut host, now);
-        peer.pump();
-        let handle = told.try_iter().find_map(|Event { kind, .. }| match kind {
+        peer.deliver_events();
+        let handle = events.try_iter().find_map(|Event { kind, .. }| match kind {
             EventKind::Connected { handle, .. } => Some(handle),
             _ => None,
         });

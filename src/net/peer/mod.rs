@@ -1,11 +1,12 @@
 //! The task of one native peer: a [`Connection`] between the game's commands and the relay's messages.
 //!
-//! Hosts and clients run the same task. One POST is in flight at a time, so that order is kept, and everything queued
+//! Hosts and clients run the same task. One POST is in flight at a time, which keeps the order. Everything queued
 //! meanwhile goes into the next one.
 
+mod events;
+mod finish;
 mod inputs;
 mod posts;
-mod upward;
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,51 +15,77 @@ use bytestring::ByteString;
 use futures_util::future::OptionFuture;
 use n0_future::{
     boxed::BoxFuture,
-    task,
     time::{Instant, sleep_until},
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use self::posts::{POST_LIMIT, Post, leave_word};
+use self::posts::Post;
 use super::{
     backoff::Backoff,
     conditioner::Conditioner,
-    contract::{Admission, EventKind, PeerCommand, PeerHandle, PeerLimits, Received},
+    contract::{Admission, PeerCommand, PeerHandle, PeerLimits, Received},
     direct::{AttemptEvent, DirectPath},
-    peer_link::{Outcome, PeerContext, PeerInput, Route},
-    places::Places,
-    plain::Offer,
+    offer::Offer,
+    peer_link::{PeerContext, PeerEnd, PeerInput, Route},
+    slots::Slots,
     webrtc::{DirectEvent, DirectRole},
 };
 use crate::{
-    connection::{Connection, ConnectionConfig, Lane, MIN_PACKET_LIMIT, Path, Timestamp},
-    protocol::{Body, EndReason, NATIVE_VERSION},
+    connection::{Connection, ConnectionConfig, Lane, MIN_PACKET_LIMIT, Path, Timestamp, random_seed},
+    protocol::{Body, EndReason},
 };
 
-/// How long a client waits for any native word of a host that may be an original.
+/// How long a client waits for a native reply of a host that may be an original.
 const INTRODUCTION: Duration = Duration::from_millis(1500);
-/// How often the game is looked at that has much to take, so that the peer learns soon that there is room again.
+/// The poll interval while the inbox is congested, so that the peer learns soon that there is room again.
 const INBOX_CHECK: Duration = Duration::from_millis(10);
-/// Batches that are taken before the time, once it has come.
-const BUSY: u32 = 4;
-/// A task that wakes up so much later than it asked for was suspended, with its process or its machine.
-const SLEEP: Duration = Duration::from_millis(500);
-/// When the last word is posted again that the relay refused.
-const LAST_WORD_RETRY: Duration = Duration::from_millis(100);
-/// Inputs or commands taken before the connection is driven again.
+/// How many rounds may pass before a due timer is served.
+const MAX_BUSY_ROUNDS: u32 = 4;
+/// A task that wakes up this late was suspended, with its process or its machine.
+const SUSPENDED: Duration = Duration::from_millis(500);
+/// How many inputs or commands are taken before the connection is driven again.
 const BATCH: usize = 1024;
 
-/// Which side of the connection we are.
+/// The side of the connection that this task is.
 pub(super) enum Role {
-    /// `certain`: the relay has told that the host is native. Else it may be an original, and is made this offer.
+    /// A client.
     Client {
+        /// Whether the relay has reported that the host is native. Otherwise it may be an original.
         certain: bool,
+        /// The offer to a host that may be an original.
         offer: Option<Offer>,
     },
+    /// A host.
     Host {
+        /// How it decides on joiners.
         admission: Admission,
-        places: Arc<Places>,
+        /// The slots of its session.
+        slots: Arc<Slots>,
     },
+}
+
+/// How the task of a native peer ended.
+pub(super) enum NativeOutcome {
+    /// The connection has ended.
+    Ended(PeerEnd),
+    /// The host is an original, or silent.
+    Original {
+        /// The first message of the host; none if it is silent.
+        first: Option<Body>,
+        /// The offer that the host was sent.
+        offer: Option<Offer>,
+        /// The task, in case the host turns out to be native after all.
+        peer: Box<NativePeer>,
+    },
+}
+
+/// Generates the random seed of one connection.
+///
+/// # Errors
+///
+/// [`EndReason::NotStarted`] if the system has no random bytes.
+pub(super) fn connection_seed() -> Result<[u8; 32], EndReason> {
+    random_seed().map_err(|error| EndReason::NotStarted(format!("the system has no random bytes: {error}")))
 }
 
 fn native_limits(config: &ConnectionConfig, max_message: usize) -> PeerLimits {
@@ -66,11 +93,12 @@ fn native_limits(config: &ConnectionConfig, max_message: usize) -> PeerLimits {
     PeerLimits { max_message, send_buffer, text_only: false, native: true, catch_up_timeout }
 }
 
+/// The task of one native peer.
 pub(super) struct NativePeer {
     cx: PeerContext,
     connection: Connection,
     direct: DirectPath,
-    /// What the network does to packets on their way out and in, if it is to be worse than it is.
+    /// Simulates the network conditions of each direction.
     outbound: Conditioner,
     inbound: Conditioner,
     role: Role,
@@ -86,35 +114,36 @@ pub(super) struct NativePeer {
     identified: bool,
     refused: bool,
     connected: bool,
-    /// As the host counts it.
+    /// Whether the host counts this peer as interrupted.
     interrupted: bool,
-    /// A native word of the other side was heard.
-    heard: bool,
-    /// Our introduction reached the relay: an original gets it once only.
+    /// Whether the other side has sent a native packet.
+    got_reply: bool,
+    /// When the introduction reached the relay. An original gets it only once.
     introduced: Option<Timestamp>,
-    /// What the connection holds of the send queue, by its cost.
-    held: usize,
-    /// What went up so far, by its cost, and how much of it the connection knows to be taken.
+    /// The bytes of the send queue that the connection holds.
+    queued: usize,
+    /// The bytes delivered to the game so far, and how many of them the connection knows to be consumed.
     delivered: usize,
     consumed: usize,
-    place: Option<OwnedSemaphorePermit>,
-    /// It is admitted, and waits for a place.
-    waiting: Option<BoxFuture<Option<OwnedSemaphorePermit>>>,
-    /// What a joiner says of itself.
+    slot: Option<OwnedSemaphorePermit>,
+    /// The wait of an admitted joiner for a slot.
+    slot_wait: Option<BoxFuture<Option<OwnedSemaphorePermit>>>,
+    /// The metadata of a joiner.
     metadata: Bytes,
-    /// Batches taken since the time came.
-    busy: u32,
+    /// Rounds since a timer became due.
+    busy_rounds: u32,
     reported_foreign: bool,
-    reported_stranger: bool,
+    reported_takeover: bool,
     ended: Option<EndReason>,
-    /// The game knows this peer as an original, and has sent these texts to it.
+    /// The texts that the game has sent to this peer while it counted as an original.
     adopted: Option<Vec<ByteString>>,
-    /// What the game says to the original that this peer was taken for.
-    former: Option<mpsc::UnboundedReceiver<PeerCommand>>,
+    /// The commands of the handle that the game got for the original.
+    original_commands: Option<mpsc::UnboundedReceiver<PeerCommand>>,
 }
 
 impl NativePeer {
-    /// With a connection that began at [`Timestamp::ZERO`]. Boxed: each future that it passes through would have room for it.
+    /// Creates the task for a connection that began at [`Timestamp::ZERO`]. It is boxed, since otherwise each future that
+    /// it passes through reserves room for it.
     pub fn new(cx: PeerContext, role: Role, route: Option<Route>, mut connection: Connection) -> Box<Self> {
         if matches!(role, Role::Client { .. }) {
             connection.path_up(Path::Relay, Timestamp::ZERO);
@@ -143,20 +172,20 @@ impl NativePeer {
             refused: false,
             connected: false,
             interrupted: false,
-            heard: false,
+            got_reply: false,
             introduced: None,
-            held: 0,
+            queued: 0,
             delivered: 0,
             consumed: 0,
-            place: None,
-            waiting: None,
+            slot: None,
+            slot_wait: None,
             metadata: Bytes::new(),
-            busy: 0,
+            busy_rounds: 0,
             reported_foreign: false,
-            reported_stranger: false,
+            reported_takeover: false,
             ended: None,
             adopted: None,
-            former: None,
+            original_commands: None,
         })
     }
 
@@ -164,18 +193,18 @@ impl NativePeer {
         self.origin.elapsed()
     }
 
-    /// Runs to the end.
-    pub async fn run(mut self: Box<Self>, inputs: &mut mpsc::Receiver<PeerInput>) -> Outcome {
+    /// Runs the peer to its end.
+    pub async fn run(mut self: Box<Self>, inputs: &mut mpsc::Receiver<PeerInput>) -> NativeOutcome {
         loop {
-            self.pump();
+            self.deliver_events();
             if let Some(reason) = self.ended.take() {
-                return self.finish(reason).await;
+                return NativeOutcome::Ended(self.finish(reason).await);
             }
             self.transmit_direct();
             self.start_post();
             let deadline = self.deadline();
-            if self.is_kept_busy(deadline) {
-                self.time_passed();
+            if self.is_timer_starved(deadline) {
+                self.handle_timers();
                 continue;
             }
             let answer = async {
@@ -184,23 +213,20 @@ impl NativePeer {
                     None => std::future::pending().await,
                 }
             };
-            // What waits comes before the time: this side may have slept.
+            // Inputs come before timers: after a suspension, packets of the peer are waiting.
             tokio::select! {
                 biased;
                 input = inputs.recv() => {
-                    let Some(input) = input else { return Outcome::Ended(EndReason::EndedLocally, None) };
-                    if let Some(original) = self.input(input) {
-                        return self.plain(Some(original));
-                    }
-                    for _ in 1..BATCH {
-                        let Ok(input) = inputs.try_recv() else { break };
-                        if let Some(original) = self.input(input) {
-                            return self.plain(Some(original));
+                    let Some(input) = input else { return NativeOutcome::Ended(EndReason::EndedLocally.into()) };
+                    let more = std::iter::from_fn(|| inputs.try_recv().ok()).take(BATCH - 1);
+                    for input in std::iter::once(input).chain(more) {
+                        if let Some(first) = self.input(input) {
+                            return self.into_original(Some(first));
                         }
                     }
                 }
                 result = answer => self.posted(result),
-                Some(place) = OptionFuture::from(self.waiting.as_mut()) => self.placed(place),
+                Some(slot) = OptionFuture::from(self.slot_wait.as_mut()) => self.slot_wait_ended(slot),
                 event = self.direct.next() => {
                     self.direct_event(event);
                     for _ in 1..BATCH {
@@ -208,49 +234,39 @@ impl NativePeer {
                         self.direct_event(event);
                     }
                 }
-                Some(command) = OptionFuture::from(self.former.as_mut().filter(|_| self.connected).map(|former| former.recv())) => {
-                    self.former_command(command);
+                Some(command) = next_original_command(&mut self.original_commands, self.connected) => {
+                    self.original_command(command);
                 }
-                Some(command) = self.commands.recv() => {
-                    // The game gave these before it had a new handle.
-                    while let Some(command) = self.former.as_mut().and_then(|former| former.try_recv().ok()) {
-                        self.former_command(Some(command));
-                    }
-                    self.command(command);
-                    for _ in 1..BATCH {
-                        let Ok(command) = self.commands.try_recv() else { break };
-                        self.command(command);
-                    }
-                }
+                Some(command) = self.commands.recv() => self.command_batch(command),
                 () = sleep_until(self.origin + deadline) => {
-                    self.busy = 0;
-                    self.woken(deadline);
-                    if self.awaits_original() {
-                        return self.plain(None);
+                    self.busy_rounds = 0;
+                    self.excuse_suspension(deadline);
+                    if self.is_introduction_over() {
+                        return self.into_original(None);
                     }
-                    self.time_passed();
+                    self.handle_timers();
                 }
             }
         }
     }
 
-    fn plain(mut self: Box<Self>, first: Option<Body>) -> Outcome {
-        Outcome::Plain(first, self.take_offer(), self)
+    fn into_original(mut self: Box<Self>, first: Option<Body>) -> NativeOutcome {
+        NativeOutcome::Original { first, offer: self.take_offer(), peer: self }
     }
 
-    /// A host that was taken for an original is native after all: the game knows it already, by the handle at the other end
-    /// of `former`, and has sent these texts, which the host ignores.
-    pub fn adopt(&mut self, texts: Vec<ByteString>, former: mpsc::UnboundedReceiver<PeerCommand>) {
+    /// Takes over from an original, for a host that turned out to be native. The game knows the peer already, by the
+    /// handle that sends `commands`, and has sent it these texts, which the host ignored.
+    pub fn adopt(&mut self, texts: Vec<ByteString>, commands: mpsc::UnboundedReceiver<PeerCommand>) {
         self.adopted = Some(texts);
-        self.former = Some(former);
+        self.original_commands = Some(commands);
     }
 
-    /// Where the host is reached since the relay came back.
+    /// Sets the route to the host.
     pub fn set_route(&mut self, route: Option<Route>) {
         self.route = route;
     }
 
-    /// Takes a packet from the network: at once, unless it is to be late or lost.
+    /// Receives a packet, at once or as the simulated conditions say.
     fn receive(&mut self, lane: Lane, packet: Bytes) {
         let now = self.now();
         if self.inbound.is_clear() {
@@ -271,40 +287,40 @@ impl NativePeer {
         }
     }
 
-    /// Whether so much comes that the time never does.
-    fn is_kept_busy(&mut self, deadline: Timestamp) -> bool {
-        self.busy = if deadline <= self.now() { self.busy + 1 } else { 0 };
-        self.busy > BUSY && std::mem::replace(&mut self.busy, 0) > 0
+    /// Whether inputs have delayed a due timer for too many rounds.
+    fn is_timer_starved(&mut self, deadline: Timestamp) -> bool {
+        self.busy_rounds = if deadline <= self.now() { self.busy_rounds + 1 } else { 0 };
+        self.busy_rounds > MAX_BUSY_ROUNDS && std::mem::replace(&mut self.busy_rounds, 0) > 0
     }
 
-    /// Much later than asked for, this side was asleep: nothing that was on its way then is late for that.
-    fn woken(&mut self, deadline: Timestamp) {
+    /// After a suspension, extends the waits for answers that were on their way: they are not late for that.
+    fn excuse_suspension(&mut self, deadline: Timestamp) {
         let late = self.now().saturating_sub(deadline);
-        if late > SLEEP {
+        if late > SUSPENDED {
             self.introduced = self.introduced.map(|at| at + late);
             if let Some(post) = &mut self.post {
-                post.slept(late);
+                post.extend_by(late);
             }
         }
     }
 
-    fn time_passed(&mut self) {
+    fn handle_timers(&mut self) {
         let now = self.now();
-        self.direct.time_passed(now);
+        self.direct.handle_timeout(now);
         self.suspect_post(now);
         if self.connection.next_timeout().is_some_and(|at| at <= now) {
             self.connection.handle_timeout(now);
         }
     }
 
-    /// Whether the wait for a native word of an unknown host is over.
-    fn awaits_original(&self) -> bool {
+    /// Whether the wait for a native reply of an unknown host is over.
+    fn is_introduction_over(&self) -> bool {
         self.may_be_original() && self.introduced.is_some_and(|at| self.now() >= at + INTRODUCTION)
     }
 
-    /// Whether the other side is a host that has not shown what it speaks.
+    /// Whether the other side is a host that has not shown its dialect.
     fn may_be_original(&self) -> bool {
-        matches!(self.role, Role::Client { certain: false, .. }) && !self.heard
+        matches!(self.role, Role::Client { certain: false, .. }) && !self.got_reply
     }
 
     fn transmit_direct(&mut self) {
@@ -316,11 +332,11 @@ impl NativePeer {
         direct.transmit(|lane| next_packet(connection, outbound, lane, MIN_PACKET_LIMIT, now));
     }
 
-    /// When to wake up though nothing happens.
+    /// When to wake up without an input.
     fn deadline(&self) -> Timestamp {
         let now = self.now();
-        let crowded = self.delivered - self.consumed > self.cx.config.receive_buffer / 4;
-        let inbox = crowded.then_some(now + INBOX_CHECK);
+        let congested = self.delivered - self.consumed > self.cx.config.receive_buffer / 4;
+        let inbox = congested.then_some(now + INBOX_CHECK);
         let suspect = self.post.as_ref().and_then(Post::suspect_at);
         let introduction = self.introduced.filter(|_| self.may_be_original()).map(|at| at + INTRODUCTION);
         let arrivals = [self.outbound.next(now), self.inbound.next(now)];
@@ -331,46 +347,20 @@ impl NativePeer {
             .min()
             .unwrap_or(now + Duration::from_secs(60))
     }
+}
 
-    /// Posts what is left to say (a refusal, the answer to a goodbye), then reports the end.
-    async fn finish(mut self: Box<Self>, reason: EndReason) -> Outcome {
-        if self.connected || self.adopted.is_some() {
-            self.cx.emit(EventKind::Disconnected { peer: self.cx.key, reason: reason.clone() });
-        }
-        self.count_interrupted(false);
-        self.handle.shared().leave_place(self.place.take());
-        let farewell = async {
-            // The last words do not wait for a bad network.
-            self.outbound.release();
-            self.transmit_direct();
-            self.direct.close().await;
-            if let Some(post) = self.post.take() {
-                let _ = post.answer.await;
-            }
-            let is_client = matches!(self.role, Role::Client { .. });
-            let Some(route) = self.route.clone().filter(|_| self.relay_up || is_client) else { return };
-            let mut next = || {
-                next_packet(&mut self.connection, &mut self.outbound, Lane::Relay, POST_LIMIT, self.origin.elapsed())
-            };
-            while let Some(packet) = next() {
-                let body = Body::Native { version: NATIVE_VERSION, packet }.to_json();
-                let post = || self.cx.relay.clone().send(route.send_to.clone(), route.token.clone(), body.clone());
-                if !self.relay_up {
-                    // Nobody waits for that.
-                    task::spawn(leave_word(self.cx.relay.clone(), route, body, self.cx.config.drain_timeout));
-                    return;
-                }
-                while post().await.is_err() {
-                    n0_future::time::sleep(LAST_WORD_RETRY).await;
-                }
-            }
-        };
-        let _ = n0_future::time::timeout(Duration::from_millis(500), farewell).await;
-        Outcome::Ended(reason, self.connection.tombstone())
+/// The next command of the handle that the game got for an original. It waits until the peer is connected as native.
+async fn next_original_command(
+    commands: &mut Option<mpsc::UnboundedReceiver<PeerCommand>>,
+    connected: bool,
+) -> Option<Option<PeerCommand>> {
+    match commands {
+        Some(commands) if connected => Some(commands.recv().await),
+        _ => None,
     }
 }
 
-/// The next packet that has passed the network's conditions.
+/// The next packet that the simulated conditions let out.
 fn next_packet(
     connection: &mut Connection,
     outbound: &mut Conditioner,

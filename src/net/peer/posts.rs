@@ -1,4 +1,4 @@
-//! The peer's messages on their way to the relay: one POST at a time, and what its answer means.
+//! Posts the peer's packets to the relay, one POST at a time, and handles the answers.
 
 use std::time::Duration;
 
@@ -19,49 +19,47 @@ use crate::{
     protocol::{Body, NATIVE_VERSION, introduction},
 };
 
-/// Bytes of frames in one POST: base64 and the envelope around them stay under the 102,400 bytes that relays take.
+/// The bytes of frames in one POST: with base64 and the envelope they stay under the 102,400 bytes that relays take.
 pub(super) const POST_LIMIT: usize = 64 * 1024;
-/// A POST unanswered for this long shows that the relay, not the peer, is in trouble.
+/// A POST that is unanswered for this long makes the relay suspect, and not the peer.
 const POST_SUSPECT: Duration = Duration::from_secs(2);
-/// A POST of at most so many bytes is late because it or its answer is lost, and not because the network is slow.
+/// A POST up to this size is late because it or its answer is lost, and not because the network is slow.
 const SMALL: usize = 8 * 1024;
 
-/// How often a host is missing at its relay before its client leaves no word any more.
-const MISSING: u32 = 5;
+/// How many times a host may be missing at its relay before its client gives up.
+const MAX_MISSING: u32 = 5;
 
 /// One POST in flight.
 pub(super) struct Post {
     pub answer: BoxFuture<Result<(), RelayError>>,
     since: Timestamp,
     suspect: bool,
-    /// It is worth posting again instead of waiting: it begins the connection, and is small.
+    /// Whether to repeat the POST instead of waiting: it belongs to the handshake, and is small.
     handshake: bool,
 }
 
 impl Post {
-    /// When it is unanswered for too long, if that is to come.
+    /// When the POST becomes suspect, if it is not yet.
     pub fn suspect_at(&self) -> Option<Timestamp> {
         (!self.suspect).then_some(self.since + POST_SUSPECT)
     }
-}
 
-impl Post {
-    /// This side was asleep for so long while its answer came.
-    pub fn slept(&mut self, time: Duration) {
+    /// Extends the wait by the time of a suspension.
+    pub fn extend_by(&mut self, time: Duration) {
         self.since += time;
     }
 }
 
-/// Tells a host whose relay is out of reach that its client has given up, within this time. A relay in the process of a
-/// host that was asleep is there when that wakes up, and the host then waits for nobody.
-pub(super) async fn leave_word(relay: RelayClient, route: Route, body: String, within: Duration) {
+/// Posts the last packet of a client to a host whose relay is lost, within this time. The embedded relay of a suspended
+/// host returns with the host, which then does not wait for this client.
+pub(super) async fn post_after_loss(relay: RelayClient, route: Route, body: String, within: Duration) {
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(2));
     let posted = async {
         let mut missing = 0;
         while let Err(error) = relay.clone().send(route.send_to.clone(), route.token.clone(), body.clone()).await {
-            // A host that wakes up listens again a moment after its relay is there.
+            // A resumed host listens again a moment after its relay is back.
             missing += u32::from(error == RelayError::Rejected);
-            if error == RelayError::BadToken || missing > MISSING {
+            if error == RelayError::BadToken || missing > MAX_MISSING {
                 return;
             }
             sleep(backoff.next().max(error.wait())).await;
@@ -71,8 +69,8 @@ pub(super) async fn leave_word(relay: RelayClient, route: Route, body: String, w
 }
 
 impl NativePeer {
-    /// A POST that is unanswered for too long takes the relay's path down. Before the connection is open there is no
-    /// other path and little time: such a POST is given up and made again.
+    /// Takes the relay's path down if a POST is unanswered for too long. Before the connection is open there is no other
+    /// path and little time, so such a POST is repeated.
     pub(super) fn suspect_post(&mut self, now: Timestamp) {
         let Some(post) = self.post.as_mut().filter(|post| post.suspect_at().is_some_and(|at| now >= at)) else {
             return;
@@ -111,9 +109,9 @@ impl NativePeer {
             && error.is_gone()
         {
             let error = error.clone();
-            // Nothing else goes over it until the session has found it again.
+            // Nothing else goes over the relay until the session has found it again.
             self.input(PeerInput::RelayDown);
-            return self.cx.tell(PeerOutput::RelayGone(error));
+            return self.cx.notify(PeerOutput::RelayGone(error));
         }
         if suspect && self.relay_up {
             self.connection.path_up(Path::Relay, now);
@@ -132,11 +130,11 @@ impl NativePeer {
         self.connection.lost_in_flight(Lane::Relay);
         self.retry_at = Some(now + self.backoff.next().max(error.wait()));
         match error {
-            // The other side is not there: the relay did what it can.
+            // The other side does not listen: the relay is fine.
             RelayError::Rejected => {}
             RelayError::BadToken => {
                 self.route = None;
-                self.cx.tell(PeerOutput::BadToken);
+                self.cx.notify(PeerOutput::BadToken);
             }
             _ => self.connection.undelivered(now),
         }

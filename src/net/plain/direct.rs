@@ -1,9 +1,8 @@
-//! The task of one peer of the original protocol that speaks WebRTC: the client offers, the host answers, and once the
-//! data channel is open everything travels there, text and binary. The relay carries the signals only.
+//! The task of one original peer on WebRTC. The client offers and the host answers. Once the data channel is open it
+//! carries all messages, text and binary; the relay carries signals only.
 
 use std::{collections::VecDeque, time::Duration};
 
-use bytestring::ByteString;
 use n0_future::time::{Instant, sleep_until, timeout};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
@@ -12,89 +11,50 @@ use crate::{
     connection::Path,
     net::{
         contract::PeerCommand,
-        peer_link::{Outcome, PeerContext, PeerInput, Route},
-        webrtc::{DirectConfig, DirectDialect, DirectEvent, DirectLink, DirectRole, Full, MAX_MESSAGE},
+        offer::Offer,
+        peer_link::{PeerContext, PeerEnd, PeerInput, Route},
+        webrtc::{DirectDialect, DirectEvent, DirectLink, DirectRole, Full, MAX_MESSAGE},
     },
     protocol::{Body, EndReason, Payload, Signal},
 };
 
-/// Events of the link that may wait; a link that has more slows the peer down.
-const EVENTS: usize = 256;
-/// How long an introduction waits for the offer in it, which takes milliseconds where sockets can be had.
-const OFFER_PATIENCE: Duration = Duration::from_secs(1);
-
-/// A path that our client offers to a host that may be an original.
-pub(in crate::net) struct Offer {
-    sdp: ByteString,
-    link: DirectLink,
-    events: mpsc::Receiver<DirectEvent>,
-}
-
-impl Offer {
-    /// Begins to look for a path; `None` where there can be none.
-    pub async fn make(config: DirectConfig) -> Option<Self> {
-        let (link, mut events) = start(DirectRole::Offer, config);
-        match timeout(OFFER_PATIENCE, events.recv()).await {
-            Ok(Some(DirectEvent::Signal(Signal::Offer(sdp)))) => Some(Offer { sdp, link, events }),
-            other => {
-                tracing::debug!("nothing to offer to an original host: {other:?}");
-                None
-            }
-        }
-    }
-
-    /// The description to be sent.
-    pub fn sdp(&self) -> &ByteString {
-        &self.sdp
-    }
-}
-
-fn start(role: DirectRole, config: DirectConfig) -> (DirectLink, mpsc::Receiver<DirectEvent>) {
-    let (sender, events) = mpsc::channel(EVENTS);
-    (DirectLink::start(role, DirectDialect::Plain, config, sender), events)
-}
-
+/// The task of one original peer on WebRTC.
 pub(in crate::net) struct DirectPeer {
     cx: PeerContext,
     game: Game,
-    /// Of the peer's last signal, or that of the offer. What the relay gives after a break is another client to an
-    /// original, which knows nothing of it.
+    /// The route of the peer's last signal, or of the offer. The route that the relay grants after a break names another
+    /// client, which the original does not know.
     route: Option<Route>,
     link: DirectLink,
     events: mpsc::Receiver<DirectEvent>,
     signals: VecDeque<Signal>,
     post: Option<Post>,
     open: bool,
-    /// Messages to be sent before any other is taken: those from before the channel, or one that found no room.
+    /// Messages to send before further commands are taken: those from before the channel opened, or one that found no
+    /// room.
     backlog: VecDeque<Payload>,
-    /// When a peer whose stream has closed is gone, if no channel is open by then.
+    /// When a peer whose stream has closed counts as gone, unless a channel opens.
     gone_at: Option<Instant>,
 }
 
 impl DirectPeer {
-    /// On a host: a client that offers, and the place it takes.
-    pub fn answer(cx: PeerContext, place: OwnedSemaphorePermit) -> Self {
-        let started = start(DirectRole::Answer, cx.direct.clone());
-        let game = Game::new(cx.clone(), Path::Direct, MAX_MESSAGE, Some(place));
-        Self::new(cx, game, None, started)
+    /// Creates the task of a client that offers, on a host.
+    pub fn answer(cx: PeerContext, slot: OwnedSemaphorePermit) -> Self {
+        let link = DirectLink::start(DirectRole::Answer, DirectDialect::Plain, cx.direct.clone());
+        let game = Game::new(cx.clone(), Path::Direct, MAX_MESSAGE, Some(slot));
+        Self::new(cx, game, None, link)
     }
 
-    /// On a client: a host that has answered the offer.
-    pub fn offered(cx: PeerContext, route: Route, Offer { link, events, .. }: Offer) -> Self {
+    /// Creates the task of a host that has answered the offer, on a client.
+    pub fn offered(cx: PeerContext, route: Route, offer: Offer) -> Self {
         let game = Game::new(cx.clone(), Path::Direct, MAX_MESSAGE, None);
-        Self::new(cx, game, Some(route), (link, events))
+        Self::new(cx, game, Some(route), offer.into_link())
     }
 
-    /// On a client: a host that has answered when it was taken for one on the relay, and understood none of these
-    /// messages.
-    pub fn late(
-        cx: PeerContext,
-        game: Game,
-        route: Option<Route>,
-        Offer { link, events, .. }: Offer,
-        messages: VecDeque<Payload>,
-    ) -> Self {
-        DirectPeer { backlog: messages, ..Self::new(cx, game, route, (link, events)) }
+    /// Creates the task of a host that has answered after it counted as one on the relay, on a client. It has ignored
+    /// these messages.
+    pub fn late(cx: PeerContext, game: Game, route: Option<Route>, offer: Offer, messages: VecDeque<Payload>) -> Self {
+        DirectPeer { backlog: messages, ..Self::new(cx, game, route, offer.into_link()) }
     }
 
     fn new(
@@ -117,8 +77,8 @@ impl DirectPeer {
         }
     }
 
-    /// Runs to the end. `first` was received before.
-    pub async fn run(mut self, first: Vec<PeerInput>, inputs: &mut mpsc::Receiver<PeerInput>) -> Outcome {
+    /// Runs the peer to its end. `first` are the inputs received so far.
+    pub async fn run(mut self, first: Vec<PeerInput>, inputs: &mut mpsc::Receiver<PeerInput>) -> PeerEnd {
         for input in first {
             self.input(input);
         }
@@ -130,7 +90,7 @@ impl DirectPeer {
                 input = inputs.recv() => self.input(input.unwrap_or(PeerInput::Disconnect(EndReason::EndedLocally))),
                 Some(event) = self.events.recv() => self.event(event),
                 command = self.game.command(), if takes_commands => self.command(command),
-                // A signal that is lost costs a candidate; others may do.
+                // A lost signal costs a candidate; others may suffice.
                 _ = answer(&mut self.post) => self.post = None,
                 () = sleep_until(gone_at), if self.gone_at.is_some() => self.game.end(EndReason::Left),
             }
@@ -140,11 +100,11 @@ impl DirectPeer {
             self.cx.diagnostic(NOT_ALL_ARRIVED.to_owned());
         }
         self.link.close().await;
-        Outcome::Ended(reason, None)
+        reason.into()
     }
 
-    /// Hands over what was sent before the end, and tells whether all of it found room. A peer that takes nothing for a
-    /// while is not waited for.
+    /// Sends what was queued before the end. Returns whether all of it found room: a peer that takes nothing for a while is
+    /// given up.
     async fn drain(&mut self) -> bool {
         while let Some(command) = self.game.waiting_command() {
             if let PeerCommand::Send { payload, .. } = command {
@@ -152,8 +112,8 @@ impl DirectPeer {
             }
         }
         self.send_backlog();
-        let patience = 2 * self.cx.config.timeout;
-        let mut until = Instant::now() + patience;
+        let limit = 2 * self.cx.config.timeout;
+        let mut until = Instant::now() + limit;
         while !self.backlog.is_empty() {
             let event = tokio::select! {
                 event = self.events.recv() => event,
@@ -161,7 +121,7 @@ impl DirectPeer {
             };
             match event {
                 Some(DirectEvent::Writable) => {
-                    until = Instant::now() + patience;
+                    until = Instant::now() + limit;
                     self.send_backlog();
                 }
                 None | Some(DirectEvent::Failed(_) | DirectEvent::Closed) => return false,
@@ -177,10 +137,10 @@ impl DirectPeer {
                 self.route = route.or(self.route.take());
                 self.link.signal(signal);
             }
-            // An original has one transport: what else comes in its name is not for us.
+            // An original has one transport: other messages in its name are not from it.
             PeerInput::Body(..) => {}
-            // A client closes its stream once the channel is open, which it may know before us, and a host may close its
-            // own and play on: only if no channel follows does it mean that the peer is gone.
+            // A client closes its stream once the channel is open, which it may know before this side, and a host may close
+            // its stream and continue. The peer is gone only if no channel opens.
             PeerInput::PeerClosed if !self.open => {
                 self.gone_at.get_or_insert(Instant::now() + self.cx.config.timeout);
             }
@@ -202,7 +162,7 @@ impl DirectPeer {
             DirectEvent::Signal(signal) => self.signals.push_back(signal),
             DirectEvent::Open { max_message } => {
                 (self.open, self.gone_at) = (true, None);
-                self.game.limit(max_message);
+                self.game.set_max_message(max_message);
                 self.game.connect(Path::Direct);
                 self.send_backlog();
             }
@@ -264,29 +224,29 @@ mod tests {
     use crate::{
         net::{
             contract::{Event, EventKind, PeerHandle, SendError},
-            webrtc::IceServer,
+            webrtc::{DirectConfig, IceServer},
         },
         protocol::{Channel, PathPolicy},
     };
 
-    /// An original host on WebRTC, our client's task with it, and what the game is told and tells the task.
-    struct Played {
+    /// An original host on WebRTC, connected with the task of our client.
+    struct ConnectedPair {
         original: (DirectLink, mpsc::Receiver<DirectEvent>),
         handle: PeerHandle,
         inputs: mpsc::Sender<PeerInput>,
-        told: crossbeam_channel::Receiver<Event>,
+        app_events: crossbeam_channel::Receiver<Event>,
     }
 
-    async fn played() -> Played {
+    async fn connected_pair() -> ConnectedPair {
         let direct = DirectConfig { ice_servers: Vec::<IceServer>::new(), ..Default::default() };
-        let (cx, told) = PeerContext::of_a_test(Default::default(), PathPolicy::Automatic, direct.clone());
-        let offer = Offer::make(direct.clone()).await.expect("an offer");
-        let (link, mut events) = start(DirectRole::Answer, direct);
+        let (cx, app_events) = PeerContext::of_a_test(Default::default(), PathPolicy::Automatic, direct.clone());
+        let offer = Offer::create(direct.clone()).await.expect("an offer");
+        let (link, mut events) = DirectLink::start(DirectRole::Answer, DirectDialect::Plain, direct);
         link.signal(Signal::Offer(offer.sdp().clone()));
         let game = Game::new(cx.clone(), Path::Direct, MAX_MESSAGE, None);
-        let (inputs, mut receiver) = mpsc::channel(EVENTS);
-        // Its candidates have no way to the original, which finds it by its checks.
-        let peer = DirectPeer::new(cx, game, None, (offer.link, offer.events));
+        let (inputs, mut receiver) = mpsc::channel(256);
+        // Without a route the candidates do not reach the original, which finds this side by its checks.
+        let peer = DirectPeer::new(cx, game, None, offer.into_link());
         tokio::spawn(async move { peer.run(Vec::new(), &mut receiver).await });
         loop {
             match events.recv().await.expect("an event") {
@@ -297,17 +257,17 @@ mod tests {
                 event => panic!("{event:?} before it opened"),
             }
         }
-        let told_of = told.clone();
-        let connected = tokio::task::spawn_blocking(move || told_of.recv_timeout(Duration::from_secs(20)));
+        let receiver = app_events.clone();
+        let connected = tokio::task::spawn_blocking(move || receiver.recv_timeout(Duration::from_secs(20)));
         let Ok(Event { kind: EventKind::Connected { handle, .. }, .. }) = connected.await.expect("no panic") else {
             panic!("not connected")
         };
-        Played { original: (link, events), handle, inputs, told }
+        ConnectedPair { original: (link, events), handle, inputs, app_events }
     }
 
     #[tokio::test]
-    async fn large_messages_and_all_that_was_sent_before_leaving_reach_an_original() {
-        let Played { original: (_link, mut events), handle, inputs, told } = played().await;
+    async fn large_messages_and_messages_before_a_goodbye_reach_an_original() {
+        let ConnectedPair { original: (_link, mut events), handle, inputs, app_events } = connected_pair().await;
         assert_eq!(handle.shared().limits().max_message, MAX_MESSAGE);
         let send = |size: usize| handle.send(Channel::Reliable, Payload::Binary(vec![1; size].into()));
         assert_eq!(send(MAX_MESSAGE + 1), Err(SendError::TooLarge { size: MAX_MESSAGE + 1, limit: MAX_MESSAGE }));
@@ -323,7 +283,7 @@ mod tests {
             }
         }
         assert_eq!(received, sizes);
-        let diagnosed = told.try_iter().any(|event| matches!(event.kind, EventKind::Diagnostic { .. }));
+        let diagnosed = app_events.try_iter().any(|event| matches!(event.kind, EventKind::Diagnostic { .. }));
         assert!(!diagnosed, "nothing was cut");
     }
 }

@@ -1,4 +1,4 @@
-//! What the task of an original and the game share, whatever the transport.
+//! The connection between the task of an original and the game, for both transports.
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -12,6 +12,7 @@ use crate::{
     protocol::{Channel, EndReason, Payload, Tag},
 };
 
+/// The game's side of an original peer.
 pub(in crate::net) struct Game {
     cx: PeerContext,
     handle: PeerHandle,
@@ -19,35 +20,35 @@ pub(in crate::net) struct Game {
     traffic: Traffic,
     connected: bool,
     ended: Option<EndReason>,
-    /// On a host: kept for as long as the peer takes one of its places.
-    place: Option<OwnedSemaphorePermit>,
+    /// The peer's slot, on a host.
+    slot: Option<OwnedSemaphorePermit>,
 }
 
 impl Game {
-    /// Before the peer is connected. Its messages have at most `max_message` bytes.
-    pub fn new(cx: PeerContext, path: Path, max_message: usize, place: Option<OwnedSemaphorePermit>) -> Self {
+    /// Creates the side of a peer that is not connected yet. It takes messages of at most `max_message` bytes.
+    pub fn new(cx: PeerContext, path: Path, max_message: usize, slot: Option<OwnedSemaphorePermit>) -> Self {
         let (handle, commands) = PeerHandle::new(PeerLimits {
             max_message: max_message.min(cx.config.max_message),
             send_buffer: cx.config.send_buffer,
-            // A body is JSON, which destroys what is not text.
+            // A body is JSON, which cannot carry binary.
             text_only: path == Path::Relay,
             native: false,
             catch_up_timeout: cx.config.catch_up_timeout,
         });
-        Game { cx, handle, commands, traffic: Traffic::default(), connected: false, ended: None, place }
+        Game { cx, handle, commands, traffic: Traffic::default(), connected: false, ended: None, slot }
     }
 
-    /// Whether we are the host.
-    pub fn hosts(&self) -> bool {
-        self.place.is_some()
+    /// Whether this side is the host.
+    pub fn is_host(&self) -> bool {
+        self.slot.is_some()
     }
 
-    /// The peer takes messages of this many bytes from now on.
-    pub fn limit(&mut self, max_message: usize) {
+    /// Sets the largest message that the peer takes, in bytes.
+    pub fn set_max_message(&mut self, max_message: usize) {
         self.handle.shared().set_max_message(max_message.min(self.cx.config.max_message));
     }
 
-    /// Messages flow from here on.
+    /// Reports that the peer is connected, or that its path has changed.
     pub fn connect(&mut self, path: Path) {
         self.handle.shared().set_path(path);
         if std::mem::replace(&mut self.connected, true) {
@@ -57,7 +58,7 @@ impl Game {
         self.cx.emit(EventKind::Connected { peer, handle, metadata: Bytes::new() });
     }
 
-    /// Ends the peer, for the first of all reasons.
+    /// Ends the peer. The first reason counts.
     pub fn end(&mut self, reason: EndReason) {
         self.ended.get_or_insert(reason);
     }
@@ -66,22 +67,22 @@ impl Game {
         self.ended.is_some()
     }
 
-    /// Tells the game that the peer is gone, and returns why.
+    /// Reports the end of the peer, and returns the reason.
     pub fn disconnect(&mut self) -> EndReason {
         let reason = self.ended.take().unwrap_or(EndReason::EndedLocally);
-        self.handle.shared().leave_place(self.place.take());
+        self.handle.shared().free_slot_when_read(self.slot.take());
         if self.connected {
             self.cx.emit(EventKind::Disconnected { peer: self.cx.key, reason: reason.clone() });
         }
         reason
     }
 
-    /// What the game says from now on, to whoever this peer turned out to be.
+    /// The further commands of the game, for the native peer that this peer turned out to be.
     pub fn into_commands(self) -> mpsc::UnboundedReceiver<PeerCommand> {
         self.commands
     }
 
-    /// The next command. Cancel safe; pending once there are no more.
+    /// Waits for the next command; forever once there are no more. Cancel safe.
     pub async fn command(&mut self) -> PeerCommand {
         match self.commands.recv().await {
             Some(command) => command,
@@ -89,17 +90,17 @@ impl Game {
         }
     }
 
-    /// The next command, if there is one already.
+    /// The next command, if one waits.
     pub fn waiting_command(&mut self) -> Option<PeerCommand> {
         self.commands.try_recv().ok()
     }
 
-    /// Tells the game this about the peer.
+    /// Reports a diagnostic about the peer.
     pub fn report(&self, text: String) {
         self.cx.diagnostic(text);
     }
 
-    /// Hands a message up, or ends a peer whose messages nobody takes.
+    /// Delivers a message, or ends a peer whose receive buffer is full.
     pub fn receive(&mut self, payload: Payload) {
         self.traffic.received_messages += 1;
         self.traffic.received_bytes += payload.len() as u64;
@@ -114,7 +115,7 @@ impl Game {
         self.cx.emit(EventKind::Messages { peer: self.cx.key, messages });
     }
 
-    /// A message of this length has left the send queue, for good or ill.
+    /// Removes a message of this length from the send queue: it is sent or dropped.
     pub fn sent(&mut self, len: usize) {
         self.traffic.sent_messages += 1;
         self.traffic.sent_bytes += len as u64;

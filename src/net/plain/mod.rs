@@ -1,21 +1,19 @@
-//! Peers of the original protocol: which transport they speak shows in what they say first, and stays.
+//! Peers of the original protocol. The first message of a peer shows its transport, which then stays the same.
 //!
-//! An original client sends a text (relay) or an offer (WebRTC). An original host says nothing before it is spoken to,
-//! so our client speaks to both at once: its introduction is one body that is an empty text to a host on the relay, an
-//! offer to a host on WebRTC, and a native packet to a host of ours. Only what comes back, an answer or something else,
-//! decides. Candidates follow after the answer, since each would be one more message to a game on the relay.
+//! An original client begins with a text (relay) or an offer (WebRTC). An original host sends nothing before it receives
+//! something, so our client addresses every kind of host at once: its introduction is one body that is an empty text to a
+//! host on the relay, an offer to a host on WebRTC, and a native packet to a native host. The reply decides. Candidates
+//! follow after the answer, since each would be one more message to a game on the relay.
 //!
-//! So the game of a host on the relay gets an empty text, since whatever comes first is a message to it, while a host on
-//! WebRTC needs an offer first. It is left out where our relay tells that the host has answered somebody by a text: what
-//! our game sends is then the first that the host gets. Only if it sends nothing for a moment does an empty text
-//! introduce us.
+//! The game of a host on the relay therefore receives an empty text. Our relay reports a host that has answered a client by
+//! a text; the introduction is then left out, and the first message of our game introduces the client. If the game sends
+//! nothing for a moment, an empty text follows.
 //!
-//! A host that says nothing for a while is taken for one on the relay. Should it answer after all, what was sent until
-//! then is sent again over the data channel. One that turns out to be native, because the relay was slow, goes on as a
-//! native peer under a new handle: it has ignored the texts that it got meanwhile, and gets them as messages. The game sees
-//! one peer, connected once.
+//! A host that stays silent counts as one on the relay. If it sends an answer after all, the messages so far are sent again
+//! over the data channel. If it turns out to be native, because the relay was slow, it continues as a native peer under a
+//! new handle, and receives the texts that it ignored as messages. The game sees one peer, connected once.
 //!
-//! A Dart host cannot read that body and drops it, with an error in its log; it knows us by our first text.
+//! A Dart host cannot read the introduction and drops it, with an error in its log. The first text introduces the client.
 
 mod direct;
 mod game;
@@ -26,10 +24,7 @@ use bytestring::ByteString;
 use n0_future::boxed::BoxFuture;
 use tokio::sync::mpsc;
 
-pub(super) use self::{
-    direct::{DirectPeer, Offer},
-    relay::RelayPeer,
-};
+pub(super) use self::{direct::DirectPeer, relay::RelayPeer};
 use super::{
     contract::EventKind,
     peer_link::{PeerContext, PeerInput, Route},
@@ -37,14 +32,18 @@ use super::{
 };
 use crate::protocol::{Body, EndReason};
 
-/// Bytes kept of an original that waits for the game's decision: an offer, its candidates and some texts.
-const WAITING: usize = 64 << 10;
-/// Messages kept of it.
-const WAITING_MESSAGES: usize = 64;
-/// What the game is told once, where the goodbye to an original has cut something off.
+/// The bytes kept of an original while the game decides: an offer, its candidates and some texts.
+const KEPT_BYTES: usize = 64 << 10;
+/// The messages kept of it.
+const KEPT_MESSAGES: usize = 64;
+/// The diagnostic when the end of an original cuts off messages.
 const NOT_ALL_ARRIVED: &str = "not everything that was sent before the end arrived";
 
-/// Waits for the game to let an original in. Keeps what it sends meanwhile; one that sends too much is sent away.
+/// Waits for the game to admit an original, and returns what it sent meanwhile.
+///
+/// # Errors
+///
+/// The reason if the game refuses, the peer leaves, or it sends too much ([`EndReason::TooMuchData`]).
 pub(super) async fn ask(cx: &PeerContext, inputs: &mut mpsc::Receiver<PeerInput>) -> Result<Vec<PeerInput>, EndReason> {
     cx.emit(EventKind::JoinRequest { peer: cx.key, metadata: Bytes::new() });
     let mut kept = Vec::new();
@@ -59,7 +58,7 @@ pub(super) async fn ask(cx: &PeerContext, inputs: &mut mpsc::Receiver<PeerInput>
             Some(input) => {
                 bytes += if let PeerInput::Body(body, _) = &input { body.size() } else { 0 };
                 kept.push(input);
-                if bytes > WAITING || kept.len() > WAITING_MESSAGES {
+                if bytes > KEPT_BYTES || kept.len() > KEPT_MESSAGES {
                     return Err(EndReason::TooMuchData);
                 }
             }
@@ -67,21 +66,21 @@ pub(super) async fn ask(cx: &PeerContext, inputs: &mut mpsc::Receiver<PeerInput>
     }
 }
 
-/// Why a client that stays on the relay cannot join this host.
+/// The reason why a client that stays on the relay cannot join this host.
 pub(super) fn wants_webrtc() -> EndReason {
     let words = "the host speaks the original protocol over WebRTC, and this session stays on the relay: allow direct \
                  paths, or let the host use the relay";
     EndReason::NoDirectPath(words.to_owned())
 }
 
-/// One POST. A peer has one in flight at a time: originals take what they get in the order in which it comes.
+/// One POST. A peer has one in flight at a time, since originals do not restore the order.
 type Post = BoxFuture<Result<(), RelayError>>;
 
 fn post(cx: &PeerContext, route: &Route, body: &Body) -> Post {
     Box::pin(cx.relay.clone().send(route.send_to.clone(), route.token.clone(), body.to_json()))
 }
 
-/// Several texts in one POST: to a relay that passes on all of them in their order, or none.
+/// Posts several texts in one POST. The relay passes on all of them in order, or none.
 fn post_texts(cx: &PeerContext, route: &Route, texts: impl Iterator<Item = ByteString>) -> Post {
     let mut bodies: Vec<_> = texts.map(|text| Body::Text(text).to_json()).collect();
     let (relay, to, token) = (cx.relay.clone(), route.send_to.clone(), route.token.clone());
@@ -91,7 +90,7 @@ fn post_texts(cx: &PeerContext, route: &Route, texts: impl Iterator<Item = ByteS
     }
 }
 
-/// The answer to a POST, if one is in flight. Cancel safe.
+/// Waits for the answer to the POST in flight; forever without one. Cancel safe.
 async fn answer(post: &mut Option<Post>) -> Result<(), RelayError> {
     match post {
         Some(post) => post.await,

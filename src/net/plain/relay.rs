@@ -1,4 +1,4 @@
-//! The task of one peer of the original protocol, over the relay: strings in, strings out, one POST each.
+//! The task of one original peer on the relay: strings in, strings out.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -6,83 +6,87 @@ use bytestring::ByteString;
 use n0_future::time::{Instant, sleep_until, timeout};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::{DirectPeer, NOT_ALL_ARRIVED, Offer, Post, answer, game::Game, post_texts, wants_webrtc};
+use super::{DirectPeer, NOT_ALL_ARRIVED, Post, answer, game::Game, post_texts, wants_webrtc};
 use crate::{
     connection::Path,
     net::{
         backoff::Backoff,
         contract::PeerCommand,
-        peer::NativePeer,
-        peer_link::{Outcome, PeerContext, PeerInput, PeerOutput, Route},
+        offer::Offer,
+        peer::{NativeOutcome, NativePeer},
+        peer_link::{PeerContext, PeerEnd, PeerInput, PeerOutput, Route},
         relay_error::RelayError,
     },
     protocol::{Body, EndReason, PathPolicy, Payload, Signal},
 };
 
-/// Bytes of one text: as JSON it has to fit into the 102,400 bytes that relays take.
+/// The largest text, in bytes: as JSON it must fit into the 102,400 bytes that relays take.
 const MAX_TEXT: usize = 64 * 1024;
-/// Texts of one POST, where the relay takes several.
+/// The texts of one POST, where the relay takes several.
 const BATCH: usize = 64;
-/// Bytes of their JSON, at most.
+/// The bytes of their JSON.
 const BATCH_BYTES: usize = 96 * 1024;
-/// The envelope around each.
+/// The bytes of the JSON around each text.
 const ENVELOPE: usize = 64;
-/// After how much silence of our game a host that does not know us yet is sent an empty text: it may have something to
-/// say to everyone who joins, and its game to ours, which may only listen.
-const KNOCK: Duration = Duration::from_millis(1500);
+/// How long a game may stay silent before an empty text introduces the client to a host that does not know it: the host
+/// may greet everyone who joins, and our game may only listen.
+const INTRODUCTION_DELAY: Duration = Duration::from_millis(1500);
 
+/// The task of one original peer on the relay.
 pub(in crate::net) struct RelayPeer {
     cx: PeerContext,
     game: Game,
     route: Option<Route>,
     queue: VecDeque<ByteString>,
     post: Option<Post>,
-    /// How many texts at the front of the queue it carries.
+    /// The number of texts in the POST, from the front of the queue.
     posted: usize,
     retry_at: Option<Instant>,
-    /// Since when nothing gets through to the peer.
+    /// Since when all POSTs fail.
     failing_since: Option<Instant>,
     backoff: Backoff,
     reported_signal: bool,
     unanswered: Option<Unanswered>,
-    /// When the host gets a first text from us, should the game have none until then.
-    knock_at: Option<Instant>,
+    /// When to send an empty text, if the game has sent none until then.
+    introduce_at: Option<Instant>,
 }
 
-/// A host that has said nothing yet: it is an original on the relay, a slow one on WebRTC, or native behind a slow relay.
+/// A host that is still silent: an original on the relay, a slow one on WebRTC, or a native one behind a slow relay.
 struct Unanswered {
     offer: Option<Offer>,
     native: Box<NativePeer>,
     until: Instant,
-    /// What was sent since, and is lost on a host that is no original on the relay. It counts as waiting, which bounds it.
+    /// The texts sent so far, which only an original on the relay understands. They count as queued, which bounds them.
     sent: VecDeque<ByteString>,
 }
 
 impl RelayPeer {
-    /// A client that has sent a text, and the place it takes.
-    pub fn client(cx: PeerContext, route: Route, place: OwnedSemaphorePermit) -> Self {
-        Self::new(cx, route, Some(place), None)
+    /// Creates the task of a client that has sent a text.
+    pub fn client(cx: PeerContext, route: Route, slot: OwnedSemaphorePermit) -> Self {
+        Self::new(cx, route, Some(slot), None)
     }
 
-    /// A host that has sent a text.
+    /// Creates the task of a host that has sent a text.
     pub fn host(cx: PeerContext, route: Route) -> Self {
         Self::new(cx, route, None, None)
     }
 
-    /// A host that the relay knows to take texts, and to which we are nobody before our first one.
+    /// Creates the task of a host that takes texts, by the relay's report. It does not know this client before the first
+    /// text.
     pub fn known_host(cx: PeerContext, route: Route) -> Self {
-        RelayPeer { knock_at: Some(Instant::now() + KNOCK), ..Self::host(cx, route) }
+        RelayPeer { introduce_at: Some(Instant::now() + INTRODUCTION_DELAY), ..Self::host(cx, route) }
     }
 
-    /// A host that has sent nothing at all: the offer that it got, and the peer that it is if it is native.
+    /// Creates the task of a host that has sent nothing, with the offer that it was sent, and the task for the case that it
+    /// is native.
     pub fn silent_host(cx: PeerContext, route: Route, offer: Option<Offer>, native: Box<NativePeer>) -> Self {
         let until = Instant::now() + cx.direct.open_timeout;
         Self::new(cx, route, None, Some(Unanswered { offer, native, until, sent: VecDeque::new() }))
     }
 
-    fn new(cx: PeerContext, route: Route, place: Option<OwnedSemaphorePermit>, unanswered: Option<Unanswered>) -> Self {
+    fn new(cx: PeerContext, route: Route, slot: Option<OwnedSemaphorePermit>, unanswered: Option<Unanswered>) -> Self {
         RelayPeer {
-            game: Game::new(cx.clone(), Path::Relay, MAX_TEXT, place),
+            game: Game::new(cx.clone(), Path::Relay, MAX_TEXT, slot),
             cx,
             route: Some(route),
             queue: VecDeque::new(),
@@ -93,12 +97,12 @@ impl RelayPeer {
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_millis(500)),
             reported_signal: false,
             unanswered,
-            knock_at: None,
+            introduce_at: None,
         }
     }
 
-    /// Runs to the end. `first` was received before.
-    pub async fn run(mut self, first: Vec<PeerInput>, inputs: &mut mpsc::Receiver<PeerInput>) -> Outcome {
+    /// Runs the peer to its end. `first` are the inputs received so far.
+    pub async fn run(mut self, first: Vec<PeerInput>, inputs: &mut mpsc::Receiver<PeerInput>) -> PeerEnd {
         self.game.connect(Path::Relay);
         for input in first {
             self.input(input);
@@ -106,15 +110,15 @@ impl RelayPeer {
         while !self.game.has_ended() {
             self.start_post();
             let offered_until = self.unanswered.as_ref().map(|unanswered| unanswered.until);
-            let knock_at = self.knock_at.filter(|_| self.post.is_none());
-            let wake = self.retry_at.or(knock_at).into_iter().chain(offered_until).min();
+            let introduce_at = self.introduce_at.filter(|_| self.post.is_none());
+            let wake = self.retry_at.or(introduce_at).into_iter().chain(offered_until).min();
             let wake = wake.unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
             tokio::select! {
                 input = inputs.recv() => match input {
                     Some(PeerInput::Body(Body::Signal(signal), _)) => match self.unanswered.take() {
                         Some(_) if self.cx.paths == PathPolicy::RelayOnly => self.game.end(wants_webrtc()),
                         Some(Unanswered { offer: Some(offer), sent, .. }) => {
-                            return self.answered(offer, sent, signal, inputs).await;
+                            return self.continue_direct(offer, sent, signal, inputs).await;
                         }
                         unanswered => {
                             self.unanswered = unanswered;
@@ -122,7 +126,7 @@ impl RelayPeer {
                         }
                     },
                     Some(input @ PeerInput::Body(Body::Native { .. }, _)) => match self.unanswered.take() {
-                        Some(unanswered) => return self.turns_native(unanswered, input, inputs).await,
+                        Some(unanswered) => return self.continue_native(unanswered, input, inputs).await,
                         None => self.input(input),
                     },
                     Some(input) => self.input(input),
@@ -133,17 +137,16 @@ impl RelayPeer {
                 () = sleep_until(wake) => {
                     self.retry_at = self.retry_at.filter(|at| *at > Instant::now());
                     if offered_until.is_some_and(|until| until <= Instant::now()) {
-                        self.is_on_the_relay();
+                        self.settle_on_relay();
                     }
                 }
             }
         }
         let reason = self.game.disconnect();
-        let patience = self.cx.config.drain_timeout;
-        if timeout(patience, self.drain()).await != Ok(true) {
+        if timeout(self.cx.config.drain_timeout, self.drain()).await != Ok(true) {
             self.cx.diagnostic(NOT_ALL_ARRIVED.to_owned());
         }
-        Outcome::Ended(reason, None)
+        reason.into()
     }
 
     fn input(&mut self, input: PeerInput) {
@@ -153,7 +156,7 @@ impl RelayPeer {
                     self.route = route;
                     self.retry_at = None;
                 }
-                self.is_on_the_relay();
+                self.settle_on_relay();
                 self.game.receive(Payload::Text(text));
             }
             PeerInput::Body(Body::Signal(_), _) => self.report_signal(),
@@ -168,8 +171,8 @@ impl RelayPeer {
             }
             PeerInput::PeerClosed => self.game.end(EndReason::Left),
             PeerInput::Disconnect(reason) => self.game.end(reason),
-            // To an original host, whoever comes back is somebody new. Its clients, though, may have stayed.
-            PeerInput::RelayDown if !self.game.hosts() => {
+            // An original host takes a client that comes back for a new one. The clients of a host stay the same.
+            PeerInput::RelayDown if !self.game.is_host() => {
                 let error = RelayError::Unreachable("its event stream broke".to_owned());
                 self.game.end(self.cx.relay.unreachable(&error));
             }
@@ -186,7 +189,7 @@ impl RelayPeer {
     fn command(&mut self, command: PeerCommand) {
         match command {
             PeerCommand::Send { payload: Payload::Text(text), .. } => self.queue.push_back(text),
-            // `PeerHandle::send` has refused it already.
+            // `PeerHandle::send` refuses binary.
             PeerCommand::Send { payload: Payload::Binary(_), .. } => {}
             PeerCommand::Report(text) => self.game.report(text),
             PeerCommand::Conditions(_) => {}
@@ -201,19 +204,19 @@ impl RelayPeer {
         if !self.queue.is_empty() {
             self.posted = self.next_batch();
             self.post = Some(post_texts(&self.cx, route, self.queue.iter().take(self.posted).cloned()));
-        } else if self.knock_at.is_some_and(|at| at <= Instant::now()) {
+        } else if self.introduce_at.is_some_and(|at| at <= Instant::now()) {
             self.post = Some(post_texts(&self.cx, route, std::iter::once(ByteString::new())));
         }
     }
 
-    /// How many texts go into the next POST: one, or as many as fit where the relay takes several.
+    /// The number of texts for the next POST: one, or as many as fit where the relay takes several.
     fn next_batch(&self) -> usize {
         if !self.cx.relay.batches() {
             return self.queue.len().min(1);
         }
         let mut size = 0;
         let fits = self.queue.iter().take(BATCH).take_while(|text| {
-            // Escapes make control characters six times as long.
+            // Escaped control characters have six bytes.
             size += 6 * text.len() + ENVELOPE;
             size <= BATCH_BYTES
         });
@@ -225,12 +228,12 @@ impl RelayPeer {
         match result {
             Ok(()) => {
                 self.backoff.reset();
-                (self.failing_since, self.knock_at) = (None, None);
-                self.done();
+                (self.failing_since, self.introduce_at) = (None, None);
+                self.remove_posted();
             }
             Err(error @ RelayError::Status(413)) => {
                 self.cx.diagnostic(format!("a message was dropped: {error}"));
-                self.done();
+                self.remove_posted();
             }
             Err(error) => {
                 let now = Instant::now();
@@ -242,55 +245,51 @@ impl RelayPeer {
                 }
                 self.retry_at = Some(now + self.backoff.next().max(error.wait()));
                 if error == RelayError::BadToken {
-                    self.cx.tell(PeerOutput::BadToken);
+                    self.cx.notify(PeerOutput::BadToken);
                 }
             }
         }
     }
 
-    /// The messages of the POST are sent, or given up.
-    fn done(&mut self) {
-        for _ in 0..std::mem::take(&mut self.posted) {
-            self.first_is_done();
+    /// Removes the texts of the POST from the queue: they are sent or dropped.
+    fn remove_posted(&mut self) {
+        let posted = std::mem::take(&mut self.posted).min(self.queue.len());
+        for text in self.queue.drain(..posted) {
+            match &mut self.unanswered {
+                Some(unanswered) => unanswered.sent.push_back(text),
+                None => self.game.sent(text.len()),
+            }
         }
     }
 
-    fn first_is_done(&mut self) {
-        match (self.queue.pop_front(), &mut self.unanswered) {
-            (Some(text), Some(unanswered)) => unanswered.sent.push_back(text),
-            (Some(text), None) => self.game.sent(text.len()),
-            (None, _) => {}
-        }
-    }
-
-    /// The host has shown that it takes texts, or has had time enough to show that it does not.
-    fn is_on_the_relay(&mut self) {
+    /// Stops to wait for an answer: the host takes texts, or has had enough time to show that it does not.
+    fn settle_on_relay(&mut self) {
         for text in self.unanswered.take().into_iter().flat_map(|unanswered| unanswered.sent) {
             self.game.sent(text.len());
         }
     }
 
-    /// The host is on WebRTC after all: what was sent so far goes there again.
-    async fn answered(
+    /// Continues on WebRTC, where the texts so far are sent again.
+    async fn continue_direct(
         self,
         offer: Offer,
         sent: VecDeque<ByteString>,
         signal: Signal,
         inputs: &mut mpsc::Receiver<PeerInput>,
-    ) -> Outcome {
+    ) -> PeerEnd {
         let texts = sent.into_iter().chain(self.queue).map(Payload::Text).collect();
         let first = vec![PeerInput::Body(Body::Signal(signal), None)];
         DirectPeer::late(self.cx, self.game, self.route, offer, texts).run(first, inputs).await
     }
 
-    /// The host is native after all, and has ignored what was sent so far: it goes there again.
-    async fn turns_native(
+    /// Continues with a native host, to which the texts so far are sent again.
+    async fn continue_native(
         mut self,
         Unanswered { mut native, sent, .. }: Unanswered,
         first: PeerInput,
         inputs: &mut mpsc::Receiver<PeerInput>,
-    ) -> Outcome {
-        // It must not overtake the introduction that follows.
+    ) -> PeerEnd {
+        // The POST in flight must not overtake the introduction that follows.
         if let Some(post) = self.post.take() {
             let _ = timeout(self.cx.config.timeout, post).await;
         }
@@ -299,7 +298,11 @@ impl RelayPeer {
             native.set_route(self.route);
         }
         native.input(first);
-        native.run(inputs).await
+        match native.run(inputs).await {
+            NativeOutcome::Ended(end) => end,
+            // Not reached: the host has sent a native packet.
+            NativeOutcome::Original { .. } => EndReason::TimedOut.into(),
+        }
     }
 
     fn report_signal(&mut self) {
@@ -308,24 +311,24 @@ impl RelayPeer {
         }
     }
 
-    /// Delivers what was sent before the end, and tells whether all of it was. A relay that does not answer is not waited
-    /// for.
+    /// Sends what was queued before the end, and returns whether all of it was sent. A relay that does not answer is given
+    /// up.
     async fn drain(&mut self) -> bool {
         while let Some(command) = self.game.waiting_command() {
             self.command(command);
         }
-        let patience = self.cx.config.timeout;
+        let limit = self.cx.config.timeout;
         if let Some(post) = self.post.take() {
-            if !matches!(timeout(patience, post).await, Ok(Ok(()))) {
+            if !matches!(timeout(limit, post).await, Ok(Ok(()))) {
                 return false;
             }
-            self.done();
+            self.remove_posted();
         }
         let Some(route) = self.route.clone() else { return self.queue.is_empty() };
         while !self.queue.is_empty() {
             let batch = self.next_batch();
             let post = post_texts(&self.cx, &route, self.queue.drain(..batch));
-            if !matches!(timeout(patience, post).await, Ok(Ok(()))) {
+            if !matches!(timeout(limit, post).await, Ok(Ok(()))) {
                 return false;
             }
         }

@@ -8,7 +8,7 @@
 //! [`Closed`]: DirectEvent::Closed
 
 mod candidate;
-mod lane;
+mod channel_queue;
 mod message_size;
 #[cfg(not(target_family = "wasm"))]
 mod native;

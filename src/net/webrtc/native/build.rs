@@ -21,39 +21,35 @@ use webrtc::{
     },
 };
 
-use super::{
-    addresses::local_addresses,
-    resolve,
-    runtime::{EagerRuntime, Progress},
-};
+use super::{addresses::local_addresses, progress::Progress, resolve, runtime::EagerRuntime};
 use crate::net::webrtc::{DirectConfig, DirectDialect, DirectError, DirectRole, SEND_BUFFER};
 
-/// How often unanswered pairs of addresses are checked, as RFC 8445 has it. The library waits for the next check
-/// before it uses a pair that has answered, so this is also most of the time to direct on a LAN.
+/// The interval of checks of unanswered address pairs, as in RFC 8445. The library uses an answered pair only at the next
+/// check, so this is also most of the time to a direct path on a LAN.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// For how many checks a pair is tried: 5 s, so that both sides of two routers overlap. (The default is 1.4 s.)
+/// The number of checks of a pair: 5 s, so that the checks of both sides overlap at two routers. (The default is 1.4 s.)
 const MAX_CHECKS: u16 = 100;
 
-/// The same for a peer of which nothing is proven: it may have named the addresses of others, who get these checks. Half
-/// a second of them opens our router to the peer, whose own checks, which only it can make, are answered at any time.
+/// The number of checks for an unauthenticated peer, which may name the addresses of others. Half a second of checks opens
+/// our router to the peer. Its own checks are answered at any time.
 const MAX_UNPROVEN_CHECKS: u16 = 10;
 
-/// How long better pairs are waited for when an address answers that the peer has not told yet. The default of 1 s
-/// would be spent whenever a check overtakes the signal, because the library never learns that the two are one.
-const UNTOLD_WAIT: Duration = CHECK_INTERVAL;
+/// The wait for better pairs when an unsignalled address answers. The default is 1 s, which would pass whenever a check
+/// overtakes its signal, because the library never learns that the two are one.
+const UNSIGNALLED_WAIT: Duration = CHECK_INTERVAL;
 
-/// Silence after which a path is doubted, and after how much more it is given up.
+/// The silence after which a path is suspect, and the further silence after which it fails.
 const DISCONNECTED: Duration = Duration::from_secs(5);
 const FAILED: Duration = Duration::from_secs(10);
 
-/// Consent to send is asked for this often, as browsers do.
+/// The interval of consent checks, as in browsers.
 const CONSENT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What the library tells, on its own task.
+/// An event of the library.
 pub(super) enum Internal {
     Candidate(String),
-    /// There will be no more candidates.
+    /// No more candidates follow.
     Gathered,
     State(RTCPeerConnectionState),
     Channel(Arc<dyn DataChannel>),
@@ -62,7 +58,7 @@ pub(super) enum Internal {
 struct Handler {
     progress: Arc<Progress>,
     internal: mpsc::UnboundedSender<Internal>,
-    /// How many channels announced by the peer are still welcome.
+    /// How many channels the peer may still announce.
     expected_channels: AtomicUsize,
 }
 
@@ -85,7 +81,7 @@ impl PeerConnectionEventHandler for Handler {
 
     async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
         if state == RTCPeerConnectionState::Connected {
-            self.progress.connected();
+            self.progress.set_connected();
         }
         let _ = self.internal.send(Internal::State(state));
     }
@@ -109,7 +105,7 @@ pub(super) async fn connect(
     let expected_channels = dialect.channels() - dialect.announced(role);
     let expected_channels = expected_channels.into();
     let handler = Arc::new(Handler { progress: Arc::default(), internal, expected_channels });
-    // Browsers hide their addresses behind mDNS names. Asking for them needs multicast, which not every network has.
+    // Browsers hide their addresses behind mDNS names, whose resolution needs multicast. Some networks have none.
     match build(config, (role, dialect), handler.clone(), MulticastDnsMode::QueryOnly).await {
         Ok(connection) => Ok(connection),
         Err(error) => {
@@ -133,7 +129,7 @@ async fn build(
         .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(dialect.max_message() as u32))
         .with_ice_timeouts(Some(DISCONNECTED), Some(FAILED), Some(CONSENT_INTERVAL))
         .with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(checks))
-        .with_prflx_acceptance_min_wait(Some(UNTOLD_WAIT))
+        .with_prflx_acceptance_min_wait(Some(UNSIGNALLED_WAIT))
         .build();
     let servers = config.ice_servers.iter().map(|server| {
         let (username, credential) =

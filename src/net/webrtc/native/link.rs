@@ -1,4 +1,4 @@
-//! One link while it runs: signals, states, and what keeps its channels going.
+//! One running link: its signals, its states and its channels.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -16,13 +16,13 @@ use webrtc::{
 
 use super::{
     build::Internal,
-    pump::{Opening, last_word, listen, pump},
+    pump::{Opening, listen, pump, send_event},
 };
 use crate::{
     net::webrtc::{
         DirectConfig, DirectDialect, DirectError, DirectEvent, DirectRole,
         candidate::{self, CandidateBudget},
-        lane::LaneReceiver,
+        channel_queue::QueueReceiver,
         message_size,
     },
     protocol::{Candidate, Signal},
@@ -34,34 +34,38 @@ const LABEL: &str = "uhst";
 /// The label of the second channel, which only native peers have.
 const UNRELIABLE_LABEL: &str = "uhst-unreliable";
 
-/// How long a link that is let go of may take to hand over what was sent before.
+/// How long a dropped link may take to send what was queued before.
 pub(super) const FLUSH: Duration = Duration::from_millis(250);
 
-/// What moves messages through the open channels.
 type Pumps = FuturesUnordered<BoxFuture<'static, ()>>;
 
-/// The queues that have no channel yet.
-struct Lanes {
-    reliable: Option<LaneReceiver>,
-    unreliable: Option<LaneReceiver>,
+/// The channels of one link.
+struct Channels {
+    /// The queues that have no channel yet.
+    reliable: Option<QueueReceiver>,
+    unreliable: Option<QueueReceiver>,
+    /// Move messages through the channels that this side sends on.
+    pumps: Pumps,
+    /// Receive from the channels that only the peer sends on. A link that closes does not wait for them.
+    listeners: Pumps,
 }
 
-/// The state of one link while it runs.
+/// The state of one running link.
 pub(super) struct Link<'a> {
     connection: &'a dyn PeerConnection,
     role: DirectRole,
     dialect: DirectDialect,
     events: &'a mpsc::Sender<DirectEvent>,
-    /// Whether the peer's description is set: candidates wait for it.
+    /// Whether the peer's description is set. Candidates wait for it.
     described: bool,
-    /// The name of the data channels' section, which is in the offer.
+    /// The name of the data channels' section, from the offer.
     section: Option<ByteString>,
     candidates: Vec<Candidate>,
     budget: CandidateBudget,
-    /// Whether TURN servers were named, and none has given us an address yet.
+    /// Whether TURN servers are configured, and none has assigned an address yet.
     without_turn: bool,
-    /// Kinds of trouble that were told already.
-    complained: HashSet<&'static str>,
+    /// The problems that were reported already.
+    reported: HashSet<&'static str>,
     opening: Opening,
 }
 
@@ -82,28 +86,26 @@ impl<'a> Link<'a> {
             candidates: Vec::new(),
             budget: CandidateBudget::new(dialect.is_proven(role)),
             without_turn: false,
-            complained: HashSet::new(),
+            reported: HashSet::new(),
             opening: Opening::of(dialect.channels()),
         }
     }
 
-    /// Runs the link to its end; `None` when that is nothing to tell.
+    /// Runs the link to its end, and returns its last event; `None` if the link was dropped.
     pub async fn run(
         mut self,
         config: &DirectConfig,
         mut signals: mpsc::Receiver<Signal>,
         mut internal: mpsc::UnboundedReceiver<Internal>,
-        reliable: LaneReceiver,
-        unreliable: Option<LaneReceiver>,
+        reliable: QueueReceiver,
+        unreliable: Option<QueueReceiver>,
     ) -> Option<DirectEvent> {
         let deadline = Instant::now() + config.open_timeout;
         self.without_turn =
             config.ice_servers.iter().flat_map(|server| &server.urls).any(|url| url.starts_with("turn"));
-        let mut pumps = FuturesUnordered::new();
-        // They have nothing to send, and nobody who leaves waits for them.
-        let mut listeners = FuturesUnordered::new();
-        let mut lanes = Lanes { reliable: Some(reliable), unreliable };
-        if let Err(error) = self.begin(&mut lanes, &mut pumps).await {
+        let (pumps, listeners) = (FuturesUnordered::new(), FuturesUnordered::new());
+        let mut channels = Channels { reliable: Some(reliable), unreliable, pumps, listeners };
+        if let Err(error) = self.begin(&mut channels).await {
             return Some(DirectEvent::Failed(DirectError::Unavailable(error.to_string())));
         }
         let mut opened = self.opening.watch();
@@ -111,7 +113,7 @@ impl<'a> Link<'a> {
         let mut give_up = None;
         loop {
             let is_open = self.opening.is_open();
-            if leaving && (pumps.is_empty() || !is_open) {
+            if leaving && (channels.pumps.is_empty() || !is_open) {
                 return None;
             }
             tokio::select! {
@@ -123,42 +125,19 @@ impl<'a> Link<'a> {
                     }
                     None => leaving = true,
                 },
-                Some(internal) = internal.recv() => match internal {
-                    Internal::Candidate(line) => {
-                        self.without_turn &= !line.contains(" typ relay");
-                        let candidate = candidate::ours(line, self.section.clone());
-                        self.tell(DirectEvent::Signal(Signal::Candidate(candidate.into()))).await;
+                Some(internal) = internal.recv() => {
+                    if let Some(end) = self.internal(internal, &mut channels).await {
+                        return Some(end);
                     }
-                    // The library says so in its log, with its address and nothing of ours, and to nobody else.
-                    Internal::Gathered if self.without_turn => {
-                        let text = "no TURN server gave us an address: is its URL right, with user and credential?";
-                        self.tell(DirectEvent::Diagnostic(text.to_owned())).await;
-                    }
-                    Internal::Gathered => {}
-                    Internal::Channel(channel) => {
-                        let unreliable = self.dialect == DirectDialect::Native
-                            && channel.label().await.is_ok_and(|label| label == UNRELIABLE_LABEL);
-                        if unreliable {
-                            listeners.push(listen(channel, self.events.clone(), self.opening.clone()));
-                        } else if let Some(lane) = lanes.reliable.take() {
-                            pumps.push(self.pump(channel, true, lane));
-                        }
-                    }
-                    Internal::State(RTCPeerConnectionState::Failed) => {
-                        return Some(DirectEvent::Failed(if is_open { DirectError::Broken } else { DirectError::Unreachable }));
-                    }
-                    // An open channel tells of its end itself, after its last message.
-                    Internal::State(RTCPeerConnectionState::Closed) if !is_open => return Some(DirectEvent::Closed),
-                    Internal::State(_) => {}
-                },
-                Some(()) = listeners.next(), if !listeners.is_empty() => {
+                }
+                Some(()) = channels.listeners.next(), if !channels.listeners.is_empty() => {
                     give_up.get_or_insert_with(|| Instant::now() + FLUSH);
                 }
-                Some(()) = pumps.next(), if !pumps.is_empty() => {
-                    if pumps.is_empty() && !leaving {
+                Some(()) = channels.pumps.next(), if !channels.pumps.is_empty() => {
+                    if channels.pumps.is_empty() && !leaving {
                         return Some(DirectEvent::Closed);
                     }
-                    // The other channel follows, after its last message.
+                    // The other channel closes after its last message.
                     give_up.get_or_insert_with(|| Instant::now() + FLUSH);
                 }
                 () = sleep_until(give_up.unwrap_or(deadline)), if give_up.is_some() => return Some(DirectEvent::Closed),
@@ -170,26 +149,62 @@ impl<'a> Link<'a> {
         }
     }
 
-    async fn begin(&mut self, lanes: &mut Lanes, pumps: &mut Pumps) -> Result<(), Error> {
-        self.announce(lanes, pumps).await?;
+    /// Handles an event of the library. Returns the last event of a link that it ends.
+    async fn internal(&mut self, internal: Internal, channels: &mut Channels) -> Option<DirectEvent> {
+        match internal {
+            Internal::Candidate(line) => {
+                self.without_turn &= !line.contains(" typ relay");
+                let candidate = candidate::ours(line, self.section.clone());
+                self.emit(DirectEvent::Signal(Signal::Candidate(candidate.into()))).await;
+            }
+            // The library only logs this, without a hint at the cause.
+            Internal::Gathered if self.without_turn => {
+                let text = "no TURN server gave us an address: is its URL right, with user and credential?";
+                self.emit(DirectEvent::Diagnostic(text.to_owned())).await;
+            }
+            Internal::Gathered => {}
+            Internal::Channel(channel) => {
+                let unreliable = self.dialect == DirectDialect::Native
+                    && channel.label().await.is_ok_and(|label| label == UNRELIABLE_LABEL);
+                if unreliable {
+                    channels.listeners.push(listen(channel, self.events.clone(), self.opening.clone()));
+                } else if let Some(queue) = channels.reliable.take() {
+                    channels.pumps.push(self.pump(channel, true, queue));
+                }
+            }
+            Internal::State(RTCPeerConnectionState::Failed) => {
+                let error = if self.opening.is_open() { DirectError::Broken } else { DirectError::Unreachable };
+                return Some(DirectEvent::Failed(error));
+            }
+            // An open channel reports its end itself, after its last message.
+            Internal::State(RTCPeerConnectionState::Closed) if !self.opening.is_open() => {
+                return Some(DirectEvent::Closed);
+            }
+            Internal::State(_) => {}
+        }
+        None
+    }
+
+    async fn begin(&mut self, channels: &mut Channels) -> Result<(), Error> {
+        self.announce(channels).await?;
         if self.role == DirectRole::Offer { self.offer().await } else { Ok(()) }
     }
 
-    /// Makes the channels that this side makes: the reliable one if it offers, and an unreliable one to send on.
+    /// Creates the channels of this side: the reliable one if it offers, and an unreliable one to send on.
     ///
-    /// All are announced in the association, none agreed on beforehand: the library loses what comes in on a stream
-    /// known beforehand between the handshake and its own next look at it.
-    async fn announce(&self, lanes: &mut Lanes, pumps: &mut Pumps) -> Result<(), Error> {
+    /// All are announced in the association, and none is negotiated beforehand: on a stream that is known beforehand, the
+    /// library loses what arrives between the handshake and its next look at the stream.
+    async fn announce(&self, channels: &mut Channels) -> Result<(), Error> {
         if self.role == DirectRole::Offer
-            && let Some(lane) = lanes.reliable.take()
+            && let Some(queue) = channels.reliable.take()
         {
             let channel = self.connection.create_data_channel(LABEL, None).await?;
-            pumps.push(self.pump(channel, true, lane));
+            channels.pumps.push(self.pump(channel, true, queue));
         }
-        if let Some(lane) = lanes.unreliable.take() {
+        if let Some(queue) = channels.unreliable.take() {
             let init = RTCDataChannelInit { ordered: false, max_retransmits: Some(0), ..Default::default() };
             let channel = self.connection.create_data_channel(UNRELIABLE_LABEL, Some(init)).await?;
-            pumps.push(self.pump(channel, false, lane));
+            channels.pumps.push(self.pump(channel, false, queue));
         }
         Ok(())
     }
@@ -197,18 +212,22 @@ impl<'a> Link<'a> {
     async fn offer(&mut self) -> Result<(), Error> {
         let offer = self.connection.create_offer(None).await?;
         self.section = candidate::section(&offer.sdp);
-        // First told, then applied: candidates follow.
-        self.tell(DirectEvent::Signal(Signal::Offer(offer.sdp.clone().into()))).await;
+        // The offer must precede the candidates, which come once it is applied.
+        self.emit(DirectEvent::Signal(Signal::Offer(offer.sdp.clone().into()))).await;
         self.connection.set_local_description(offer).await
     }
 
     async fn answer(&self) -> Result<(), Error> {
         let answer = self.connection.create_answer(None).await?;
-        self.tell(DirectEvent::Signal(Signal::Answer(answer.sdp.clone().into()))).await;
+        self.emit(DirectEvent::Signal(Signal::Answer(answer.sdp.clone().into()))).await;
         self.connection.set_local_description(answer).await
     }
 
-    /// Takes a signal. Nonsense is told and ignored; an error means that a good one cannot be followed.
+    /// Handles a signal. Malformed ones are reported and ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`DirectError::Signals`] if a valid offer cannot be answered.
     async fn signal(&mut self, signal: Signal) -> Result<(), DirectError> {
         let description = match (signal, self.role) {
             (Signal::Candidate(candidate), _) => {
@@ -219,11 +238,11 @@ impl<'a> Link<'a> {
                 if !self.described {
                     self.section = candidate::section(&sdp);
                 }
-                RTCSessionDescription::offer(self.understood(&sdp))
+                RTCSessionDescription::offer(self.adapt(&sdp))
             }
-            (Signal::Answer(sdp), DirectRole::Offer) => RTCSessionDescription::answer(self.understood(&sdp)),
+            (Signal::Answer(sdp), DirectRole::Offer) => RTCSessionDescription::answer(self.adapt(&sdp)),
             _ => {
-                self.complain("an offer or answer from the wrong side", "").await;
+                self.report_once("an offer or answer from the wrong side", "").await;
                 return Ok(());
             }
         };
@@ -236,7 +255,7 @@ impl<'a> Link<'a> {
             Err(error) => Err(error),
         };
         if let Err(error) = applied {
-            self.complain("a description that makes no sense", error).await;
+            self.report_once("a description that makes no sense", error).await;
             return Ok(());
         }
         self.described = true;
@@ -249,13 +268,13 @@ impl<'a> Link<'a> {
         Ok(())
     }
 
-    /// The peer's description for the library. An original's limit is ours to keep.
-    fn understood(&self, sdp: &str) -> String {
+    /// The peer's description for the library. The limit of an original is enforced here.
+    fn adapt(&self, sdp: &str) -> String {
         match self.dialect {
             DirectDialect::Native => sdp.to_owned(),
             DirectDialect::Plain => {
                 if !self.described {
-                    self.opening.limit(message_size::announced(sdp));
+                    self.opening.set_max_message(message_size::announced(sdp));
                 }
                 message_size::with_ours(sdp)
             }
@@ -266,7 +285,7 @@ impl<'a> Link<'a> {
         let Some(line) = candidate::usable(&candidate) else { return };
         if !self.budget.admits(line) {
             if self.budget.is_flooded() {
-                self.complain("more candidates than anyone has", "").await;
+                self.report_once("more candidates than anyone has", "").await;
             }
         } else if self.described {
             self.add_candidate(candidate).await;
@@ -279,22 +298,22 @@ impl<'a> Link<'a> {
         let Some(line) = candidate::usable(&candidate) else { return };
         let candidate = RTCIceCandidateInit { candidate: line.to_owned(), ..Default::default() };
         if let Err(error) = self.connection.add_ice_candidate(candidate).await {
-            self.complain("a candidate that makes no sense", error).await;
+            self.report_once("a candidate that makes no sense", error).await;
         }
     }
 
-    /// Tells a developer, once for each kind.
-    async fn complain(&mut self, what: &'static str, error: impl std::fmt::Display) {
-        if self.complained.insert(what) {
-            self.tell(DirectEvent::Diagnostic(format!("signalling: {what} {error}").trim_end().to_owned())).await;
+    /// Reports a problem, once for each kind.
+    async fn report_once(&mut self, what: &'static str, error: impl std::fmt::Display) {
+        if self.reported.insert(what) {
+            self.emit(DirectEvent::Diagnostic(format!("signalling: {what} {error}").trim_end().to_owned())).await;
         }
     }
 
-    async fn tell(&self, event: DirectEvent) {
-        last_word(self.events, event).await;
+    async fn emit(&self, event: DirectEvent) {
+        send_event(self.events, event).await;
     }
 
-    fn pump(&self, channel: Arc<dyn DataChannel>, reliable: bool, lane: LaneReceiver) -> BoxFuture<'static, ()> {
-        pump(channel, reliable, lane, self.events.clone(), self.opening.clone())
+    fn pump(&self, channel: Arc<dyn DataChannel>, reliable: bool, queue: QueueReceiver) -> BoxFuture<'static, ()> {
+        pump(channel, reliable, queue, self.events.clone(), self.opening.clone())
     }
 }

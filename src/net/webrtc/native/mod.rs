@@ -1,12 +1,13 @@
-//! The direct path on the `webrtc` crate: one peer connection, driven by one task of its own beside the library's.
+//! The direct path on the `webrtc` crate: one peer connection, and one task beside the library's.
 //!
-//! Each has sockets of its own, one for each address of this machine: the library binds them itself, and has no way to
-//! share one between peer connections.
+//! Each peer connection has its own sockets, one for each address of this machine: the library binds them itself, and
+//! cannot share them.
 
 mod addresses;
 mod build;
 mod link;
 mod outbox;
+mod progress;
 mod pump;
 mod resolve;
 mod runtime;
@@ -21,61 +22,61 @@ use tokio::{
 pub(crate) use self::addresses::{AddressChange, AddressWatch};
 use self::{
     link::{FLUSH, Link},
-    pump::last_word,
+    pump::send_event,
 };
 use super::{
     DirectConfig, DirectDialect, DirectEvent, DirectRole, Full,
-    lane::{LaneSender, lane},
+    channel_queue::{QueueSender, channel_queue},
 };
 use crate::protocol::{Payload, Signal};
 
-/// How many signals may wait to be looked at; a peer that sends more at once loses some.
+/// The capacity of the signal queue. A peer that sends more at once loses some.
 const MAX_SIGNALS: usize = 128;
+/// The capacity of the event queue. A reader that falls behind slows the peer down.
+const MAX_EVENTS: usize = 256;
 
-/// A direct path to one peer. Dropping it closes it, after what was sent before.
+/// A direct path to one peer. Dropping it closes the path after what was sent before.
 #[derive(Debug)]
 pub(crate) struct DirectLink {
     signals: mpsc::Sender<Signal>,
-    reliable: LaneSender,
-    /// None in the plain dialect, which has one channel.
-    unreliable: Option<LaneSender>,
+    reliable: QueueSender,
+    /// Absent in the plain dialect, which has one channel.
+    unreliable: Option<QueueSender>,
     task: JoinHandle<()>,
     _dropped: oneshot::Sender<()>,
 }
 
 impl DirectLink {
-    /// Begins to look for a path, on the current tokio runtime. All that follows is told to `events`.
-    ///
-    /// A reader of `events` that falls behind slows the peer down.
+    /// Starts a path on the current tokio runtime, and returns its events.
     pub fn start(
         role: DirectRole,
         dialect: DirectDialect,
         config: DirectConfig,
-        events: mpsc::Sender<DirectEvent>,
-    ) -> Self {
+    ) -> (Self, mpsc::Receiver<DirectEvent>) {
+        let (events, receiver) = mpsc::channel(MAX_EVENTS);
         let (signals, signals_in) = mpsc::channel(MAX_SIGNALS);
-        let (reliable, reliable_out) = lane();
+        let (reliable, reliable_out) = channel_queue();
         let (unreliable, unreliable_out) = match dialect {
-            DirectDialect::Native => Some(lane()).unzip(),
+            DirectDialect::Native => Some(channel_queue()).unzip(),
             DirectDialect::Plain => (None, None),
         };
         let (dropped, mut gone) = oneshot::channel();
         let task = tokio::spawn(async move {
             let (internal, internal_in) = mpsc::unbounded_channel();
-            // Never given up half-way: the library would leave its own task behind. Boxed, for it is large and soon over.
+            // Not cancelled half-way, since the library would leak its own task. Boxed, since it is large and short-lived.
             let connection = Box::pin(build::connect(&config, role, dialect, internal)).await;
             let connection = match connection {
                 Ok(connection) => connection,
                 Err(error) => {
                     tokio::select! {
-                        () = last_word(&events, DirectEvent::Failed(error)) => {}
+                        () = send_event(&events, DirectEvent::Failed(error)) => {}
                         _ = gone => {}
                     }
                     return;
                 }
             };
             let link = Link::new(&*connection, role, dialect, &events);
-            // Boxed, so that nothing of it is left, least of all a lock of the library, when it is cut short.
+            // Boxed, so that a timeout drops all of it, also a lock of the library.
             let mut running = Box::pin(link.run(&config, signals_in, internal_in, reliable_out, unreliable_out));
             let end = tokio::select! {
                 end = &mut running => end,
@@ -84,31 +85,34 @@ impl DirectLink {
                     None
                 }
             };
-            // Tells the peer, and ends the library's task.
+            // This informs the peer, and ends the library's task.
             if let Err(error) = connection.close().await {
                 tracing::debug!("closing a direct path: {error}");
             }
             if let Some(end) = end {
-                // Whoever let go of the link has stopped listening.
+                // A dropped link has no reader.
                 tokio::select! {
-                    () = last_word(&events, end) => {}
+                    () = send_event(&events, end) => {}
                     _ = gone => {}
                 }
             }
         });
-        DirectLink { signals, reliable, unreliable, task, _dropped: dropped }
+        (DirectLink { signals, reliable, unreliable, task, _dropped: dropped }, receiver)
     }
 
-    /// Takes a signal of the peer: in any order, any number of times, in any state.
+    /// Handles a signal of the peer. Signals may come in any order, in any state, and repeatedly.
     pub fn signal(&self, signal: Signal) {
         if self.signals.try_send(signal).is_err() {
             tracing::debug!("a signal came too late or with too many others, and is ignored");
         }
     }
 
-    /// Sends one message, or queues it until the path is open.
+    /// Sends one message, or queues it until the path is open. The unreliable channel delivers at most once, in any order.
+    /// The plain dialect has only the reliable one.
     ///
-    /// The unreliable channel promises at most once, in any order. The plain dialect has the reliable one only.
+    /// # Errors
+    ///
+    /// [`Full`] returns the message if the queue has no room. [`DirectEvent::Writable`] follows once it has.
     pub fn try_send(&self, reliable: bool, payload: Payload) -> Result<(), Full> {
         match &self.unreliable {
             Some(unreliable) if !reliable => unreliable.try_send(payload),
@@ -116,11 +120,11 @@ impl DirectLink {
         }
     }
 
-    /// Sends what was sent before, tells the peer, and returns when nothing of the path is left.
+    /// Closes the path after what was sent before, and waits until it is gone.
     pub async fn close(self) {
         let DirectLink { task, signals, reliable, unreliable, _dropped } = self;
         drop((signals, reliable, unreliable, _dropped));
-        // A panic in there has been reported by its own thread.
+        // The task itself reports a panic.
         let _ = task.await;
     }
 }

@@ -1,4 +1,4 @@
-//! What moves messages between a data channel and its lane.
+//! Moves messages between a data channel and its queue.
 
 use std::{
     sync::{
@@ -21,36 +21,36 @@ use webrtc::{
 };
 
 use crate::{
-    net::webrtc::{DirectEvent, MAX_MESSAGE, lane::LaneReceiver},
+    net::webrtc::{DirectEvent, MAX_MESSAGE, channel_queue::QueueReceiver},
     protocol::Payload,
 };
 
-/// How often it is looked whether that has arrived.
+/// The poll interval while a closing channel waits for acknowledgements.
 const ACKNOWLEDGED_CHECK: Duration = Duration::from_millis(2);
 
-/// The last event, for whoever still listens.
-pub(super) async fn last_word(events: &mpsc::Sender<DirectEvent>, event: DirectEvent) {
+/// Sends an event, if it still has a reader.
+pub(super) async fn send_event(events: &mpsc::Sender<DirectEvent>, event: DirectEvent) {
     let _ = events.send(event).await;
 }
 
-/// The channels that are still to open. That they did is told once all have, and before any message.
+/// The channels that are still to open. Their opening is reported once all are open, before any message.
 #[derive(Clone, Debug)]
 pub(super) struct Opening {
     unopened: Arc<AtomicUsize>,
     opened: watch::Sender<bool>,
-    /// Bytes of the largest message that the peer takes.
+    /// The largest message that the peer takes, in bytes.
     max_message: Arc<AtomicUsize>,
 }
 
 impl Opening {
-    /// Of as many channels.
+    /// Creates the state of this many channels.
     pub fn of(channels: usize) -> Self {
         let max_message = Arc::new(MAX_MESSAGE.into());
         Opening { unopened: Arc::new(channels.into()), opened: watch::channel(false).0, max_message }
     }
 
-    /// Messages above this many bytes are not sent. Known once the peer has described itself, and so before any opens.
-    pub fn limit(&self, max_message: usize) {
+    /// Sets the largest message that the peer takes, in bytes. The peer's description names it, before any channel opens.
+    pub fn set_max_message(&self, max_message: usize) {
         self.max_message.store(max_message, Ordering::Relaxed);
     }
 
@@ -62,18 +62,18 @@ impl Opening {
         *self.opened.borrow()
     }
 
-    /// Changes once all are open.
+    /// A receiver that changes once all channels are open.
     pub fn watch(&self) -> watch::Receiver<bool> {
         self.opened.subscribe()
     }
 
-    /// Waits for one channel, then for the others. `false`: it will not open.
+    /// Waits for one channel, then for the others. Returns `false` if it will not open.
     async fn wait(&self, channel: &dyn DataChannel, events: &mpsc::Sender<DirectEvent>) -> bool {
         if !wait_for_open(channel).await {
             return false;
         }
         if self.unopened.fetch_sub(1, Ordering::AcqRel) == 1 {
-            last_word(events, DirectEvent::Open { max_message: self.max_message() }).await;
+            send_event(events, DirectEvent::Open { max_message: self.max_message() }).await;
             self.opened.send_replace(true);
             return true;
         }
@@ -81,11 +81,11 @@ impl Opening {
     }
 }
 
-/// Moves messages between one channel and its lane, until the channel is closed or the lane has no more.
+/// Moves messages between one channel and its queue, until the channel is closed or the queue ends.
 pub(super) fn pump(
     channel: Arc<dyn DataChannel>,
     reliable: bool,
-    lane: LaneReceiver,
+    queue: QueueReceiver,
     events: mpsc::Sender<DirectEvent>,
     opening: Opening,
 ) -> BoxFuture<'static, ()> {
@@ -93,13 +93,13 @@ pub(super) fn pump(
         if opening.wait(&*channel, &events).await {
             tokio::select! {
                 () = read(&*channel, reliable, &events) => {}
-                () = write(&*channel, lane, &events, opening.max_message()) => {}
+                () = write(&*channel, queue, &events, opening.max_message()) => {}
             }
         }
     })
 }
 
-/// Tells the messages of a channel that only the peer sends on, the unreliable one, until it is closed.
+/// Receives from the channel that only the peer sends on, the unreliable one, until it is closed.
 pub(super) fn listen(
     channel: Arc<dyn DataChannel>,
     events: mpsc::Sender<DirectEvent>,
@@ -123,9 +123,9 @@ async fn wait_for_open(channel: &dyn DataChannel) -> bool {
     false
 }
 
-/// Tells the messages of the peer, until it closes the channel.
+/// Receives the messages of the peer until it closes the channel.
 async fn read(channel: &dyn DataChannel, reliable: bool, events: &mpsc::Sender<DirectEvent>) {
-    let mut complained = false;
+    let mut reported = false;
     while let Some(event) = channel.poll().await {
         let message = match event {
             DataChannelEvent::OnMessage(message) => message,
@@ -137,24 +137,24 @@ async fn read(channel: &dyn DataChannel, reliable: bool, events: &mpsc::Sender<D
             None => Payload::Binary(data),
             Some(Ok(text)) => Payload::Text(text),
             Some(Err(_)) => {
-                if !std::mem::replace(&mut complained, true) {
-                    last_word(events, DirectEvent::Diagnostic("a text that is not UTF-8".to_owned())).await;
+                if !std::mem::replace(&mut reported, true) {
+                    send_event(events, DirectEvent::Diagnostic("a text that is not UTF-8".to_owned())).await;
                 }
                 continue;
             }
         };
-        last_word(events, DirectEvent::Packet { reliable, payload }).await;
+        send_event(events, DirectEvent::Packet { reliable, payload }).await;
     }
 }
 
-/// Sends what the lane has, until it has no more or the channel is closed.
+/// Sends the messages of the queue, until it ends or the channel is closed.
 async fn write(
     channel: &dyn DataChannel,
-    mut lane: LaneReceiver,
+    mut queue: QueueReceiver,
     events: &mpsc::Sender<DirectEvent>,
     max_message: usize,
 ) {
-    while let Some(payload) = lane.recv().await {
+    while let Some(payload) = queue.recv().await {
         let len = payload.len();
         let sent = match payload {
             _ if len > max_message => Err(Error::ErrOutboundPacketTooLarge),
@@ -166,20 +166,21 @@ async fn write(
             Err(Error::ErrDataChannelClosed) => return,
             Err(error) => {
                 let text = format!("a message of {len} bytes was not sent: {error}");
-                last_word(events, DirectEvent::Diagnostic(text)).await;
+                send_event(events, DirectEvent::Diagnostic(text)).await;
             }
         }
-        if lane.sent(len) {
-            last_word(events, DirectEvent::Writable).await;
+        if queue.sent(len) {
+            send_event(events, DirectEvent::Writable).await;
         }
     }
-    // Let go of: closing would drop what the peer has not acknowledged, and the library does not tell when it has.
+    // The link was dropped. Closing the channel drops what the peer has not acknowledged, and the library does not report
+    // acknowledgements.
     while channel.outstanding_bytes().await.is_ok_and(|bytes| bytes > 0) {
         sleep(ACKNOWLEDGED_CHECK).await;
     }
 }
 
-/// Without a copy when nobody else holds the bytes.
+/// Converts the bytes, without a copy if they are not shared.
 fn into_mut(bytes: Bytes) -> BytesMut {
     bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]))
 }

@@ -1,15 +1,12 @@
-//! What `webrtc` runs on: tokio, with four of its habits mended. `docs/webrtc-driver-wakeup.md` says how to mend three
-//! of them at their source; the fourth is in `socket`.
+//! The runtime of `webrtc`: tokio, with workarounds for four problems of its driver. `docs/webrtc-driver-wakeup.md`
+//! says how to fix three of them at their source; the fourth is in `socket`.
 
 use std::{
     future::{self, Future},
     io,
     net::{SocketAddr, UdpSocket},
     pin::Pin,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -18,56 +15,22 @@ use webrtc::runtime::{
     AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, Runtime, TokioRuntime,
 };
 
-use super::{outbox::Outbox, resolve::resolve, socket::OneByOne};
+use super::{outbox::Outbox, progress::Progress, resolve::resolve, socket::SplittingSocket};
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The runtime of one peer connection.
 ///
-/// Its driver writes what is ready, then handles events, then sleeps until its next timer. What the events made ready
-/// (the ClientHello once ICE has a pair, the SCTP INIT once DTLS is up, …) stays behind, up to 200 ms each time. So
-/// every first sleep ends at once and gives the driver another round, and only the second is slept: nothing polls, and
-/// nothing is left behind. Once connected, it needs no second round when it was woken only to write.
+/// The driver writes ready output, then handles events, then sleeps until its next timer. Output of these events (the
+/// ClientHello once ICE has a pair, the SCTP INIT once DTLS is up, …) waits for the next round, up to 200 ms each time. So
+/// every first sleep ends at once and gives the driver another round, and only the second one sleeps. Once connected, the
+/// driver needs no second round when it was woken only to write.
 #[derive(Debug)]
 pub(super) struct EagerRuntime {
-    /// The task whose sleeps these are; others sleep as they say.
+    /// The task of the driver. Sleeps of other tasks are not changed.
     driver: Arc<OnceLock<tokio::task::Id>>,
     progress: Arc<Progress>,
     outbox: Arc<Outbox>,
-}
-
-/// What the driver of one peer connection does.
-#[derive(Debug, Default)]
-pub(super) struct Progress {
-    /// Whether it has been around once since it last had something to do.
-    settled: AtomicBool,
-    connected: AtomicBool,
-    /// Whether something has come since it last slept: a datagram, or the time it slept for.
-    moved: AtomicBool,
-}
-
-impl Progress {
-    /// The peer is reached: what is to be done from here on begins with a datagram or a timer.
-    pub fn connected(&self) {
-        self.connected.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether the peer is reached.
-    pub fn is_connected(&self) -> bool {
-        self.connected.load(Ordering::Relaxed)
-    }
-
-    /// A datagram has come, or a timer is due.
-    pub fn moved(&self) {
-        self.moved.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether another round is due before the next sleep.
-    fn is_behind(&self) -> bool {
-        let moved = self.moved.swap(false, Ordering::Relaxed);
-        let settled = self.settled.swap(false, Ordering::Relaxed);
-        moved || !settled && !self.is_connected()
-    }
 }
 
 impl EagerRuntime {
@@ -90,31 +53,35 @@ impl Runtime for EagerRuntime {
         if self.driver.get().copied() != tokio::task::try_id() {
             return TokioRuntime.sleep(duration);
         }
-        // The end of a round. What the socket does not take now goes with the next, or while this one sleeps.
+        // The round ends. What the socket does not take now is sent in the next round, or during this sleep.
         let _ = self.outbox.poll_flush(&mut Context::from_waker(Waker::noop()));
         let (progress, outbox) = (self.progress.clone(), self.outbox.clone());
-        if self.progress.is_behind() {
-            // Only when it is polled: the driver may find a packet first, and then starts over.
+        if self.progress.needs_another_round() {
+            // Settled only when polled: the driver may find a packet first, and then starts over.
             return Box::pin(future::poll_fn(move |_| {
-                progress.settled.store(true, Ordering::Relaxed);
+                progress.set_settled();
                 Poll::Ready(())
             }));
         }
         Box::pin(async move {
             future::poll_fn(|cx| outbox.poll_flush(cx)).await;
             tokio::time::sleep(duration).await;
-            progress.moved();
+            progress.set_woken();
         })
     }
 
-    /// The driver resolves its servers one after the other and does nothing else meanwhile, not even for addresses
-    /// that need no server.
+    /// Resolves from a cache: the driver resolves its servers one after the other and does nothing else meanwhile, not even
+    /// for addresses that need no server.
     fn resolve_host<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
         Box::pin(resolve(host))
     }
 
     fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-        Ok(Arc::new(OneByOne::new(TokioRuntime.wrap_udp_socket(socket)?, self.progress.clone(), self.outbox.clone())))
+        Ok(Arc::new(SplittingSocket::new(
+            TokioRuntime.wrap_udp_socket(socket)?,
+            self.progress.clone(),
+            self.outbox.clone(),
+        )))
     }
 
     fn wrap_tcp_listener(&self, listener: std::net::TcpListener) -> io::Result<Arc<dyn AsyncTcpListener>> {

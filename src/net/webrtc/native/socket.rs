@@ -1,5 +1,5 @@
-//! A socket of a peer connection. What the kernel has put together is received by way of one buffer for each thread,
-//! and what it can take apart is given to it together.
+//! A socket of a peer connection. It splits received batches by way of one buffer per thread, and sends datagrams in
+//! batches.
 
 use std::{
     cell::RefCell,
@@ -12,48 +12,48 @@ use std::{
 use bytes::{Buf, Bytes};
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
-use super::{outbox::Outbox, runtime::Progress};
+use super::{outbox::Outbox, progress::Progress};
 
-/// What a socket may receive at once: 64 datagrams of one flow, each as large as Ethernet carries.
+/// The bytes that a socket may receive at once: 64 datagrams of one flow, each of Ethernet's size.
 const AT_ONCE: usize = 64 * 1500;
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Gives datagrams one by one.
+/// A socket that delivers datagrams one by one.
 ///
-/// A driver that is told of several at once has a buffer of [`AT_ONCE`] for each of its sockets, and one more: half a
-/// megabyte for each peer.
+/// A driver that receives batches has a buffer of [`AT_ONCE`] for each of its sockets, and one more: half a megabyte per
+/// peer.
 #[derive(Debug)]
-pub(super) struct OneByOne {
+pub(super) struct SplittingSocket {
     socket: Arc<dyn AsyncUdpSocket>,
-    /// Of the driver that receives from it.
+    /// The progress of the driver that receives.
     progress: Arc<Progress>,
     outbox: Arc<Outbox>,
     rest: Mutex<Rest>,
 }
 
-/// What was received with the datagram before.
+/// The rest of a received batch.
 #[derive(Debug, Default)]
 struct Rest {
     datagrams: Bytes,
     meta: RecvMeta,
 }
 
-impl OneByOne {
+impl SplittingSocket {
     pub fn new(socket: Arc<dyn AsyncUdpSocket>, progress: Arc<Progress>, outbox: Arc<Outbox>) -> Self {
-        OneByOne { socket, progress, outbox, rest: Mutex::default() }
+        SplittingSocket { socket, progress, outbox, rest: Mutex::default() }
     }
 }
 
-impl AsyncUdpSocket for OneByOne {
+impl AsyncUdpSocket for SplittingSocket {
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
     fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
-        // Before it is connected, the driver does other things than rounds.
+        // Before the connection, the driver also sends outside of its rounds.
         if self.progress.is_connected() {
             self.outbox.poll_push(cx, &self.socket, transmit)
         } else {
@@ -74,19 +74,19 @@ impl AsyncUdpSocket for OneByOne {
                 buffer.resize(AT_ONCE, 0);
                 let mut first = [RecvMeta::default()];
                 ready!(self.socket.poll_recv(cx, &mut [IoSliceMut::new(buffer)], &mut first))?;
-                self.progress.moved();
+                self.progress.set_woken();
                 let [first] = first;
                 let (datagram, others) = buffer[..first.len].split_at(first.len.min(first.stride));
-                *meta = give(datagram, buf, first);
+                *meta = copy_out(datagram, buf, first);
                 *rest = Rest { datagrams: Bytes::copy_from_slice(others), meta: first };
                 Poll::Ready(Ok(1))
             })
         } else {
             let len = rest.datagrams.len().min(rest.meta.stride);
-            *meta = give(&rest.datagrams[..len], buf, rest.meta);
+            *meta = copy_out(&rest.datagrams[..len], buf, rest.meta);
             rest.datagrams.advance(len);
             if rest.datagrams.is_empty() {
-                // An empty `Bytes` keeps all of what it was a part of.
+                // An empty `Bytes` keeps its whole buffer alive.
                 rest.datagrams = Bytes::new();
             }
             Poll::Ready(Ok(1))
@@ -94,8 +94,8 @@ impl AsyncUdpSocket for OneByOne {
     }
 }
 
-/// Of a larger one than there is room for, the end is lost, as a socket does it.
-fn give(datagram: &[u8], buf: &mut [u8], mut meta: RecvMeta) -> RecvMeta {
+/// Copies a datagram into `buf`. The end of a larger one is lost, as with any socket.
+fn copy_out(datagram: &[u8], buf: &mut [u8], mut meta: RecvMeta) -> RecvMeta {
     let len = datagram.len().min(buf.len());
     buf[..len].copy_from_slice(&datagram[..len]);
     (meta.len, meta.stride) = (len, len.max(1));

@@ -33,8 +33,8 @@ impl Peer {
     }
 
     fn with(role: DirectRole, dialect: DirectDialect, config: DirectConfig) -> Self {
-        let (sender, events) = mpsc::channel(64);
-        Peer { link: DirectLink::start(role, dialect, config, sender), events, max_message: 0 }
+        let (link, events) = DirectLink::start(role, dialect, config);
+        Peer { link, events, max_message: 0 }
     }
 
     async fn event(&mut self) -> Option<DirectEvent> {

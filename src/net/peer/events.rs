@@ -1,5 +1,6 @@
-//! What a peer's connection has to say, on its way up to the game.
+//! Passes the events of a peer's connection to the game.
 
+use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{NativePeer, Role, native_limits};
@@ -13,8 +14,8 @@ use crate::{
 };
 
 impl NativePeer {
-    /// Moves what the connection has to say up to the game.
-    pub(super) fn pump(&mut self) {
+    /// Passes the events of the connection to the game.
+    pub(super) fn deliver_events(&mut self) {
         let now = self.now();
         for lane in Lane::ALL {
             while let Some(packet) = self.inbound.pop(lane, now) {
@@ -22,10 +23,10 @@ impl NativePeer {
             }
         }
         let shared = self.handle.shared();
-        let taken = self.delivered - shared.inbox();
-        if taken > self.consumed {
-            self.connection.consumed(taken - self.consumed);
-            self.consumed = taken;
+        let consumed = self.delivered - shared.inbox();
+        if consumed > self.consumed {
+            self.connection.consumed(consumed - self.consumed);
+            self.consumed = consumed;
         }
         while let Some(event) = self.connection.poll_event() {
             match event {
@@ -43,11 +44,11 @@ impl NativePeer {
             && let Some(id) = self.connection.id()
         {
             self.identified = true;
-            self.cx.tell(PeerOutput::Identified(id));
+            self.cx.notify(PeerOutput::Identified(id));
         }
-        // The next guess must not be heard before the host knows of this one.
+        // The host must know of this guess before the next one begins.
         if self.connection.has_wrong_password() && !std::mem::replace(&mut self.refused, true) {
-            self.cx.tell(PeerOutput::WrongPassword);
+            self.cx.notify(PeerOutput::WrongPassword);
         }
         if self.connection.wants_direct() {
             self.direct.want(self.now());
@@ -58,39 +59,8 @@ impl NativePeer {
     fn event(&mut self, event: ConnectionEvent) {
         let now = self.now();
         match event {
-            ConnectionEvent::JoinRequest { metadata } => {
-                let Role::Host { admission, places } = &self.role else { return };
-                self.place = places.take();
-                if self.place.is_none() && places.are_full() {
-                    return self.connection.refuse(EndReason::Full, now);
-                }
-                self.metadata = metadata.clone();
-                self.cx.tell(PeerOutput::Placed);
-                match admission {
-                    Admission::Open => self.admit(),
-                    Admission::Ask => self.cx.emit(EventKind::JoinRequest { peer: self.cx.key, metadata }),
-                }
-            }
-            ConnectionEvent::Connected { metadata } => {
-                self.connected = true;
-                // Both sides have told their limits by now, and nobody has sent anything yet.
-                let limits = native_limits(&self.cx.config, self.connection.max_message());
-                (self.handle, self.commands) = PeerHandle::new(limits);
-                if let Some(id) = self.connection.id() {
-                    self.handle.shared().set_connection(id);
-                }
-                let (peer, handle) = (self.cx.key, self.handle.clone());
-                let metadata = if matches!(self.role, Role::Host { .. }) { self.metadata.clone() } else { metadata };
-                self.cx.emit(EventKind::Connected { peer, handle, metadata });
-                for text in self.adopted.take().into_iter().flatten() {
-                    let sent = PeerCommand::Send {
-                        channel: Channel::Reliable,
-                        tag: Tag::Untyped,
-                        payload: Payload::Text(text),
-                    };
-                    self.former_command(Some(sent));
-                }
-            }
+            ConnectionEvent::JoinRequest { metadata } => self.on_join_request(metadata),
+            ConnectionEvent::Connected { metadata } => self.on_connected(metadata),
             ConnectionEvent::PathChanged(path) => {
                 self.handle.shared().set_path(path);
                 if self.connected {
@@ -107,10 +77,10 @@ impl NativePeer {
                 self.count_interrupted(false);
                 self.cx.emit(EventKind::Resumed { peer: self.cx.key });
             }
-            ConnectionEvent::PathSilent(Path::Relay) => self.cx.tell(PeerOutput::RelaySilent),
+            ConnectionEvent::PathSilent(Path::Relay) => self.cx.notify(PeerOutput::RelaySilent),
             ConnectionEvent::PathSilent(Path::Direct) => self.direct.suspected(now),
             ConnectionEvent::Signal(signal) => {
-                if let Err(error) = self.direct.signalled(&signal, now) {
+                if let Err(error) = self.direct.signal(&signal, now) {
                     self.connection.abort(EndReason::ProtocolError(error.to_string()));
                 }
             }
@@ -128,35 +98,66 @@ impl NativePeer {
         }
     }
 
-    /// Lets it in, once it has a place.
+    fn on_join_request(&mut self, metadata: Bytes) {
+        let Role::Host { admission, slots } = &self.role else { return };
+        self.slot = slots.take();
+        if self.slot.is_none() && slots.are_full() {
+            return self.connection.refuse(EndReason::Full, self.now());
+        }
+        self.metadata = metadata.clone();
+        self.cx.notify(PeerOutput::HasSlot);
+        match admission {
+            Admission::Open => self.admit(),
+            Admission::Ask => self.cx.emit(EventKind::JoinRequest { peer: self.cx.key, metadata }),
+        }
+    }
+
+    fn on_connected(&mut self, metadata: Bytes) {
+        self.connected = true;
+        // Both sides know each other's limits by now, and the game has sent nothing yet.
+        let limits = native_limits(&self.cx.config, self.connection.max_message());
+        (self.handle, self.commands) = PeerHandle::new(limits);
+        if let Some(id) = self.connection.id() {
+            self.handle.shared().set_connection(id);
+        }
+        let (peer, handle) = (self.cx.key, self.handle.clone());
+        let metadata = if matches!(self.role, Role::Host { .. }) { self.metadata.clone() } else { metadata };
+        self.cx.emit(EventKind::Connected { peer, handle, metadata });
+        for text in self.adopted.take().into_iter().flatten() {
+            let (channel, tag, payload) = (Channel::Reliable, Tag::Untyped, Payload::Text(text));
+            self.original_command(Some(PeerCommand::Send { channel, tag, payload }));
+        }
+    }
+
+    /// Admits the joiner once it has a slot.
     pub(super) fn admit(&mut self) {
-        let Role::Host { places, .. } = &self.role else { return };
-        self.place = self.place.take().or_else(|| places.take());
-        if self.place.is_some() {
+        let Role::Host { slots, .. } = &self.role else { return };
+        self.slot = self.slot.take().or_else(|| slots.take());
+        if self.slot.is_some() {
             return self.connection.admit(self.now());
         }
         let cx = self.cx.clone();
-        self.waiting = Some(Box::pin(places.clone().wait(move || cx.tell(PeerOutput::WantsPlace))));
+        self.slot_wait = Some(Box::pin(slots.clone().wait(move || cx.notify(PeerOutput::WantsSlot))));
     }
 
-    /// The wait for a place is over.
-    pub(super) fn placed(&mut self, place: Option<OwnedSemaphorePermit>) {
+    /// Admits or refuses the joiner after its wait for a slot.
+    pub(super) fn slot_wait_ended(&mut self, slot: Option<OwnedSemaphorePermit>) {
         let now = self.now();
-        (self.waiting, self.place) = (None, place);
-        match self.place {
+        (self.slot_wait, self.slot) = (None, slot);
+        match self.slot {
             Some(_) => self.connection.admit(now),
             None => self.connection.refuse(EndReason::Full, now),
         }
     }
 
-    /// On a host, those who are interrupted are counted: they may have to give way.
+    /// Counts this peer as interrupted or not, on a host: it may have to give way to a joiner.
     pub(super) fn count_interrupted(&mut self, interrupted: bool) {
         if std::mem::replace(&mut self.interrupted, interrupted) == interrupted {
             return;
         }
-        if let Role::Host { places, .. } = &self.role {
-            places.count_interrupted(interrupted);
-            self.cx.tell(PeerOutput::Interrupted(interrupted));
+        if let Role::Host { slots, .. } = &self.role {
+            slots.count_interrupted(interrupted);
+            self.cx.notify(PeerOutput::Interrupted(interrupted));
         }
     }
 
@@ -171,16 +172,16 @@ impl NativePeer {
         self.cx.emit(EventKind::Messages { peer: self.cx.key, messages });
     }
 
-    /// Updates the numbers that the game can read.
+    /// Updates the counters that the game reads.
     fn publish(&mut self) {
         let shared = self.handle.shared();
         let stats = self.connection.stats();
-        let held = self.held.min(stats.queued);
-        if held < self.held && self.connection.is_closing() {
+        let queued = self.queued.min(stats.queued);
+        if queued < self.queued && self.connection.is_closing() {
             self.cx.emit(EventKind::Draining);
         }
-        shared.sent(self.held - held);
-        self.held = held;
+        shared.sent(self.queued - queued);
+        self.queued = queued;
         shared.set_reachable(stats.path.is_some());
         if let Some(rtt) = stats.rtt {
             shared.set_rtt(rtt);

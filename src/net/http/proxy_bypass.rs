@@ -1,12 +1,12 @@
-//! Which addresses are reached without a proxy.
+//! Decides which addresses are reached without a proxy.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use url::{Host, Url};
 
-/// Whether a URL names this machine or its local network: a proxy of the environment is for what lies beyond, and often
+/// Whether a URL names this machine or its local network. A proxy of the environment serves addresses beyond, and often
 /// cannot reach these.
-pub(super) fn is_near(url: &Url) -> bool {
+pub(super) fn bypasses_proxy(url: &Url) -> bool {
     match address(url) {
         Some(IpAddr::V4(ip)) => ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified(),
         Some(IpAddr::V6(ip)) => {
@@ -17,7 +17,7 @@ pub(super) fn is_near(url: &Url) -> bool {
 }
 
 /// Whether a URL names this machine.
-pub(in crate::net) fn is_here(url: &Url) -> bool {
+pub(in crate::net) fn is_this_machine(url: &Url) -> bool {
     match address(url) {
         Some(ip) => ip.is_loopback(),
         None => name(url).is_some_and(is_localhost),
@@ -36,12 +36,12 @@ fn address(url: &Url) -> Option<IpAddr> {
     }
 }
 
-/// `::ffff:127.0.0.1` is an IPv4 address.
+/// Converts an IPv4-mapped address such as `::ffff:127.0.0.1` to IPv4.
 fn unmapped(ip: Ipv6Addr) -> IpAddr {
     ip.to_ipv4_mapped().map_or(ip.into(), IpAddr::from)
 }
 
-/// In lower case, as URLs have it, and without the dot at its end.
+/// The host name without a trailing dot. URLs have it in lower case.
 fn name(url: &Url) -> Option<&str> {
     url.domain().map(|name| name.strip_suffix('.').unwrap_or(name))
 }
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_machine_and_its_network_are_near() {
+    fn this_machine_and_its_network_bypass_the_proxy() {
         let url = |host: &str| Url::parse(&format!("http://{host}:3000/")).unwrap();
         for host in [
             "127.0.0.1",
@@ -73,7 +73,7 @@ mod tests {
             "my-pc.local",
             "my-pc.local.",
         ] {
-            assert!(is_near(&url(host)), "{host}");
+            assert!(bypasses_proxy(&url(host)), "{host}");
         }
         for host in [
             "relay.example.com",
@@ -85,8 +85,10 @@ mod tests {
             "notlocal",
             "localhost.example.com",
         ] {
-            assert!(!is_near(&url(host)), "{host}");
+            assert!(!bypasses_proxy(&url(host)), "{host}");
         }
-        assert!(is_here(&url("[::1]")) && is_here(&url("localhost")) && !is_here(&url("192.168.1.5")));
+        for (host, is_local) in [("[::1]", true), ("localhost", true), ("192.168.1.5", false)] {
+            assert_eq!(is_this_machine(&url(host)), is_local, "{host}");
+        }
     }
 }

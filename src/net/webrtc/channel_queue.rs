@@ -1,4 +1,4 @@
-//! The queue in front of one data channel: bounded in bytes, and never waiting at the sender's end.
+//! The queue in front of one data channel. It is bounded in bytes, and its sender never waits.
 
 use std::sync::{
     Arc,
@@ -10,19 +10,19 @@ use tokio::sync::mpsc;
 use super::{Full, SEND_BUFFER};
 use crate::protocol::Payload;
 
-/// What a message costs beside its bytes, so that empty ones are bounded too.
+/// The cost of a message beside its bytes, so that empty messages are bounded, too.
 const MESSAGE_OVERHEAD: usize = 32;
 
-/// The end that is sent from.
+/// The sender of the queue.
 #[derive(Debug)]
-pub(super) struct LaneSender {
+pub(super) struct QueueSender {
     messages: mpsc::UnboundedSender<Payload>,
     shared: Arc<Shared>,
 }
 
-/// The end that the channel takes from.
+/// The receiver of the queue, for the data channel.
 #[derive(Debug)]
-pub(super) struct LaneReceiver {
+pub(super) struct QueueReceiver {
     messages: mpsc::UnboundedReceiver<Payload>,
     shared: Arc<Shared>,
 }
@@ -30,18 +30,23 @@ pub(super) struct LaneReceiver {
 #[derive(Debug, Default)]
 struct Shared {
     queued: AtomicUsize,
-    /// Whether someone was turned away and waits to hear of room.
+    /// Whether a message found no room, and its sender waits for some.
     awaited: AtomicBool,
 }
 
-pub(super) fn lane() -> (LaneSender, LaneReceiver) {
+/// Creates a queue.
+pub(super) fn channel_queue() -> (QueueSender, QueueReceiver) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let shared = Arc::<Shared>::default();
-    (LaneSender { messages: sender, shared: shared.clone() }, LaneReceiver { messages: receiver, shared })
+    (QueueSender { messages: sender, shared: shared.clone() }, QueueReceiver { messages: receiver, shared })
 }
 
-impl LaneSender {
-    /// Queues one message. A message that is larger than the limit is let into an empty queue.
+impl QueueSender {
+    /// Queues one message. An empty queue also takes a message above the limit.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] returns the message. [`QueueReceiver::sent`] then reports when there is room.
     pub fn try_send(&self, payload: Payload) -> Result<(), Full> {
         let cost = payload.len() + MESSAGE_OVERHEAD;
         let is_full = || {
@@ -50,25 +55,25 @@ impl LaneSender {
         };
         if is_full() {
             self.shared.awaited.store(true, Ordering::SeqCst);
-            // Looked at again: the queue may have drained before anyone knew that it is awaited.
+            // The queue may have drained before the flag was set.
             if is_full() {
                 return Err(Full(payload));
             }
         }
         self.shared.queued.fetch_add(cost, Ordering::SeqCst);
-        // A channel that is gone is told by its last event.
+        // The last event of the link reports a channel that is gone.
         let _ = self.messages.send(payload);
         Ok(())
     }
 }
 
-impl LaneReceiver {
-    /// The next message, or `None` when there will be no more.
+impl QueueReceiver {
+    /// Waits for the next message; `None` when there will be no more.
     pub async fn recv(&mut self) -> Option<Payload> {
         self.messages.recv().await
     }
 
-    /// Says that a message of this length has left, and learns whether there is someone to be told of the room.
+    /// Removes a message of this length. Returns whether a sender waits for room, which there is now.
     pub fn sent(&self, len: usize) -> bool {
         let cost = len + MESSAGE_OVERHEAD;
         let queued = self.shared.queued.fetch_sub(cost, Ordering::SeqCst) - cost;
@@ -87,8 +92,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_lane_turns_away_and_tells_of_room() {
-        let (sender, mut receiver) = lane();
+    async fn a_full_queue_refuses_messages_and_reports_room() {
+        let (sender, mut receiver) = channel_queue();
         let len = SEND_BUFFER / 4 - MESSAGE_OVERHEAD;
         for _ in 0..4 {
             sender.try_send(binary(len)).expect("room");
@@ -98,24 +103,24 @@ mod tests {
         assert!(receiver.recv().await.is_some());
         assert!(!receiver.sent(len), "three quarters are still queued");
         assert!(receiver.recv().await.is_some());
-        assert!(receiver.sent(len), "half is room enough");
+        assert!(receiver.sent(len), "half of the queue is enough");
         assert!(receiver.recv().await.is_some());
-        assert!(!receiver.sent(len), "told once");
+        assert!(!receiver.sent(len), "reported once");
     }
 
     #[tokio::test]
-    async fn a_message_over_the_limit_goes_alone() {
-        let (sender, mut receiver) = lane();
+    async fn a_message_over_the_limit_needs_an_empty_queue() {
+        let (sender, mut receiver) = channel_queue();
         sender.try_send(binary(SEND_BUFFER * 2)).expect("the queue is empty");
-        sender.try_send(binary(1)).expect_err("and now it is full");
+        sender.try_send(binary(1)).expect_err("the queue is full now");
         assert!(receiver.recv().await.is_some());
         assert!(receiver.sent(SEND_BUFFER * 2));
         sender.try_send(binary(1)).expect("room again");
     }
 
     #[tokio::test]
-    async fn what_was_queued_outlives_its_sender() {
-        let (sender, mut receiver) = lane();
+    async fn queued_messages_outlive_the_sender() {
+        let (sender, mut receiver) = channel_queue();
         sender.try_send(binary(3)).expect("room");
         drop(sender);
         assert_eq!(receiver.recv().await, Some(binary(3)));

@@ -1,0 +1,76 @@
+//! The settings that a session starts with.
+
+use bytes::Bytes;
+
+use crate::{
+    connection::ConnectionConfig,
+    net::{conditions::NetworkConditions, relay_options::Relay, webrtc::DirectConfig},
+    protocol::{GameId, JoinLink, PathPolicy},
+};
+
+/// How a host decides on joiners.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Admission {
+    /// Admits every joiner with the right password, up to the limit.
+    #[default]
+    Open,
+    /// The game answers each [`UhstJoinRequest`](crate::UhstJoinRequest).
+    Ask,
+}
+
+/// The settings of a host.
+#[derive(Clone, Debug)]
+pub struct HostOptions {
+    /// The id to host under. Without one the relay assigns nine digits.
+    pub id: Option<String>,
+    /// The limit on connected peers.
+    pub max_peers: usize,
+    /// Whether new peers are refused.
+    pub locked: bool,
+    /// Whether the game decides on joiners.
+    pub admission: Admission,
+    /// Whether a joiner of a full session replaces the peer that is interrupted for longest.
+    pub replace_interrupted: bool,
+    /// The settings that hosts and clients share.
+    pub session: SessionOptions,
+}
+
+/// The settings of a client.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// The session to join.
+    pub target: JoinLink,
+    /// The settings that hosts and clients share.
+    pub session: SessionOptions,
+}
+
+/// A password. Its `Debug` hides it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(pub String);
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// The settings that hosts and clients share.
+#[derive(Clone, Debug)]
+pub struct SessionOptions {
+    /// The relay where a host listens, and where a client looks if its target names none.
+    pub relay: Relay,
+    /// The password that joiners prove to know. It is never sent.
+    pub password: Option<Password>,
+    /// The game, which must be the same on both sides.
+    pub game: GameId,
+    /// The data shown to the peer: a client's with its join request, a host's when it admits.
+    pub metadata: Bytes,
+    /// The timeouts and limits of every connection.
+    pub connection: ConnectionConfig,
+    /// The paths that connections may use.
+    pub paths: PathPolicy,
+    /// The settings of direct paths.
+    pub direct: DirectConfig,
+    /// The simulated network conditions.
+    pub conditions: NetworkConditions,
+}

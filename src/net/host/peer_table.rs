@@ -1,0 +1,178 @@
+//! The peers of a host, found by key, by client id and by connection.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+};
+
+use bytes::Bytes;
+use n0_future::time::Instant;
+use tokio::sync::mpsc;
+
+use super::dispatch::Sender;
+use crate::{
+    connection::ConnectionId,
+    net::{
+        contract::PeerKey,
+        peer_link::{PeerInput, peer_inputs},
+    },
+};
+
+/// How many joiners may be in their handshake at a time.
+pub(super) const MAX_PENDING: usize = 64;
+
+/// One peer, from its first message to the end of its task.
+pub(super) struct Entry {
+    inputs: mpsc::Sender<PeerInput>,
+    /// The client id at the relay.
+    pub client: String,
+    /// Where the peer connects from, see [`Sender::origin`].
+    pub origin: Box<str>,
+    /// The first packet of a native peer; none for an original.
+    hello: Option<Bytes>,
+    connection: Option<ConnectionId>,
+    /// Whether the peer has one of the slots. Before, a native peer has yet to prove that it knows the password.
+    pub has_slot: bool,
+    /// Since when the peer is interrupted, if it is.
+    pub interrupted: Option<Instant>,
+    /// Whether the relay reported that the peer's stream closed.
+    pub stream_closed: bool,
+}
+
+impl Entry {
+    pub fn is_native(&self) -> bool {
+        self.hello.is_some()
+    }
+}
+
+/// The peers of one host.
+#[derive(Default)]
+pub(super) struct PeerTable {
+    entries: BTreeMap<PeerKey, Entry>,
+    by_client: HashMap<String, PeerKey>,
+    by_connection: HashMap<ConnectionId, PeerKey>,
+    next_key: u64,
+}
+
+impl PeerTable {
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Adds a peer, and returns its key and the inputs for its task. `hello` is the first packet of a native peer.
+    pub fn add(
+        &mut self,
+        Sender { client, origin, .. }: Sender,
+        hello: Option<Bytes>,
+    ) -> (PeerKey, mpsc::Receiver<PeerInput>) {
+        let key = PeerKey(self.next_key);
+        self.next_key += 1;
+        let (inputs, receiver) = peer_inputs();
+        self.by_client.insert(client.clone(), key);
+        let has_slot = hello.is_none();
+        let entry = Entry {
+            inputs,
+            client,
+            origin,
+            hello,
+            connection: None,
+            has_slot,
+            interrupted: None,
+            stream_closed: false,
+        };
+        self.entries.insert(key, entry);
+        (key, receiver)
+    }
+
+    /// Removes a peer. Its task, if it still runs, ends with its inputs.
+    pub fn remove(&mut self, key: PeerKey) -> Option<Entry> {
+        let entry = self.entries.remove(&key)?;
+        self.by_client.remove(&entry.client);
+        entry.connection.map(|id| self.by_connection.remove(&id));
+        Some(entry)
+    }
+
+    pub fn get_mut(&mut self, key: PeerKey) -> Option<&mut Entry> {
+        self.entries.get_mut(&key)
+    }
+
+    pub fn of_client(&self, client: &str) -> Option<PeerKey> {
+        self.by_client.get(client).copied()
+    }
+
+    pub fn of_connection(&self, id: &ConnectionId) -> Option<PeerKey> {
+        self.by_connection.get(id).copied()
+    }
+
+    /// The peer whose first packet this is.
+    pub fn of_hello(&self, hello: &Bytes) -> Option<PeerKey> {
+        let is_first = |entry: &Entry| entry.hello.as_ref() == Some(hello);
+        self.entries.iter().find(|(_, entry)| is_first(entry)).map(|(key, _)| *key)
+    }
+
+    /// Sets the connection of a peer.
+    pub fn identify(&mut self, key: PeerKey, id: ConnectionId) {
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.connection = Some(id);
+            self.by_connection.insert(id, key);
+        }
+    }
+
+    /// Sets the client id of a peer, and returns the former one if it differs.
+    pub fn rebind(&mut self, key: PeerKey, client: String) -> Option<String> {
+        let entry = self.entries.get_mut(&key)?;
+        self.by_client.remove(&entry.client);
+        self.by_client.insert(client.clone(), key);
+        let former = std::mem::replace(&mut entry.client, client);
+        (former != entry.client).then_some(former)
+    }
+
+    pub async fn send(&self, key: PeerKey, input: PeerInput) {
+        if let Some(entry) = self.entries.get(&key) {
+            // A task that has just ended reports that itself.
+            let _ = entry.inputs.send(input).await;
+        }
+    }
+
+    pub async fn send_to_all(&self, input: impl Fn() -> PeerInput) {
+        for entry in self.entries.values() {
+            let _ = entry.inputs.send(input()).await;
+        }
+    }
+
+    /// Asks the peer that is interrupted for longest to give way to a joiner.
+    pub fn replace_longest_interrupted(&mut self) {
+        let interrupted = self.entries.values_mut().filter(|entry| entry.interrupted.is_some());
+        if let Some(entry) = interrupted.min_by_key(|entry| entry.interrupted) {
+            // A peer is asked once, whatever becomes of it.
+            entry.interrupted = None;
+            let _ = entry.inputs.try_send(PeerInput::GiveWay);
+        }
+    }
+
+    /// Makes room for one more handshake: of too many, the oldest one of the origin that has most of them is dropped.
+    pub fn limit_pending(&mut self) {
+        let pending = || self.entries.iter().filter(|(_, entry)| !entry.has_slot);
+        if pending().count() < MAX_PENDING {
+            return;
+        }
+        let mut by_origin: HashMap<&str, (usize, PeerKey)> = HashMap::new();
+        for (key, entry) in pending() {
+            by_origin.entry(&entry.origin).or_insert((0, *key)).0 += 1;
+        }
+        if let Some((_, oldest)) = by_origin.into_values().max_by_key(|(count, oldest)| (*count, Reverse(*oldest))) {
+            self.remove(oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::PeerTable;
+
+    /// The origins of all peers, oldest first. Also checks that the index by client is complete.
+    pub fn origins(peers: &PeerTable) -> Vec<&str> {
+        assert_eq!(peers.by_client.len(), peers.entries.len());
+        peers.entries.values().map(|entry| &*entry.origin).collect()
+    }
+}

@@ -1,0 +1,64 @@
+//! The end of a native peer: the last packets, and the report.
+
+use std::time::Duration;
+
+use n0_future::{
+    task,
+    time::{sleep, timeout},
+};
+
+use super::{
+    NativePeer, Role, next_packet,
+    posts::{POST_LIMIT, post_after_loss},
+};
+use crate::{
+    connection::Lane,
+    net::{contract::EventKind, peer_link::PeerEnd},
+    protocol::{Body, EndReason, NATIVE_VERSION},
+};
+
+/// How long the last packets may take.
+const LAST_PACKETS: Duration = Duration::from_millis(500);
+/// The pause before a last packet is posted again that the relay refused.
+const RETRY: Duration = Duration::from_millis(100);
+
+impl NativePeer {
+    /// Reports the end to the game, and sends the last packets (a refusal, the answer to a goodbye).
+    pub(super) async fn finish(mut self: Box<Self>, reason: EndReason) -> PeerEnd {
+        if self.connected || self.adopted.is_some() {
+            self.cx.emit(EventKind::Disconnected { peer: self.cx.key, reason: reason.clone() });
+        }
+        self.count_interrupted(false);
+        self.handle.shared().free_slot_when_read(self.slot.take());
+        let _ = timeout(LAST_PACKETS, self.send_last_packets()).await;
+        PeerEnd { reason, tombstone: self.connection.tombstone() }
+    }
+
+    async fn send_last_packets(&mut self) {
+        // They do not wait for simulated delays.
+        self.outbound.release();
+        self.transmit_direct();
+        self.direct.close().await;
+        if let Some(post) = self.post.take() {
+            let _ = post.answer.await;
+        }
+        let is_client = matches!(self.role, Role::Client { .. });
+        let Some(route) = self.route.clone().filter(|_| self.relay_up || is_client) else { return };
+        loop {
+            let now = self.now();
+            let packet = next_packet(&mut self.connection, &mut self.outbound, Lane::Relay, POST_LIMIT, now);
+            let Some(packet) = packet else { return };
+            let body = Body::Native { version: NATIVE_VERSION, packet }.to_json();
+            let relay = &self.cx.relay;
+            if !self.relay_up {
+                // In the background, since the relay may stay lost.
+                task::spawn(post_after_loss(relay.clone(), route, body, self.cx.config.drain_timeout));
+                return;
+            }
+            let post = || relay.clone().send(route.send_to.clone(), route.token.clone(), body.clone());
+            while post().await.is_err() {
+                sleep(RETRY).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Decides for how long the start of a session retries a request that the relay refused.
+
+use std::time::Duration;
+
+use n0_future::time::{Instant, sleep};
+
+use super::{
+    backoff::Backoff,
+    relay_error::{MAX_WAIT, RelayError},
+};
+
+/// How long a start retries while the server fails, as while a relay behind a proxy restarts.
+const SERVER_FAILURE: Duration = Duration::from_secs(5);
+/// How long a start retries after an answer that is not of the protocol: the server may be no relay at all.
+const FOREIGN_ANSWER: Duration = Duration::from_secs(2);
+/// How long a start retries when the server is known to be a relay: after a restart of the relay its hosts return within
+/// seconds.
+const RELAY_RESTART: Duration = Duration::from_secs(10);
+/// How long a client retries when the relay does not know the host: a host whose stream broke is back after a moment.
+const HOST_MISSING: Duration = Duration::from_secs(2);
+
+/// The retries of one start.
+pub(super) struct StartRetry {
+    since: Instant,
+    backoff: Backoff,
+    /// Whether the server has answered as only a relay does.
+    is_relay: bool,
+    /// Whether a request has failed. Later errors may have the same cause.
+    has_failed: bool,
+    /// When the relay first did not know the host.
+    missing_since: Option<Instant>,
+}
+
+impl StartRetry {
+    pub fn new() -> Self {
+        StartRetry {
+            since: Instant::now(),
+            backoff: Backoff::relay(),
+            is_relay: false,
+            has_failed: false,
+            missing_since: None,
+        }
+    }
+
+    /// Records that the server is a relay: failures from here on are a disturbance, not a wrong URL.
+    pub fn relay_found(&mut self) {
+        self.is_relay = true;
+    }
+
+    /// Waits until the request may be repeated.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error if it is final, or if the time to retry is over.
+    pub async fn after(&mut self, error: RelayError) -> Result<(), RelayError> {
+        let Some(limit) = self.limit(&error) else { return Err(error) };
+        let mut since = self.since;
+        match error {
+            // The time of slow requests before this answer does not count.
+            RelayError::Rejected => since = *self.missing_since.get_or_insert_with(Instant::now),
+            _ => self.has_failed = true,
+        }
+        let requested = match &error {
+            RelayError::Busy { wait, .. } => *wait,
+            _ => Duration::ZERO,
+        };
+        let pause = self.backoff.next().max(requested);
+        if since.elapsed().saturating_add(pause) > limit {
+            return Err(error);
+        }
+        sleep(pause).await;
+        Ok(())
+    }
+
+    /// How long to retry after this error; `None`: it is final.
+    fn limit(&self, error: &RelayError) -> Option<Duration> {
+        Some(match error {
+            RelayError::Busy { .. } => MAX_WAIT,
+            // A relay that restarts refuses even a token that it has just issued.
+            RelayError::Status(429 | 500..=599)
+            | RelayError::BadToken
+            | RelayError::Unreachable(_)
+            | RelayError::Moved(_)
+            | RelayError::NotARelay(_)
+            | RelayError::NoConnection(_)
+                if self.is_relay =>
+            {
+                RELAY_RESTART
+            }
+            RelayError::Status(429 | 500..=599)
+            | RelayError::BadToken
+            | RelayError::Unreachable(_)
+            | RelayError::Moved(_) => SERVER_FAILURE,
+            RelayError::NotARelay(_) => FOREIGN_ANSWER,
+            RelayError::Rejected if self.has_failed => RELAY_RESTART,
+            RelayError::Rejected => HOST_MISSING,
+            _ => return None,
+        })
+    }
+}
