@@ -3,7 +3,8 @@
 use std::{
     collections::HashSet,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    time::Duration,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -15,8 +16,10 @@ use crate::protocol::{AddressRank, LocalAddress, by_rank, outward};
 /// the game.
 const MAX_ADDRESSES: usize = 6;
 
-/// How often they are looked at, which takes some ten microseconds. No portable call tells of changes.
+/// How often the addresses are compared. No portable call reports changes, and a look takes some forty system calls.
 const PERIOD: Duration = Duration::from_secs(1);
+/// The age up to which one session uses what another of this process has found.
+const SHARED: Duration = Duration::from_millis(500);
 
 /// The addresses of this machine that a peer is most likely to reach.
 pub(super) fn local_addresses() -> Vec<SocketAddr> {
@@ -54,6 +57,16 @@ fn ranked() -> Option<Vec<IpAddr>> {
     Some(reachable.map(|(_, address)| address).collect())
 }
 
+/// Returns what [`ranked`] returned less than [`SHARED`] ago, for whichever session of this process.
+fn ranked_recently() -> Option<Vec<IpAddr>> {
+    static LATEST: Mutex<Option<(Instant, Option<Vec<IpAddr>>)>> = Mutex::new(None);
+    let mut latest = LATEST.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*latest {
+        Some((at, addresses)) if at.elapsed() < SHARED => addresses.clone(),
+        _ => latest.insert((Instant::now(), ranked())).1.clone(),
+    }
+}
+
 /// What has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AddressChange {
@@ -76,7 +89,7 @@ impl AddressWatch {
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut watch = AddressWatch { known: HashSet::new(), offered: HashSet::new(), ticks };
-        watch.compare(&ranked().unwrap_or_default());
+        watch.compare(&ranked_recently().unwrap_or_default());
         watch
     }
 
@@ -84,7 +97,7 @@ impl AddressWatch {
     pub async fn changed(&mut self) -> AddressChange {
         loop {
             self.ticks.tick().await;
-            if let Some(change) = ranked().and_then(|addresses| self.compare(&addresses)) {
+            if let Some(change) = ranked_recently().and_then(|addresses| self.compare(&addresses)) {
                 return change;
             }
         }
