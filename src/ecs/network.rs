@@ -30,7 +30,7 @@ use crate::{
 };
 #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
 use crate::{
-    net::discovery::{AnnounceHandle, Announcements, BrowseHandle, Discovery, Place},
+    net::discovery::{AnnounceHandle, Announcements, BrowseHandle, Discovery, RelayPlace},
     protocol::Announcement,
 };
 
@@ -269,7 +269,7 @@ impl Network {
 
     /// Announces a session until the handle is dropped.
     #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
-    pub fn announce(&mut self, place: Place, announcement: Announcement) -> Result<AnnounceHandle, EndReason> {
+    pub fn announce(&mut self, place: RelayPlace, announcement: Announcement) -> Result<AnnounceHandle, EndReason> {
         let (handle, task) = self.announcements.begin(announcement);
         #[cfg(test)]
         if self.fake.is_some() {

@@ -1,9 +1,9 @@
-//! How long to wait before trying again: longer each time, and never in step with others.
+//! Exponential backoff with jitter.
 
 use std::time::Duration;
 
-/// Delays that double from `first` to `most`, each shortened by up to half at random, so that the clients of a relay
-/// that comes back do not all knock at once.
+/// Delays that double from `first` to `most`. Each is shortened by up to half at random, so that the clients of a relay that
+/// comes back do not all reconnect at once.
 #[derive(Clone, Debug)]
 pub(crate) struct Backoff {
     first: Duration,
@@ -12,18 +12,18 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// For a relay: quick at first, since most breaks are short, and never so slow that a player would notice that it
-    /// is back before we do.
+    /// Creates the delays for a relay, from 50 ms to 1 s: most breaks are short, and a player should not notice that the
+    /// relay is back before this code does.
     pub fn relay() -> Self {
         Self::new(Duration::from_millis(50), Duration::from_secs(1))
     }
 
-    /// Any other pace.
+    /// Creates delays from `first` to `most`.
     pub fn new(first: Duration, most: Duration) -> Self {
         Backoff { first, most, next: first }
     }
 
-    /// How long to wait now.
+    /// The next delay.
     pub fn next(&mut self) -> Duration {
         let full = self.next;
         self.next = (full * 2).min(self.most);
@@ -31,7 +31,7 @@ impl Backoff {
         full.mul_f64(0.5 + random / 2.0)
     }
 
-    /// It worked: start over next time.
+    /// Starts over with the first delay, after a success.
     pub fn reset(&mut self) {
         self.next = self.first;
     }

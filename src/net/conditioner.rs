@@ -1,4 +1,4 @@
-//! What [`NetworkConditions`] do to the packets of one direction: a delay line for each lane. No clock of its own.
+//! Applies [`NetworkConditions`] to the packets of one direction, with a delay line for each lane. It has no clock.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,9 +7,9 @@ use bytes::Bytes;
 use super::conditions::NetworkConditions;
 use crate::connection::{Lane, Path, Timestamp};
 
-/// Bytes that one lane holds back at most. A peer that sends more has to be let through, or lose what is unreliable.
-const HELD: usize = 32 << 20;
-/// A lost packet of a reliable lane is missed after a round trip, and at least after this time.
+/// The bytes that one lane holds back. Above it, reliable packets pass early, and unreliable ones are dropped.
+const MAX_HELD: usize = 32 << 20;
+/// The shortest time until a lost packet of a reliable lane is resent; otherwise it takes a round trip.
 const RETRANSMISSION: Duration = Duration::from_millis(50);
 
 /// The packets of one direction, on all lanes.
@@ -18,72 +18,73 @@ pub(super) struct Conditioner {
     conditions: NetworkConditions,
     random: fastrand::Rng,
     lines: [Line; 3],
-    /// By path: until when what was taken so far keeps it busy, and whether it is in the middle of a burst of losses.
+    /// For each path: until when its bandwidth is used up, and whether it is within a burst of losses.
     busy: [Timestamp; 2],
     bursting: [bool; 2],
-    taken: u64,
+    /// The number of packets so far, which orders those of one arrival time.
+    count: u64,
 }
 
 #[derive(Debug, Default)]
 struct Line {
-    /// By the time of their arrival.
+    /// The packets by arrival time and number.
     packets: BTreeMap<(Timestamp, u64), Bytes>,
     bytes: usize,
-    /// Nothing on an ordered lane arrives before this.
+    /// The last arrival on an ordered lane. Later packets do not arrive before it.
     last: Timestamp,
 }
 
 impl Conditioner {
     pub fn new(conditions: NetworkConditions, random: fastrand::Rng) -> Self {
         let lines = [Line::default(), Line::default(), Line::default()];
-        Conditioner { conditions, random, lines, busy: [Timestamp::ZERO; 2], bursting: [false; 2], taken: 0 }
+        Conditioner { conditions, random, lines, busy: [Timestamp::ZERO; 2], bursting: [false; 2], count: 0 }
     }
 
-    /// What is on its way already keeps its time.
+    /// Changes the conditions. Packets in flight keep their arrival time.
     pub fn set(&mut self, conditions: NetworkConditions) {
         self.conditions = conditions;
     }
 
-    /// Whether packets need not be taken here at all.
+    /// Whether packets may bypass the delay lines.
     pub fn is_clear(&self) -> bool {
         self.conditions.is_perfect() && self.lines.iter().all(|line| line.packets.is_empty())
     }
 
-    /// Whether nothing passes.
+    /// Whether no packet passes.
     pub fn is_cut(&self) -> bool {
         self.conditions.is_cut()
     }
 
-    /// Whether another packet would not wait too long for bandwidth.
+    /// Whether the bandwidth allows another packet now.
     pub fn has_room(&self, lane: Lane, now: Timestamp) -> bool {
         !self.is_cut() && self.busy[lane.path() as usize].saturating_sub(now) < NetworkConditions::QUEUE
     }
 
-    /// Takes a packet on its way.
+    /// Sends a packet.
     pub fn push(&mut self, lane: Lane, packet: Bytes, now: Timestamp) {
         let reliable = lane != Lane::DirectUnreliable;
-        if !reliable && (!self.has_room(lane, now) || self.lines[lane as usize].bytes > HELD) {
+        if !reliable && (!self.has_room(lane, now) || self.lines[lane as usize].bytes > MAX_HELD) {
             return;
         }
         let mut at = self.sent(lane.path(), packet.len(), now) + self.delay();
-        // Over a cut, what is reliable waits.
+        // Reliable packets wait until the cut is over.
         let mut lost = !self.is_cut() && self.is_lost(lane.path());
         if !reliable {
             if lost {
                 return;
             }
-            if self.happens(self.conditions.reordering) {
+            if self.occurs(self.conditions.reordering) {
                 at += NetworkConditions::REORDER_HOLD;
             }
-            if self.happens(self.conditions.duplicates) {
+            if self.occurs(self.conditions.duplicates) {
                 let copy = at + self.delay().saturating_sub(self.conditions.delay);
                 self.put(lane, packet.clone(), copy);
             }
         } else {
             while lost {
                 at += RETRANSMISSION.max(2 * self.conditions.delay);
-                // Sent again much later: a burst does not last so long.
-                lost = self.happens(self.conditions.loss.min(0.99));
+                // The burst is over by the time of the retransmission.
+                lost = self.occurs(self.conditions.loss.min(0.99));
             }
             let line = &mut self.lines[lane as usize];
             at = at.max(line.last);
@@ -93,18 +94,18 @@ impl Conditioner {
     }
 
     fn put(&mut self, lane: Lane, packet: Bytes, at: Timestamp) {
-        self.taken += 1;
+        self.count += 1;
         let line = &mut self.lines[lane as usize];
         line.bytes += packet.len();
-        line.packets.insert((at, self.taken), packet);
+        line.packets.insert((at, self.count), packet);
     }
 
-    /// The next packet of a lane that has arrived.
+    /// Takes the next packet that has arrived on a lane.
     pub fn pop(&mut self, lane: Lane, now: Timestamp) -> Option<Bytes> {
         let cut = self.is_cut();
         let line = &mut self.lines[lane as usize];
         let first = line.packets.first_entry()?;
-        if (cut || first.key().0 > now) && line.bytes <= HELD {
+        if (cut || first.key().0 > now) && line.bytes <= MAX_HELD {
             return None;
         }
         let packet = first.remove();
@@ -112,7 +113,7 @@ impl Conditioner {
         Some(packet)
     }
 
-    /// When a packet arrives that has not arrived by now.
+    /// The next arrival after now.
     pub fn next(&self, now: Timestamp) -> Option<Timestamp> {
         if self.is_cut() {
             return None;
@@ -121,7 +122,7 @@ impl Conditioner {
         self.lines.iter().filter_map(later).min()
     }
 
-    /// Lets everything arrive at once, what is on its way and what follows, unless nothing passes.
+    /// Lets all packets arrive at once, those in flight and those that follow, unless the network is cut.
     pub fn release(&mut self) {
         if self.is_cut() {
             return;
@@ -136,7 +137,7 @@ impl Conditioner {
         self.busy = [Timestamp::ZERO; 2];
     }
 
-    /// Forgets what is on its way on a path that broke.
+    /// Drops the packets in flight on a broken path.
     pub fn cut(&mut self, path: Path) {
         for lane in Lane::ALL.into_iter().filter(|lane| lane.path() == path) {
             self.lines[lane as usize] = Line::default();
@@ -144,7 +145,7 @@ impl Conditioner {
         self.busy[path as usize] = Timestamp::ZERO;
     }
 
-    /// When the last byte of a packet has passed the bottleneck.
+    /// When the last byte of a packet leaves, at the given bandwidth.
     fn sent(&mut self, path: Path, bytes: usize, now: Timestamp) -> Timestamp {
         let Some(bandwidth) = self.conditions.bandwidth else { return now };
         let takes = Duration::from_secs_f64(bytes as f64 / f64::from(bandwidth.max(1)));
@@ -158,21 +159,21 @@ impl Conditioner {
         if jitter.is_zero() { delay } else { (delay + jitter.mul_f64(2.0 * self.random.f64())).saturating_sub(jitter) }
     }
 
-    /// The two states of Gilbert's model: in a burst every packet is lost, outside none.
+    /// Whether the next packet is lost, by the Gilbert model: every packet within a burst, none outside.
     fn is_lost(&mut self, path: Path) -> bool {
         let NetworkConditions { loss, burst, .. } = self.conditions;
         if loss <= 0.0 || loss >= 1.0 {
             return false;
         }
-        // No shorter than by chance alone.
+        // Independent losses are the shortest bursts.
         let burst = burst.max(1.0 / (1.0 - loss));
         let chance = if self.bursting[path as usize] { 1.0 - 1.0 / burst } else { loss / (burst * (1.0 - loss)) };
-        let lost = self.happens(chance);
+        let lost = self.occurs(chance);
         self.bursting[path as usize] = lost;
         lost
     }
 
-    fn happens(&mut self, chance: f32) -> bool {
+    fn occurs(&mut self, chance: f32) -> bool {
         chance > 0.0 && self.random.f32() < chance
     }
 }
@@ -191,7 +192,7 @@ mod tests {
         Bytes::copy_from_slice(&number.to_le_bytes())
     }
 
-    /// Sends numbered packets in this rhythm: when each arrived, in the order of arrival.
+    /// Sends numbered packets at this interval, and returns their arrival times in the order of arrival.
     fn run(conditioner: &mut Conditioner, lane: Lane, count: u32, gap: Duration, size: usize) -> Vec<(u32, Timestamp)> {
         let mut arrived = Vec::new();
         for number in 0..count {
@@ -205,7 +206,7 @@ mod tests {
         arrived
     }
 
-    /// Lets the time pass from one arrival to the next.
+    /// Advances the time from one arrival to the next.
     fn take(conditioner: &mut Conditioner, lane: Lane, until: Timestamp, arrived: &mut Vec<(u32, Timestamp)>) {
         let mut now = arrived.last().map_or(Timestamp::ZERO, |(_, at)| *at);
         loop {
@@ -220,17 +221,17 @@ mod tests {
         }
     }
 
-    /// Within a tenth, or within this many thousandths.
+    /// Asserts a deviation of at most a tenth, or a thousandth of the whole.
     #[track_caller]
     fn assert_near(what: &str, measured: f64, set: f64) {
         assert!((measured - set).abs() <= (set * 0.1).max(0.001), "{what}: {measured} measured, {set} set");
     }
 
     #[test]
-    fn the_numbers_set_are_the_numbers_measured() {
+    fn measured_conditions_match_the_settings() {
         for conditions in [NetworkConditions::HOME_WIFI, NetworkConditions::MOBILE, NetworkConditions::TERRIBLE] {
             let count = 200_000;
-            // Small and rare enough for the bandwidth not to matter.
+            // Too small and rare for the bandwidth to matter.
             let gap = 5 * MS;
             let arrived = run(&mut conditioner(conditions), Lane::DirectUnreliable, count, gap, 16);
             let mut times = vec![0; count as usize];
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_spreads_to_either_side() {
+    fn jitter_deviates_in_both_directions() {
         let conditions = NetworkConditions { delay: 50 * MS, jitter: 20 * MS, ..Default::default() };
         let arrived = run(&mut conditioner(conditions), Lane::DirectUnreliable, 10_000, 100 * MS, 16);
         let delays: Vec<_> = arrived.iter().map(|(number, at)| *at - 100 * MS * *number).collect();
@@ -264,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn only_reordering_changes_the_order_of_packets_without_jitter() {
+    fn without_jitter_only_reordering_changes_the_order() {
         let conditions = NetworkConditions { delay: 30 * MS, reordering: 0.1, ..Default::default() };
         let arrived = run(&mut conditioner(conditions), Lane::DirectUnreliable, 100_000, 5 * MS, 16);
         let mut newest = 0;
@@ -276,9 +277,9 @@ mod tests {
     }
 
     #[test]
-    fn bandwidth_is_what_gets_through_and_the_rest_is_dropped() {
+    fn packets_above_the_bandwidth_are_dropped() {
         let conditions = NetworkConditions { bandwidth: Some(100_000), ..Default::default() };
-        // Twice as much as gets through.
+        // Twice the bandwidth.
         let arrived = run(&mut conditioner(conditions), Lane::DirectUnreliable, 10_000, 5 * MS, 1000);
         let (_, last) = arrived.last().expect("some arrive");
         assert_near("bandwidth", arrived.len() as f64 * 1000.0 / last.as_secs_f64(), 100_000.0);
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reliable_lane_loses_time_instead_of_packets_and_keeps_its_order() {
+    fn losses_on_a_reliable_lane_delay_packets_and_keep_their_order() {
         for lane in [Lane::Relay, Lane::DirectReliable] {
             let arrived = run(&mut conditioner(NetworkConditions::TERRIBLE), lane, 10_000, 5 * MS, 16);
             assert!(arrived.iter().map(|(number, _)| *number).eq(0..10_000));
@@ -295,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reliable_sender_learns_that_there_is_no_room() {
+    fn a_reliable_sender_sees_that_there_is_no_room() {
         let mut conditioner = conditioner(NetworkConditions { bandwidth: Some(10_000), ..Default::default() });
         assert!(conditioner.has_room(Lane::Relay, Timestamp::ZERO));
         conditioner.push(Lane::Relay, Bytes::from(vec![0; 10_000]), Timestamp::ZERO);
@@ -306,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_is_bounded() {
+    fn held_packets_are_bounded() {
         let mut conditioner = conditioner(NetworkConditions { delay: 3600 * 1000 * MS, ..Default::default() });
         let mut out = 0;
         for _ in 0..200 {
@@ -315,11 +316,11 @@ mod tests {
             }
             out += usize::from(conditioner.pop(Lane::Relay, Timestamp::ZERO).is_some());
         }
-        assert!(out >= 160 && conditioner.lines.iter().all(|line| line.bytes <= HELD + (1 << 20)));
+        assert!(out >= 160 && conditioner.lines.iter().all(|line| line.bytes <= MAX_HELD + (1 << 20)));
     }
 
     #[test]
-    fn nothing_passes_a_cut_and_what_is_reliable_comes_after_it() {
+    fn reliable_packets_arrive_after_a_cut() {
         let pulled = NetworkConditions { cut: true, ..Default::default() };
         for conditions in [pulled, NetworkConditions { loss: 1.0, ..Default::default() }] {
             let mut conditioner = conditioner(NetworkConditions { delay: 50 * MS, ..Default::default() });
@@ -333,7 +334,7 @@ mod tests {
                 assert!(conditioner.pop(lane, 10_000 * MS).is_none());
             }
             assert_eq!((conditioner.next(Timestamp::ZERO), conditioner.is_clear()), (None, false));
-            // Last words do not pass either.
+            // A release does not end the cut.
             conditioner.release();
             assert!(conditioner.pop(Lane::Relay, 10_000 * MS).is_none());
 
@@ -346,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_breaks_takes_what_is_on_its_way() {
+    fn a_broken_path_drops_its_packets() {
         let mut conditioner = conditioner(NetworkConditions { delay: 50 * MS, ..Default::default() });
         for lane in Lane::ALL {
             conditioner.push(lane, numbered(1), Timestamp::ZERO);

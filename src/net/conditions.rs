@@ -1,39 +1,40 @@
-//! A network made worse on purpose, in numbers.
+//! The settings of a simulated bad network.
 
 use std::time::Duration;
 
-/// What packets meet on their way, to try a game on a worse network than the developer's own.
+/// Simulated network conditions, to test a game on a worse network than the developer's own.
 ///
-/// The numbers hold for each way: what this side sends and what it receives. So a delay of 50 ms adds 100 ms to the
-/// round-trip time. They hold on every path. On a reliable one, the relay's or the ordered data channel, a lost packet
-/// comes late instead of never, and holds up those behind it; copies and changed order do not show there.
+/// They apply to each direction separately, so a delay of 50 ms adds 100 ms to the round-trip time. They apply to every
+/// path. On a reliable path, which is the relay or the ordered data channel, a lost packet arrives late instead of never and
+/// delays those behind it; duplicates and reordering have no effect there.
 ///
-/// Only connections to peers of this library are affected, not those to peers of the original protocol.
+/// Connections to peers of the original protocol are not affected.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NetworkConditions {
-    /// How long a packet is on its way, on top of what the real network takes.
+    /// The delay of each packet, in addition to that of the real network.
     pub delay: Duration,
-    /// By how much that varies, to either side, evenly spread. Packets may overtake each other by it.
+    /// The largest deviation from the delay, in either direction, evenly distributed. Packets may thereby overtake each
+    /// other.
     pub jitter: Duration,
-    /// The share of packets that is lost, from 0 to 1.
+    /// The share of lost packets, from 0 to 1.
     pub loss: f32,
-    /// How many packets are lost in a row, on average. 1 and less: each for itself.
+    /// The average number of packets lost in a row. With 1 or less, losses are independent.
     pub burst: f32,
     /// The share of packets that arrives twice.
     pub duplicates: f32,
-    /// The share of packets that is overtaken by those sent within the next [`REORDER_HOLD`](Self::REORDER_HOLD).
+    /// The share of packets that are overtaken by those sent within the next [`REORDER_HOLD`](Self::REORDER_HOLD).
     pub reordering: f32,
-    /// Bytes that get through in a second; `None`: any number. What has to wait for longer than
-    /// [`QUEUE`](Self::QUEUE) is dropped if it is unreliable, and slows the sender down if it is not.
+    /// The bandwidth in bytes per second; `None`: unlimited. A packet that would wait for longer than
+    /// [`QUEUE`](Self::QUEUE) is dropped if it is unreliable, and slows the sender down otherwise.
     pub bandwidth: Option<u32>,
-    /// The cable is pulled: nothing passes, on any path, either way. So does a [`loss`](Self::loss) of 1. What a path
-    /// promises to deliver waits until the cable is back, or its path is given up. After
+    /// Whether the network is cut: no packet passes, on any path, in either direction. A [`loss`](Self::loss) of 1 does the
+    /// same. Reliable packets wait until the network is back or their path is given up. After
     /// [`timeout`](crate::connection::ConnectionConfig::timeout), both sides are interrupted.
     pub cut: bool,
 }
 
 impl NetworkConditions {
-    /// As the real network is.
+    /// The real network without changes.
     pub const PERFECT: Self = NetworkConditions {
         delay: Duration::ZERO,
         jitter: Duration::ZERO,
@@ -44,7 +45,7 @@ impl NetworkConditions {
         bandwidth: None,
         cut: false,
     };
-    /// Wi-Fi at home, two rooms from the router: short bursts of loss, some jitter.
+    /// Wi-Fi two rooms from the router: short bursts of loss, some jitter.
     pub const HOME_WIFI: Self = NetworkConditions {
         delay: Duration::from_millis(10),
         jitter: Duration::from_millis(6),
@@ -53,7 +54,7 @@ impl NetworkConditions {
         bandwidth: Some(2_500_000),
         ..Self::PERFECT
     };
-    /// A phone's network on a train.
+    /// A mobile network on a train.
     pub const MOBILE: Self = NetworkConditions {
         delay: Duration::from_millis(50),
         jitter: Duration::from_millis(25),
@@ -64,7 +65,7 @@ impl NetworkConditions {
         bandwidth: Some(500_000),
         cut: false,
     };
-    /// Hardly playable: what a game should still survive.
+    /// A hardly playable network, which a game should still survive.
     pub const TERRIBLE: Self = NetworkConditions {
         delay: Duration::from_millis(150),
         jitter: Duration::from_millis(80),
@@ -76,12 +77,12 @@ impl NetworkConditions {
         cut: false,
     };
 
-    /// How long a packet that is to be overtaken stays behind.
+    /// How long a reordered packet is held back.
     pub const REORDER_HOLD: Duration = Duration::from_millis(20);
     /// How long packets wait for bandwidth, as in the queue of a home router.
     pub const QUEUE: Duration = Duration::from_millis(200);
 
-    /// Whether nothing is made worse.
+    /// Whether nothing is changed.
     pub fn is_perfect(&self) -> bool {
         self.delay.is_zero()
             && self.jitter.is_zero()
@@ -92,7 +93,7 @@ impl NetworkConditions {
             && !self.is_cut()
     }
 
-    /// Whether nothing passes.
+    /// Whether no packet passes.
     pub fn is_cut(&self) -> bool {
         self.cut || self.loss >= 1.0
     }

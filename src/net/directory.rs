@@ -1,7 +1,7 @@
-//! The directory of public relays that the originals use: a JSON list of relays with the prefix of the ids they give.
+//! The directory of public relays that the originals use: a JSON list of relays with the prefix of their ids.
 //!
-//! A host takes the relay that answers a ping first, of ten at random. A client finds the relay of an id by the part
-//! in front of the first `-`.
+//! A host uses the relay that first answers a ping, of ten at random. A client finds the relay of an id by its prefix, the
+//! part before the first `-`.
 
 use std::time::Duration;
 
@@ -19,9 +19,10 @@ use crate::protocol::{EndReason, RelayRequest};
 
 /// The largest list this crate reads.
 const MAX_LIST: usize = 1024 * 1024;
-/// How many relays are asked at once.
+/// How many relays are pinged.
 const PINGED: usize = 10;
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The timeout of each request.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Deserialize)]
 struct Entry {
@@ -30,13 +31,13 @@ struct Entry {
     prefix: String,
 }
 
-/// The quickest relay of the directory at this URL.
+/// Finds the quickest relay of the directory at this URL, for the id of a client's host, or for a new host.
 pub(super) async fn relay(directory: &str, id: Option<&str>) -> Result<RelayClient, EndReason> {
     let relay = quickest(directory, id).await.and_then(RelayClient::http);
     relay.map_err(|error| EndReason::RelayUnreachable(format!("{directory}, a directory of relays: {error}")))
 }
 
-/// The quickest relay of the directory; for a client, of those whose prefix its id has.
+/// The quickest relay; for a client, of those with the prefix of its id.
 async fn quickest(directory: &str, id: Option<&str>) -> Result<Url, RelayError> {
     let http = Http::default();
     let url = Url::parse(directory).map_err(|error| RelayError::Unreachable(error.to_string()))?;
@@ -47,10 +48,10 @@ async fn quickest(directory: &str, id: Option<&str>) -> Result<Url, RelayError> 
 }
 
 fn request(method: Method, url: Url) -> HttpRequest {
-    HttpRequest { timeout: Some(PATIENCE), secret: false, ..HttpRequest::new(method, url) }
+    HttpRequest { timeout: Some(TIMEOUT), secret: false, ..HttpRequest::new(method, url) }
 }
 
-/// The relays that may serve this id. A host's id says nothing: the relay gives it the prefix.
+/// The relays that may serve this id; all of them for a new host, whose id has no prefix yet.
 fn candidates(list: &[Entry], id: Option<&str>) -> Vec<Url> {
     let prefix = id.and_then(|id| id.split_once('-')).map(|(prefix, _)| prefix);
     list.iter()
@@ -61,7 +62,7 @@ fn candidates(list: &[Entry], id: Option<&str>) -> Vec<Url> {
         .collect()
 }
 
-/// Ten of them, each as likely as the others.
+/// Ten random relays.
 fn sample(mut urls: Vec<Url>) -> Vec<Url> {
     for i in 0..urls.len().min(PINGED) {
         let rest = urls.len() - i;
@@ -80,7 +81,7 @@ async fn first_to_answer(http: &Http, urls: Vec<Url>) -> Result<Url, RelayError>
             http.send(ping).await.ok().map(|_| url)
         })
         .collect();
-    let answered = time::timeout(PATIENCE, async {
+    let answered = time::timeout(TIMEOUT, async {
         while let Some(answer) = pings.next().await {
             if answer.is_some() {
                 return answer;
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_names_its_relay_by_the_part_before_the_first_dash() {
+    fn the_prefix_of_an_id_names_its_relay() {
         assert_eq!(hosts(&candidates(&list(), Some("0042-18-9"))), ["a.example", "b.example"]);
         assert_eq!(hosts(&candidates(&list(), Some("7-1234"))), ["c.example"]);
         assert_eq!(hosts(&candidates(&list(), Some("nobody"))), [""; 0]);
@@ -118,14 +119,14 @@ mod tests {
     }
 
     #[test]
-    fn ten_at_the_most_are_asked_and_none_twice() {
+    fn at_most_ten_relays_are_pinged_and_none_twice() {
         let urls: Vec<Url> = (0..30).map(|i| Url::parse(&format!("https://r{i}.example/")).unwrap()).collect();
-        let mut asked = sample(urls.clone());
-        assert_eq!(asked.len(), PINGED);
-        asked.sort();
-        asked.dedup();
-        assert_eq!(asked.len(), PINGED);
-        assert!(asked.iter().all(|url| urls.contains(url)));
+        let mut pinged = sample(urls.clone());
+        assert_eq!(pinged.len(), PINGED);
+        pinged.sort();
+        pinged.dedup();
+        assert_eq!(pinged.len(), PINGED);
+        assert!(pinged.iter().all(|url| urls.contains(url)));
         assert_eq!(sample(urls[..3].to_vec()).len(), 3);
     }
 }

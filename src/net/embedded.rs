@@ -1,4 +1,4 @@
-//! The embedded relay of a host: the one place that starts [`relay`](crate::relay).
+//! The embedded relay of a host. No other module starts [`relay`](crate::relay).
 
 #[cfg(feature = "relay")]
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -13,14 +13,18 @@ use crate::protocol::{EndReason, JoinLink};
 pub(super) struct Embedded {
     #[cfg(feature = "relay")]
     relay: crate::relay::RelayServer,
-    /// With it, this process may host. It is in the relay's URL for this process, and in no link.
+    /// The key with which this process may host. Only the relay's URL for this process contains it, no link does.
     #[cfg(feature = "relay")]
     key: String,
 }
 
 #[cfg(feature = "relay")]
 impl Embedded {
-    /// Starts one, on the first free port of those it may try.
+    /// Starts a relay on the first free port of its range.
+    ///
+    /// # Errors
+    ///
+    /// [`EndReason::RelayUnreachable`] if no port is free, or the system has no random bytes.
     pub async fn start(options: &EmbeddedRelay) -> Result<Self, EndReason> {
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|error| EndReason::RelayUnreachable(error.to_string()))?;
@@ -43,7 +47,7 @@ impl Embedded {
         Ok(Embedded { relay, key })
     }
 
-    /// How this process reaches it, and may host there.
+    /// The URL for this process, with the key to host.
     pub fn url(&self) -> String {
         let (address, key) = (self.relay.local_addr(), &self.key);
         let here = |ip: IpAddr| format!("http://{}/?key={key}", SocketAddr::new(ip, address.port()));
@@ -54,23 +58,23 @@ impl Embedded {
         }
     }
 
-    /// The port that it got.
+    /// The port of the relay.
     pub fn port(&self) -> u16 {
         self.relay.local_addr().port()
     }
 
-    /// Links for other machines first, then for this one.
+    /// The links to join, those for other machines first.
     pub fn links(&self, id: &str) -> Vec<JoinLink> {
         self.relay.urls().into_iter().map(|url| JoinLink { relay: Some(url), id: id.to_owned() }).collect()
     }
 
-    /// Stops it once everything that was posted is delivered.
+    /// Stops the relay once all posted messages are delivered.
     pub async fn stop(self) {
         self.relay.shutdown().await;
     }
 }
 
-/// Whether this machine has IPv4 at all. If the system does not say, it has.
+/// Whether this machine has IPv4. If the system does not tell, it counts as having it.
 #[cfg(feature = "relay")]
 fn has_ipv4() -> bool {
     if_addrs::get_if_addrs().map_or(true, |found| found.iter().any(|interface| interface.ip().is_ipv4()))

@@ -1,4 +1,4 @@
-//! Fuzz entry points: the event stream and the candidates, without a relay or a peer.
+//! Fuzz entry points for the event stream and for candidates.
 
 use bytes::Bytes;
 
@@ -8,8 +8,8 @@ use super::{
 };
 use crate::protocol::Candidate;
 
-/// Reads the chunks of an event stream, of which no event may have more than `max_event` bytes. What came of it, in words: first the readable and the bad events, then the
-/// error that every stream ends with.
+/// Reads the chunks of an event stream whose events may have at most `max_event` bytes. Returns descriptions of the valid and
+/// the malformed events, and the error that ends the stream.
 pub async fn event_stream(chunks: Vec<Bytes>, max_event: usize) -> (Vec<String>, String) {
     let mut stream = EventStream::of_chunks(chunks, max_event);
     let mut items = Vec::new();
@@ -23,7 +23,7 @@ pub async fn event_stream(chunks: Vec<Bytes>, max_event: usize) -> (Vec<String>,
     }
 }
 
-/// The line that is handed to the WebRTC library, if any.
+/// The candidate line for the WebRTC library, if the candidate is usable.
 pub fn usable_candidate(candidate: &Candidate) -> Option<&str> {
     webrtc::usable_candidate(candidate)
 }

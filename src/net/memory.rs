@@ -97,7 +97,7 @@ impl MemoryRelay {
                     receiver.recv().await.map(|item| (Ok(item), (receiver, subscription)))
                 },
             ))),
-            Err(error) => EventStream::new(Box::pin(stream::once(Err(error)))).expecting_its_beginning(),
+            Err(error) => EventStream::new(Box::pin(stream::once(Err(error)))).with_first_byte_timeout(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Which relay a session uses.
+//! The choice of a session's relay.
 
 use std::{
     fmt,
@@ -8,42 +8,42 @@ use std::{
 use super::memory::MemoryRelay;
 use crate::protocol::WebFile;
 
-/// Where a host listens, and where a client looks for an id that names no relay. Its `Debug` hides the query of a URL, in
-/// which may be the key to host.
+/// The relay where a host listens, and where a client looks for an id that names no relay. Its `Debug` hides the query of a
+/// URL, which may contain the key to host.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Relay {
-    /// A host starts a relay of its own, in this process: on a LAN nothing else is needed. A client looks for a bare
-    /// code on this machine, at every port that such a relay may have; from other machines, join by the link that the
-    /// host shows. A second host of this machine that wants the same id ends with
-    /// [`EndReason::HostIdInUse`](crate::prelude::EndReason::HostIdInUse).
+    /// A relay in the process of the host; a LAN needs nothing else. A client looks for a bare code on this machine, at every
+    /// port that such a relay may have. From other machines, join by the link that the host shows. A second host of this
+    /// machine with the same id ends with [`EndReason::HostIdInUse`](crate::prelude::EndReason::HostIdInUse).
     Embedded(EmbeddedRelay),
-    /// A relay by its URL, such as `https://relay.example.com/`.
+    /// The relay at this URL, such as `https://relay.example.com/`.
     Url(String),
-    /// A directory of public relays, as the originals use: the quickest of ten is taken, and the id's prefix names it.
+    /// A relay from the directory at this URL, as the originals use: the quickest of ten. The id's prefix names it.
     Directory(String),
-    /// No network: hosts and clients that share this value, in one process. For tests.
+    /// A relay in memory, for the hosts and clients of one process that share this value. For tests.
     Memory(MemoryRelay),
 }
 
-/// How the embedded relay is started.
+/// The settings of an embedded relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EmbeddedRelay {
-    /// The address to listen on. Port 0 takes any free port. `[::]`, the default, takes IPv6 and IPv4, and IPv4 alone
-    /// on a machine without IPv6.
+    /// The address to listen on, `[::]:3000` by default. Port 0 means any free port. `[::]` includes IPv4, and means IPv4
+    /// alone on a machine without IPv6.
     pub bind: SocketAddr,
-    /// How many ports to try, from that of `bind` upwards, when it is taken. A client looks for a bare code on as many,
-    /// at most 32.
+    /// The number of ports to try, from that of `bind` upwards, 20 by default. A client looks for a bare code on as many, at
+    /// most 32.
     pub port_attempts: u16,
-    /// Files for browsers, such as a page on which a phone joins by the same link.
+    /// The files for browsers, such as a page on which a phone joins by the same link. None by default.
     pub web_files: Vec<WebFile>,
-    /// By which names players reach this machine, besides its addresses, names without a dot and names in `.local`.
-    /// Requests by other names are refused, so that no web page can have a name of its own lead here.
+    /// The host names of this machine, besides its addresses, names without a dot and names in `.local`. The relay refuses
+    /// requests to other names, so that no web page can reach it under a name of its own. None by default.
     pub names: Vec<String>,
-    /// Web pages, as `https://game.example`, whose players may join besides those of `web_files`; `*` for all. Pages
-    /// that are not in here cannot try codes from a player's browser.
+    /// The web origins, such as `https://game.example`, whose players may join besides those of `web_files`; `*` allows all.
+    /// Pages of other origins cannot try codes from a player's browser. None by default.
     pub origins: Vec<String>,
-    /// Whether others may host on this relay, too. It has room for one session otherwise: that of its host.
+    /// Whether other hosts may use this relay, `false` by default. Otherwise it has room for the session of its own host
+    /// only.
     pub other_hosts: bool,
 }
 
@@ -59,12 +59,12 @@ impl fmt::Debug for Relay {
 }
 
 impl Relay {
-    /// The directory that the original clients use when they are given no relay. Its relays are run by others.
+    /// The directory that the original clients use by default. Third parties run its relays.
     pub const PUBLIC_DIRECTORY: &str = "https://raw.githubusercontent.com/uhst/relays/main/list.json";
 }
 
 impl EmbeddedRelay {
-    /// The port the originals' relay listens on, too.
+    /// The default port, the same as that of the original relay.
     pub const DEFAULT_PORT: u16 = 3000;
 }
 

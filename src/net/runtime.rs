@@ -1,30 +1,33 @@
-//! Where the background tasks run: a runtime of our own, or the app's.
+//! The tokio runtime of the background tasks: our own, or the app's.
 
 use std::thread;
 
 use tokio::sync::oneshot;
 
 #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
-use super::discovery::{self, AnnounceTask, BrowseHandle, Discovery, Place};
+use super::discovery::{self, AnnounceTask, BrowseHandle, Discovery, RelayPlace};
 use super::{
     client,
     contract::{ClientOptions, Event, HostOptions, SessionHandle, SessionKey},
     host,
 };
 
-/// Runs sessions.
+/// The runtime of all sessions of an app.
 #[derive(Debug)]
 pub(crate) struct Runtime {
     handle: tokio::runtime::Handle,
-    /// The thread ends with this value; none when the app handed in its own runtime.
+    /// Ends our own thread when dropped. Absent if the app supplied its runtime.
     own: Option<oneshot::Sender<()>>,
 }
 
 impl Runtime {
-    /// On the app's runtime if it hands one in, else on a thread of our own.
+    /// Uses the app's runtime if there is one, and otherwise starts one on a thread of its own.
     ///
-    /// A single one: a message passes several tasks on its way, and to wake another thread for each costs more than
-    /// what they do.
+    /// One thread is enough: a message passes several tasks, and waking another thread for each costs more than their work.
+    ///
+    /// # Errors
+    ///
+    /// The error of the system if it cannot start the runtime or its thread.
     pub fn new(handle: Option<tokio::runtime::Handle>) -> std::io::Result<Self> {
         if let Some(handle) = handle {
             return Ok(Runtime { handle, own: None });
@@ -34,13 +37,13 @@ impl Runtime {
         let (end, ended) = oneshot::channel();
         thread::Builder::new().name("bevy_uhst".to_owned()).spawn(move || {
             let _: Result<(), _> = own.block_on(ended);
-            // A lookup of a name that is under way is not waited for.
+            // Without a wait for name lookups in progress.
             own.shutdown_background();
         })?;
         Ok(Runtime { handle, own: Some(end) })
     }
 
-    /// Whether nothing runs here while this thread waits: it is the only one of the app's own runtime.
+    /// Whether tasks stand still while this thread waits, since it is the only thread of the app's runtime.
     #[cfg(not(target_family = "wasm"))]
     pub fn runs_on_this_thread(&self) -> bool {
         self.own.is_none()
@@ -48,7 +51,7 @@ impl Runtime {
             && tokio::runtime::Handle::try_current().is_ok_and(|current| current.id() == self.handle.id())
     }
 
-    /// Starts a host; everything it has to say comes up `events` under `session`, [`EventKind::Ended`] last.
+    /// Starts a host. It sends `events` under the key `session`, with [`EventKind::Ended`] as the last one.
     ///
     /// [`EventKind::Ended`]: super::contract::EventKind::Ended
     pub fn host(
@@ -62,7 +65,7 @@ impl Runtime {
         handle
     }
 
-    /// Starts a client, likewise.
+    /// Starts a client. It sends events as a host does.
     pub fn join(
         &self,
         session: SessionKey,
@@ -74,9 +77,9 @@ impl Runtime {
         handle
     }
 
-    /// Announces a session until its announcement is taken back.
+    /// Announces a session until the announcement is withdrawn.
     #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
-    pub fn announce(&self, scope: Discovery, place: Place, task: AnnounceTask) {
+    pub fn announce(&self, scope: Discovery, place: RelayPlace, task: AnnounceTask) {
         self.handle.spawn(discovery::run_announcement(scope, place, task));
     }
 

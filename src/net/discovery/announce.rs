@@ -5,17 +5,17 @@ use std::{net::IpAddr, time::Duration};
 use mdns_sd::{IfKind, ServiceInfo};
 use n0_future::time::{Instant, sleep_until};
 
-use super::{AnnounceTask, Discovery, Place, Rhythm, daemon::Daemon};
+use super::{AnnounceTask, Discovery, Intervals, RelayPlace, daemon::Daemon};
 use crate::protocol::{Announcement, SERVICE_TYPE};
 
-/// The shortest time between two announcements: players who come and go by the dozen are news once.
+/// The shortest time between two announcements, so that players who come and go in numbers cause one.
 const SPACING: Duration = Duration::from_millis(500);
 
-/// Announces until it is taken back, then says goodbye. Drops `task` when it is said.
-pub(in crate::net) async fn run(scope: Discovery, place: Place, mut task: AnnounceTask) {
-    // A name that nobody else has needs no probing: players see the one in the record.
+/// Announces the session until the announcement is withdrawn, then sends the goodbye and drops `task`.
+pub(in crate::net) async fn run(scope: Discovery, place: RelayPlace, mut task: AnnounceTask) {
+    // A random instance name needs no probing. Players see the name in the record.
     let instance = format!("{:016x}", getrandom::u64().unwrap_or_default());
-    let rhythm = Rhythm::of(scope);
+    let intervals = Intervals::of(scope);
     let mut daemon: Option<Daemon> = None;
     let (mut beat, mut warned) = (0_u32, false);
     let (mut last, mut due) = (Instant::now(), Instant::now());
@@ -28,10 +28,10 @@ pub(in crate::net) async fn run(scope: Discovery, place: Place, mut task: Announ
             },
             () = sleep_until(due) => {
                 last = Instant::now();
-                due = last + rhythm.beat;
+                due = last + intervals.beat;
                 if let Some(running) = &daemon && running.is_flooded().await {
                     daemon = None;
-                    due = last + rhythm.pause;
+                    due = last + intervals.pause;
                     continue;
                 }
                 let announcement = task.latest.borrow_and_update().clone();
@@ -55,7 +55,7 @@ pub(in crate::net) async fn run(scope: Discovery, place: Place, mut task: Announ
 fn announce(
     daemon: &mut Option<Daemon>,
     scope: Discovery,
-    place: &Place,
+    place: &RelayPlace,
     instance: &str,
     announcement: &Announcement,
     beat: u32,
@@ -69,9 +69,9 @@ fn announce(
     Ok(())
 }
 
-/// The records of the service. The beat makes one differ from the next, so that browsers take notice.
+/// The records of the service. The beat makes each differ from the last, so that browsers report it.
 fn service(
-    place: &Place,
+    place: &RelayPlace,
     instance: &str,
     announcement: &Announcement,
     beat: u32,
@@ -81,14 +81,14 @@ fn service(
     let host = format!("{instance}.local.");
     let new = |address: &str, port| ServiceInfo::new(SERVICE_TYPE, instance, &host, address, port, &pairs[..]);
     let mut info = match place {
-        Place::Here { address, port } if !address.is_unspecified() => new(&address.to_string(), *port)?,
-        Place::Here { address: IpAddr::V4(_), port } => {
-            // The relay is not reached over IPv6.
+        RelayPlace::Here { address, port } if !address.is_unspecified() => new(&address.to_string(), *port)?,
+        RelayPlace::Here { address: IpAddr::V4(_), port } => {
+            // The relay does not listen on IPv6.
             let mut info = new("", *port)?.enable_addr_auto();
             info.set_interfaces(vec![IfKind::IPv4]);
             info
         }
-        Place::Here { port, .. } | Place::There { port } => new("", *port)?.enable_addr_auto(),
+        RelayPlace::Here { port, .. } | RelayPlace::Elsewhere { port } => new("", *port)?.enable_addr_auto(),
     };
     info.set_requires_probe(false);
     Ok(info)
@@ -112,17 +112,17 @@ mod tests {
 
     #[test]
     fn a_relay_on_one_address_is_announced_there_alone() {
-        let place = Place::Here { address: [127, 0, 0, 1].into(), port: 3000 };
+        let place = RelayPlace::Here { address: [127, 0, 0, 1].into(), port: 3000 };
         let info = service(&place, "x", &announcement("1"), 7).unwrap();
         assert!(!info.is_addr_auto() && info.get_addresses().iter().eq([&IpAddr::from([127, 0, 0, 1])]));
         assert_eq!((info.get_port(), info.get_property_val_str("beat")), (3000, Some("7")));
-        let everywhere = Place::Here { address: [0, 0, 0, 0].into(), port: 3000 };
+        let everywhere = RelayPlace::Here { address: [0, 0, 0, 0].into(), port: 3000 };
         assert!(service(&everywhere, "x", &announcement("1"), 7).unwrap().is_addr_auto());
     }
 
     #[test]
-    fn a_session_that_fits_no_record_is_an_error_with_words() {
-        let place = Place::There { port: 443 };
+    fn a_session_that_does_not_fit_a_record_is_an_error() {
+        let place = RelayPlace::Elsewhere { port: 443 };
         let error = service(&place, "x", &announcement(&"i".repeat(200)), 0).unwrap_err();
         assert_eq!(error.to_string(), "`id` has 200 bytes, the limit is 128");
     }

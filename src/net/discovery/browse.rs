@@ -7,14 +7,14 @@ use tokio::sync::mpsc;
 use url::{Host, Url};
 
 use super::{
-    BrowseEvent, Discovery, FoundSession, Rhythm,
+    BrowseEvent, Discovery, FoundSession, Intervals,
     daemon::Daemon,
-    listing::{Listing, Trouble},
-    reach::{Heard, best, heard_here},
+    listing::{Listing, Problem},
+    reach::{AnnouncedAddress, best, is_from_this_machine},
 };
 use crate::protocol::{Announcement, AnnouncementError, JoinLink, SERVICE_TYPE};
 
-/// How many addresses of one host are looked at.
+/// The limit on the addresses of one host.
 const MAX_ADDRESSES: usize = 64;
 
 /// Lists the sessions of this game until the handle is dropped.
@@ -24,12 +24,12 @@ pub(in crate::net) async fn run(
     events: crossbeam_channel::Sender<BrowseEvent>,
     mut dropped: mpsc::Receiver<()>,
 ) {
-    let rhythm = Rhythm::of(scope);
-    let mut listing = Listing::new(events, rhythm.silence);
+    let intervals = Intervals::of(scope);
+    let mut listing = Listing::new(events, intervals.silence);
     let mut browsing: Option<(Daemon, Receiver<ServiceEvent>)> = None;
     let mut ours = Vec::new();
     let mut start = Instant::now();
-    let mut ticks = interval(rhythm.tick);
+    let mut ticks = interval(intervals.tick);
     loop {
         let event = async {
             match &browsing {
@@ -39,11 +39,11 @@ pub(in crate::net) async fn run(
         };
         tokio::select! {
             event = event => match event {
-                Ok(event) => hear(&mut listing, &game, event, &ours),
-                // It closes the queue of whoever falls a thousand events behind.
+                Ok(event) => handle_event(&mut listing, &game, event, &ours),
+                // The library closes the queue when the reader falls a thousand events behind.
                 Err(_) => {
                     browsing = None;
-                    start = Instant::now() + rhythm.pause;
+                    start = Instant::now() + intervals.pause;
                     flooded(&mut listing);
                 }
             },
@@ -53,7 +53,7 @@ pub(in crate::net) async fn run(
                 match &browsing {
                     Some((daemon, _)) if daemon.is_flooded().await => {
                         browsing = None;
-                        start = Instant::now() + rhythm.pause;
+                        start = Instant::now() + intervals.pause;
                         flooded(&mut listing);
                     }
                     Some(_) => {}
@@ -61,8 +61,8 @@ pub(in crate::net) async fn run(
                     None => match browse(scope) {
                         Ok(started) => browsing = Some(started),
                         Err(error) => {
-                            start = Instant::now() + rhythm.pause;
-                            listing.once(Trouble::NotStarted, || format!("cannot look for sessions here: {error}"));
+                            start = Instant::now() + intervals.pause;
+                            listing.report_once(Problem::NotStarted, || format!("cannot look for sessions here: {error}"));
                         }
                     },
                 }
@@ -82,26 +82,27 @@ fn browse(scope: Discovery) -> mdns_sd::Result<(Daemon, Receiver<ServiceEvent>)>
     Ok((daemon, events))
 }
 
-/// Reports a flood once. Listed sessions stay for a while, and those that announce themselves after the pause are heard.
+/// Reports a flood once. Sessions stay listed for longer than the pause, and their next announcement renews them.
 fn flooded(listing: &mut Listing) {
-    listing.once(Trouble::Flooded, || "somebody floods this network with announcements".to_owned());
+    listing.report_once(Problem::Flooded, || "somebody floods this network with announcements".to_owned());
 }
 
-fn hear(listing: &mut Listing, game: &str, event: ServiceEvent, ours: &[Interface]) {
+fn handle_event(listing: &mut Listing, game: &str, event: ServiceEvent, ours: &[Interface]) {
     match event {
-        // Not all of its records have come.
+        // Not all records have arrived yet.
         ServiceEvent::ServiceResolved(service) if service.txt_properties.is_empty() => {}
         ServiceEvent::ServiceResolved(service) => match read(&service) {
             Ok(announcement) if announcement.game == game => {
                 if let Some(link) = link(&announcement, &service, ours) {
-                    listing.heard(&service.fullname, FoundSession { announcement, link }, Instant::now());
+                    listing.announced(&service.fullname, FoundSession { announcement, link }, Instant::now());
                 }
             }
             Ok(_) | Err(AnnouncementError::OtherVersion(_)) => {}
-            Err(error) => listing
-                .once(Trouble::Malformed, || format!("somebody announces on this network what is no session: {error}")),
+            Err(error) => listing.report_once(Problem::Malformed, || {
+                format!("an announcement on this network is no valid session: {error}")
+            }),
         },
-        ServiceEvent::ServiceRemoved(_, name) => listing.gone(&name),
+        ServiceEvent::ServiceRemoved(_, name) => listing.removed(&name),
         _ => {}
     }
 }
@@ -110,19 +111,19 @@ fn read(service: &ResolvedService) -> Result<Announcement, AnnouncementError> {
     Announcement::from_txt(|key| service.txt_properties.get_property_val(key).flatten())
 }
 
-/// How to join from here, if at all. Some addresses may yet be on their way.
+/// The link to join from this machine, if the session is reachable. More addresses may follow.
 fn link(announcement: &Announcement, service: &ResolvedService, ours: &[Interface]) -> Option<JoinLink> {
-    let heard: Vec<Heard> = service.addresses.iter().take(MAX_ADDRESSES).filter_map(heard).collect();
+    let announced: Vec<_> = service.addresses.iter().take(MAX_ADDRESSES).filter_map(announced_address).collect();
     let relay = match &announcement.relay {
         Some(relay) => {
-            let here = heard.iter().any(|heard| heard_here(&heard.on, ours));
-            (!is_this_machine(relay) || here).then(|| relay.clone())?
+            let is_here = announced.iter().any(|announced| is_from_this_machine(&announced.received_on, ours));
+            (!is_this_machine(relay) || is_here).then(|| relay.clone())?
         }
         None => {
-            // Zero would be taken for the port of the web.
+            // A URL with port 0 would mean port 80.
             let port = Some(service.port).filter(|port| *port != 0)?;
             let mut relay = Url::parse("http://localhost/").ok()?;
-            relay.set_ip_host(best(&heard, ours)?).ok()?;
+            relay.set_ip_host(best(&announced, ours)?).ok()?;
             relay.set_port(Some(port)).ok()?;
             relay
         }
@@ -130,16 +131,16 @@ fn link(announcement: &Announcement, service: &ResolvedService, ours: &[Interfac
     Some(JoinLink { relay: Some(relay), id: announcement.id.clone() })
 }
 
-fn heard(address: &ScopedIp) -> Option<Heard> {
-    let on = match address {
+fn announced_address(address: &ScopedIp) -> Option<AnnouncedAddress> {
+    let received_on = match address {
         ScopedIp::V4(address) => address.interface_ids().iter().map(|id| id.index).collect(),
         ScopedIp::V6(address) => vec![address.scope_id().index],
         _ => return None,
     };
-    Some(Heard { address: address.to_ip_addr(), on })
+    Some(AnnouncedAddress { address: address.to_ip_addr(), received_on })
 }
 
-/// Whether a URL leads to whoever follows it.
+/// Whether a URL names the machine of its reader.
 fn is_this_machine(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
@@ -157,7 +158,7 @@ mod tests {
 
     use super::*;
 
-    fn announced(port: u16, relay: Option<&str>, address: &str) -> Option<String> {
+    fn link_of(port: u16, relay: Option<&str>, address: &str) -> Option<String> {
         let mut pairs = vec![
             ("uhst", "1"),
             ("game", "game"),
@@ -177,25 +178,25 @@ mod tests {
     #[test]
     fn a_relay_elsewhere_is_joined_by_its_url_and_not_on_this_machine() {
         let relay = "https://relay.example.com/";
-        assert_eq!(announced(443, Some(relay), "127.0.0.1").as_deref(), Some("https://relay.example.com/#my%20id"));
+        assert_eq!(link_of(443, Some(relay), "127.0.0.1").as_deref(), Some("https://relay.example.com/#my%20id"));
         for relay in ["http://127.0.0.1:80/", "http://localhost/", "http://[::1]/", "http://[::ffff:127.0.0.1]/"] {
-            assert_eq!(announced(80, Some(relay), "127.0.0.1"), None, "{relay}");
+            assert_eq!(link_of(80, Some(relay), "127.0.0.1"), None, "{relay}");
         }
     }
 
     #[test]
-    fn an_address_that_was_not_heard_on_a_network_of_ours_is_no_link() {
+    fn an_address_outside_of_our_networks_makes_no_link() {
         for address in ["127.0.0.1", "203.0.113.9", "255.255.255.255"] {
-            assert_eq!(announced(3000, None, address), None, "{address}");
+            assert_eq!(link_of(3000, None, address), None, "{address}");
         }
     }
 
     #[test]
     fn a_host_on_this_machine_is_joined_by_its_port() {
-        // Heard on the loopback interface, which only a daemon can say.
+        // Only a real daemon reports the receiving interface, so the address is built here.
         let ours = if_addrs::get_if_addrs().unwrap();
         let index = ours.iter().find(|our| our.is_loopback()).and_then(|our| our.index).unwrap();
-        let address = best(&[Heard { address: [127, 0, 0, 1].into(), on: vec![index] }], &ours);
+        let address = best(&[AnnouncedAddress { address: [127, 0, 0, 1].into(), received_on: vec![index] }], &ours);
         assert_eq!(address, Some([127, 0, 0, 1].into()));
     }
 }

@@ -1,4 +1,4 @@
-//! The mDNS daemon, which runs on a thread of its own, and the bounds it does not have.
+//! The mDNS daemon, which runs on its own thread, and limits on its memory, which it lacks itself.
 
 use std::time::Duration;
 
@@ -7,19 +7,23 @@ use n0_future::time::timeout;
 
 use super::Discovery;
 
-/// How many records a daemon may hold of others, a dozen for each session that a browser lists. It keeps what it
-/// hears for as long as the sender likes, so whoever floods it would fill the memory.
+/// The limit on cached records of other hosts, a dozen for each session that a browser lists. The daemon caches a record for
+/// as long as its sender requests, so a flood would fill the memory.
 const MAX_RECORDS: i64 = 4096;
-/// How many times it may have noted to look at a record again, of 16 bytes each.
+/// The limit on timers for cached records, of 16 bytes each.
 const MAX_TIMERS: i64 = 1 << 18;
-/// How long a daemon has to answer.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The timeout for an answer of the daemon.
+const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A running daemon. Dropping it says goodbye for what is registered, and ends it.
+/// A running daemon. Dropping it sends the goodbyes of its services, and ends it.
 pub(super) struct Daemon(pub ServiceDaemon);
 
 impl Daemon {
-    /// Starts one that talks to these networks and no others.
+    /// Starts a daemon on these networks.
+    ///
+    /// # Errors
+    ///
+    /// The error of the library, for example without a network interface.
     pub fn start(scope: Discovery) -> mdns_sd::Result<Self> {
         let daemon = Daemon(ServiceDaemon::new()?);
         match scope {
@@ -32,26 +36,26 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Whether it holds more than any honest network would have it hold, or does not answer.
+    /// Whether the daemon caches more than an honest network has, or does not answer.
     pub async fn is_flooded(&self) -> bool {
         let Ok(metrics) = self.0.get_metrics() else { return true };
-        let Ok(Ok(metrics)) = timeout(PATIENCE, metrics.recv_async()).await else { return true };
+        let Ok(Ok(metrics)) = timeout(TIMEOUT, metrics.recv_async()).await else { return true };
         let cached = ["ptr", "srv", "txt", "addr", "nsec", "subtype"];
         let records: i64 = cached.iter().filter_map(|kind| metrics.get(&format!("cached-{kind}"))).sum();
         records > MAX_RECORDS || metrics.get("timer").is_some_and(|timers| *timers > MAX_TIMERS)
     }
 
-    /// Says goodbye, and waits until that is said.
+    /// Sends the goodbyes, and waits until they are sent.
     pub async fn end(self) {
         if let Ok(ended) = self.0.shutdown() {
-            let _ = timeout(PATIENCE, ended.recv_async()).await;
+            let _ = timeout(TIMEOUT, ended.recv_async()).await;
         }
     }
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // Again, perhaps, which does nothing.
+        // A second shutdown has no effect.
         let _ = self.0.shutdown();
     }
 }

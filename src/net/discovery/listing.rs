@@ -1,4 +1,4 @@
-//! What a browser lists: bounded, whatever is announced, and told no faster than it is taken.
+//! The list of a browser. It is bounded, and reports changes no faster than they are read.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -9,41 +9,41 @@ use n0_future::time::Instant;
 
 use super::{BrowseEvent, FoundKey, FoundSession, MAX_FOUND};
 
-/// What a developer is told once a browser, so that who causes it cannot flood the log.
+/// A problem that is reported once per browser, so that its cause cannot flood the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Trouble {
-    /// An announcement that cannot be read.
+pub(super) enum Problem {
+    /// An announcement cannot be read.
     Malformed,
-    /// More sessions than are listed.
+    /// More sessions are announced than are listed.
     Crowded,
-    /// More records than an honest network has.
+    /// More records are announced than an honest network has.
     Flooded,
-    /// No daemon.
+    /// The daemon cannot start.
     NotStarted,
 }
 
-/// The sessions a browser knows of.
+/// The sessions that a browser lists.
 pub(super) struct Listing {
     events: crossbeam_channel::Sender<BrowseEvent>,
-    /// How long a session may be silent.
+    /// The silence after which a session is removed.
     silence: Duration,
     entries: HashMap<String, Entry>,
     last_key: u64,
-    reported: HashSet<Trouble>,
+    reported: HashSet<Problem>,
 }
 
 struct Entry {
     key: FoundKey,
     session: FoundSession,
-    heard: Instant,
-    /// Whether the other side knows of it.
-    told: bool,
-    news: Option<News>,
+    last_announced: Instant,
+    /// Whether the session was reported.
+    reported: bool,
+    change: Option<Change>,
 }
 
-/// What is still to be told of a session.
+/// A change that is not reported yet.
 #[derive(Clone, Copy)]
-enum News {
+enum Change {
     Listed,
     Lost,
 }
@@ -53,64 +53,65 @@ impl Listing {
         Listing { events, silence, entries: HashMap::new(), last_key: 0, reported: HashSet::new() }
     }
 
-    /// The service of this name announces this.
-    pub fn heard(&mut self, name: &str, session: FoundSession, now: Instant) {
+    /// Records the announcement of the service of this name.
+    pub fn announced(&mut self, name: &str, session: FoundSession, now: Instant) {
         if let Some(entry) = self.entries.get_mut(name) {
-            entry.heard = now;
-            if entry.session != session || matches!(entry.news, Some(News::Lost)) {
+            entry.last_announced = now;
+            if entry.session != session || matches!(entry.change, Some(Change::Lost)) {
                 entry.session = session;
-                entry.news = Some(News::Listed);
+                entry.change = Some(Change::Listed);
             }
             return;
         }
         if self.entries.len() >= MAX_FOUND {
-            return self.once(Trouble::Crowded, || {
+            return self.report_once(Problem::Crowded, || {
                 format!("more than {MAX_FOUND} sessions are announced on this network: the others are not listed")
             });
         }
         self.last_key += 1;
         let key = FoundKey(self.last_key);
-        let entry = Entry { key, session, heard: now, told: false, news: Some(News::Listed) };
+        let change = Some(Change::Listed);
+        let entry = Entry { key, session, last_announced: now, reported: false, change };
         self.entries.insert(name.to_owned(), entry);
     }
 
-    /// The service of this name is gone.
-    pub fn gone(&mut self, name: &str) {
+    /// Removes the service of this name.
+    pub fn removed(&mut self, name: &str) {
         if let Some(entry) = self.entries.get_mut(name) {
-            entry.news = Some(News::Lost);
+            entry.change = Some(Change::Lost);
         }
     }
 
-    /// Takes off what has not been heard of for too long.
+    /// Removes the services that have been silent for too long.
     pub fn expire(&mut self, now: Instant) {
         for entry in self.entries.values_mut() {
-            if now.saturating_duration_since(entry.heard) > self.silence {
-                entry.news = Some(News::Lost);
+            if now.saturating_duration_since(entry.last_announced) > self.silence {
+                entry.change = Some(Change::Lost);
             }
         }
     }
 
-    /// Tells the news, as far as the last ones have been taken.
+    /// Reports the changes, while the queue has room.
     pub fn flush(&mut self) {
         let events = &self.events;
         self.entries.retain(|_, entry| {
-            let Some(news) = entry.news else { return true };
-            if let News::Lost = news
-                && !entry.told
+            let Some(change) = entry.change else { return true };
+            if let Change::Lost = change
+                && !entry.reported
             {
                 return false;
             }
             if events.len() >= MAX_FOUND {
                 return true;
             }
-            entry.news = None;
-            match news {
-                News::Listed => {
-                    entry.told = true;
+            entry.change = None;
+            match change {
+                Change::Listed => {
+                    entry.reported = true;
                     let _ = events.send(BrowseEvent::Listed(entry.key, Box::new(entry.session.clone())));
                     true
                 }
-                News::Lost => {
+                Change::Lost => {
                     let _ = events.send(BrowseEvent::Lost(entry.key));
                     false
                 }
@@ -118,9 +119,9 @@ impl Listing {
         });
     }
 
-    /// Tells the developer, unless this kind of trouble was told before.
-    pub fn once(&mut self, trouble: Trouble, text: impl FnOnce() -> String) {
-        if self.reported.insert(trouble) {
+    /// Reports a problem, unless it is reported already.
+    pub fn report_once(&mut self, problem: Problem, text: impl FnOnce() -> String) {
+        if self.reported.insert(problem) {
             let _ = self.events.send(BrowseEvent::Diagnostic(text()));
         }
     }
@@ -155,7 +156,7 @@ mod tests {
         (Listing::new(sender, SILENCE), events, Instant::now())
     }
 
-    fn news(listing: &mut Listing, events: &crossbeam_channel::Receiver<BrowseEvent>) -> Vec<BrowseEvent> {
+    fn changes(listing: &mut Listing, events: &crossbeam_channel::Receiver<BrowseEvent>) -> Vec<BrowseEvent> {
         listing.flush();
         events.try_iter().collect()
     }
@@ -163,63 +164,63 @@ mod tests {
     #[test]
     fn a_session_is_listed_changed_and_lost_under_one_key() {
         let (mut listing, events, now) = listing();
-        listing.heard("a", session("one"), now);
-        assert_eq!(news(&mut listing, &events), [listed(FoundKey(1), "one")]);
-        // The same again is no news.
-        listing.heard("a", session("one"), now);
-        assert_eq!(news(&mut listing, &events), []);
-        listing.heard("a", session("two"), now);
-        assert_eq!(news(&mut listing, &events), [listed(FoundKey(1), "two")]);
-        listing.gone("a");
-        assert_eq!(news(&mut listing, &events), [BrowseEvent::Lost(FoundKey(1))]);
-        listing.gone("a");
-        assert_eq!(news(&mut listing, &events), []);
-        listing.heard("a", session("two"), now);
-        assert_eq!(news(&mut listing, &events), [listed(FoundKey(2), "two")]);
+        listing.announced("a", session("one"), now);
+        assert_eq!(changes(&mut listing, &events), [listed(FoundKey(1), "one")]);
+        // An equal announcement is no change.
+        listing.announced("a", session("one"), now);
+        assert_eq!(changes(&mut listing, &events), []);
+        listing.announced("a", session("two"), now);
+        assert_eq!(changes(&mut listing, &events), [listed(FoundKey(1), "two")]);
+        listing.removed("a");
+        assert_eq!(changes(&mut listing, &events), [BrowseEvent::Lost(FoundKey(1))]);
+        listing.removed("a");
+        assert_eq!(changes(&mut listing, &events), []);
+        listing.announced("a", session("two"), now);
+        assert_eq!(changes(&mut listing, &events), [listed(FoundKey(2), "two")]);
     }
 
     #[test]
     fn a_session_that_falls_silent_is_lost() {
         let (mut listing, events, now) = listing();
-        listing.heard("a", session("one"), now);
-        listing.heard("b", session("two"), now);
-        news(&mut listing, &events);
-        listing.heard("b", session("two"), now + SILENCE);
+        listing.announced("a", session("one"), now);
+        listing.announced("b", session("two"), now);
+        changes(&mut listing, &events);
+        listing.announced("b", session("two"), now + SILENCE);
         listing.expire(now + SILENCE);
-        assert_eq!(news(&mut listing, &events), []);
+        assert_eq!(changes(&mut listing, &events), []);
         listing.expire(now + SILENCE + Duration::from_secs(1));
-        assert_eq!(news(&mut listing, &events), [BrowseEvent::Lost(FoundKey(1))]);
+        assert_eq!(changes(&mut listing, &events), [BrowseEvent::Lost(FoundKey(1))]);
     }
 
     #[test]
-    fn a_crowd_is_listed_up_to_the_limit_and_said_once() {
+    fn sessions_are_listed_up_to_the_limit_and_the_excess_is_reported_once() {
         let (mut listing, events, now) = listing();
         for number in 0..10 * MAX_FOUND {
-            listing.heard(&number.to_string(), session("one"), now);
+            listing.announced(&number.to_string(), session("one"), now);
             listing.flush();
         }
-        let told: Vec<_> = events.try_iter().collect();
-        let count = told.iter().filter(|event| matches!(event, BrowseEvent::Listed(..))).count();
-        assert_eq!((count, told.len()), (MAX_FOUND, MAX_FOUND + 1));
-        // One place is free again.
-        listing.gone("0");
+        let reported: Vec<_> = events.try_iter().collect();
+        let count = reported.iter().filter(|event| matches!(event, BrowseEvent::Listed(..))).count();
+        assert_eq!((count, reported.len()), (MAX_FOUND, MAX_FOUND + 1));
+        // One entry is free again.
+        listing.removed("0");
         listing.flush();
-        listing.heard("new", session("new"), now);
-        assert_eq!(news(&mut listing, &events).len(), 2);
+        listing.announced("new", session("new"), now);
+        assert_eq!(changes(&mut listing, &events).len(), 2);
     }
 
     #[test]
-    fn who_does_not_listen_has_a_bounded_queue_and_hears_the_latest_in_the_end() {
+    fn a_slow_reader_has_a_bounded_queue_and_receives_the_latest_state() {
         let (mut listing, events, now) = listing();
         for round in 0..1000 {
             for name in ["a", "b"] {
-                listing.heard(name, session(&round.to_string()), now);
+                listing.announced(name, session(&round.to_string()), now);
                 listing.flush();
             }
         }
         assert!(events.len() <= MAX_FOUND + 1);
         let mut last = HashMap::new();
-        for event in events.try_iter().collect::<Vec<_>>().into_iter().chain(news(&mut listing, &events)) {
+        for event in events.try_iter().collect::<Vec<_>>().into_iter().chain(changes(&mut listing, &events)) {
             if let BrowseEvent::Listed(key, session) = event {
                 last.insert(key, session.announcement.name);
             }
@@ -228,11 +229,11 @@ mod tests {
     }
 
     #[test]
-    fn what_was_lost_before_it_was_told_is_not_told() {
+    fn a_session_that_is_lost_before_its_report_is_not_reported() {
         let (mut listing, events, now) = listing();
-        listing.heard("a", session("one"), now);
-        listing.gone("a");
-        assert_eq!(news(&mut listing, &events), []);
+        listing.announced("a", session("one"), now);
+        listing.removed("a");
+        assert_eq!(changes(&mut listing, &events), []);
         assert!(listing.entries.is_empty());
     }
 }

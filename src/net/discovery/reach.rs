@@ -1,28 +1,29 @@
-//! Which of a host's addresses to join by.
+//! Selects the address of a host by which to join.
 
 use std::net::IpAddr;
 
 use if_addrs::{IfAddr, Interface};
 
-/// An address that a host says it has, and the interfaces of ours on which it said so.
+/// An announced address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Heard {
+pub(super) struct AnnouncedAddress {
     pub address: IpAddr,
-    pub on: Vec<u32>,
+    /// The indices of our interfaces that received the announcement.
+    pub received_on: Vec<u32>,
 }
 
-/// The best of these addresses: this machine itself if the host is on it, else one on a network we are on, IPv4 first.
+/// The best of these addresses: loopback if the host is on this machine, else one on a shared network, IPv4 first.
 ///
-/// All others are refused. An announcement comes from the same network, so a host has no use for them; but whoever
-/// wants our game to knock on a stranger's door has, or on one of this machine.
-pub(super) fn best(heard: &[Heard], ours: &[Interface]) -> Option<IpAddr> {
-    let ranked = heard.iter().filter_map(|heard| Some((rank(heard, ours)?, heard.address)));
+/// All others are refused. An announcement comes from the same network, so an honest host needs no others. An attacker
+/// could use them to make the game connect to other machines, or to other services of this machine.
+pub(super) fn best(announced: &[AnnouncedAddress], ours: &[Interface]) -> Option<IpAddr> {
+    let ranked = announced.iter().filter_map(|announced| Some((rank(announced, ours)?, announced.address)));
     ranked.min().map(|(_, address)| address)
 }
 
-fn rank(Heard { address, on }: &Heard, ours: &[Interface]) -> Option<u8> {
+fn rank(AnnouncedAddress { address, received_on }: &AnnouncedAddress, ours: &[Interface]) -> Option<u8> {
     if address.is_loopback() {
-        return heard_here(on, ours).then_some(0);
+        return is_from_this_machine(received_on, ours).then_some(0);
     }
     let scoped = matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
     if scoped || address.is_unspecified() || address.is_multicast() || !ours.iter().any(|our| shares(our, *address)) {
@@ -31,12 +32,12 @@ fn rank(Heard { address, on }: &Heard, ours: &[Interface]) -> Option<u8> {
     Some(if address.is_ipv4() { 1 } else { 2 })
 }
 
-/// Whether any of these interfaces carries nothing but this machine's own words.
-pub(super) fn heard_here(on: &[u32], ours: &[Interface]) -> bool {
-    ours.iter().any(|our| our.is_loopback() && our.index.is_some_and(|index| on.contains(&index)))
+/// Whether one of these interfaces is loopback, so that the announcement comes from this machine.
+pub(super) fn is_from_this_machine(received_on: &[u32], ours: &[Interface]) -> bool {
+    ours.iter().any(|our| our.is_loopback() && our.index.is_some_and(|index| received_on.contains(&index)))
 }
 
-/// Whether an address is on the network of an interface, and is not the one of its broadcasts.
+/// Whether an address is on the network of an interface, and is not its broadcast address.
 fn shares(our: &Interface, address: IpAddr) -> bool {
     match (&our.addr, address) {
         (IfAddr::V4(our), IpAddr::V4(address)) => {
@@ -91,27 +92,30 @@ mod tests {
         ]
     }
 
-    fn heard(addresses: &[(&str, u32)]) -> Option<String> {
-        let heard: Vec<_> =
-            addresses.iter().map(|(address, on)| Heard { address: address.parse().unwrap(), on: vec![*on] }).collect();
-        best(&heard, &ours()).map(|address| address.to_string())
+    fn best_of(addresses: &[(&str, u32)]) -> Option<String> {
+        let announced = |(address, index): &(&str, u32)| AnnouncedAddress {
+            address: address.parse().unwrap(),
+            received_on: vec![*index],
+        };
+        let announced: Vec<_> = addresses.iter().map(announced).collect();
+        best(&announced, &ours()).map(|address| address.to_string())
     }
 
     #[test]
-    fn a_neighbour_is_joined_by_the_network_we_share_and_by_ipv4_first() {
+    fn a_neighbour_is_joined_by_a_shared_network_and_by_ipv4_first() {
         let neighbour = [("fd00::9", WIFI), ("10.8.0.9", WIFI), ("192.168.1.9", WIFI), ("fe80::9", WIFI)];
-        assert_eq!(heard(&neighbour).as_deref(), Some("192.168.1.9"));
-        assert_eq!(heard(&neighbour[..2]).as_deref(), Some("fd00::9"));
+        assert_eq!(best_of(&neighbour).as_deref(), Some("192.168.1.9"));
+        assert_eq!(best_of(&neighbour[..2]).as_deref(), Some("fd00::9"));
     }
 
     #[test]
     fn a_host_on_this_machine_is_joined_without_any_network() {
-        assert_eq!(heard(&[("192.168.1.5", WIFI), ("127.0.0.1", LOOPBACK)]).as_deref(), Some("127.0.0.1"));
-        assert_eq!(heard(&[("192.168.1.5", WIFI)]).as_deref(), Some("192.168.1.5"));
+        assert_eq!(best_of(&[("192.168.1.5", WIFI), ("127.0.0.1", LOOPBACK)]).as_deref(), Some("127.0.0.1"));
+        assert_eq!(best_of(&[("192.168.1.5", WIFI)]).as_deref(), Some("192.168.1.5"));
     }
 
     #[test]
-    fn nobody_sends_us_to_this_machine_from_outside_or_to_strangers() {
+    fn other_hosts_cannot_direct_us_to_this_machine_or_to_foreign_networks() {
         for address in [
             "127.0.0.1",
             "::1",
@@ -124,8 +128,8 @@ mod tests {
             "2001:db8::1",
             "fe80::9",
         ] {
-            assert_eq!(heard(&[(address, WIFI)]), None, "{address}");
+            assert_eq!(best_of(&[(address, WIFI)]), None, "{address}");
         }
-        assert_eq!(heard(&[]), None);
+        assert_eq!(best_of(&[]), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The event stream of a relay, whatever carries it.
+//! The event stream of a relay, over any transport.
 
 #[cfg(not(target_family = "wasm"))]
 mod native;
@@ -15,67 +15,71 @@ use url::Url;
 use super::{http::Http, relay_error::RelayError};
 use crate::protocol::{StreamEvent, StreamEventError};
 
-/// The largest event this crate reads. Relays take bodies of up to 100 KiB, and write them as JSON, at most a few
-/// times as long.
+/// The largest event, in bytes. Relays take bodies of up to 100 KiB, and write them as JSON, which is at most a few times as
+/// long.
 pub(crate) const MAX_EVENT: usize = 1024 * 1024;
 
-/// Original relays write a comment every 5 s. One that did so and then is silent for three of these is gone, though
-/// its socket may not show it.
+/// The silence after which a relay that writes comments counts as gone. Original relays write a comment every 5 s, and a
+/// dead socket may not show an error.
 const SILENCE: Duration = Duration::from_secs(16);
 
-/// By when a stream must have its first byte: relay 2.1.1 writes the first one after 5 s at the latest, others write a
-/// comment at once.
+/// The timeout for the first byte of a stream. Relay 2.1.1 writes it within 5 s, others write a comment at once.
 const FIRST_BYTE: Duration = Duration::from_secs(8);
 
-/// What an event stream yields.
+/// An item of an event stream.
 #[derive(Debug)]
 pub(crate) enum StreamItem {
-    /// The relay has answered: we are listening.
+    /// The relay has answered the request.
     Open,
     /// An event.
     Event(StreamEvent),
-    /// An event that cannot be read; the stream goes on.
+    /// An event that cannot be read. The stream continues.
     Malformed(StreamEventError),
-    /// A comment, or an event of a foreign name: the relay is alive.
+    /// A comment, or an event of an unknown name: the relay is alive.
     Alive,
 }
 
-/// The event stream of one token. Ends with an error, always.
+/// The event stream of one token. It always ends with an error.
 pub(crate) struct EventStream {
     items: BoxStream<Result<StreamItem, RelayError>>,
     /// Whether the relay has shown that it writes comments into idle streams.
     keeps_alive: bool,
-    /// Until the first byte: when it is overdue.
+    /// When the first byte is overdue, until it arrives.
     held_back_at: Option<Instant>,
-    /// Read while waiting for the beginning.
+    /// An item that was read while waiting for the first byte.
     first: Option<StreamItem>,
 }
 
 impl EventStream {
-    /// Starts listening.
+    /// Requests the stream.
     pub fn open(http: Http, url: Url) -> Self {
-        Self::new(native::open(http, url)).expecting_its_beginning()
+        Self::new(native::open(http, url)).with_first_byte_timeout()
     }
 
-    /// Reads chunks of a stream that are here already, with another bound for its events.
+    /// Creates a stream of these chunks, with this limit on its events.
     #[cfg(not(target_family = "wasm"))]
     pub fn of_chunks(chunks: Vec<bytes::Bytes>, max_event: usize) -> Self {
         Self::new(native::of_chunks(chunks, max_event))
     }
 
-    /// From anything that yields items.
+    /// Creates a stream of these items.
     pub fn new(items: BoxStream<Result<StreamItem, RelayError>>) -> Self {
         EventStream { items, keeps_alive: false, held_back_at: None, first: None }
     }
 
-    /// [`begun`](Self::begun) waits for the first byte, or for the error instead of it.
-    pub fn expecting_its_beginning(mut self) -> Self {
+    /// Makes the first byte subject to a timeout, and [`begun`](Self::begun) wait for it.
+    #[must_use]
+    pub fn with_first_byte_timeout(mut self) -> Self {
         self.held_back_at = Some(Instant::now() + FIRST_BYTE);
         self
     }
 
-    /// Returns once the relay has written to the stream. Its answer alone proves nothing: a proxy that holds back what
-    /// is written may pass the answer on. Cancel safe; what is read here is not lost.
+    /// Waits until the relay has written to the stream. The head of the answer alone proves nothing, since a proxy may pass
+    /// it on and hold back the body. Cancel safe; [`next`](Self::next) returns the item that is read here.
+    ///
+    /// # Errors
+    ///
+    /// The error that ends the stream.
     pub async fn begun(&mut self) -> Result<(), RelayError> {
         while self.held_back_at.is_some() && self.first.is_none() {
             match self.read().await? {
@@ -86,7 +90,11 @@ impl EventStream {
         Ok(())
     }
 
-    /// The next item. Cancel safe. After an error there is nothing more.
+    /// Waits for the next item. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// The error that ends the stream. No item follows it.
     pub async fn next(&mut self) -> Result<StreamItem, RelayError> {
         match self.first.take() {
             Some(first) => Ok(first),

@@ -1,4 +1,4 @@
-//! The event stream over `eventsource-client`, with `reqwest` as its transport.
+//! The event stream over `eventsource-client`, with `reqwest` as the transport.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -31,7 +31,7 @@ use crate::{
     protocol::StreamEvent,
 };
 
-/// Requests the stream, then reads it to its end.
+/// Requests the stream and reads it to its end.
 pub(super) fn open(http: Http, url: Url) -> BoxStream<Result<StreamItem, RelayError>> {
     let request = HttpRequest::new(Method::GET, url);
     let request = request.header(ACCEPT, "text/event-stream").header(CACHE_CONTROL, "no-cache");
@@ -46,13 +46,14 @@ pub(super) fn open(http: Http, url: Url) -> BoxStream<Result<StreamItem, RelayEr
     )
 }
 
-/// The stream of a relay that has answered, and written these chunks, with another bound for its events.
+/// Creates the stream of a relay that has written these chunks, with this limit on its events.
 pub(super) fn of_chunks(chunks: Vec<Bytes>, max_event: usize) -> BoxStream<Result<StreamItem, RelayError>> {
     let chunks = stream::iter(chunks).map(Ok::<_, std::io::Error>);
     read(http::Response::new(reqwest::Body::wrap_stream(chunks)).into(), max_event)
 }
 
-/// Its content type: a page on which to log in comes with a 200, too. Errors of the request are told here rather than by the event source, which would log each of them, token and all.
+/// Checks the content type, since a login page also has the status 200. The event source does not see failed requests,
+/// since it logs each of them with the token.
 fn checked(response: reqwest::Response) -> Result<reqwest::Response, RelayError> {
     let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if !kind.to_ascii_lowercase().starts_with("text/event-stream") {
@@ -62,7 +63,7 @@ fn checked(response: reqwest::Response) -> Result<reqwest::Response, RelayError>
 }
 
 fn read(response: reqwest::Response, max_event: usize) -> BoxStream<Result<StreamItem, RelayError>> {
-    // The response is here already: whatever URL the event source asks its transport for, it gets this one.
+    // The transport returns the given response for any URL.
     let events = ClientBuilder::for_url("http://relay/").map(|builder| {
         builder
             .reconnect(ReconnectOptions::reconnect(false).retry_initial(false).build())
@@ -72,7 +73,7 @@ fn read(response: reqwest::Response, max_event: usize) -> BoxStream<Result<Strea
     match events {
         Ok(mut events) => {
             let quietly = move |context: &mut Context| {
-                // It logs all that it reads at the finest level, and in there are the tokens by which peers are answered.
+                // At the finest level the library logs all input, which includes tokens.
                 with_default(&Dispatch::none(), || events.as_mut().poll_next(context))
             };
             Box::pin(stream::poll_fn(quietly).map(item))
@@ -104,7 +105,7 @@ fn item(event: Result<SSE, Error>) -> Result<StreamItem, RelayError> {
     }
 }
 
-/// A transport that has its only response already.
+/// A transport that returns one given response.
 #[derive(Clone)]
 struct OneResponse {
     response: Arc<Mutex<Option<reqwest::Response>>>,
@@ -134,15 +135,15 @@ impl HttpTransport for OneResponse {
 #[error("an event is larger than {0} bytes")]
 struct TooLarge(usize);
 
-/// Counts the bytes of the event under way, since the parser keeps all of them until the blank line at its end.
+/// Limits the bytes of one event, since the parser buffers an event until the blank line at its end.
 struct EventBound {
     max: usize,
-    /// Bytes of the complete lines of this event.
+    /// The bytes of the complete lines of this event.
     event: usize,
-    /// Bytes of the line under way.
+    /// The bytes of the current line.
     line: usize,
     comment: bool,
-    /// The last byte was a carriage return: a line feed now belongs to the same line end.
+    /// Whether the last byte was a carriage return. A line feed then belongs to the same line end.
     after_cr: bool,
 }
 
@@ -159,7 +160,7 @@ impl EventBound {
                 b'\n' | b'\r' => {
                     match self.line {
                         0 => self.event = 0,
-                        // A comment is no part of an event, and stands alone in a stream without blank lines.
+                        // Comments are no part of an event, and may follow each other without blank lines.
                         _ if self.comment => {}
                         line => self.event += line,
                     }
@@ -185,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endless_line_or_event_is_refused_and_comments_are_free() {
+    fn lines_and_events_are_limited_and_comments_are_not() {
         let mut bound = EventBound::new(MAX_EVENT);
         for _ in 0..1_000_000 {
             assert!(bound.admit(b": sse-keep-alive\n").is_ok());

@@ -47,23 +47,9 @@ impl NativePeer {
             // The simulated network is cut.
             PeerInput::Resume { .. } if self.inbound.is_cut() => {}
             PeerInput::Resume { packet, route, client } => self.resume(packet, route, client),
-            PeerInput::RelayUp(route) => {
-                self.relay_up = true;
-                if route.is_some() {
-                    self.route = route;
-                }
-                self.retry_at = None;
-                self.backoff.reset();
-                self.connection.path_up(Path::Relay, now);
-            }
+            PeerInput::RelayUp(route) => self.set_relay_up(route),
+            PeerInput::RelayDown => self.set_relay_down(),
             PeerInput::AddressesChanged(change) => self.direct.addresses_changed(change, &mut self.connection, now),
-            PeerInput::RelayDown => {
-                self.relay_up = false;
-                (self.post, self.retry_at) = (None, None);
-                self.outbound.cut(Path::Relay);
-                self.connection.lost_in_flight(Lane::Relay);
-                self.connection.path_down(Path::Relay, now);
-            }
             // A native peer without a goodbye may still resume. A client asks at once whether its host is back, or
             // another host has its id.
             PeerInput::PeerClosed => {
@@ -86,6 +72,24 @@ impl NativePeer {
             }
         }
         None
+    }
+
+    fn set_relay_up(&mut self, route: Option<Route>) {
+        self.relay_up = true;
+        if route.is_some() {
+            self.route = route;
+        }
+        self.retry_at = None;
+        self.backoff.reset();
+        self.connection.path_up(Path::Relay, self.now());
+    }
+
+    fn set_relay_down(&mut self) {
+        self.relay_up = false;
+        (self.post, self.retry_at) = (None, None);
+        self.outbound.cut(Path::Relay);
+        self.connection.lost_in_flight(Lane::Relay);
+        self.connection.path_down(Path::Relay, self.now());
     }
 
     /// Continues the connection with the client of this id.

@@ -1,21 +1,20 @@
-//! What to make of the candidates that other stacks send.
+//! Reads the ICE candidates of other WebRTC stacks, and limits their number.
 
 use bytestring::ByteString;
 
 use crate::protocol::Candidate;
 
-/// How many addresses of a peer's own interfaces are tried. Each is paired with every address of ours, and each pair is
+/// The limit on addresses of a peer's own interfaces. Each is paired with every address of this side, and each pair is
 /// checked 20 times a second.
 const MAX_HOST: usize = 16;
-/// How many of its addresses at routers and TURN servers are tried: those of its likeliest interfaces come first or
-/// late, and often are the only ones that work.
+/// The limit on a peer's addresses at routers and TURN servers. They may come late, and often are the only ones that work.
 const MAX_OTHER: usize = 8;
 
-/// The same for a peer of which nothing is proven: it may name the addresses of others.
-const MAX_UNPROVEN_HOST: usize = 8;
-const MAX_UNPROVEN_OTHER: usize = 4;
+/// The limits for an unauthenticated peer, which may name the addresses of others.
+const MAX_UNAUTHENTICATED_HOST: usize = 8;
+const MAX_UNAUTHENTICATED_OTHER: usize = 4;
 
-/// How many candidates of a peer were let in.
+/// Counts and limits the candidates of a peer.
 #[derive(Debug)]
 pub(super) struct CandidateBudget {
     host: usize,
@@ -24,23 +23,25 @@ pub(super) struct CandidateBudget {
     max_other: usize,
 }
 
-/// More than any peer has.
+/// The number of candidates that no honest peer exceeds.
 const FLOOD: usize = 64;
 
 impl CandidateBudget {
-    /// For a peer that has proven itself, or has not.
-    pub fn new(proven: bool) -> Self {
-        let (max_host, max_other) =
-            if proven { (MAX_HOST, MAX_OTHER) } else { (MAX_UNPROVEN_HOST, MAX_UNPROVEN_OTHER) };
+    /// Creates the budget of an authenticated or an unauthenticated peer.
+    pub fn new(authenticated: bool) -> Self {
+        let (max_host, max_other) = match authenticated {
+            true => (MAX_HOST, MAX_OTHER),
+            false => (MAX_UNAUTHENTICATED_HOST, MAX_UNAUTHENTICATED_OTHER),
+        };
         CandidateBudget { host: 0, other: 0, max_host, max_other }
     }
 
-    /// Whether the peer has sent more than anyone has.
+    /// Whether the peer has sent more than an honest peer has.
     pub fn is_flooded(&self) -> bool {
         self.host + self.other > FLOOD
     }
 
-    /// Whether one more of its kind is tried.
+    /// Counts a candidate, and returns whether to try it.
     pub fn admits(&mut self, attribute: &str) -> bool {
         let kind = attribute.split_ascii_whitespace().skip_while(|word| !word.eq_ignore_ascii_case("typ")).nth(1);
         let is_host = kind.is_none_or(|kind| kind.eq_ignore_ascii_case("host"));
@@ -50,13 +51,12 @@ impl CandidateBudget {
     }
 }
 
-/// Bytes of a section's name; stacks call it `0` or `data`.
+/// The largest name of a section, in bytes. Stacks use `0` or `data`.
 const MAX_NAME: usize = 64;
 
-/// The candidate line as every stack reads it, or nothing when there is nothing to try.
-///
-/// Left out are the end-of-candidates mark (empty), and TCP: nobody listens for it here, and a passive one would have
-/// us connect to wherever the peer says.
+/// The attribute of a candidate in the form of every stack, or `None` if there is nothing to try: at the mark for the end of
+/// candidates (empty), and for TCP, which is not used here, and whose passive form would make this side connect to any
+/// address that the peer names.
 pub(in crate::net) fn usable(candidate: &Candidate) -> Option<&str> {
     let line = candidate.candidate.trim();
     let line = line.strip_prefix("a=").unwrap_or(line);
@@ -66,8 +66,8 @@ pub(in crate::net) fn usable(candidate: &Candidate) -> Option<&str> {
     (!skipped).then_some(attribute)
 }
 
-/// A candidate of ours, as every stack takes it: with the one section's index, and its name, without which libwebrtc in
-/// node refuses it.
+/// Creates a candidate of this side in the form of every stack: with the index and the name of the only section. Without the
+/// name, libwebrtc in node refuses it.
 pub(super) fn ours(line: String, section: Option<ByteString>) -> Candidate {
     Candidate {
         candidate: ByteString::from(line),
@@ -77,7 +77,7 @@ pub(super) fn ours(line: String, section: Option<ByteString>) -> Candidate {
     }
 }
 
-/// How the offerer has named the first section of its description. An absurdly long name is not repeated.
+/// The name of the first section of an offer; `None` if it is too long to repeat.
 pub(super) fn section(offer: &str) -> Option<ByteString> {
     let name = offer.lines().find_map(|line| line.strip_prefix("a=mid:"))?.trim();
     (name.len() <= MAX_NAME).then(|| name.into())
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn candidates_of_ours_name_the_section_as_the_offer_does() {
+    fn own_candidates_name_the_section_of_the_offer() {
         let offer = "v=0\r\na=group:BUNDLE data\r\nm=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:data\r\n";
         assert_eq!(section(offer).as_deref(), Some("data"));
         assert_eq!(section("v=0\r\n"), None);
@@ -114,9 +114,9 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_with_many_addresses_is_bounded_and_its_routers_are_not_crowded_out() {
-        for (proven, max_host, max_other) in [(true, 16, 8), (false, 8, 4)] {
-            let mut budget = CandidateBudget::new(proven);
+    fn the_limits_of_host_and_other_candidates_are_separate() {
+        for (authenticated, max_host, max_other) in [(true, 16, 8), (false, 8, 4)] {
+            let mut budget = CandidateBudget::new(authenticated);
             let host = |i: usize| budget.admits(&format!("1 1 udp 1 10.0.0.{i} 5000 typ host"));
             assert_eq!((0..40).map(host).filter(|admitted| *admitted).count(), max_host);
             assert!(budget.admits("1 1 udp 1 203.0.113.5 5000 typ srflx raddr 10.0.0.1 rport 5000"));
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leads_nowhere_is_skipped() {
+    fn unusable_candidates_are_skipped() {
         assert_eq!(read(r#"{"candidate":""}"#), None);
         assert_eq!(read(r#"{"candidate":"candidate:"}"#), None);
         assert_eq!(

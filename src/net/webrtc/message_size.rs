@@ -1,15 +1,16 @@
-//! How large a message an original takes: `a=max-message-size` in its description (RFC 8841, section 6).
+//! The largest message that an original takes: `a=max-message-size` in its description (RFC 8841, section 6).
 //!
-//! The library takes the smaller one of what both sides announce for both directions, and drops what an original sends
-//! above what it takes itself. So it is shown our own limit in the place of the peer's, which is kept here.
+//! The library applies the smaller limit of both sides to both directions, and so drops messages of an original that are
+//! above the original's own limit. This module therefore replaces the peer's limit by ours, and the caller enforces the
+//! peer's limit.
 
 use super::MAX_MESSAGE;
 
 const ATTRIBUTE: &str = "a=max-message-size:";
-/// What whoever announces nothing takes, in bytes.
+/// The limit of a peer that announces none, in bytes.
 const UNANNOUNCED: usize = 65_536;
 
-/// The largest message for the sender of this description, in bytes. Zero in it means that any is taken.
+/// The largest message that the sender of this description takes, in bytes. Zero in it means no limit.
 pub(super) fn announced(sdp: &str) -> usize {
     let value = sdp.lines().find_map(value);
     let digits = value.filter(|value| !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()));
@@ -20,14 +21,14 @@ pub(super) fn announced(sdp: &str) -> usize {
     }
 }
 
-/// The same description, with our limit in it.
+/// The description with our limit.
 pub(super) fn with_ours(sdp: &str) -> String {
     let mut description = String::with_capacity(sdp.len() + ATTRIBUTE.len() + 8);
     for line in sdp.lines().filter(|line| value(line).is_none()) {
         description.push_str(line);
         description.push_str("\r\n");
     }
-    // The last section is that of the data channels: originals have no other.
+    // The last section is that of the data channels. Originals have no other.
     description + ATTRIBUTE + &MAX_MESSAGE.to_string() + "\r\n"
 }
 
@@ -40,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_description_announces_is_taken_within_what_the_library_can() {
+    fn the_announced_limit_counts_up_to_that_of_the_library() {
         let announcing =
             |value: &str| announced(&format!("v=0\r\nm=application 9\r\n{ATTRIBUTE}{value}\r\na=mid:0\r\n"));
         assert_eq!(announcing("100000"), 100_000);

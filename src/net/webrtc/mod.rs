@@ -1,8 +1,7 @@
 //! The direct path to one peer: WebRTC data channels.
 //!
-//! A [`DirectLink`] takes signals and messages and gives [`DirectEvent`]s; what the signals travel over, and what the
-//! messages mean, is the business of others. It ends by itself when the path does, with exactly one [`Failed`] or
-//! [`Closed`], and silently when it is dropped.
+//! A [`DirectLink`] takes signals and messages and emits [`DirectEvent`]s. Its owner transports the signals and interprets
+//! the messages. A link ends with its path, with exactly one [`Failed`] or [`Closed`]; a dropped link emits nothing.
 //!
 //! [`Failed`]: DirectEvent::Failed
 //! [`Closed`]: DirectEvent::Closed
@@ -24,30 +23,30 @@ use crate::{
     protocol::{Payload, Signal},
 };
 
-/// The largest message that we take from originals and send to them, in bytes: what browsers take, and the most that the
-/// library can. An original in node loses its connection when it sends a larger one than it was told.
+/// The largest message to and from originals, in bytes: the limit of browsers and of the library. An original in node loses
+/// its connection if it sends a message above the announced limit.
 pub(crate) const MAX_MESSAGE: usize = 262_144;
 
-/// How many bytes may wait in front of a data channel, and as many again inside it.
+/// The capacity in bytes of the queue in front of a data channel, and of the buffer inside it.
 ///
-/// More overruns the receive buffer of a loopback socket, and throughput falls to a tenth in retransmissions.
+/// More overruns the receive buffer of a loopback socket, and retransmissions cut the throughput to a tenth.
 pub(crate) const SEND_BUFFER: usize = 64 * 1024;
 
 /// A STUN or TURN server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IceServer {
-    /// `stun:host:port` or `turn:host:port?transport=udp`.
+    /// The URLs, such as `stun:host:port` or `turn:host:port?transport=udp`.
     pub urls: Vec<String>,
-    /// What TURN servers ask for; STUN servers do not.
+    /// The credentials for TURN servers. STUN servers need none.
     pub credentials: Option<IceCredentials>,
 }
 
-/// How to be let in by a TURN server.
+/// The credentials for a TURN server. Its `Debug` hides the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct IceCredentials {
-    /// The user's name.
+    /// The user name.
     pub username: String,
-    /// Its password, or a token.
+    /// The password, or a token.
     pub credential: String,
 }
 
@@ -57,14 +56,14 @@ impl std::fmt::Debug for IceCredentials {
     }
 }
 
-/// What every direct path of a session is started with.
+/// The settings of a session's direct paths.
 #[derive(Clone, Debug)]
 pub(crate) struct DirectConfig {
-    /// Asked for addresses that are reachable from outside.
+    /// The servers for addresses that are reachable from outside.
     pub ice_servers: Vec<IceServer>,
-    /// How long a path may take to open, the exchange of signals included.
+    /// The timeout for the opening of a path, including the exchange of signals.
     pub open_timeout: Duration,
-    /// Whether to use TURN servers only, so that peers never learn each other's addresses.
+    /// Whether to use TURN servers only, so that peers do not learn each other's addresses.
     pub relay_only: bool,
 }
 
@@ -80,28 +79,28 @@ impl Default for DirectConfig {
     }
 }
 
-/// Which side of the exchange of signals this is.
+/// The role in the exchange of signals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DirectRole {
-    /// The client: it offers.
+    /// The client, which offers.
     Offer,
-    /// The host: it answers.
+    /// The host, which answers.
     Answer,
 }
 
-/// Which data channels the two peers have.
+/// The set of data channels between two peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DirectDialect {
-    /// Both are ours: a reliable channel, and for each side an unreliable one of its own, since the library keeps the
-    /// promise of a channel to the side that announced it only: what the other sends there is resent and ordered.
+    /// Between native peers: one reliable channel, and an unreliable one for each side, since the library honours unreliable
+    /// options only for the side that created the channel.
     Native,
-    /// The other is an original: the one channel the client announces, ordered and reliable. A second would be taken
-    /// for the first.
+    /// With an original: one ordered and reliable channel, which the client creates. Originals would confuse a second one
+    /// with the first.
     Plain,
 }
 
 impl DirectDialect {
-    /// How many channels there are.
+    /// The number of channels.
     fn channels(self) -> usize {
         match self {
             DirectDialect::Native => 3,
@@ -109,8 +108,8 @@ impl DirectDialect {
         }
     }
 
-    /// The largest message that is received, in bytes. Packets of ours are no larger, and the library has a buffer of
-    /// this size.
+    /// The largest message to receive, in bytes. Native packets are no larger, and the library allocates a buffer of this
+    /// size.
     fn max_message(self) -> usize {
         match self {
             DirectDialect::Native => MIN_PACKET_LIMIT,
@@ -118,14 +117,14 @@ impl DirectDialect {
         }
     }
 
-    /// Whether the peer has proven who it is before its first signal. Signals of ours come over a connection; an original
-    /// that offers is anybody.
-    fn is_proven(self, role: DirectRole) -> bool {
+    /// Whether the peer is authenticated before its first signal. Native signals come over a connection, but anybody can send
+    /// an original's offer.
+    fn is_authenticated(self, role: DirectRole) -> bool {
         (self, role) != (DirectDialect::Plain, DirectRole::Answer)
     }
 
-    /// How many of them this side announces.
-    fn announced(self, role: DirectRole) -> usize {
+    /// The number of channels that this side creates.
+    fn created(self, role: DirectRole) -> usize {
         match (self, role) {
             (DirectDialect::Native, DirectRole::Offer) => 2,
             (DirectDialect::Native, DirectRole::Answer) | (DirectDialect::Plain, DirectRole::Offer) => 1,
@@ -134,54 +133,54 @@ impl DirectDialect {
     }
 }
 
-/// What a direct path has to say.
+/// An event of a direct path.
 #[derive(Debug)]
 pub(crate) enum DirectEvent {
-    /// To be brought to the peer, in order.
+    /// A signal to send to the peer, in order.
     Signal(Signal),
-    /// Messages flow from here on.
+    /// The channels are open.
     Open {
-        /// The largest that an original takes, in bytes. Packets for ours are smaller.
+        /// The largest message that an original takes, in bytes. Native packets are smaller.
         max_message: usize,
     },
     /// A message of the peer.
     Packet {
-        /// Whether it came on the reliable channel.
+        /// Whether it arrived on the reliable channel.
         reliable: bool,
-        /// Its content.
+        /// The content.
         payload: Payload,
     },
-    /// There is room again after a [`Full`].
+    /// The queue has room again after a [`Full`].
     Writable,
-    /// Something a developer wants to know that ends nothing. The same trouble is told once.
+    /// A note for the developer that ends nothing. Each kind of problem is reported once.
     Diagnostic(String),
-    /// There is no direct path, or no longer. The last event.
+    /// The path did not open, or broke. The last event.
     Failed(DirectError),
-    /// The peer closed it. The last event.
+    /// The peer closed the path. The last event.
     Closed,
 }
 
-/// Why there is no direct path.
+/// The reason why there is no direct path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum DirectError {
-    /// Nothing to start from: no usable address, a bad server URL.
+    /// The path cannot start, for example without a usable address, or with a bad server URL.
     #[error("no direct path here: {0}")]
     Unavailable(String),
-    /// The two descriptions do not go together.
+    /// The descriptions of both sides do not match.
     #[error("the signals of this peer lead to no direct path: {0}")]
     Signals(String),
     /// No address of one side reaches the other.
     #[error("no address of one side reaches the other")]
     Unreachable,
-    /// The peer is slow to answer, or signals were lost.
+    /// The path did not open in time: the peer is slow to answer, or signals were lost.
     #[error("no direct path was found within {0:?}")]
     Timeout(Duration),
-    /// It was there and is gone.
+    /// The open path broke.
     #[error("the direct path broke")]
     Broken,
 }
 
-/// A message that found no room; [`DirectEvent::Writable`] follows.
+/// Returns a message that found no room. [`DirectEvent::Writable`] follows.
 #[derive(Debug)]
 pub(crate) struct Full(pub Payload);

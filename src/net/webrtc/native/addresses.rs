@@ -1,4 +1,4 @@
-//! The addresses of this machine, and how to learn that they have changed.
+//! The addresses of this machine, and their changes.
 
 use std::{
     collections::HashSet,
@@ -11,14 +11,13 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::protocol::{AddressRank, LocalAddress, by_rank, outward};
 
-/// How many local addresses are offered. Each costs a socket, and each pair of one with an address of the peer is
-/// checked 20 times a second until one is chosen: with all addresses of a machine that runs containers, checks crowd out
-/// the game.
+/// The limit on offered addresses. Each needs a socket, and each pair with an address of the peer is checked 20 times a
+/// second until one is selected. On a machine with many containers, the checks of all addresses would displace game traffic.
 const MAX_ADDRESSES: usize = 6;
 
-/// How often the addresses are compared. No portable call reports changes, and a look takes some forty system calls.
+/// The poll interval. No portable call reports changes, and a poll takes about forty system calls.
 const PERIOD: Duration = Duration::from_secs(1);
-/// The age up to which one session uses what another of this process has found.
+/// The age up to which a session uses the result of another session of this process.
 const SHARED: Duration = Duration::from_millis(500);
 
 /// The addresses of this machine that a peer is most likely to reach.
@@ -26,8 +25,8 @@ pub(super) fn local_addresses() -> Vec<SocketAddr> {
     offered(&ranked().unwrap_or_default())
 }
 
-/// The likeliest, of both families if there are. Loopback, which the library's own list leaves out, where there is
-/// nothing else: peers on one machine reach each other by any address of it, others by none of loopback's.
+/// The likeliest addresses, of both families if possible. Without any other address, loopback, which the library's own list
+/// omits: peers on one machine reach each other by any of its addresses.
 fn offered(ranked: &[IpAddr]) -> Vec<SocketAddr> {
     let mut offered: Vec<_> = ranked.iter().take(MAX_ADDRESSES).copied().collect();
     let other_family = |ip: &&IpAddr| ranked.first().is_some_and(|first| first.is_ipv4() != ip.is_ipv4());
@@ -43,7 +42,7 @@ fn offered(ranked: &[IpAddr]) -> Vec<SocketAddr> {
     offered.into_iter().map(|ip| SocketAddr::new(ip, 0)).collect()
 }
 
-/// All that a peer may reach, the likeliest first. `None`: the system does not tell.
+/// All reachable addresses, the likeliest first; `None` if the system does not list them.
 fn ranked() -> Option<Vec<IpAddr>> {
     let found: Vec<_> = if_addrs::get_if_addrs()
         .ok()?
@@ -51,13 +50,13 @@ fn ranked() -> Option<Vec<IpAddr>> {
         .map(|found| LocalAddress { is_up: found.is_oper_up(), address: found.ip(), interface: found.name })
         .collect();
     let ranked = by_rank(&found, &outward()).into_iter();
-    // A link-local address means nothing without its interface, which a candidate cannot name.
+    // A link-local address needs its interface, which a candidate cannot name.
     let reachable = ranked
         .filter(|(rank, _)| !matches!(rank, AddressRank::Loopback | AddressRank::LinkLocal | AddressRank::LinkLocalV6));
     Some(reachable.map(|(_, address)| address).collect())
 }
 
-/// Returns what [`ranked`] returned less than [`SHARED`] ago, for whichever session of this process.
+/// The result of [`ranked`], which all sessions of the process share for the time of [`SHARED`].
 fn ranked_recently() -> Option<Vec<IpAddr>> {
     static LATEST: Mutex<Option<(Instant, Option<Vec<IpAddr>>)>> = Mutex::new(None);
     let mut latest = LATEST.lock().unwrap_or_else(PoisonError::into_inner);
@@ -67,24 +66,24 @@ fn ranked_recently() -> Option<Vec<IpAddr>> {
     }
 }
 
-/// What has changed.
+/// A change of this machine's addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AddressChange {
-    /// An address is gone, and what was connected from it is dead.
+    /// Whether an address is gone, and connections from it are dead.
     pub gone: bool,
 }
 
-/// Looks again and again.
+/// Polls the addresses of this machine.
 #[derive(Debug)]
 pub(crate) struct AddressWatch {
     known: HashSet<IpAddr>,
-    /// Those that are offered now.
+    /// The addresses that are offered now.
     offered: HashSet<SocketAddr>,
     ticks: Interval,
 }
 
 impl AddressWatch {
-    /// Compares with the addresses of now.
+    /// Creates a watch that reports changes from now on.
     pub fn new() -> Self {
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -93,7 +92,7 @@ impl AddressWatch {
         watch
     }
 
-    /// Returns when they have changed. Cancel safe.
+    /// Waits for a change. Cancel safe.
     pub async fn changed(&mut self) -> AddressChange {
         loop {
             self.ticks.tick().await;
@@ -103,7 +102,8 @@ impl AddressWatch {
         }
     }
 
-    /// A change is also that other addresses are offered, as when a network gets its link a moment after its address.
+    /// Compares with the last poll. Other offered addresses are a change, too, for example when an interface gets its link a
+    /// moment after its address.
     fn compare(&mut self, ranked: &[IpAddr]) -> Option<AddressChange> {
         let (known, offered) = (ranked.iter().copied().collect(), offered(ranked).into_iter().collect());
         if (&known, &offered) == (&self.known, &self.offered) {
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_change_is_told_once_and_whether_something_is_gone() {
+    async fn a_change_is_reported_once_and_names_a_loss() {
         let [one, two]: [IpAddr; 2] = [[192, 0, 2, 1].into(), [192, 0, 2, 2].into()];
         let mut watch = AddressWatch { known: HashSet::new(), offered: HashSet::new(), ticks: interval(PERIOD) };
         assert_eq!(watch.compare(&[one]), Some(AddressChange { gone: false }));
@@ -133,20 +133,20 @@ mod tests {
         let mut many: Vec<IpAddr> = (0..40).map(|i| [10, 0, i, 1].into()).collect();
         watch.compare(&many);
         many.rotate_right(1);
-        assert_eq!(watch.compare(&many), Some(AddressChange { gone: false }), "the last one has its link now");
+        assert_eq!(watch.compare(&many), Some(AddressChange { gone: false }), "another address is offered");
         many[10..].reverse();
-        assert_eq!(watch.compare(&many), None, "nobody is offered these");
+        assert_eq!(watch.compare(&many), None, "these are not offered");
     }
 
     #[test]
-    fn loopback_is_offered_where_there_is_nothing_else() {
+    fn loopback_is_offered_without_any_other_address() {
         let lan = [Ipv4Addr::new(192, 168, 0, 2).into(), Ipv4Addr::new(192, 168, 0, 3).into()];
         assert_eq!(offered(&lan), lan.map(|ip| SocketAddr::new(ip, 0)));
         assert_eq!(offered(&[]), [SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)]);
     }
 
     #[test]
-    fn a_handful_is_offered_and_of_both_families() {
+    fn offered_addresses_are_limited_and_of_both_families() {
         let mut many: Vec<IpAddr> = (0..40).map(|i| [10, 0, i, 1].into()).collect();
         assert_eq!(offered(&many), many[..MAX_ADDRESSES].iter().map(|ip| SocketAddr::new(*ip, 0)).collect::<Vec<_>>());
         let v6: IpAddr = "2001:db8::5".parse().expect("an address");

@@ -33,7 +33,7 @@ const MAX_CHECKS: u16 = 100;
 
 /// The number of checks for an unauthenticated peer, which may name the addresses of others. Half a second of checks opens
 /// our router to the peer. Its own checks are answered at any time.
-const MAX_UNPROVEN_CHECKS: u16 = 10;
+const MAX_UNAUTHENTICATED_CHECKS: u16 = 10;
 
 /// The wait for better pairs when an unsignalled address answers. The default is 1 s, which would pass whenever a check
 /// overtakes its signal, because the library never learns that the two are one.
@@ -102,7 +102,7 @@ pub(super) async fn connect(
     internal: mpsc::UnboundedSender<Internal>,
 ) -> Result<Arc<dyn PeerConnection>, DirectError> {
     config.ice_servers.iter().flat_map(|server| &server.urls).for_each(|url| resolve::prefetch(url));
-    let expected_channels = dialect.channels() - dialect.announced(role);
+    let expected_channels = dialect.channels() - dialect.created(role);
     let expected_channels = expected_channels.into();
     let handler = Arc::new(Handler { progress: Arc::default(), internal, expected_channels });
     // Browsers hide their addresses behind mDNS names, whose resolution needs multicast. Some networks have none.
@@ -122,7 +122,7 @@ async fn build(
     handler: Arc<Handler>,
     multicast_dns: MulticastDnsMode,
 ) -> Result<Arc<dyn PeerConnection>, Error> {
-    let checks = if dialect.is_proven(role) { MAX_CHECKS } else { MAX_UNPROVEN_CHECKS };
+    let checks = if dialect.is_authenticated(role) { MAX_CHECKS } else { MAX_UNAUTHENTICATED_CHECKS };
     let settings = SettingEngineBuilder::new()
         .with_multicast_dns_mode(multicast_dns)
         .with_include_loopback_candidate(true)

@@ -84,7 +84,7 @@ impl<'a> Link<'a> {
             described: false,
             section: None,
             candidates: Vec::new(),
-            budget: CandidateBudget::new(dialect.is_proven(role)),
+            budget: CandidateBudget::new(dialect.is_authenticated(role)),
             without_turn: false,
             reported: HashSet::new(),
             opening: Opening::of(dialect.channels()),

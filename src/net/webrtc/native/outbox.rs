@@ -1,7 +1,7 @@
-//! What a driver sends in one of its rounds, given to the kernel together.
+//! Batches the datagrams that a driver sends in one round into one system call.
 //!
-//! The driver does so itself from sixteen datagrams of one size on. A message of 16 KiB is fourteen and a shorter one,
-//! so that it never did, and each cost a system call and a way through the kernel of its own.
+//! The driver itself batches sixteen or more datagrams of one size. A message of 16 KiB has fourteen and a shorter one, so
+//! the driver sends each with its own system call.
 
 use std::{
     cell::RefCell,
@@ -13,16 +13,16 @@ use std::{
 
 use webrtc::runtime::{AsyncUdpSocket, Transmit};
 
-/// Bytes that go out at once: what a datagram may have, which is what the kernel checks first.
-const AT_ONCE: usize = 65_000;
+/// The limit of a batch in bytes: that of a datagram, which the kernel checks first.
+const MAX_BATCH: usize = 65_000;
 
 thread_local! {
-    /// For the next run.
+    /// The buffer for the next batch.
     static SPARE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Datagrams for one address, all of one size but the last, which may be shorter.
-struct Run {
+/// Datagrams for one address, all of one size except for the last, which may be shorter.
+struct Batch {
     socket: Arc<dyn AsyncUdpSocket>,
     to: SocketAddr,
     size: usize,
@@ -30,70 +30,70 @@ struct Run {
     bytes: Vec<u8>,
 }
 
-impl Run {
-    fn takes(&self, socket: &Arc<dyn AsyncUdpSocket>, next: &Transmit<'_>) -> bool {
+impl Batch {
+    fn has_room_for(&self, socket: &Arc<dyn AsyncUdpSocket>, next: &Transmit<'_>) -> bool {
         Arc::ptr_eq(&self.socket, socket)
             && self.to == next.destination
             && self.bytes.len() == self.count * self.size
             && (1..=self.size).contains(&next.contents.len())
-            && self.bytes.len() + next.contents.len() <= AT_ONCE
+            && self.bytes.len() + next.contents.len() <= MAX_BATCH
             && self.count < self.socket.max_gso_segments()
     }
 }
 
 /// The datagrams that wait for the end of the round.
 #[derive(Default)]
-pub(super) struct Outbox(Mutex<Option<Run>>);
+pub(super) struct Outbox(Mutex<Option<Batch>>);
 
 impl Outbox {
-    /// Takes a datagram; what cannot leave with it leaves now.
+    /// Adds a datagram. Sends the former batch first if it has no room for it.
     pub fn poll_push(
         &self,
         cx: &mut Context<'_>,
         socket: &Arc<dyn AsyncUdpSocket>,
         next: &Transmit<'_>,
     ) -> Poll<io::Result<usize>> {
-        let mut run = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(run) = &mut *run
-            && run.takes(socket, next)
+        let mut batch = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(batch) = &mut *batch
+            && batch.has_room_for(socket, next)
         {
-            run.bytes.extend_from_slice(next.contents);
-            run.count += 1;
+            batch.bytes.extend_from_slice(next.contents);
+            batch.count += 1;
             return Poll::Ready(Ok(next.contents.len()));
         }
-        ready!(poll_flush(&mut run, cx));
+        ready!(poll_flush(&mut batch, cx));
         if next.segment_size.is_some() || next.ecn.is_some() || socket.max_gso_segments() < 2 {
             return socket.poll_send(cx, next);
         }
         let mut bytes = SPARE.take();
         bytes.extend_from_slice(next.contents);
         let (socket, to, size) = (socket.clone(), next.destination, next.contents.len());
-        *run = Some(Run { socket, to, size, count: 1, bytes });
+        *batch = Some(Batch { socket, to, size, count: 1, bytes });
         Poll::Ready(Ok(size))
     }
 
-    /// Sends what waits. Pending: the socket takes nothing now.
+    /// Sends the batch. Pending while the socket takes nothing.
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<()> {
         poll_flush(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner), cx)
     }
 }
 
-fn poll_flush(run: &mut Option<Run>, cx: &mut Context<'_>) -> Poll<()> {
-    let Some(Run { socket, to, size, count, bytes }) = run else { return Poll::Ready(()) };
+fn poll_flush(batch: &mut Option<Batch>, cx: &mut Context<'_>) -> Poll<()> {
+    let Some(Batch { socket, to, size, count, bytes }) = batch else { return Poll::Ready(()) };
     let segment_size = (*count > 1).then_some(*size);
     let transmit = Transmit { destination: *to, ecn: None, contents: bytes, segment_size, src_ip: None };
     if let Err(error) = ready!(socket.poll_send(cx, &transmit)) {
-        // As on the way: whoever sent it notices that it does not arrive.
+        // This is like a loss on the network, which the sender detects.
         tracing::debug!("{count} datagrams to {to} were not sent: {error}");
     }
     bytes.clear();
     SPARE.set(std::mem::take(bytes));
-    *run = None;
+    *batch = None;
     Poll::Ready(())
 }
 
 impl Drop for Outbox {
-    /// A driver that ends makes no further round.
+    /// Sends the batch of a driver that has ended.
     fn drop(&mut self) {
         let _ = self.poll_flush(&mut Context::from_waker(Waker::noop()));
     }
@@ -113,10 +113,10 @@ mod tests {
 
     use super::*;
 
-    /// The port a run went to, and the lengths of its datagrams.
+    /// The port of a batch, and the lengths of its datagrams.
     type Sent = (u16, Vec<usize>);
 
-    /// Remembers what it sends. None when it takes nothing.
+    /// A socket that records what it sends. `None` while it takes nothing.
     #[derive(Debug, Default)]
     struct Socket(Mutex<Option<Vec<Sent>>>);
 
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn datagrams_of_one_size_and_a_shorter_one_leave_together_at_the_end_of_the_round() {
+    fn datagrams_of_one_size_and_a_shorter_one_are_sent_together_at_the_end_of_the_round() {
         let (outbox, socket) = open();
         for len in [1200, 1200, 300] {
             assert!(push(&outbox, &socket, 7, len));
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_leave_together_keeps_its_order() {
+    fn datagrams_in_different_batches_keep_their_order() {
         let (outbox, socket) = open();
         for (port, len) in [(7, 300), (7, 1200), (7, 200), (7, 200), (8, 200), (8, 0), (8, 200)] {
             assert!(push(&outbox, &socket, port, len));
@@ -197,18 +197,18 @@ mod tests {
         for _ in 0..5 {
             push(&outbox, &socket, 7, 100);
         }
-        assert_eq!(socket.sent(), [(7, vec![100; 4])], "as many as the kernel takes");
+        assert_eq!(socket.sent(), [(7, vec![100; 4])], "the limit of the kernel");
         drop(outbox);
-        assert_eq!(socket.sent(), [(7, vec![100])], "a driver that ends has sent all");
+        assert_eq!(socket.sent(), [(7, vec![100])], "dropping the outbox sends the rest");
     }
 
     #[test]
-    fn a_socket_that_takes_nothing_keeps_what_waits() {
+    fn a_full_socket_delays_the_batch() {
         let (outbox, socket) = open();
         push(&outbox, &socket, 7, 300);
         *socket.0.lock().expect("no panic") = None;
         assert!(!flush(&outbox));
-        assert!(!push(&outbox, &socket, 8, 300), "the next one waits");
+        assert!(!push(&outbox, &socket, 8, 300), "the next datagram waits");
         socket.sent();
         assert!(flush(&outbox));
         assert_eq!(socket.sent(), [(7, vec![300])]);

@@ -1,4 +1,4 @@
-//! The addresses of STUN and TURN servers, looked up once for all peers and with limited patience.
+//! Resolves the names of STUN and TURN servers, with a timeout and a cache for all peers.
 
 use std::{
     collections::HashMap,
@@ -10,21 +10,20 @@ use std::{
 
 use tokio::sync::watch;
 
-/// How long a peer connection waits for a name. Without an answer it does without the server, and the next peer may
-/// find one here.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a peer connection waits for an answer. It then does without the server; a later answer serves the next peer.
+const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long an answer, or the lack of one, is good for.
+/// How long an answer, or the lack of one, is cached.
 const LIFETIME: Duration = Duration::from_secs(60);
 
-/// How many names are remembered.
+/// The limit on cached names.
 const MAX_NAMES: usize = 32;
 
 type Answer = watch::Receiver<Option<Vec<SocketAddr>>>;
 
 static LOOKUPS: LazyLock<Mutex<HashMap<String, (Instant, Answer)>>> = LazyLock::new(Mutex::default);
 
-/// Begins to look up what [`resolve`] will be asked for, all servers at once.
+/// Starts the lookup of a server, so that all servers are looked up at once.
 pub(super) fn prefetch(url: &str) {
     let Some((_, server)) = url.split_once(':') else { return };
     let host = server.split('?').next().unwrap_or(server);
@@ -32,14 +31,18 @@ pub(super) fn prefetch(url: &str) {
     lookup(&if has_port { host.to_owned() } else { format!("{host}:3478") });
 }
 
-/// The addresses of `host:port`, at the latest [`PATIENCE`] after the lookup began, whoever began it.
+/// Resolves `host:port` within [`TIMEOUT`] after the lookup began.
+///
+/// # Errors
+///
+/// `NotFound` or `TimedOut`.
 pub(super) async fn resolve(host: &str) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = host.parse() {
         return Ok(vec![address]);
     }
     let (begun, mut answer) = lookup(host);
-    let patience = PATIENCE.saturating_sub(begun.elapsed());
-    match tokio::time::timeout(patience, answer.wait_for(Option::is_some)).await {
+    let left = TIMEOUT.saturating_sub(begun.elapsed());
+    match tokio::time::timeout(left, answer.wait_for(Option::is_some)).await {
         Ok(Ok(found)) => found.clone().filter(|found| !found.is_empty()).ok_or(io::ErrorKind::NotFound.into()),
         Ok(Err(_)) => Err(io::ErrorKind::NotFound.into()),
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
@@ -48,7 +51,7 @@ pub(super) async fn resolve(host: &str) -> io::Result<Vec<SocketAddr>> {
 
 fn lookup(host: &str) -> (Instant, Answer) {
     let mut lookups = LOOKUPS.lock().unwrap_or_else(PoisonError::into_inner);
-    // One whose runtime is gone will never be answered.
+    // A lookup whose runtime is gone never gets an answer.
     lookups.retain(|_, (begun, answer)| {
         begun.elapsed() < LIFETIME && (answer.borrow().is_some() || answer.has_changed().is_ok())
     });
@@ -77,13 +80,13 @@ mod tests {
         let address = SocketAddr::from(([127, 0, 0, 1], 3478));
         assert_eq!(resolve("127.0.0.1:3478").await.expect("an address"), [address]);
         assert!(!resolve("localhost:3478").await.expect("a name").is_empty());
-        assert!(!resolve("localhost:3478").await.expect("remembered").is_empty());
+        assert!(!resolve("localhost:3478").await.expect("cached").is_empty());
     }
 
     #[tokio::test]
-    async fn a_name_without_an_answer_costs_limited_time() {
+    async fn a_name_without_an_answer_takes_limited_time() {
         let begun = Instant::now();
         resolve("nowhere.invalid:1").await.expect_err("no such name");
-        assert!(begun.elapsed() < PATIENCE * 2);
+        assert!(begun.elapsed() < TIMEOUT * 2);
     }
 }

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Peer {
     link: DirectLink,
     events: mpsc::Receiver<DirectEvent>,
-    /// What the other side takes, once open.
+    /// The largest message that the other side takes, once open.
     max_message: usize,
 }
 
@@ -42,7 +42,7 @@ impl Peer {
     }
 
     /// The next event that is no signal.
-    async fn news(&mut self) -> DirectEvent {
+    async fn next_event(&mut self) -> DirectEvent {
         loop {
             match self.event().await.expect("an event") {
                 DirectEvent::Signal(_) => {}
@@ -52,7 +52,7 @@ impl Peer {
     }
 
     async fn packet(&mut self) -> (bool, Payload) {
-        match self.news().await {
+        match self.next_event().await {
             DirectEvent::Packet { reliable, payload } => (reliable, payload),
             event => panic!("{event:?} instead of a packet"),
         }
@@ -70,7 +70,7 @@ impl Peer {
         let mut payload = payload;
         while let Err(Full(back)) = self.link.try_send(reliable, payload) {
             payload = back;
-            while !matches!(self.news().await, DirectEvent::Writable) {}
+            while !matches!(self.next_event().await, DirectEvent::Writable) {}
         }
     }
 }
@@ -79,13 +79,13 @@ fn pair(dialect: DirectDialect) -> (Peer, Peer) {
     (Peer::new(DirectRole::Offer, dialect), Peer::new(DirectRole::Answer, dialect))
 }
 
-/// Brings signals across until both are open, and tells which candidates crossed.
-async fn meet(client: &mut Peer, host: &mut Peer) -> Vec<ByteString> {
-    meet_with(client, host, |signal| signal).await
+/// Exchanges signals until both sides are open, and returns the exchanged candidates.
+async fn connect(client: &mut Peer, host: &mut Peer) -> Vec<ByteString> {
+    connect_with(client, host, |signal| signal).await
 }
 
-/// The same, with the host's signals changed on their way.
-async fn meet_with(client: &mut Peer, host: &mut Peer, changed: impl Fn(Signal) -> Signal) -> Vec<ByteString> {
+/// Does the same, and changes the host's signals on their way.
+async fn connect_with(client: &mut Peer, host: &mut Peer, changed: impl Fn(Signal) -> Signal) -> Vec<ByteString> {
     let mut candidates = Vec::new();
     while client.max_message == 0 || host.max_message == 0 {
         let (from, to, limit, event) = tokio::select! {
@@ -106,9 +106,9 @@ async fn meet_with(client: &mut Peer, host: &mut Peer, changed: impl Fn(Signal) 
     candidates
 }
 
-async fn met(dialect: DirectDialect) -> (Peer, Peer) {
+async fn connected(dialect: DirectDialect) -> (Peer, Peer) {
     let (mut client, mut host) = pair(dialect);
-    meet(&mut client, &mut host).await;
+    connect(&mut client, &mut host).await;
     (client, host)
 }
 
@@ -136,7 +136,7 @@ async fn only_tasks(count: usize) {
 
 #[tokio::test]
 async fn plain_peers_exchange_text_and_binary() {
-    let (mut client, mut host) = met(Plain).await;
+    let (mut client, mut host) = connected(Plain).await;
     client.send(true, text("grüß dich")).await;
     client.send(false, Payload::Binary(Bytes::new())).await;
     client.send(true, text("")).await;
@@ -153,14 +153,14 @@ async fn plain_peers_exchange_text_and_binary() {
     }
     assert_eq!((client.max_message, host.max_message), (MAX_MESSAGE, MAX_MESSAGE));
     host.send(true, sized(MAX_MESSAGE + 1)).await;
-    assert!(matches!(host.news().await, DirectEvent::Diagnostic(_)));
+    assert!(matches!(host.next_event().await, DirectEvent::Diagnostic(_)));
 }
 
 #[tokio::test]
-async fn an_original_that_takes_less_gets_no_more_and_may_send_more() {
+async fn the_limit_of_an_original_bounds_only_messages_to_it() {
     for (announced, limit) in [("a=max-message-size:100000\r\n", 100_000), ("", 65_536)] {
         let (mut client, mut host) = pair(Plain);
-        meet_with(&mut client, &mut host, |signal| match signal {
+        connect_with(&mut client, &mut host, |signal| match signal {
             Signal::Answer(sdp) => Signal::Answer(sdp.replace("a=max-message-size:262144\r\n", announced).into()),
             signal => signal,
         })
@@ -169,19 +169,19 @@ async fn an_original_that_takes_less_gets_no_more_and_may_send_more() {
         client.send(true, sized(limit)).await;
         assert_eq!(host.packet().await, (true, sized(limit)));
         client.send(true, sized(limit + 1)).await;
-        let DirectEvent::Diagnostic(text) = client.news().await else { panic!("the loss is told") };
+        let DirectEvent::Diagnostic(text) = client.next_event().await else { panic!("no report of the loss") };
         assert!(text.contains(&(limit + 1).to_string()), "{text}");
         client.send(true, sized(1)).await;
-        assert_eq!(host.packet().await, (true, sized(1)), "nothing above what it takes, and the path lives");
+        assert_eq!(host.packet().await, (true, sized(1)), "the path lives, and the larger message was dropped");
         host.send(true, sized(MAX_MESSAGE)).await;
-        assert_eq!(client.packet().await, (true, sized(MAX_MESSAGE)), "what it takes bounds not what it sends");
+        assert_eq!(client.packet().await, (true, sized(MAX_MESSAGE)), "its own messages may be larger");
     }
 }
 
 #[tokio::test]
 async fn reliable_packets_arrive_once_and_in_order() {
     const COUNT: u32 = 10_000;
-    let (mut client, mut host) = met(Native).await;
+    let (mut client, mut host) = connected(Native).await;
     let receive = async {
         for n in 0..COUNT {
             assert_eq!(host.packet().await, (true, number(n)));
@@ -197,7 +197,7 @@ async fn reliable_packets_arrive_once_and_in_order() {
 
 #[tokio::test]
 async fn native_peers_have_an_unreliable_channel() {
-    let (mut client, mut host) = met(Native).await;
+    let (mut client, mut host) = connected(Native).await;
     client.send(false, number(1)).await;
     assert_eq!(host.packet().await, (false, number(1)));
     host.send(false, number(2)).await;
@@ -208,7 +208,7 @@ async fn native_peers_have_an_unreliable_channel() {
 }
 
 #[tokio::test]
-async fn what_is_sent_before_opening_arrives() {
+async fn messages_sent_before_opening_arrive() {
     for dialect in [Native, Plain] {
         let (mut client, mut host) = pair(dialect);
         client.link.try_send(true, number(1)).expect("room");
@@ -231,7 +231,7 @@ async fn what_is_sent_before_opening_arrives() {
 }
 
 #[tokio::test]
-async fn candidates_may_come_first_and_everything_twice() {
+async fn signals_may_come_out_of_order_and_twice() {
     let (mut client, mut host) = pair(Plain);
     let offer = client.signal().await;
     let mut candidates = vec![client.signal().await];
@@ -248,11 +248,11 @@ async fn candidates_may_come_first_and_everything_twice() {
     for signal in [candidate.clone(), answer.clone(), answer, candidate] {
         client.link.signal(signal);
     }
-    meet(&mut client, &mut host).await;
+    connect(&mut client, &mut host).await;
 }
 
 #[tokio::test]
-async fn nonsense_is_told_once_and_ends_nothing() {
+async fn malformed_signals_are_reported_once_and_end_nothing() {
     let (mut client, mut host) = pair(Plain);
     let line = |line: &'static str| {
         Signal::Candidate(Candidate { candidate: ByteString::from_static(line), ..Default::default() }.into())
@@ -274,7 +274,7 @@ async fn nonsense_is_told_once_and_ends_nothing() {
         host.link.signal(signal);
     }
     for kind in ["makes no sense", "the wrong side"] {
-        let DirectEvent::Diagnostic(text) = host.news().await else { panic!("no word of the nonsense") };
+        let DirectEvent::Diagnostic(text) = host.next_event().await else { panic!("no report") };
         assert!(text.contains(kind), "{text}");
     }
     let (mut diagnostics, mut open) = (0, 0);
@@ -300,15 +300,15 @@ async fn a_flood_of_signals_is_bounded() {
         let line = format!("candidate:1 1 udp 1 127.0.0.1 {} typ host", 1024 + port);
         host.link.signal(Signal::Candidate(candidate::ours(line, None).into()));
     }
-    let DirectEvent::Diagnostic(text) = host.news().await else { panic!("no word of the flood") };
+    let DirectEvent::Diagnostic(text) = host.next_event().await else { panic!("no report") };
     assert!(text.contains("more candidates"), "{text}");
-    meet(&mut client, &mut host).await;
+    connect(&mut client, &mut host).await;
 }
 
 #[tokio::test]
-async fn closing_is_seen_after_what_was_sent_before() {
+async fn messages_sent_before_closing_arrive() {
     for dialect in [Native, Plain] {
-        let (mut client, mut host) = met(dialect).await;
+        let (mut client, mut host) = connected(dialect).await;
         for n in 0..100 {
             client.send(true, number(n)).await;
         }
@@ -317,23 +317,23 @@ async fn closing_is_seen_after_what_was_sent_before() {
         for n in 0..100 {
             assert_eq!(host.packet().await, (true, number(n)));
         }
-        assert!(matches!(host.news().await, DirectEvent::Closed));
+        assert!(matches!(host.next_event().await, DirectEvent::Closed));
         assert!(host.event().await.is_none(), "nothing follows the last event");
     }
 }
 
 #[tokio::test]
-async fn dropping_is_closing() {
+async fn dropping_closes_the_link() {
     let tasks = Handle::current().metrics().num_alive_tasks();
-    let (client, mut host) = met(Native).await;
+    let (client, mut host) = connected(Native).await;
     drop(client);
-    assert!(matches!(host.news().await, DirectEvent::Closed));
+    assert!(matches!(host.next_event().await, DirectEvent::Closed));
     drop(host);
     only_tasks(tasks).await;
 }
 
 #[tokio::test]
-async fn dropping_at_any_time_leaves_nothing() {
+async fn dropping_at_any_time_leaks_no_task() {
     let tasks = Handle::current().metrics().num_alive_tasks();
     drop(pair(Native));
     only_tasks(tasks).await;
@@ -349,16 +349,16 @@ async fn dropping_at_any_time_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_reader_that_does_not_read_cannot_hold_up_closing() {
+async fn a_reader_that_reads_nothing_does_not_block_closing() {
     let tasks = Handle::current().metrics().num_alive_tasks();
-    let (mut client, host) = met(Native).await;
-    // More than every queue on the way holds.
+    let (mut client, host) = connected(Native).await;
+    // More than all queues on the way hold.
     let send = async {
         loop {
             client.send(true, Payload::Binary(Bytes::from(vec![0; Native.max_message()]))).await;
         }
     };
-    timeout(Duration::from_millis(500), send).await.expect_err("the sender is held up");
+    timeout(Duration::from_millis(500), send).await.expect_err("the sender waits");
     let Peer { link, events, .. } = host;
     timeout(PATIENCE, link.close()).await.expect("closing ends");
     drop((client, events));
@@ -366,41 +366,41 @@ async fn a_reader_that_does_not_read_cannot_hold_up_closing() {
 }
 
 #[tokio::test]
-async fn no_answer_is_a_failure_in_time() {
+async fn a_missing_answer_fails_the_link_in_time() {
     let config =
         DirectConfig { ice_servers: Vec::new(), open_timeout: Duration::from_millis(100), ..Default::default() };
     let mut client = Peer::with(DirectRole::Offer, Native, config);
-    let event = client.news().await;
+    let event = client.next_event().await;
     assert!(matches!(event, DirectEvent::Failed(DirectError::Timeout(_))), "{event:?}");
     assert!(client.event().await.is_none());
 }
 
 #[tokio::test]
-async fn a_bad_server_is_a_failure_with_a_reason() {
+async fn a_bad_server_fails_the_link_with_a_reason() {
     let urls = vec!["turn:127.0.0.1:3478".to_owned()];
     let config = DirectConfig { ice_servers: vec![IceServer { urls, credentials: None }], ..Default::default() };
     let mut client = Peer::with(DirectRole::Offer, Native, config);
-    let event = client.news().await;
+    let event = client.next_event().await;
     assert!(matches!(event, DirectEvent::Failed(DirectError::Unavailable(_))), "{event:?}");
 }
 
 #[tokio::test]
-async fn a_dead_server_does_not_hold_up_direct_addresses() {
+async fn a_dead_server_does_not_delay_direct_addresses() {
     let urls = vec!["stun:127.0.0.1:9".to_owned(), "stun:nowhere.invalid:3478".to_owned()];
     let config = DirectConfig { ice_servers: vec![IceServer { urls, credentials: None }], ..Default::default() };
     let mut client = Peer::with(DirectRole::Offer, Native, config.clone());
     let mut host = Peer::with(DirectRole::Answer, Native, config);
     let begun = Instant::now();
-    meet(&mut client, &mut host).await;
+    connect(&mut client, &mut host).await;
     assert!(begun.elapsed() < Duration::from_secs(4));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_join_at_once_and_leave() {
+async fn many_links_open_and_close_at_once() {
     const PEERS: u32 = 32;
     let tasks = Handle::current().metrics().num_alive_tasks();
     let pairs = (0..PEERS).map(|n| async move {
-        let (mut client, mut host) = met(Native).await;
+        let (mut client, mut host) = connected(Native).await;
         client.send(true, number(n)).await;
         assert_eq!(host.packet().await, (true, number(n)));
         (client, host)
@@ -411,7 +411,7 @@ async fn many_join_at_once_and_leave() {
     let (clients, hosts): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
     drop(clients);
     for mut host in hosts {
-        let last = host.news().await;
+        let last = host.next_event().await;
         assert!(matches!(last, DirectEvent::Closed), "{last:?}");
     }
     only_tasks(tasks).await;

@@ -1,8 +1,8 @@
-//! What links cost: time, traffic, and what they leave behind.
+//! Measures the costs of links: time, traffic, and resources that remain after the end.
 
 use super::*;
 
-/// How long a link takes to open, to be looked at: `cargo test --release -- --ignored --nocapture time_to_open`.
+/// Measures the time to open a link: `cargo test --release -- --ignored --nocapture time_to_open`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
 async fn time_to_open() {
@@ -10,7 +10,7 @@ async fn time_to_open() {
         let mut times = Vec::new();
         for _ in 0..20 {
             let begun = Instant::now();
-            let pair = met(dialect).await;
+            let pair = connected(dialect).await;
             times.push(begun.elapsed());
             drop(pair);
         }
@@ -19,11 +19,11 @@ async fn time_to_open() {
     }
 }
 
-/// Echo and throughput, to be looked at: `cargo test --release -- --ignored --nocapture direct_speed`.
+/// Measures echo and throughput: `cargo test --release -- --ignored --nocapture direct_speed`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
 async fn direct_speed() {
-    let (mut client, mut host) = met(Native).await;
+    let (mut client, mut host) = connected(Native).await;
     for reliable in [true, false] {
         let mut times = Vec::new();
         for _ in 0..5_000 {
@@ -56,7 +56,7 @@ async fn direct_speed() {
     }
 }
 
-/// Sockets, threads and memory over 200 joins and leaves. Alone in its process, because it counts all of them.
+/// Checks sockets, threads and memory over 200 joins and leaves. Runs alone in its process, since it counts all of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "counts what the whole process has open"]
 async fn churn() {
@@ -64,11 +64,11 @@ async fn churn() {
     let mut first = None;
     for round in 0..10 {
         for _ in 0..20 {
-            let (mut client, mut host) = met(Native).await;
+            let (mut client, mut host) = connected(Native).await;
             client.send(true, number(1)).await;
             assert_eq!(host.packet().await, (true, number(1)));
             client.link.close().await;
-            assert!(matches!(host.news().await, DirectEvent::Closed));
+            assert!(matches!(host.next_event().await, DirectEvent::Closed));
         }
         only_tasks(tasks).await;
         let now = (open_sockets(), status("Threads:"));
@@ -77,11 +77,11 @@ async fn churn() {
     }
 }
 
-/// What an open link costs when nobody speaks. In a network of its own: `unshare -rn sh -c 'ip link set lo up; …'`.
+/// Measures the traffic of an idle link. Runs in its own network namespace: `unshare -rn sh -c 'ip link set lo up; …'`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "counts what the whole machine sends on loopback, for 20 s"]
 async fn idle_traffic() {
-    let _pair = met(Native).await;
+    let _pair = connected(Native).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let before = loopback_bytes();
     tokio::time::sleep(Duration::from_secs(20)).await;

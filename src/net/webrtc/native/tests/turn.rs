@@ -1,9 +1,9 @@
-//! Through a real TURN server on this machine, which `.ci/turn` starts.
+//! Tests with a real TURN server on this machine, which `.ci/turn` starts.
 
 use super::*;
 use crate::net::webrtc::IceCredentials;
 
-/// Everything through the server, with this password.
+/// The settings to use only the server, with this password.
 fn config(credential: &str) -> DirectConfig {
     let urls = vec![std::env::var("BEVY_UHST_TEST_TURN").expect("`.ci/turn` starts a server and says where")];
     let credentials = IceCredentials { username: "ada".to_owned(), credential: credential.to_owned() };
@@ -13,11 +13,11 @@ fn config(credential: &str) -> DirectConfig {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a TURN server; run by `.ci/turn`"]
-async fn peers_meet_through_a_turn_server() {
+async fn peers_connect_through_a_turn_server() {
     let mut client = Peer::with(DirectRole::Offer, Native, config("swordfish"));
     let mut host = Peer::with(DirectRole::Answer, Native, config("swordfish"));
-    let candidates = meet(&mut client, &mut host).await;
-    // No other address is told, so there is no other way.
+    let candidates = connect(&mut client, &mut host).await;
+    // No other address is exchanged, so there is no other path.
     assert!(candidates.len() >= 2 && candidates.iter().all(|line| line.contains(" typ relay")), "{candidates:?}");
     for n in 0..100 {
         client.send(true, number(n)).await;
@@ -29,8 +29,8 @@ async fn peers_meet_through_a_turn_server() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a TURN server; run by `.ci/turn`"]
-async fn a_wrong_credential_is_told() {
+async fn a_wrong_credential_is_reported() {
     let mut client = Peer::with(DirectRole::Offer, Native, config("sturgeon"));
-    let DirectEvent::Diagnostic(text) = client.news().await else { panic!("no word of it") };
+    let DirectEvent::Diagnostic(text) = client.next_event().await else { panic!("no report") };
     assert!(text.contains("TURN"), "{text}");
 }
