@@ -17,6 +17,10 @@ pub(super) struct Found {
 }
 
 /// Finds the relay of the target, asks to join, and listens.
+///
+/// # Errors
+///
+/// The reason for the end of the session.
 pub(super) async fn find(options: &ClientOptions) -> Result<Found, EndReason> {
     let id = options.target.id.clone();
     let relay = match (&options.target.relay, &options.session.relay) {

@@ -32,6 +32,10 @@ struct Entry {
 }
 
 /// Finds the quickest relay of the directory at this URL, for the id of a client's host, or for a new host.
+///
+/// # Errors
+///
+/// [`EndReason::RelayUnreachable`] if the directory cannot be read, or no relay answers.
 pub(super) async fn relay(directory: &str, id: Option<&str>) -> Result<RelayClient, EndReason> {
     let relay = quickest(directory, id).await.and_then(RelayClient::http);
     relay.map_err(|error| EndReason::RelayUnreachable(format!("{directory}, a directory of relays: {error}")))

@@ -27,6 +27,11 @@ const SEARCH_TIMEOUT: Duration = Duration::from_secs(1);
 const GIVING_WAY: Duration = Duration::from_millis(500);
 
 /// Finds the relay on this machine whose host has this id.
+///
+/// # Errors
+///
+/// [`EndReason::NoSuchHost`] if no relay knows the host, [`EndReason::RelayUnreachable`] if there is none, and
+/// [`EndReason::NotStarted`] if the relay may have any port.
 pub(super) async fn relay_of(options: &EmbeddedRelay, id: &str) -> Result<RelayClient, EndReason> {
     if options.bind.port() == 0 {
         let words = "a code alone does not say where its host is: the embedded relay takes any port. Join by the link \

@@ -28,6 +28,10 @@ pub(super) struct Listening {
 
 /// Finds the relay, or starts one, and listens under the requested id. Fills `embedded` when it starts one, also if it
 /// then fails: the caller stops it.
+///
+/// # Errors
+///
+/// The reason for the end of the session.
 pub(super) async fn start(options: &HostOptions, embedded: &mut Option<Embedded>) -> Result<Listening, EndReason> {
     let size = options.session.metadata.len();
     if size > MAX_METADATA {

@@ -41,6 +41,11 @@ async fn open(relay: &RelayClient, access: &Access) -> Result<Opened, RelayError
 }
 
 /// Opens the event stream of a host's token. Returns once clients can join the host.
+///
+/// # Errors
+///
+/// [`RelayError::Rejected`] if another host has the id, [`RelayError::BadToken`] after a restart of the relay, and errors of the
+/// stream.
 pub(super) async fn open_host(relay: &RelayClient, id: &str, access: &Access) -> Result<EventStream, RelayError> {
     let Opened { mut stream, mut begun } = open(relay, access).await?;
     // The relay knows the host if others can join it.
@@ -54,6 +59,10 @@ pub(super) async fn open_host(relay: &RelayClient, id: &str, access: &Access) ->
 }
 
 /// Asks the relay for a client token and opens its event stream.
+///
+/// # Errors
+///
+/// [`RelayError::Rejected`] if the relay does not know the host, and errors of the requests.
 pub(super) async fn join(
     relay: &RelayClient,
     id: &str,

@@ -60,7 +60,7 @@ impl LocalConnection {
     }
 }
 
-/// One side's way to the other.
+/// The other side, for the handle of one side.
 #[derive(Debug)]
 struct LocalPeer {
     connection: LocalConnection,

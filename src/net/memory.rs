@@ -63,6 +63,7 @@ impl MemoryRelay {
         self.lock().stopped = false;
     }
 
+    /// Issues a token to host.
     pub(super) fn host(&self, id: Option<&str>) -> Result<(String, Access), RelayError> {
         let mut state = self.running()?;
         let id = match id {
@@ -78,6 +79,7 @@ impl MemoryRelay {
         Ok((id.clone(), access(TokenKind::HostToken, id, None, state.generation)))
     }
 
+    /// Issues a token to join.
     pub(super) fn join(&self, id: &str) -> Result<Joined, RelayError> {
         let mut state = self.running()?;
         if !state.sessions.get(id).is_some_and(Session::has_host) {
@@ -89,6 +91,7 @@ impl MemoryRelay {
         Ok(Joined { access, hint: Some(HostHint::Native) })
     }
 
+    /// Opens the event stream of a token.
     pub(super) fn listen(&self, token: &str) -> EventStream {
         match self.try_listen(token) {
             Ok((receiver, subscription)) => EventStream::new(Box::pin(stream::unfold(
@@ -124,6 +127,7 @@ impl MemoryRelay {
         Ok((receiver, Subscription { relay: self.clone(), host_id, client_id }))
     }
 
+    /// Delivers a message to the receiver that the token names.
     pub(super) async fn send(&self, token: &str, body: &str) -> Result<(), RelayError> {
         let (listener, event) = {
             let state = self.running()?;

@@ -26,7 +26,7 @@ impl fmt::Debug for Access {
 pub(super) struct Joined {
     /// The client's token.
     pub access: Access,
-    /// The dialect of the host, if the relay tells. Original relays do not.
+    /// The dialect of the host, if the relay reports it. Original relays do not.
     pub hint: Option<HostHint>,
 }
 

@@ -185,7 +185,7 @@ async fn rejoin(relay: RelayClient, id: String, pause: Duration) -> Result<(Acce
 }
 
 /// Listens under the id again. Asks for a new token if the relay does not know the old one any more, or redirects to
-/// another relay, which must not see it. Fails with [`RelayError::Rejected`] if somebody else has the id.
+/// another relay, which must not see it. Fails with [`RelayError::Rejected`] if another host has the id.
 async fn relisten(
     relay: RelayClient,
     id: String,

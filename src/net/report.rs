@@ -17,7 +17,7 @@ pub(super) enum BadInput {
     Packet,
     /// A transport of an original that this session does not allow.
     Transport,
-    /// A message of an original that this session cannot let in.
+    /// A message of an original that this session cannot admit.
     Original,
 }
 

@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// What becomes of a joiner's hello.
+/// The decision on a joiner's hello.
 enum Decision {
     Accept,
     Refuse(EndReason),
@@ -31,7 +31,7 @@ impl Host {
     /// Handles a packet of a client that is no peer.
     pub(super) async fn packet_of_unknown(&mut self, from: Sender, packet: Bytes, route: Route) {
         if let Some(key) = self.peers.of_hello(&packet) {
-            // A late copy from a client id that is out of use: nobody reads an answer there.
+            // A late copy from a former client id, where no answer is read.
             if self.former.has_client(&from.client) {
                 return;
             }

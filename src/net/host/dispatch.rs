@@ -14,7 +14,7 @@ pub(super) struct Sender {
     pub client: String,
     /// Stands for the sender's address: the relay's name for it, or the client id where the relay gives none.
     pub origin: Box<str>,
-    /// Whether the sender has an event stream, if the relay tells.
+    /// Whether the sender has an event stream, if the relay reports it.
     pub listens: Option<bool>,
 }
 

@@ -14,7 +14,7 @@ const REMEMBERED: usize = 256;
 /// The peers that have ended.
 #[derive(Default)]
 pub(super) struct FormerPeers {
-    /// Ended connections, whose peers can still be told so.
+    /// Ended connections, to answer late packets of their peers.
     tombstones: VecDeque<Tombstone>,
     /// Client ids of native peers that have ended or continue under another id. Late packets may still arrive from them.
     clients: VecDeque<String>,

@@ -42,6 +42,7 @@ impl HttpRequest {
         HttpRequest { method, url, headers: Vec::new(), body: None, timeout: None, secret: true }
     }
 
+    #[must_use]
     pub fn header(mut self, name: HeaderName, value: &'static str) -> Self {
         self.headers.push((name, HeaderValue::from_static(value)));
         self

@@ -136,6 +136,10 @@ impl RelayClient {
     }
 
     /// Requests a token to host. Returns the id that it is for, too.
+    ///
+    /// # Errors
+    ///
+    /// [`RelayError::Rejected`] if the id is taken, [`RelayError::NotARelay`] for an unusable reply, and transport errors.
     pub async fn host(&self, id: Option<&str>) -> Result<(String, Access), RelayError> {
         match self {
             RelayClient::Http { http, location, batches, .. } => {
@@ -153,6 +157,10 @@ impl RelayClient {
     }
 
     /// Requests a token to join.
+    ///
+    /// # Errors
+    ///
+    /// [`RelayError::Rejected`] if there is no such host, [`RelayError::NotARelay`] for an unusable reply, and transport errors.
     pub async fn join(&self, id: &str) -> Result<Joined, RelayError> {
         match self {
             RelayClient::Http { http, location, batches, .. } => {
@@ -188,6 +196,11 @@ impl RelayClient {
     }
 
     /// Posts one message body. `Ok` means that the relay has written it to the receiver's stream.
+    ///
+    /// # Errors
+    ///
+    /// [`RelayError::Rejected`] if the receiver does not listen, [`RelayError::BadToken`] if the relay does not know the token,
+    /// and transport errors.
     pub async fn send(self, send_to: Arc<Url>, token: Arc<str>, body: String) -> Result<(), RelayError> {
         self.post(send_to, token, Post::One(body)).await
     }
@@ -198,6 +211,10 @@ impl RelayClient {
     }
 
     /// Posts several message bodies in order. All of them arrive, or none does.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
     pub async fn send_all(self, send_to: Arc<Url>, token: Arc<str>, bodies: Vec<String>) -> Result<(), RelayError> {
         self.post(send_to, token, Post::All(bodies)).await
     }

@@ -59,6 +59,10 @@ pub(super) fn access(
 
 /// Requests a token at the current URL of the relay, or at the original one if the current server is gone. Returns the
 /// reply and the URL that answered, since the tokens are valid there.
+///
+/// # Errors
+///
+/// The error of the current URL, if both fail.
 pub(super) async fn request<T: DeserializeOwned>(
     http: &Http,
     location: &RelayLocation,

@@ -95,6 +95,10 @@ impl PeerConnectionEventHandler for Handler {
 }
 
 /// Builds the peer connection.
+///
+/// # Errors
+///
+/// [`DirectError::Unavailable`] if the library cannot start, for example because of a bad server URL.
 pub(super) async fn connect(
     config: &DirectConfig,
     role: DirectRole,
