@@ -193,7 +193,7 @@ fn the_order_of_registration_does_not_matter_nor_does_the_plugin() {
     client
         .add_uhst_message::<Tick>(UhstChannel::UnreliableSequenced)
         .add_uhst_message::<Move>(UhstChannel::ReliableUnordered)
-        .add_plugins((MinimalPlugins, UhstPlugin::default().relay(network.relay())))
+        .add_plugins((MinimalPlugins, UhstPlugin::default().ice_servers([]).relay(network.relay())))
         .add_uhst_message::<Chat>(UhstChannel::Reliable)
         .add_uhst_message::<Chat>(UhstChannel::Reliable);
     bevy_uhst::test_app::record(&mut client);
@@ -244,7 +244,7 @@ fn a_version_that_differs_is_named() {
     let network = TestNetwork::memory();
     let app = |version: &str| {
         let mut app = App::new();
-        let plugin = UhstPlugin::default().relay(network.relay()).version(version);
+        let plugin = UhstPlugin::default().ice_servers([]).relay(network.relay()).version(version);
         app.add_plugins((MinimalPlugins, plugin));
         bevy_uhst::test_app::record(&mut app);
         app
