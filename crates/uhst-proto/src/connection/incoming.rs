@@ -129,57 +129,50 @@ impl Incoming {
         if !data.last && data.payload.len() < MIN_FRAGMENT {
             return Err(Violation::Protocol("a fragment is too small"));
         }
-        // A slice keeps its whole packet in memory. Small slices are copied, so that held data costs about what it is
-        // counted for.
-        let compact = |bytes: Bytes| if bytes.len() < packet / 8 { Bytes::copy_from_slice(&bytes) } else { bytes };
-        match data.stream {
-            Stream::Channel(channel) if channel.is_reliable() => self.receive_reliable(channel, data, compact, events),
-            Stream::Channel(channel) => self.receive_unreliable(channel, data, compact, events),
-            Stream::Signal => self.receive_signal(data, compact, events),
-        }
-    }
-
-    fn receive_reliable(
-        &mut self,
-        channel: Channel,
-        data: Data,
-        compact: impl Fn(Bytes) -> Bytes,
-        events: &mut VecDeque<ConnectionEvent>,
-    ) -> Result<(), Violation> {
-        let stream = usize::from(channel == Channel::ReliableUnordered);
-        if !self.reliable[stream].is_new(data.number) {
-            return Ok(());
-        }
         let cost = fragment_cost(data.payload.len()) as u64;
-        if self.received + cost > self.grant() {
-            return Err(Violation::TooMuchData);
+        match data.stream {
+            Stream::Channel(channel @ (Channel::Reliable | Channel::ReliableUnordered)) => {
+                let stream = usize::from(channel == Channel::ReliableUnordered);
+                if !self.reliable[stream].is_new(data.number) {
+                    return Ok(());
+                }
+                if self.received + cost > self.grant() {
+                    return Err(Violation::TooMuchData);
+                }
+                let Self { reliable, outstanding, messages, .. } = self;
+                *outstanding += cost;
+                let taken = reliable[stream].receive(data, compact(packet), |message| {
+                    // The overhead of one fragment counts until the event is taken.
+                    *outstanding -= ((message.fragments - 1) * OVERHEAD) as u64;
+                    *messages += 1;
+                    events.push_back(message_event(channel, message)?);
+                    Ok(())
+                })?;
+                if taken {
+                    self.received += cost;
+                } else {
+                    self.outstanding -= cost;
+                }
+                Ok(())
+            }
+            Stream::Channel(channel) => {
+                let receiver = &mut self.unreliable[usize::from(channel == Channel::UnreliableSequenced)];
+                match receiver.receive(data, compact(packet)) {
+                    Some(message) => self.deliver_unreliable(channel, message, events),
+                    None => Ok(()),
+                }
+            }
+            Stream::Signal => self.receive_signal(data, packet, events),
         }
-        let Self { reliable, outstanding, messages, .. } = self;
-        *outstanding += cost;
-        let taken = reliable[stream].receive(data, compact, |message| {
-            // The overhead of one fragment counts until the event is taken.
-            *outstanding -= ((message.fragments - 1) * OVERHEAD) as u64;
-            *messages += 1;
-            events.push_back(message_event(channel, message)?);
-            Ok(())
-        })?;
-        if taken {
-            self.received += cost;
-        } else {
-            self.outstanding -= cost;
-        }
-        Ok(())
     }
 
-    fn receive_unreliable(
+    /// Delivers an unreliable message, or drops it if too much waits to be consumed.
+    fn deliver_unreliable(
         &mut self,
         channel: Channel,
-        data: Data,
-        compact: impl Fn(Bytes) -> Bytes,
+        message: CompleteMessage,
         events: &mut VecDeque<ConnectionEvent>,
     ) -> Result<(), Violation> {
-        let receiver = &mut self.unreliable[usize::from(channel == Channel::UnreliableSequenced)];
-        let Some(message) = receiver.receive(data, compact) else { return Ok(()) };
         let cost = fragment_cost(message.payload.len()) as u64;
         if self.outstanding + cost > self.buffer {
             self.dropped += 1;
@@ -194,7 +187,7 @@ impl Incoming {
     fn receive_signal(
         &mut self,
         data: Data,
-        compact: impl Fn(Bytes) -> Bytes,
+        packet: usize,
         events: &mut VecDeque<ConnectionEvent>,
     ) -> Result<(), Violation> {
         if !self.signals.is_new(data.number) {
@@ -206,7 +199,7 @@ impl Incoming {
         }
         let waiting = &mut self.signals_waiting;
         *waiting += cost;
-        let taken = self.signals.receive(data, compact, |message| {
+        let taken = self.signals.receive(data, compact(packet), |message| {
             *waiting -= (message.fragments - 1) * OVERHEAD;
             events.push_back(ConnectionEvent::Signal(message.payload));
             Ok(())
@@ -216,6 +209,12 @@ impl Incoming {
         }
         Ok(())
     }
+}
+
+/// Returns what to hold of a slice of a packet of `packet` bytes. A slice keeps its whole packet in memory, so small
+/// ones are copied. Then held data costs about what it is counted for.
+fn compact(packet: usize) -> impl Fn(Bytes) -> Bytes {
+    move |bytes| if bytes.len() < packet / 8 { Bytes::copy_from_slice(&bytes) } else { bytes }
 }
 
 fn message_event(channel: Channel, message: CompleteMessage) -> Result<ConnectionEvent, Violation> {

@@ -61,7 +61,10 @@ impl Connection {
         let mut must_ack = false;
         for frame in frames {
             let result = match frame {
-                Ok(Frame::Data(data)) if self.is_open() => {
+                Ok(Frame::Data(data)) => {
+                    if !self.is_open() {
+                        continue;
+                    }
                     if data.stream != Stream::Signal && self.paths.forbids_messages(lane.path()) {
                         self.violated(Violation::Protocol("a message over the relay, which may carry none"), now);
                         break;
@@ -87,7 +90,7 @@ impl Connection {
         self.apply_peer_close();
     }
 
-    /// Processes a frame that is not data. Data that arrives while this side is closing is ignored.
+    /// Processes a frame that is not data.
     fn control(&mut self, frame: Frame<'_>, path: Path, now: Timestamp) -> Result<(), Violation> {
         match frame {
             Frame::Ack(ack) => self.on_ack(&ack, now)?,

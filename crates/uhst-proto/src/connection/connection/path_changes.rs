@@ -21,7 +21,8 @@ impl Connection {
     }
 
     /// Returns whether to look for a direct path: the connection is open, and both sides allow one. A connection that
-    /// allows only direct paths reports [`Connected`](ConnectionEvent::Connected) once one is [up](Self::path_up).
+    /// allows only direct paths reports [`Connected`](super::ConnectionEvent::Connected) once one is
+    /// [up](Self::path_up).
     pub fn wants_direct(&self) -> bool {
         self.is_open() && self.paths.policy() != PathPolicy::RelayOnly
     }
@@ -118,8 +119,8 @@ impl Connection {
     }
 
     /// Reports that the relay failed to deliver a packet. A client that is still joining sends it again and gives the
-    /// host the full [`timeout`](ConnectionConfig::timeout) once more, up to
-    /// [`resume_timeout`](ConnectionConfig::resume_timeout) after the host's last answer.
+    /// host the full [`timeout`](super::ConnectionConfig::timeout) once more, up to
+    /// [`resume_timeout`](super::ConnectionConfig::resume_timeout) after the host's last answer.
     pub fn undelivered(&mut self, now: Timestamp) {
         if let State::Joining(handshake) = &mut self.state {
             handshake.undelivered(now);
