@@ -9,7 +9,7 @@ use super::{
     body::Message,
     budget::Charge,
     event::EncodedEvent,
-    fair_queue::{EVENT_COST, Enqueued},
+    fair_queue::{EVENT_COST, Enqueued, Sender},
     listener::{EnqueueError, Listener},
     metrics::Refusal,
     query::Param,
@@ -20,7 +20,20 @@ use super::{
     tokens::{Bearer, SenderInfo, Verified, signature},
 };
 
+/// The start of an event for a client.
+const PLAIN: [&str; 1] = ["data: {\"body\":"];
+
+/// A message for one listener.
+struct Delivery {
+    listener: Arc<Listener>,
+    /// The client that sent it, or `None` for the host.
+    sender: Sender,
+    /// The event, or the response to send because it cannot be built.
+    event: Result<EncodedEvent, Answer>,
+}
+
 impl Service {
+    /// Delivers a message in the order of its sender, and returns the response.
     pub(super) async fn send(
         &self,
         head: &RequestHead<'_>,
@@ -29,32 +42,11 @@ impl Service {
         message: &Message,
         charge: Charge,
     ) -> Answer {
-        const PLAIN: [&str; 1] = ["data: {\"body\":"];
         ticket.wait_turn().await;
-        let (listener, of, event) = match &sender.bearer {
-            Bearer::Client { host, client } => {
-                let Some((listener, host_signature)) = self.sessions.host(host) else { return undeliverable(message) };
-                let listens = self.sessions.client(host, client, None).is_some();
-                let token = self.tokens.respond(
-                    sender,
-                    SenderInfo { network: head.network, listens },
-                    host,
-                    client,
-                    &host_signature,
-                );
-                let event = self.event(head, &["data: {\"responseToken\":\"", &token, "\",\"body\":"], message);
-                (listener, Some(client.clone()), event)
-            }
+        let delivery = match &sender.bearer {
+            Bearer::Client { host, client } => self.to_host(head, sender, (host, client), message),
             Bearer::Response { host, client, host_tag } => {
-                match self.sessions.client(host, client, host_tag.as_deref()) {
-                    Some(listener) => {
-                        if self.sessions.host_dialect(host).is_some_and(Dialect::is_open) && message.is_text() {
-                            self.sessions.host_texts(host);
-                        }
-                        (listener, None, self.event(head, &PLAIN, message))
-                    }
-                    None => return undeliverable(message),
-                }
+                self.to_client(head, (host, client), host_tag.as_deref(), message)
             }
             Bearer::Host { host } => {
                 let token = signature(head.query.token.text().unwrap_or_default());
@@ -65,13 +57,14 @@ impl Service {
                 };
             }
         };
+        let Some(Delivery { listener, sender, event }) = delivery else { return undeliverable(message) };
         drop(charge);
         let event = match event {
             Ok(event) => event,
             Err(answer) => return answer,
         };
         let bytes = event.len();
-        let enqueued = listener.enqueue(&of, &event);
+        let enqueued = listener.enqueue(&sender, &event);
         // A queued message keeps its position, so the next message of this sender may follow.
         drop((event, ticket));
         let sent = match enqueued {
@@ -91,6 +84,37 @@ impl Service {
             }
             Err(EnqueueError::Gone) => answer::plain(StatusCode::BAD_REQUEST),
         }
+    }
+
+    /// Returns the delivery of a client's message, with a token to answer it, or `None` if no host listens.
+    fn to_host(
+        &self,
+        head: &RequestHead<'_>,
+        sender: &Verified,
+        (host, client): (&Arc<str>, &Arc<str>),
+        message: &Message,
+    ) -> Option<Delivery> {
+        let (listener, host_signature) = self.sessions.host(host)?;
+        let listens = self.sessions.client(host, client, None).is_some();
+        let from = SenderInfo { network: head.network, listens };
+        let token = self.tokens.respond(sender, from, host, client, &host_signature);
+        let event = self.event(head, &["data: {\"responseToken\":\"", &token, "\",\"body\":"], message);
+        Some(Delivery { listener, sender: Some(client.clone()), event })
+    }
+
+    /// Returns the delivery of a host's message, or `None` if the client does not listen.
+    fn to_client(
+        &self,
+        head: &RequestHead<'_>,
+        (host, client): (&Arc<str>, &Arc<str>),
+        host_tag: Option<&str>,
+        message: &Message,
+    ) -> Option<Delivery> {
+        let listener = self.sessions.client(host, client, host_tag)?;
+        if self.sessions.host_dialect(host).is_some_and(Dialect::is_open) && message.is_text() {
+            self.sessions.host_texts(host);
+        }
+        Some(Delivery { listener, sender: None, event: self.event(head, &PLAIN, message) })
     }
 
     /// Builds the event of a message, or one event for each message of a batch. Returns the response to send if that
