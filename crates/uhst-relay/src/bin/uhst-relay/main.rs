@@ -158,6 +158,8 @@ fn start_logs(format: LogFormat, stderr: &Output) {
 }
 
 async fn run(args: Args, stdout: &Output) -> Result<(), Box<dyn std::error::Error>> {
+    // The handler is installed before the socket listens, because whoever can connect may stop the program at once.
+    let stop_signal = stop_signal()?;
     let public = matches!(args.public_relay.as_str(), "true" | "1");
     let mut config = RelayConfig {
         port_attempts: 1,
@@ -197,8 +199,6 @@ async fn run(args: Args, stdout: &Output) -> Result<(), Box<dyn std::error::Erro
             RelayServer::start(config).await?
         }
     };
-    // The handler is installed before the ready line, because a reader of that line may stop the program at once.
-    let stop_signal = stop_signal()?;
     let (drain, format) = (Duration::from_secs(args.drain), args.log);
     stdout.write_line(&ready(&relay, format));
     notify("READY=1");
