@@ -26,14 +26,14 @@ fn settle(network: &TestNetwork, apps: &mut [&mut App]) {
             id = apps[number].world().get::<UhstHost>(session).and_then(UhstHost::id).map(str::to_owned);
             id.is_some()
         });
-        let mut guest = network.join_with(UhstClient::join(id.unwrap()));
+        let mut guest = network.join_with(UhstClient::join(id.expect("an id")));
         let mut all: Vec<&mut App> = apps.iter_mut().map(|app| &mut **app).collect();
         all.push(&mut guest);
-        until(&mut all, |apps| connected(apps.last().unwrap()) == 1);
+        until(&mut all, |apps| connected(apps.last().expect("the guest")) == 1);
         drop(guest);
         let gone = |event: &TestEvent| matches!(event, TestEvent::Disconnected(event) if event.session == session);
         until(apps, |apps| TestLog::of(apps[number]).has(gone));
-        apps[number].world().get::<UhstHost>(session).unwrap().leave();
+        apps[number].world().get::<UhstHost>(session).expect("a host").leave();
         let over = |event: &TestEvent| matches!(event, TestEvent::Ended(event) if event.entity == session);
         until(apps, |apps| TestLog::of(apps[number]).has(over));
         apps[number].world_mut().resource_mut::<TestLog>().0.retain(|event| match event {

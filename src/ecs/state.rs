@@ -319,12 +319,13 @@ mod tests {
 
     #[test]
     fn a_host_changes_only_when_something_of_it_does() {
+        type ChangedHost = Or<(Changed<UhstHost>, Changed<UhstSession>)>;
         #[derive(Resource, Default)]
         struct Changes(usize);
         let mut app = app();
         app.init_resource::<Changes>().add_systems(
             Update,
-            |hosts: Query<(), Or<(Changed<UhstHost>, Changed<UhstSession>)>>, mut changes: ResMut<Changes>| {
+            |hosts: Query<(), ChangedHost>, mut changes: ResMut<Changes>| {
                 changes.0 += hosts.iter().count();
             },
         );

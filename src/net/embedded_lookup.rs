@@ -88,7 +88,7 @@ async fn search(options: &EmbeddedRelay, id: &str, except: Option<u16>) -> Resul
             relay.join(id).await.map(|_| (port, relay))
         })
         .collect();
-    let mut error = RelayError::NoConnection("nobody listens".to_owned());
+    let mut error = RelayError::NoConnection("no relay listens".to_owned());
     while let Some(answer) = asked.next().await {
         match answer {
             Ok(found) => return Ok(found),

@@ -21,7 +21,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct PeerShared {
     limits: PeerLimits,
-    /// The one limit that may change: an original's depends on its path.
+    /// The one limit that may change: a native peer's is known once it is connected, an original's depends on its path.
     max_message: AtomicUsize,
     /// Set before the peer is reported; never set for a peer of the original protocol.
     connection: OnceLock<ConnectionId>,

@@ -84,7 +84,7 @@ fn browse(scope: Discovery) -> mdns_sd::Result<(Daemon, Receiver<ServiceEvent>)>
 
 /// Reports a flood once. Sessions stay listed for longer than the pause, and their next announcement renews them.
 fn flooded(listing: &mut Listing) {
-    listing.report_once(Problem::Flooded, || "somebody floods this network with announcements".to_owned());
+    listing.report_once(Problem::Flooded, || "this network is flooded with announcements".to_owned());
 }
 
 fn handle_event(listing: &mut Listing, game: &str, event: ServiceEvent, ours: &[Interface]) {

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{NativePeer, Role, native_limits};
+use super::{NativePeer, Role};
 use crate::{
     connection::{ConnectionEvent, Lane, Path},
     net::{
-        contract::{Admission, EventKind, PeerCommand, PeerHandle, Received, Traffic, inbox_cost},
+        contract::{Admission, EventKind, PeerCommand, Received, Traffic, inbox_cost},
         peer_link::PeerOutput,
     },
     protocol::{Channel, EndReason, Payload, Tag},
@@ -115,10 +115,10 @@ impl NativePeer {
     fn on_connected(&mut self, metadata: Bytes) {
         self.connected = true;
         // Both sides know each other's limits by now, and the game has sent nothing yet.
-        let limits = native_limits(&self.cx.config, self.connection.max_message());
-        (self.handle, self.commands) = PeerHandle::new(limits);
+        let shared = self.handle.shared();
+        shared.set_max_message(self.connection.max_message());
         if let Some(id) = self.connection.id() {
-            self.handle.shared().set_connection(id);
+            shared.set_connection(id);
         }
         let (peer, handle) = (self.cx.key, self.handle.clone());
         let metadata = if matches!(self.role, Role::Host { .. }) { self.metadata.clone() } else { metadata };

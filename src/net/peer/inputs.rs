@@ -134,7 +134,7 @@ impl NativePeer {
 
     fn report_takeover(&mut self, error: &ResumeError) {
         if !std::mem::replace(&mut self.reported_takeover, true) {
-            self.cx.diagnostic(format!("somebody else tried to take this peer's place: {error}"));
+            self.cx.diagnostic(format!("another client tried to take over this peer's connection: {error}"));
         }
     }
 

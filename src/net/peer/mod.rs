@@ -88,8 +88,9 @@ pub(super) fn connection_seed() -> Result<[u8; 32], EndReason> {
     random_seed().map_err(|error| EndReason::NotStarted(format!("the system has no random bytes: {error}")))
 }
 
-fn native_limits(config: &ConnectionConfig, max_message: usize) -> PeerLimits {
-    let (send_buffer, catch_up_timeout) = (config.send_buffer, config.catch_up_timeout);
+/// The limits of a native peer. Its own limit on messages follows with the connection.
+fn native_limits(config: &ConnectionConfig) -> PeerLimits {
+    let ConnectionConfig { max_message, send_buffer, catch_up_timeout, .. } = *config;
     PeerLimits { max_message, send_buffer, text_only: false, native: true, catch_up_timeout }
 }
 
@@ -148,7 +149,7 @@ impl NativePeer {
         if matches!(role, Role::Client { .. }) {
             connection.path_up(Path::Relay, Timestamp::ZERO);
         }
-        let (handle, commands) = PeerHandle::new(native_limits(&cx.config, cx.config.max_message));
+        let (handle, commands) = PeerHandle::new(native_limits(&cx.config));
         let direct_role = if matches!(role, Role::Client { .. }) { DirectRole::Offer } else { DirectRole::Answer };
         let direct = DirectPath::new(direct_role, cx.paths, cx.direct.clone());
         let conditioner = || Conditioner::new(cx.conditions, fastrand::Rng::new());
