@@ -69,7 +69,8 @@ type ChangedSession = Or<(Changed<UhstHost>, Changed<UhstAnnouncement>)>;
 /// Keeps each announcement up to date.
 fn announce(mut hosts: Query<(&UhstHost, &mut UhstAnnouncement), ChangedSession>, mut network: ResMut<Network>) {
     for (host, mut announce) in &mut hosts {
-        let place = host.is_ready().then(|| RelayPlace::of(host.settings.relay(&network), host.links())).flatten();
+        let place =
+            host.is_ready().then(|| RelayPlace::of(&host.settings.relay(&network.defaults), host.links())).flatten();
         // The handle is none of a game's business, so that this is no change.
         let UhstAnnouncement { game, name, local_players, handle } = announce.bypass_change_detection();
         let Some((place, relay)) = place else {

@@ -192,7 +192,7 @@ impl UhstClient {
 
     /// The entity of the host, while connected.
     pub fn host(&self) -> Option<Entity> {
-        self.state.peers.first().map(|(entity, _)| *entity)
+        self.state.peers.first().map(|host| host.entity)
     }
 
     /// Sends to the host on [`UhstChannel::Reliable`].
@@ -215,8 +215,8 @@ impl UhstClient {
     }
 
     pub(super) fn send_tagged(&self, channel: UhstChannel, tag: Tag, payload: Payload) -> Result<(), SendError> {
-        let (_, host) = self.state.peers.first().ok_or(SendError::NotConnected)?;
-        host.send_tagged(channel, tag, payload)
+        let host = self.state.peers.first().ok_or(SendError::NotConnected)?;
+        host.handle.send_tagged(channel, tag, payload)
     }
 }
 
@@ -242,7 +242,7 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
     };
     let options = target
         .map_err(|error| EndReason::NotStarted(error.to_string()))
-        .map(|target| ClientOptions { target, session: client.settings.options(network, game) });
+        .map(|target| ClientOptions { target, session: client.settings.options(&network.defaults, game) });
     let state = SessionState::started(world.resource_mut::<Network>().join(entity, options));
     begin(&mut world, entity, state, false, name);
 }

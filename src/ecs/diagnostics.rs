@@ -8,11 +8,7 @@ use bevy::{
     prelude::*,
 };
 
-use super::{
-    Rates, UhstPeer,
-    network::Network,
-    rates::{add, difference},
-};
+use super::{Rates, UhstPeer, network::Network, rates::add};
 use crate::connection::Path;
 
 /// Paths of the numbers in the [`DiagnosticsStore`], over all sessions and peers, renewed once a second.
@@ -81,21 +77,15 @@ fn publish(
     let elapsed = last.replace(time).map_or(PERIOD, |last| time - last);
     let mut sum = std::mem::take(&mut network.departed);
     let (mut connected, mut direct, mut queued, mut rtt, mut measured) = (0, 0, 0, 0.0, 0);
-    for remote in network.peers_mut() {
-        let shared = remote.handle.shared();
-        let now = shared.traffic();
-        let counted = difference(now, remote.published);
-        remote.published = now;
+    for mut peer in &mut peers {
+        // Not a change to react to: like its other numbers, which change by themselves.
+        let Some(counted) = peer.bypass_change_detection().count(elapsed) else { continue };
         add(&mut sum, counted);
-        if let Ok(mut peer) = peers.get_mut(remote.entity) {
-            // Not a change to react to: like its other numbers, which change by themselves.
-            peer.bypass_change_detection().set_rates(Rates::over(counted, elapsed));
-        }
         connected += 1;
-        direct += u32::from(shared.path() == Path::Direct);
-        queued += shared.queued();
-        if let Some(peer) = shared.rtt() {
-            rtt += peer.as_secs_f64() * 1000.0;
+        direct += u32::from(peer.path() == Path::Direct);
+        queued += peer.queued();
+        if let Some(time) = peer.rtt() {
+            rtt += time.as_secs_f64() * 1000.0;
             measured += 1;
         }
     }
@@ -125,7 +115,7 @@ mod tests {
     use super::*;
     use crate::{
         Traffic, UhstHost,
-        ecs::network::fake::{app, connect, started},
+        ecs::network::fake::{app, connect, peer_of, started},
     };
 
     /// Updates until the numbers of a second have been shown.
@@ -151,10 +141,7 @@ mod tests {
         let rates = |app: &App, peer| app.world().get::<UhstPeer>(peer).map(UhstPeer::rates);
         assert_eq!(rates(&app, first), Some(Rates::default()));
 
-        let shared = |app: &App, number| {
-            let peer = app.world().resource::<Network>().peer(key, crate::net::contract::PeerKey(number));
-            peer.map(|remote| remote.handle.shared().clone()).unwrap()
-        };
+        let shared = |app: &App, number| peer_of(app, key, number).handle.shared().clone();
         let traffic =
             Traffic { sent_messages: 10, sent_bytes: 4000, received_messages: 30, received_bytes: 9000, lost: 2 };
         shared(&app, 1).set_traffic(traffic);

@@ -14,18 +14,18 @@ const WITHDRAWAL: Duration = Duration::from_millis(500);
 /// How often it looks whether a runtime of the app's own has been shut down.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Takes back what is announced, leaves every session, and waits until every goodbye is said.
-pub(super) fn say(network: &mut Network) {
+/// Takes back what is announced, leaves every session, and waits until every goodbye is confirmed.
+pub(super) fn leave_and_wait(network: &mut Network) {
     let withdrawn_by = Instant::now() + WITHDRAWAL;
-    let unsaid = network.withdraw_announcements();
+    let pending = network.withdraw_announcements();
     network.leave_all();
     if network.runs_on_this_thread() {
         return;
     }
     wait_for_sessions(network);
-    for unsaid in unsaid {
-        // Disconnected when it is said.
-        let _ = unsaid.recv_deadline(withdrawn_by);
+    for withdrawn in pending {
+        // Disconnected when it is done.
+        let _ = withdrawn.recv_deadline(withdrawn_by);
     }
 }
 
@@ -50,6 +50,6 @@ impl Drop for Network {
     /// An app may end in any way: by an [`AppExit`](bevy::app::AppExit) that comes after this plugin's last system, by a
     /// runner of its own, or by being dropped.
     fn drop(&mut self) {
-        say(self);
+        leave_and_wait(self);
     }
 }

@@ -3,11 +3,15 @@
 mod admission;
 #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
 mod announce;
+mod backend;
 #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
 mod browser;
+mod cleanup;
 mod client;
 mod conditions;
+mod deliver;
 mod diagnostics;
+mod dispatch;
 mod error;
 #[cfg(not(target_family = "wasm"))]
 mod goodbye;
@@ -19,11 +23,11 @@ mod network;
 #[cfg(feature = "overlay")]
 mod overlay;
 mod peer;
+mod peer_table;
 mod plugin;
 mod rates;
 mod receive;
-#[cfg(feature = "replicon")]
-mod replication;
+mod report;
 mod session;
 mod settings;
 #[cfg(unix)]
@@ -55,7 +59,11 @@ pub use overlay::{UhstOverlay, UhstOverlayPlugin};
 pub use peer::{PeerOf, Peers, UhstPeer};
 pub use plugin::{UhstPlugin, UhstSystems};
 pub use rates::Rates;
-#[cfg(feature = "replicon")]
-pub(crate) use replication::{ReplicationInbox, ReplicationMessage, report_stray};
 pub use state::{SessionConnected, SessionEnded, SessionJoining, SessionReady, SessionStarting, UhstSession};
 pub use typed::{Encoding, FromPeer, TypedMessage, UhstAppExt, UhstSender};
+#[cfg(feature = "replicon")]
+pub(crate) use {
+    backend::{Backend, BackendMessage},
+    report::report_unknown_tag,
+    typed::Inboxes,
+};

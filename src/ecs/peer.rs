@@ -11,7 +11,9 @@ use bytes::Bytes;
 use super::{
     NotHost, Rates, UhstDisconnected, UhstSession,
     network::{Kind, Network},
-    session::{end_session, state_mut},
+    rates::difference,
+    report::Unreadable,
+    session::{close_peer, end_session, state_mut},
 };
 use crate::{
     UhstChannel,
@@ -41,13 +43,36 @@ pub struct UhstPeer {
     #[reflect(ignore)]
     metadata: Bytes,
     rates: Rates,
-    /// Whether its end was told.
+    /// The counts that rates and diagnostics have shown so far.
+    #[reflect(ignore)]
+    counted: Traffic,
+    /// The kinds of messages that this app could not read, and that were reported.
+    #[reflect(ignore)]
+    reported: Vec<Unreadable>,
+    /// Whether the event of its end was triggered.
     over: bool,
+}
+
+/// What is left to do when a peer has ended.
+pub(super) struct Closed {
+    /// Traffic that diagnostics have not counted yet.
+    pub uncounted: Traffic,
+    /// Bytes that its goodbye did not wait for.
+    pub unconfirmed: usize,
 }
 
 impl UhstPeer {
     pub(super) fn new(of: Kind, key: (SessionKey, PeerKey), handle: PeerHandle, metadata: Bytes) -> Self {
-        UhstPeer { handle, key, of, metadata, rates: Rates::default(), over: false }
+        UhstPeer {
+            handle,
+            key,
+            of,
+            metadata,
+            rates: Rates::default(),
+            counted: Traffic::default(),
+            reported: Vec::new(),
+            over: false,
+        }
     }
 
     /// Sends on [`UhstChannel::Reliable`]. Never waits: the message is on its way in this frame.
@@ -187,7 +212,7 @@ impl UhstPeer {
 
     /// The same peer, by another handle.
     pub(super) fn replace_handle(&mut self, handle: PeerHandle, metadata: Bytes) {
-        (self.handle, self.metadata) = (handle, metadata);
+        (self.handle, self.metadata, self.counted) = (handle, metadata, Traffic::default());
     }
 
     /// How to reach it, for what is no message of the game's own.
@@ -197,23 +222,41 @@ impl UhstPeer {
     }
 
     /// Its number in the session of this number.
-    #[cfg(feature = "replicon")]
     pub(crate) fn key(&self) -> (SessionKey, PeerKey) {
         self.key
     }
 
-    pub(super) fn set_rates(&mut self, rates: Rates) {
-        self.rates = rates;
+    /// What was counted since the last call, unless the peer has ended. It becomes the peer's rates.
+    pub(super) fn count(&mut self, elapsed: Duration) -> Option<Traffic> {
+        if self.over {
+            return None;
+        }
+        let counted = self.uncounted();
+        self.rates = Rates::over(counted, elapsed);
+        Some(counted)
     }
 
-    /// Bytes that its goodbye did not wait for.
-    pub(super) fn cut(&self) -> usize {
-        self.handle.shared().cut()
+    fn uncounted(&mut self) -> Traffic {
+        let now = self.traffic();
+        difference(now, std::mem::replace(&mut self.counted, now))
     }
 
-    /// Marks its end as told; false if it was.
-    pub(super) fn end(&mut self) -> bool {
-        !std::mem::replace(&mut self.over, true)
+    /// Notes that a message of this kind could not be read; false if that was noted before.
+    pub(super) fn is_first_report(&mut self, kind: Unreadable) -> bool {
+        let first = !self.reported.contains(&kind);
+        if first {
+            self.reported.push(kind);
+        }
+        first
+    }
+
+    /// Ends it: nothing can be sent to it any more. None if it has ended before.
+    pub(super) fn close(&mut self) -> Option<Closed> {
+        if std::mem::replace(&mut self.over, true) {
+            return None;
+        }
+        self.handle.close();
+        Some(Closed { uncounted: self.uncounted(), unconfirmed: self.handle.shared().cut() })
     }
 }
 
@@ -241,27 +284,21 @@ impl Deref for Peers {
 
 /// The user ends a connection by removing the peer.
 fn disconnect(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) {
-    let Some(mut peer) = world.get_mut::<UhstPeer>(entity) else { return };
-    if !peer.end() {
+    if close_peer(&mut world, entity).is_none() {
         return;
     }
+    let Some(peer) = world.get::<UhstPeer>(entity) else { return };
     peer.disconnect();
     let (session, key) = peer.key;
-    let Some(mut network) = world.get_resource_mut::<Network>() else { return };
-    network.remove_peer(session, key);
-    let Some(owner) = network.owner(session) else { return };
-    if let Some(mut state) = state_mut(&mut world, owner, session) {
-        state.remove_peer(entity);
+    let Some(owner) = world.get_resource::<Network>().and_then(|network| network.owner(session)) else { return };
+    if let Some(mut state) = state_mut(&mut world, owner) {
+        state.peers.remove(key);
     }
-    world.trigger(UhstDisconnected { entity, session: owner.1, reason: EndReason::EndedLocally, unconfirmed: 0 });
+    let reason = EndReason::EndedLocally;
+    world.trigger(UhstDisconnected { entity, session: owner.entity, reason: reason.clone(), unconfirmed: 0 });
     // Without its host, a client's session is over.
-    if owner.0 == Kind::Client {
-        end_client(&mut world, session);
+    if owner.kind == Kind::Client && end_session(&mut world, session, &reason).is_some() {
+        world.commands().entity(owner.entity).try_insert(UhstSession::Ended);
+        world.resource_mut::<Network>().pending_despawn.sessions.push(owner);
     }
-}
-
-fn end_client(world: &mut DeferredWorld, key: SessionKey) {
-    let Some(ended) = end_session(world, key, &EndReason::EndedLocally) else { return };
-    world.commands().entity(ended.entity).try_insert(UhstSession::Ended);
-    world.resource_mut::<Network>().leftovers.sessions.push((key, ended.kind, ended.entity));
 }

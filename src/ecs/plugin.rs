@@ -5,9 +5,12 @@ use std::time::Duration;
 use bevy::{app::AppExit, prelude::*};
 
 use super::{
-    LocalClientOf, LocalClients, PeerOf, Peers, UhstClient, UhstHost, UhstMessage, UhstPeer, diagnostics, error,
+    LocalClientOf, LocalClients, PeerOf, Peers, UhstClient, UhstHost, UhstMessage, UhstPeer,
+    cleanup::{despawn_ended, leave_on_exit, something_has_ended},
+    diagnostics, error,
     network::Network,
-    receive::{despawn_leftovers, has_events, has_leftovers, leave_on_exit, receive},
+    receive::{has_events, receive},
+    settings::Settings,
     slow_reader, state,
     typed::{Inboxes, Types},
 };
@@ -17,7 +20,7 @@ use super::{announce, browser};
 use crate::net::Discovery;
 use crate::{
     connection::ConnectionConfig,
-    net::{DirectConfig, IceServer, NetworkConditions, PathPolicy, Relay},
+    net::{IceServer, NetworkConditions, PathPolicy, Relay},
 };
 
 /// Adds hosting and joining to an app, in a window or without.
@@ -28,12 +31,9 @@ use crate::{
 /// [`keep_error_handler`](Self::keep_error_handler).
 #[derive(Clone, Debug, Default)]
 pub struct UhstPlugin {
-    relay: Relay,
-    connection: ConnectionConfig,
-    paths: PathPolicy,
-    ice_servers: Option<Vec<IceServer>>,
+    /// Those of sessions that leave them unset.
+    settings: Settings,
     version: Option<String>,
-    conditions: NetworkConditions,
     runtime: Option<tokio::runtime::Handle>,
     signals: bool,
     exit_timeout: Option<Duration>,
@@ -72,27 +72,27 @@ impl UhstPlugin {
 
     /// The relay of sessions that name none.
     pub fn relay(mut self, relay: Relay) -> Self {
-        self.relay = relay;
+        self.settings.relay = Some(relay);
         self
     }
 
     /// Timeouts and limits of sessions that name none.
     pub fn connection(mut self, config: ConnectionConfig) -> Self {
-        self.connection = config;
+        self.settings.connection = Some(config);
         self
     }
 
     /// Which ways the connections of sessions that choose none may take: over the relay first and directly as soon as
     /// that works, unless said otherwise.
     pub fn paths(mut self, paths: PathPolicy) -> Self {
-        self.paths = paths;
+        self.settings.paths = Some(paths);
         self
     }
 
     /// STUN and TURN servers, which find direct ways between home networks. Without this, the public STUN servers of
     /// the original clients; with an empty list, none, and only machines that reach each other anyway connect directly.
     pub fn ice_servers(mut self, servers: impl IntoIterator<Item = IceServer>) -> Self {
-        self.ice_servers = Some(servers.into_iter().collect());
+        self.settings.ice_servers = Some(servers.into_iter().collect());
         self
     }
 
@@ -116,7 +116,7 @@ impl UhstPlugin {
 
     /// Makes the network of sessions that choose none worse on purpose, to try the game on it.
     pub fn conditions(mut self, conditions: NetworkConditions) -> Self {
-        self.conditions = conditions;
+        self.settings.conditions = Some(conditions);
         self
     }
 
@@ -162,13 +162,8 @@ impl UhstPlugin {
 
 impl Plugin for UhstPlugin {
     fn build(&self, app: &mut App) {
-        let mut network = Network::new(self.relay.clone(), self.connection.clone(), self.runtime.clone());
-        network.paths = self.paths;
-        network.conditions = self.conditions;
+        let mut network = Network::new(self.settings.clone(), self.runtime.clone());
         network.exit_timeout = self.exit_timeout.unwrap_or(network.exit_timeout);
-        if let Some(servers) = &self.ice_servers {
-            network.direct = DirectConfig { ice_servers: servers.clone(), ..DirectConfig::default() };
-        }
         #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
         {
             network.discovery = self.discovery;
@@ -189,7 +184,7 @@ impl Plugin for UhstPlugin {
             .add_systems(PreUpdate, receive.run_if(has_events).in_set(UhstSystems::Receive))
             .add_systems(
                 Last,
-                (leave_on_exit.run_if(on_message::<AppExit>), despawn_leftovers.run_if(has_leftovers))
+                (leave_on_exit.run_if(on_message::<AppExit>), despawn_ended.run_if(something_has_ended))
                     .chain()
                     .in_set(UhstSystems::Cleanup),
             );

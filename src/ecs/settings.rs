@@ -1,8 +1,7 @@
-//! What a developer may set for a host as for a client.
+//! What a developer may set for a host, for a client, and for all sessions of an app.
 
 use bytes::Bytes;
 
-use super::network::Network;
 use crate::{
     connection::ConnectionConfig,
     net::{
@@ -12,8 +11,8 @@ use crate::{
     protocol::GameId,
 };
 
-/// The settings of one session. For what is not set, the plugin's count.
-#[derive(Debug, Default)]
+/// What a host, a client and the plugin can set alike. Unset fields of a session fall back to the plugin's.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Settings {
     pub relay: Option<Relay>,
     pub password: Option<Password>,
@@ -26,29 +25,30 @@ pub(super) struct Settings {
 
 impl Settings {
     /// Where to listen, or to look for a bare code.
-    pub fn relay<'a>(&'a self, network: &'a Network) -> &'a Relay {
-        self.relay.as_ref().unwrap_or(&network.relay)
+    pub fn relay(&self, defaults: &Settings) -> Relay {
+        self.relay.as_ref().or(defaults.relay.as_ref()).cloned().unwrap_or_default()
     }
 
     /// Timeouts and limits.
-    pub fn connection<'a>(&'a self, network: &'a Network) -> &'a ConnectionConfig {
-        self.connection.as_ref().unwrap_or(&network.connection)
+    pub fn connection(&self, defaults: &Settings) -> ConnectionConfig {
+        self.connection.as_ref().or(defaults.connection.as_ref()).cloned().unwrap_or_default()
     }
 
     /// All that a session of this game is started with.
-    pub fn options(&self, network: &Network, game: GameId) -> SessionOptions {
+    pub fn options(&self, defaults: &Settings, game: GameId) -> SessionOptions {
+        let mut direct = DirectConfig::default();
+        if let Some(servers) = self.ice_servers.as_ref().or(defaults.ice_servers.as_ref()) {
+            direct.ice_servers.clone_from(servers);
+        }
         SessionOptions {
-            relay: self.relay(network).clone(),
+            relay: self.relay(defaults),
             password: self.password.clone(),
             game,
             metadata: self.metadata.clone(),
-            connection: self.connection(network).clone(),
-            paths: self.paths.unwrap_or(network.paths),
-            direct: match &self.ice_servers {
-                Some(servers) => DirectConfig { ice_servers: servers.clone(), ..network.direct.clone() },
-                None => network.direct.clone(),
-            },
-            conditions: self.conditions.unwrap_or(network.conditions),
+            connection: self.connection(defaults),
+            paths: self.paths.or(defaults.paths).unwrap_or_default(),
+            direct,
+            conditions: self.conditions.or(defaults.conditions).unwrap_or_default(),
         }
     }
 }

@@ -8,14 +8,11 @@ use bevy_replicon::{
 
 use super::{
     channels,
+    inbox::ReplicationInbox,
     session::{Handed, RepliconSession, Role, add_role},
     stats::{network_id, renew},
 };
-use crate::{
-    UhstClient, UhstPeer, UhstSystems,
-    ecs::{ReplicationInbox, report_stray},
-    net::contract::SessionKey,
-};
+use crate::{UhstClient, UhstPeer, UhstSystems, ecs::report_unknown_tag, net::contract::SessionKey, protocol::Tag};
 
 /// Makes a [`UhstClient`] replicon's client. Part of [`RepliconUhstPlugins`](super::RepliconUhstPlugins).
 #[derive(Debug)]
@@ -57,7 +54,8 @@ fn receive(
     }
     for message in session.take(Role::Client, &mut inbox) {
         if usize::from(message.channel) >= channels.server_channels().len() {
-            commands.queue(move |world: &mut World| report_stray(world, message.peer, message.channel));
+            let tag = Tag::Replication(message.channel);
+            commands.queue(move |world: &mut World| report_unknown_tag(world, message.peer, tag));
         } else if now == ClientState::Connected || *state.get() == ClientState::Connected {
             messages.insert_received(usize::from(message.channel), message.bytes);
             if usize::from(message.channel) > ServerChannel::Mutations as usize {

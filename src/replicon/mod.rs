@@ -55,6 +55,7 @@
 
 mod channels;
 mod client;
+mod inbox;
 mod server;
 mod session;
 mod stats;

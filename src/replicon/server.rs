@@ -11,13 +11,11 @@ use bevy_replicon::{
 
 use super::{
     channels::{self, PACKET},
+    inbox::ReplicationInbox,
     session::{Handed, RepliconSession, Role, add_role},
     stats::{network_id, renew},
 };
-use crate::{
-    PeerOf, UhstHost, UhstPeer, UhstSystems,
-    ecs::{ReplicationInbox, report_stray},
-};
+use crate::{PeerOf, UhstHost, UhstPeer, UhstSystems, ecs::report_unknown_tag, protocol::Tag};
 
 /// How long a request to disconnect waits for a tick, which takes the last messages along.
 const TICK_PATIENCE: Duration = Duration::from_secs(1);
@@ -77,7 +75,8 @@ fn receive(
     for message in session.take(Role::Server, &mut inbox) {
         let Ok((client, _, _, is_client)) = peers.get(message.peer) else { continue };
         if usize::from(message.channel) >= channels.client_channels().len() {
-            commands.queue(move |world: &mut World| report_stray(world, client, message.channel));
+            let tag = Tag::Replication(message.channel);
+            commands.queue(move |world: &mut World| report_unknown_tag(world, client, tag));
         } else if is_client || newcomers.contains(&client) {
             messages.insert_received(client, usize::from(message.channel), message.bytes);
             if usize::from(message.channel) > ClientChannel::MutationAcks as usize {

@@ -2,9 +2,10 @@
 
 use bevy::prelude::*;
 
+use super::inbox::{ReplicationInbox, Replicon};
 use crate::{
     UhstClient, UhstHost, UhstPlugin, UhstSystems,
-    ecs::{ReplicationInbox, ReplicationMessage},
+    ecs::{BackendMessage, Inboxes},
     net::contract::{Held, SessionKey},
 };
 
@@ -46,7 +47,7 @@ impl RepliconSession {
     }
 
     /// Takes what has arrived for this role. What comes for a new session waits until the old one is forgotten.
-    pub fn take(&self, role: Role, inbox: &mut ReplicationInbox) -> Vec<ReplicationMessage> {
+    pub fn take(&self, role: Role, inbox: &mut ReplicationInbox) -> Vec<BackendMessage> {
         self.of(role).map(|_| std::mem::take(&mut inbox.messages)).unwrap_or_default()
     }
 }
@@ -69,6 +70,7 @@ pub(super) fn add_role(app: &mut App, role: Role) {
 
 impl Plugin for SessionPlugin {
     fn build(&self, app: &mut App) {
+        app.world_mut().get_resource_or_init::<Inboxes>().set_backend(Replicon);
         app.init_resource::<RepliconSession>()
             .init_resource::<ReplicationInbox>()
             .add_message::<Handed>()

@@ -3,8 +3,7 @@
 use bevy::prelude::*;
 
 use super::{
-    history::{SAMPLES, Sample},
-    peers::Histories,
+    history::{Histories, SAMPLES, Sample},
     style,
 };
 use crate::connection::Path;

@@ -1,6 +1,11 @@
-//! The last seconds of one peer.
+//! The last seconds of the peers that the panel lists.
 
 use std::{collections::VecDeque, time::Duration};
+
+use bevy::{
+    platform::collections::{HashMap, HashSet},
+    prelude::*,
+};
 
 use crate::{connection::Path, ecs::UhstPeer};
 
@@ -29,7 +34,7 @@ pub(super) struct History {
 }
 
 impl History {
-    pub fn look(&mut self, peer: &UhstPeer) {
+    fn look(&mut self, peer: &UhstPeer) {
         let losses = peer.traffic().lost;
         let before = self.losses.replace(losses).unwrap_or(losses);
         self.push(Sample { rtt: peer.rtt(), path: peer.path(), lost: losses > before });
@@ -59,6 +64,32 @@ impl History {
             top *= factor;
         }
         top
+    }
+}
+
+/// On the panel: what every peer in its list did lately.
+#[derive(Component, Default)]
+pub(super) struct Histories(HashMap<Entity, History>);
+
+impl Histories {
+    pub fn of(&self, peer: Entity) -> Option<&History> {
+        self.0.get(&peer)
+    }
+
+    /// Keeps the histories of these peers, and begins those that are missing.
+    pub fn follow(&mut self, peers: HashSet<Entity>) {
+        self.0.retain(|peer, _| peers.contains(peer));
+        for peer in peers {
+            self.0.entry(peer).or_default();
+        }
+    }
+}
+
+pub(super) fn sample(mut histories: Single<&mut Histories>, peers: Query<&UhstPeer>) {
+    for (peer, history) in &mut histories.0 {
+        if let Ok(peer) = peers.get(*peer) {
+            history.look(peer);
+        }
     }
 }
 

@@ -73,7 +73,7 @@ impl Plugin for UhstOverlayPlugin {
                     toggle.run_if(key_was_pressed),
                     panel::hide.run_if(is_hidden.and_then(any_with_component::<panel::Panel>)),
                     panel::show.run_if(is_shown.and_then(not(any_with_component::<panel::Panel>))),
-                    (peers::lay_out, peers::sample, peers::write, peers::fill_queues, graph::draw, events::write)
+                    (peers::lay_out, history::sample, peers::write, peers::fill_queues, graph::draw, events::write)
                         .chain()
                         .run_if(is_due),
                 )

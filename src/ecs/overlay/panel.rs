@@ -2,7 +2,7 @@
 
 use bevy::prelude::*;
 
-use super::{ToggleKey, events, peers, peers::Histories, style};
+use super::{ToggleKey, events, history::Histories, peers, style};
 
 /// The root of everything there is to see.
 #[derive(Component)]
@@ -15,6 +15,7 @@ pub(super) fn show(key: Res<ToggleKey>, mut commands: Commands) {
     commands
         .spawn((
             Panel,
+            peers::Listed::default(),
             Histories::default(),
             Name::new("network overlay"),
             LAYER,

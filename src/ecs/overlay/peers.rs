@@ -1,11 +1,8 @@
 //! Sessions and their peers.
 
-use bevy::{
-    platform::collections::{HashMap, HashSet},
-    prelude::*,
-};
+use bevy::prelude::*;
 
-use super::{events::name, graph, history::History, numbers, style};
+use super::{events::name, graph, history::Histories, numbers, style};
 use crate::{
     connection::Path,
     ecs::{Peers, UhstClient, UhstHost, UhstPeer},
@@ -24,19 +21,9 @@ type AnySession = Or<(With<UhstHost>, With<UhstClient>)>;
 #[derive(Component)]
 pub(super) struct Sessions;
 
-/// On the panel: who has a place in the list, and what every peer in it did lately.
-#[derive(Component, Default)]
-pub(super) struct Histories {
-    /// Sessions, each with the peers that are listed below it and how many are not.
-    listed: Vec<(Entity, Vec<Entity>, usize)>,
-    peers: HashMap<Entity, History>,
-}
-
-impl Histories {
-    pub fn of(&self, peer: Entity) -> Option<&History> {
-        self.peers.get(&peer)
-    }
-}
+/// On the panel: the sessions in the list, each with the peers that are listed below it and how many are not.
+#[derive(Component, Default, PartialEq)]
+pub(super) struct Listed(Vec<(Entity, Vec<Entity>, usize)>);
 
 /// A text about a session or a peer.
 #[derive(Component, Clone, Copy)]
@@ -67,9 +54,10 @@ pub(super) fn lay_out(
     sessions: Query<(Entity, Option<&Peers>), AnySession>,
     peers: Query<(), With<UhstPeer>>,
     list: Single<Entity, With<Sessions>>,
-    mut histories: Single<&mut Histories>,
+    panel: Single<(&mut Listed, &mut Histories)>,
     mut commands: Commands,
 ) {
+    let (mut before, mut histories) = panel.into_inner();
     let mut room = MOST_PEERS;
     let listed: Vec<_> = sessions
         .iter()
@@ -81,14 +69,10 @@ pub(super) fn lay_out(
             (session, here, more)
         })
         .collect();
-    if listed == histories.listed {
+    if listed == before.0 {
         return;
     }
-    let shown: HashSet<Entity> = listed.iter().flat_map(|(_, peers, _)| peers).copied().collect();
-    histories.peers.retain(|peer, _| shown.contains(peer));
-    for peer in shown {
-        histories.peers.entry(peer).or_default();
-    }
+    histories.follow(listed.iter().flat_map(|(_, peers, _)| peers).copied().collect());
     commands.entity(*list).despawn_children().with_children(|list| {
         for (session, peers, more) in &listed {
             spawn_session(list, *session, peers, *more);
@@ -97,7 +81,7 @@ pub(super) fn lay_out(
             list.spawn(style::text("no session", style::DIM));
         }
     });
-    histories.listed = listed;
+    before.0 = listed;
 }
 
 fn spawn_session(list: &mut ChildSpawnerCommands, session: Entity, peers: &[Entity], more: usize) {
@@ -149,14 +133,6 @@ fn spawn_meter(line: &mut ChildSpawnerCommands, peer: Entity) {
         BackgroundColor(style::GOOD),
         Pickable::IGNORE,
     ));
-}
-
-pub(super) fn sample(mut histories: Single<&mut Histories>, peers: Query<&UhstPeer>) {
-    for (peer, history) in &mut histories.peers {
-        if let Ok(peer) = peers.get(*peer) {
-            history.look(peer);
-        }
-    }
 }
 
 pub(super) fn write(

@@ -11,20 +11,24 @@ use super::{Encoding, FromPeer, TypedMessage, json};
 use crate::{
     ecs::{
         UhstMessage,
+        backend::{Backend, BackendMessage},
+        peer_table::Remote,
         unread::{Progress, Unread},
     },
-    net::contract::{Held, PeerHandle, Received},
+    net::contract::{Held, Received, SessionKey},
     protocol::Payload,
 };
 
 /// Who reads the messages of each type. Indices are those of [`Types`](super::Types).
 #[derive(Resource, Default)]
-pub(in crate::ecs) struct Inboxes {
+pub(crate) struct Inboxes {
     boxes: Vec<(Box<dyn Inbox>, Unread)>,
     /// Messages without a type.
     untyped: Unread,
     /// The types that may come as text, by name.
     json: HashMap<String, u16>,
+    /// Where messages go that are not for the game.
+    backend: Option<Box<dyn Backend>>,
 }
 
 /// A payload that is none of its type.
@@ -63,6 +67,29 @@ impl Inboxes {
         all
     }
 
+    /// Registers the replication backend.
+    #[cfg(feature = "replicon")]
+    pub(crate) fn set_backend(&mut self, backend: impl Backend + 'static) {
+        self.backend = Some(Box::new(backend));
+    }
+
+    /// Replaces the types, and keeps the backend.
+    pub(super) fn set_types(&mut self, types: Inboxes) {
+        *self = Inboxes { backend: self.backend.take(), ..types };
+    }
+
+    /// Whether the backend takes messages of this session.
+    pub fn replicates(&self, world: &World, session: SessionKey) -> bool {
+        self.backend.as_ref().is_some_and(|backend| backend.listens_to(world, session))
+    }
+
+    /// Hands messages to the backend.
+    pub fn replicate(&self, world: &mut World, messages: &mut dyn Iterator<Item = BackendMessage>) {
+        if let Some(backend) = &self.backend {
+            backend.take(world, messages);
+        }
+    }
+
     /// The type whose shape an untyped message has.
     pub fn of_text(&self, payload: &Payload) -> Option<u16> {
         if self.json.is_empty() {
@@ -79,7 +106,7 @@ impl Inboxes {
     /// Writes messages of a type, all from one peer; false if this app has no such type.
     ///
     /// Many at once: to find where they go takes as long as to read a small one.
-    pub fn write(
+    pub(in crate::ecs) fn write(
         &self,
         index: u16,
         world: &mut World,
@@ -125,8 +152,11 @@ impl Inboxes {
         self.untyped.is_empty() && self.boxes.iter().all(|(_, unread)| unread.is_empty())
     }
 
-    /// Whether systems have yet to be offered a message of this peer.
-    pub fn await_readers(&self, world: &World, peer: &PeerHandle) -> bool {
+    /// Whether systems, or the backend, have yet to be offered a message of this peer.
+    pub(in crate::ecs) fn await_readers(&self, world: &World, Remote { entity, handle: peer, .. }: &Remote) -> bool {
+        if self.backend.as_ref().is_some_and(|backend| backend.has_messages_of(world, *entity)) {
+            return true;
+        }
         let awaits = |unread: &Unread, progress: Option<Progress>| {
             progress.is_some_and(|progress| unread.awaits_readers(progress, peer))
         };

@@ -10,7 +10,8 @@ use std::ops::Deref;
 use bevy::{prelude::*, utils::prelude::ShortName};
 use serde::{Serialize, de::DeserializeOwned};
 
-pub(super) use inbox::{DecodeError, Inboxes};
+pub(super) use inbox::DecodeError;
+pub(crate) use inbox::Inboxes;
 pub(super) use registry::Types;
 pub use sender::UhstSender;
 

@@ -121,7 +121,7 @@ impl Types {
         let (game, inboxes) = (types.describe(), types.inboxes());
         types.game = Some(game.clone());
         if let Some(mut unread) = world.get_resource_mut::<Inboxes>() {
-            *unread = inboxes;
+            unread.set_types(inboxes);
         }
         game
     }

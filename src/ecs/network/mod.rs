@@ -1,28 +1,27 @@
 //! What the app knows of the background: which sessions run, and whose events are whose.
 
+#[cfg(test)]
+pub(super) mod fake;
+
 use std::{collections::VecDeque, time::Duration};
 
 use bevy::{
-    platform::{
-        collections::{HashMap, hash_map::Entry},
-        time::Instant,
-    },
+    platform::{collections::HashMap, time::Instant},
     prelude::*,
 };
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 use tokio::sync::mpsc;
 
-use super::rates::{add, difference};
+use super::settings::Settings;
 #[cfg(all(test, feature = "discovery"))]
 use crate::net::discovery::{AnnounceTask, BrowseEvent};
 use crate::{
     connection::ConnectionConfig,
     net::{
-        DirectConfig, NetworkConditions, PathPolicy, Relay, Runtime, Traffic,
+        Runtime, Traffic,
         contract::{
-            ClientOptions, Event, EventKind, HostOptions, PeerHandle, PeerKey, PeerLimits, SessionCommand,
-            SessionHandle, SessionKey,
+            ClientOptions, Event, EventKind, HostOptions, PeerLimits, SessionCommand, SessionHandle, SessionKey,
         },
         local::LocalLink,
     },
@@ -37,21 +36,13 @@ use crate::{
 /// The sessions of this app, and the queue their events come up.
 #[derive(Resource)]
 pub(super) struct Network {
-    /// Where sessions listen that name no relay.
-    pub relay: Relay,
-    /// Limits of sessions that name none.
-    pub connection: ConnectionConfig,
-    /// Ways of sessions that choose none.
-    pub paths: PathPolicy,
-    /// How direct paths are found.
-    pub direct: DirectConfig,
+    /// The settings of sessions that leave them unset.
+    pub defaults: Settings,
     /// Who is told of sessions.
     #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
     pub discovery: Discovery,
     #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
     announcements: Announcements,
-    /// The network of sessions that choose none.
-    pub conditions: NetworkConditions,
     /// How long an app that exits delivers what was sent before.
     pub exit_timeout: Duration,
     app_runtime: Option<tokio::runtime::Handle>,
@@ -61,11 +52,11 @@ pub(super) struct Network {
     last_key: u64,
     sessions: HashMap<SessionKey, Session>,
     /// Ends that wait until the game has had the messages before them.
-    pub ending: VecDeque<Ending>,
+    pub deferred_ends: VecDeque<DeferredEnd>,
     /// Whether it was reported that nobody reads.
     pub reported_unread: bool,
     /// Entities to despawn at the end of this frame.
-    pub leftovers: Leftovers,
+    pub pending_despawn: PendingDespawn,
     /// Traffic of peers that left, not yet published.
     pub departed: Traffic,
     #[cfg(test)]
@@ -78,9 +69,8 @@ pub(super) struct Network {
 
 /// A session the network runs, or is about to have left.
 struct Session {
-    /// Of what kind, and whose; none once this side has ended it and only the network's last word is awaited.
-    owner: Option<(Kind, Entity)>,
-    peers: HashMap<PeerKey, Remote>,
+    /// None once this side has ended it and only the network's last event is awaited.
+    owner: Option<Owner>,
     /// Of a host: the clients in this app.
     locals: Vec<LocalLink>,
     /// How the network is told to leave; none of a session within this app.
@@ -96,23 +86,12 @@ pub(super) struct LocalHost {
     pub ready: Option<(String, Vec<JoinLink>)>,
 }
 
-/// A connected peer.
-pub(super) struct Remote {
+/// A running session of this app, and the component that owns it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owner {
+    pub key: SessionKey,
+    pub kind: Kind,
     pub entity: Entity,
-    pub handle: PeerHandle,
-    /// The counts that rates and diagnostics have shown so far.
-    pub published: Traffic,
-    /// What was told of messages that this app could not take: each kind once.
-    pub reported: Vec<Unread>,
-}
-
-/// A kind of message that this app could not take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unread {
-    /// It is for nobody here.
-    Stray,
-    /// It is none of the registered type of this index.
-    Undecoded(u16),
 }
 
 /// Which component owns a session.
@@ -122,40 +101,29 @@ pub(super) enum Kind {
     Client,
 }
 
-/// The end of a peer or of a session, which is not told yet.
-pub(super) struct Ending {
+/// The end of a peer or of a session, which waits until systems have read the messages before it.
+pub(super) struct DeferredEnd {
     pub event: Event,
-    /// Since when it waits.
+    /// When it came.
     pub since: Instant,
 }
 
-/// What has ended in this frame.
+/// The entities of what has ended in this frame.
 #[derive(Default)]
-pub(super) struct Leftovers {
+pub(super) struct PendingDespawn {
     pub peers: Vec<Entity>,
-    pub sessions: Vec<(SessionKey, Kind, Entity)>,
-}
-
-/// What is left to tell of a session that has ended.
-pub(super) struct Ended {
-    pub kind: Kind,
-    pub entity: Entity,
-    pub peers: Vec<Entity>,
+    pub sessions: Vec<Owner>,
 }
 
 impl Network {
-    pub fn new(relay: Relay, connection: ConnectionConfig, app_runtime: Option<tokio::runtime::Handle>) -> Self {
+    pub fn new(defaults: Settings, app_runtime: Option<tokio::runtime::Handle>) -> Self {
         let (sender, receiver) = crossbeam_channel::unbounded();
         Network {
-            relay,
-            connection,
-            paths: PathPolicy::default(),
-            direct: DirectConfig::default(),
+            defaults,
             #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
             discovery: Discovery::default(),
             #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
             announcements: Announcements::default(),
-            conditions: NetworkConditions::default(),
             exit_timeout: Duration::from_secs(10),
             app_runtime,
             runtime: None,
@@ -163,9 +131,9 @@ impl Network {
             receiver,
             last_key: 0,
             sessions: HashMap::default(),
-            ending: VecDeque::new(),
+            deferred_ends: VecDeque::new(),
             reported_unread: false,
-            leftovers: Leftovers::default(),
+            pending_despawn: PendingDespawn::default(),
             departed: Traffic::default(),
             #[cfg(test)]
             fake: None,
@@ -227,9 +195,8 @@ impl Network {
         // Not the entity: a second session on it must not hear the last words of the first.
         self.last_key += 1;
         let key = SessionKey(self.last_key);
-        let session =
-            Session { owner: Some((kind, entity)), peers: HashMap::default(), locals: Vec::new(), commands: None };
-        self.sessions.insert(key, session);
+        let owner = Some(Owner { key, kind, entity });
+        self.sessions.insert(key, Session { owner, locals: Vec::new(), commands: None });
         key
     }
 
@@ -324,29 +291,29 @@ impl Network {
     }
 
     /// Whose session it is; none if this side has ended it.
-    pub fn owner(&self, key: SessionKey) -> Option<(Kind, Entity)> {
+    pub fn owner(&self, key: SessionKey) -> Option<Owner> {
         self.sessions.get(&key)?.owner
     }
 
-    pub fn owners(&self) -> impl Iterator<Item = SessionKey> {
-        self.sessions.iter().filter(|(_, session)| session.owner.is_some()).map(|(key, _)| *key)
+    /// Every session that this side has not ended.
+    pub fn owners(&self) -> impl Iterator<Item = Owner> {
+        self.sessions.values().filter_map(|session| session.owner)
     }
 
     pub fn is_idle(&self) -> bool {
         self.sessions.is_empty()
     }
 
-    /// This side ends a session. The network's [`EventKind::Ended`] is still to come; nothing else of it counts.
-    pub fn end(&mut self, key: SessionKey, reason: &EndReason) -> Option<Ended> {
+    /// Ends a session on this side. The network's [`EventKind::Ended`] is still to come; nothing else of it counts. None if
+    /// this side has ended it before.
+    pub fn end(&mut self, key: SessionKey, reason: &EndReason) -> Option<Owner> {
         let session = self.sessions.get_mut(&key)?;
-        let (kind, entity) = session.owner.take()?;
+        let owner = session.owner.take()?;
         session.locals.drain(..).for_each(|link| link.host.disconnect(reason.clone()));
-        let peers = std::mem::take(&mut session.peers);
-        let peers = peers.into_values().map(|remote| self.depart(remote)).collect();
-        Some(Ended { kind, entity, peers })
+        Some(owner)
     }
 
-    /// The network has said its last word.
+    /// Forgets a session whose last event the network has sent.
     pub fn forget(&mut self, key: SessionKey) {
         self.sessions.remove(&key);
     }
@@ -377,153 +344,10 @@ impl Network {
     pub fn runs_on_this_thread(&self) -> bool {
         self.runtime.as_ref().is_some_and(Runtime::runs_on_this_thread)
     }
-
-    pub fn insert_peer(&mut self, session: SessionKey, peer: PeerKey, entity: Entity, handle: PeerHandle) {
-        if let Some(session) = self.sessions.get_mut(&session)
-            && let Entry::Vacant(entry) = session.peers.entry(peer)
-        {
-            entry.insert(Remote { entity, handle, published: Traffic::default(), reported: Vec::new() });
-        }
-    }
-
-    /// The entity of a peer that is known already, by another handle than from now on.
-    pub fn replace_handle(&mut self, session: SessionKey, peer: PeerKey, handle: &PeerHandle) -> Option<Entity> {
-        let remote = self.sessions.get_mut(&session)?.peers.get_mut(&peer)?;
-        remote.handle = handle.clone();
-        remote.published = Traffic::default();
-        Some(remote.entity)
-    }
-
-    pub fn peer(&self, session: SessionKey, peer: PeerKey) -> Option<&Remote> {
-        self.sessions.get(&session)?.peers.get(&peer)
-    }
-
-    /// Notes that a message of this peer could not be taken, and says whether that is news.
-    pub fn is_news(&mut self, session: SessionKey, peer: PeerKey, unread: Unread) -> bool {
-        let remote = self.sessions.get_mut(&session).and_then(|session| session.peers.get_mut(&peer));
-        remote.is_some_and(|remote| {
-            let news = !remote.reported.contains(&unread);
-            if news {
-                remote.reported.push(unread);
-            }
-            news
-        })
-    }
-
-    pub fn remove_peer(&mut self, session: SessionKey, peer: PeerKey) -> Option<Entity> {
-        let remote = self.sessions.get_mut(&session)?.peers.remove(&peer)?;
-        Some(self.depart(remote))
-    }
-
-    pub fn peers_of(&self, session: SessionKey) -> impl Iterator<Item = &Remote> {
-        self.sessions.get(&session).into_iter().flat_map(|session| session.peers.values())
-    }
-
-    pub fn peers_mut(&mut self) -> impl Iterator<Item = &mut Remote> {
-        self.sessions.values_mut().flat_map(|session| session.peers.values_mut())
-    }
-
-    fn depart(&mut self, remote: Remote) -> Entity {
-        remote.handle.close();
-        add(&mut self.departed, difference(remote.handle.shared().traffic(), remote.published));
-        remote.entity
-    }
 }
 
-impl Leftovers {
+impl PendingDespawn {
     pub fn is_empty(&self) -> bool {
         self.peers.is_empty() && self.sessions.is_empty()
-    }
-}
-
-/// A network that a unit test plays.
-#[cfg(test)]
-pub(super) mod fake {
-    use std::sync::{Arc, Mutex};
-
-    use bevy::prelude::{App, Entity, MinimalPlugins};
-    use tokio::sync::mpsc;
-
-    use super::*;
-    use crate::{
-        UhstChannel,
-        net::contract::{PeerCommand, PeerLimits, Received, SessionCommand},
-        protocol::Tag,
-    };
-
-    pub struct Started {
-        pub key: SessionKey,
-        pub commands: mpsc::UnboundedReceiver<SessionCommand>,
-    }
-
-    /// What a peer of these tests can take.
-    pub const LIMITS: PeerLimits = PeerLimits {
-        max_message: 1000,
-        send_buffer: 2000,
-        text_only: false,
-        native: true,
-        catch_up_timeout: Duration::from_millis(50),
-    };
-
-    /// An app whose sessions are only noted, and that keeps a log.
-    pub fn app() -> App {
-        let mut app = App::new();
-        app.add_plugins((MinimalPlugins, crate::UhstPlugin::default()));
-        crate::test_app::record(&mut app);
-        app.world_mut().resource_mut::<Network>().fake = Some(Arc::new(Mutex::new(Vec::new())));
-        app.finish();
-        app.cleanup();
-        app
-    }
-
-    /// The session that was started last.
-    pub fn started(app: &App) -> Started {
-        app.world().resource::<Network>().fake.as_ref().unwrap().lock().unwrap().pop().expect("a session was started")
-    }
-
-    pub fn push(app: &App, session: SessionKey, kind: EventKind) {
-        app.world().resource::<Network>().sender.send(Event { session, kind }).unwrap();
-    }
-
-    pub fn push_ready(app: &App, session: SessionKey) {
-        push(app, session, EventKind::Ready { id: "483920".to_owned(), links: Vec::new() });
-    }
-
-    /// Connects a peer, and updates the app.
-    pub fn connect(app: &mut App, session: SessionKey, peer: u64) -> (Entity, mpsc::UnboundedReceiver<PeerCommand>) {
-        let (handle, commands) = PeerHandle::new(LIMITS);
-        push(app, session, EventKind::Connected { peer: PeerKey(peer), handle, metadata: Bytes::new() });
-        app.update();
-        let remote = app.world().resource::<Network>().peer(session, PeerKey(peer)).expect("connected");
-        (remote.entity, commands)
-    }
-
-    pub fn push_texts(app: &App, session: SessionKey, peer: u64, texts: &[&str]) {
-        let untyped =
-            |text: &&str| Received { channel: UhstChannel::Reliable, tag: Tag::Untyped, payload: (*text).into() };
-        let messages = texts.iter().map(untyped).collect();
-        push(app, session, EventKind::Messages { peer: PeerKey(peer), messages });
-    }
-
-    /// The log in short words, emptied: names of events, texts of messages.
-    pub fn log(app: &mut App) -> Vec<String> {
-        let mut log = app.world_mut().resource_mut::<crate::test_app::TestLog>();
-        log.0.drain(..).map(|event| in_short(&event)).collect()
-    }
-
-    fn in_short(event: &crate::test_app::TestEvent) -> String {
-        use crate::test_app::TestEvent as E;
-        match event {
-            E::Ready(ready) => format!("ready {}", ready.id),
-            E::JoinRequest(_) => "join request".to_owned(),
-            E::Connected(_) => "connected".to_owned(),
-            E::Message(message) => message.payload.as_text().unwrap_or("binary").to_owned(),
-            E::PathChanged(_) => "path changed".to_owned(),
-            E::Interrupted(interrupted) => format!("interrupted: {:?}", interrupted.reason),
-            E::Resumed(_) => "resumed".to_owned(),
-            E::Diagnostic(diagnostic) => diagnostic.text.clone(),
-            E::Disconnected(end) => format!("disconnected: {}", end.reason),
-            E::Ended(end) => format!("ended: {}", end.reason),
-        }
     }
 }
