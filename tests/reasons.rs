@@ -212,10 +212,10 @@ fn wrong_id(scene: &Scene) -> EndReason {
 
 fn host_is_gone_before(scene: &Scene) -> EndReason {
     let mut host = scene.host_with(UhstHost::new("demo"));
-    let client = scene.client_with(&host, |client| client);
+    let link = link(&host.app);
     host_session(&mut host).leave();
     until(&mut [&mut host.app], |apps| !ended(apps[0]).is_empty());
-    client_ends(client)
+    client_ends(scene.party(UhstClient::from(link), "1"))
 }
 
 fn wrong_password(scene: &Scene) -> EndReason {

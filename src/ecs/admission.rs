@@ -19,19 +19,18 @@ use crate::net::contract::{PeerKey, SessionCommand};
 pub struct UhstJoinRequest {
     /// The host's session.
     pub entity: Entity,
-    /// What the joiner says of itself, by [`UhstClient::metadata`](super::UhstClient::metadata). Anyone can say
-    /// anything: believe nothing.
+    /// The joiner's [`UhstClient::metadata`](super::UhstClient::metadata). It may be anything: do not trust it.
     pub metadata: Bytes,
     pub(super) responder: JoinResponder,
 }
 
 impl UhstJoinRequest {
-    /// Lets the peer in: [`UhstConnected`](super::UhstConnected) follows unless it has given up.
+    /// Admits the peer: [`UhstConnected`](super::UhstConnected) follows unless it has given up.
     pub fn accept(&self) {
         self.responder.accept();
     }
 
-    /// Turns the peer away; it ends with [`EndReason::Refused`](crate::protocol::EndReason::Refused) and these words.
+    /// Refuses the peer, which ends with [`EndReason::Refused`](crate::protocol::EndReason::Refused) and this reason.
     pub fn refuse(&self, why: impl Into<String>) {
         self.responder.refuse(why);
     }
@@ -51,12 +50,12 @@ impl JoinResponder {
         JoinResponder(Arc::new(Answer { peer, commands, given: AtomicBool::new(false) }))
     }
 
-    /// Lets the peer in.
+    /// Admits the peer.
     pub fn accept(&self) {
         self.0.give(Ok(()));
     }
 
-    /// Turns the peer away, with words for its player.
+    /// Refuses the peer, with a reason that its player may read.
     pub fn refuse(&self, why: impl Into<String>) {
         self.0.give(Err(why.into()));
     }

@@ -1,4 +1,4 @@
-//! Telling the local network of a session.
+//! Announcing a session on the local network.
 
 use bevy::prelude::*;
 
@@ -11,11 +11,11 @@ use crate::{
 /// On a [`UhstHost`]: announces the session on the local network, where each [`UhstBrowser`](super::UhstBrowser) of the
 /// same game lists it.
 ///
-/// The announcement begins when the session is [ready](super::UhstReady), says how many players there are as they come
-/// and go, follows what is assigned to this component, and ends with the session or with the component. A game that is
+/// The announcement begins when the session is [ready](super::UhstReady), follows the number of players and changes of
+/// this component, and ends with the session or with the component. A game that is
 /// killed disappears from the lists within half a minute.
 ///
-/// It tells everyone on the network the name, how many play and may play, whether there is a password (not which), and
+/// Everyone on the network can read the name, how many play and may play, whether there is a password (not which), and
 /// how to join: with the [embedded relay](crate::Relay::Embedded) the address and port where it listens, otherwise the URL of
 /// the relay. A session of a [`MemoryRelay`](crate::MemoryRelay) is not announced.
 ///
@@ -33,7 +33,7 @@ pub struct UhstAnnouncement {
     /// Which game it is, so that each lists its own: at most 64 bytes, the rest is cut. Put its version in, if others
     /// cannot join.
     pub game: String,
-    /// What players read: at most 96 bytes, the rest is cut.
+    /// The name that players read: at most 96 bytes, the rest is cut.
     pub name: String,
     /// How many players are at the host's machine: one if not set. They count as players, and on top of
     /// [`max_peers`](UhstHost::max_peers). [Local clients](super::LocalClients) are among them, and not counted again.
@@ -49,12 +49,13 @@ impl UhstAnnouncement {
     }
 
     /// Sets how many players are at the host's machine: none on a host without a player.
+    #[must_use]
     pub fn local_players(mut self, players: u16) -> Self {
         self.local_players = players;
         self
     }
 
-    /// Whether the network is being told.
+    /// Returns whether the session is announced.
     pub fn is_running(&self) -> bool {
         self.handle.is_some()
     }
@@ -71,7 +72,7 @@ fn announce(mut hosts: Query<(&UhstHost, &mut UhstAnnouncement), ChangedSession>
     for (host, mut announce) in &mut hosts {
         let place =
             host.is_ready().then(|| RelayPlace::of(&host.settings.relay(&network.defaults), host.links())).flatten();
-        // The handle is none of a game's business, so that this is no change.
+        // A game cannot see the handle, so that this is no change of the component.
         let UhstAnnouncement { game, name, local_players, handle } = announce.bypass_change_detection();
         let Some((place, relay)) = place else {
             *handle = None;
@@ -131,7 +132,7 @@ mod tests {
         app.update();
     }
 
-    /// What the network would be told from now on.
+    /// The announcement that was begun last.
     fn told(app: &mut App) -> AnnounceTask {
         app.world_mut().resource_mut::<Network>().announced.pop().expect("something is announced")
     }

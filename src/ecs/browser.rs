@@ -22,7 +22,7 @@ use crate::{
 /// listed like all others.
 ///
 /// An app may have several browsers. Each has entities of its own, a thread and two sockets, so one is enough for one
-/// game. A browser lists 256 sessions at most. What strangers announce that is no session is ignored, and reported once
+/// game. A browser lists 256 sessions at most. Invalid announcements are ignored, and reported once
 /// as a [`UhstDiagnostic`] of the browser.
 ///
 /// ```
@@ -63,7 +63,7 @@ impl UhstBrowser {
 
 /// A session on the local network, as its host announces it. Read it; a [`UhstBrowser`] keeps it up to date.
 ///
-/// All of this is what somebody on the network says. Text is short and free of control characters, numbers are in their
+/// All of this may come from anyone on the network. Text is short and free of control characters, numbers are in their
 /// ranges, and the link leads to a machine on this network, unless the host names a relay elsewhere.
 #[derive(Component, Reflect, Clone, Debug, PartialEq, Eq)]
 #[reflect(Component, Debug, PartialEq, from_reflect = false)]
@@ -187,7 +187,7 @@ fn start(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) {
     world.commands().entity(entity).try_insert_if_new(name);
 }
 
-/// What it has listed goes with it.
+/// Despawns what it has listed.
 fn stop(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) {
     let Some(mut browser) = world.get_mut::<UhstBrowser>(entity) else { return };
     let listed = std::mem::take(&mut browser.listed);
@@ -245,7 +245,7 @@ mod tests {
             [
                 BrowseEvent::Listed(one, found("one", 1)),
                 BrowseEvent::Listed(two, found("two", 1)),
-                // News of an entity that is only just being spawned.
+                // An update of an entity whose spawn is still queued.
                 BrowseEvent::Listed(two, found("two", 3)),
             ],
         );

@@ -1,31 +1,15 @@
 //! The end of a frame: what has ended is despawned, and an app that exits leaves.
 
-use bevy::{ecs::world::DeferredWorld, platform::time::Instant, prelude::*};
+use bevy::{platform::time::Instant, prelude::*};
 
 use super::{
-    UhstClient, UhstHost, UhstSession,
+    UhstClient, UhstHost,
     dispatch::dispatch,
     network::{DeferredEnd, Kind, Network, Owner},
-    session::{end_session, runs_another, state},
+    session::{finish, runs_another, state},
     typed::Inboxes,
 };
 use crate::protocol::EndReason;
-
-/// Ends a session and has its entity despawned at the end of the frame.
-pub(super) fn finish(world: &mut World, owner: Owner, reason: &EndReason) {
-    let Owner { key, entity, .. } = owner;
-    // Before the events, whose observers look at it.
-    if world.resource::<Network>().owner(key).is_some()
-        && !runs_another(world, entity, key)
-        && let Ok(mut session) = world.get_entity_mut(entity)
-    {
-        session.insert(UhstSession::Ended);
-    }
-    let Some((owner, peers)) = end_session(&mut DeferredWorld::from(&mut *world), key, reason) else { return };
-    let pending = &mut world.resource_mut::<Network>().pending_despawn;
-    pending.peers.extend(peers);
-    pending.sessions.push(owner);
-}
 
 /// Ends every session of an app that exits, and waits until its goodbyes are confirmed.
 pub(super) fn leave_on_exit(world: &mut World) {

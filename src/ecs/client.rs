@@ -25,10 +25,10 @@ use crate::{
 
 /// Joins a session: spawn it to join, despawn or remove it to leave.
 ///
-/// Observers learn the rest: [`UhstConnected`](super::UhstConnected) when the host has let us in, with an entity for
+/// Observers receive [`UhstConnected`](super::UhstConnected) when the host has let us in, with an entity for
 /// the host, and [`UhstEnded`](super::UhstEnded) exactly once, whether it came to that or not.
 ///
-/// Settings count when the component is inserted; assigning to it only ends the session. Inserting it again, or a [`UhstHost`], on an entity that runs a
+/// Settings take effect when the component is inserted; assigning to it only ends the session. Inserting it again, or a [`UhstHost`], on an entity that runs a
 /// session ends that one first, then starts the other: also from an observer of [`UhstEnded`](super::UhstEnded), to
 /// try again.
 ///
@@ -45,9 +45,9 @@ use crate::{
 #[component(on_insert = on_insert, on_despawn = leave, on_discard = leave, clone_behavior = Ignore)]
 #[reflect(Component, Debug, Default)]
 pub struct UhstClient {
-    /// None of a local client.
+    /// None for a local client.
     target: Option<String>,
-    /// Whether the session it runs, or has run, is with a host of this app.
+    /// Whether the current or last session is with a host of this app.
     local: bool,
     #[reflect(ignore)]
     settings: Settings,
@@ -56,7 +56,7 @@ pub struct UhstClient {
 }
 
 impl Default for UhstClient {
-    /// As [`UhstClient::local`].
+    /// Returns [`UhstClient::local`].
     fn default() -> Self {
         UhstClient::local()
     }
@@ -69,10 +69,10 @@ impl From<JoinLink> for UhstClient {
 }
 
 impl UhstClient {
-    /// By the code or the link that the host shows, as a player types or pastes it.
+    /// Joins by the code or the link that the host shows, as a player types or pastes it.
     ///
-    /// What names no session ends with [`EndReason::NotStarted`] in the next frame. To tell while the player types,
-    /// parse it as a [`JoinLink`].
+    /// A text that names no session ends with [`EndReason::NotStarted`] in the next frame. To check it while the player
+    /// types, parse it as a [`JoinLink`].
     pub fn join(code_or_link: impl Into<String>) -> Self {
         UhstClient { target: Some(code_or_link.into()), ..Self::local() }
     }
@@ -92,55 +92,62 @@ impl UhstClient {
         UhstClient { target: None, local: false, settings: Settings::default(), state: SessionState::default() }
     }
 
-    /// Where to look for a bare code; otherwise, where the [plugin](super::UhstPlugin::relay) says. A link names its
-    /// own.
+    /// Sets the relay that a bare code is looked up on. Default: that of the [plugin](super::UhstPlugin::relay). A link names
+    /// its own relay.
+    #[must_use]
     pub fn relay(mut self, relay: Relay) -> Self {
         self.settings.relay = Some(relay);
         self
     }
 
-    /// The password of the session. It never crosses the wire, not even as a hash.
+    /// Sets the password of the session. It never crosses the wire, not even as a hash.
+    #[must_use]
     pub fn password(mut self, password: impl Into<String>) -> Self {
         self.settings.password = Some(Password(password.into()));
         self
     }
 
-    /// Shown to the host with the [request to join](super::UhstJoinRequest) and as its
-    /// [`UhstPeer::metadata`](super::UhstPeer::metadata) of us: a player's name, the version of the game. With more than
-    /// 4096 bytes the session ends with [`EndReason::NotStarted`].
+    /// Sets what the host receives with the [request to join](super::UhstJoinRequest) and as the
+    /// [`UhstPeer::metadata`](super::UhstPeer::metadata) of this client, for instance a player's name. At most 4096 bytes:
+    /// with more, the session ends with [`EndReason::NotStarted`].
+    #[must_use]
     pub fn metadata(mut self, metadata: impl Into<Bytes>) -> Self {
         self.settings.metadata = metadata.into();
         self
     }
 
-    /// Timeouts and limits; otherwise, those of the [plugin](super::UhstPlugin::connection).
+    /// Sets timeouts and limits. Default: those of the [plugin](super::UhstPlugin::connection).
+    #[must_use]
     pub fn connection(mut self, config: ConnectionConfig) -> Self {
         self.settings.connection = Some(config);
         self
     }
 
-    /// Which ways the connection may take; otherwise, those of the [plugin](super::UhstPlugin::paths). A direct path
-    /// needs both sides to allow it.
+    /// Sets which paths the connection may use. Default: those of the [plugin](super::UhstPlugin::paths). Both sides must
+    /// allow a direct path.
+    #[must_use]
     pub fn paths(mut self, paths: PathPolicy) -> Self {
         self.settings.paths = Some(paths);
         self
     }
 
-    /// The STUN and TURN servers that help to find direct paths; otherwise, those of the
-    /// [plugin](super::UhstPlugin::ice_servers). With none, only addresses of the machine itself are offered.
+    /// Sets the STUN and TURN servers that help to find direct paths. Default: those of the
+    /// [plugin](super::UhstPlugin::ice_servers). With an empty list, the machine offers its own addresses only.
+    #[must_use]
     pub fn ice_servers(mut self, servers: impl IntoIterator<Item = IceServer>) -> Self {
         self.settings.ice_servers = Some(servers.into_iter().collect());
         self
     }
 
-    /// Makes its network worse on purpose; otherwise, as bad as the [plugin](super::UhstPlugin::conditions) says. See
-    /// [`set_conditions`](Self::set_conditions) for later changes.
+    /// Degrades the session's network, to test the game. Default: as the [plugin](super::UhstPlugin::conditions) does.
+    /// [`set_conditions`](Self::set_conditions) changes it while the session runs.
+    #[must_use]
     pub fn conditions(mut self, conditions: NetworkConditions) -> Self {
         self.settings.conditions = Some(conditions);
         self
     }
 
-    /// Makes the network of the connection worse on purpose, or better again; before it is spawned, use
+    /// Degrades or restores the network of the connection, to test the game. Before the client is spawned, use
     /// [`conditions`](Self::conditions).
     pub fn set_conditions(&self, conditions: NetworkConditions) {
         if let Some(handle) = &self.state.handle {
@@ -148,49 +155,49 @@ impl UhstClient {
         }
     }
 
-    /// Leaves: the host is told goodbye, after what was sent before.
+    /// Leaves the session. The host receives what was sent before, then the goodbye.
     ///
-    /// Despawning the entity does the same at once. This way, the ends of the host and of the session are observed
-    /// while their entities still exist; they are despawned at the end of that frame.
+    /// Despawning the entity also leaves. With `leave`, observers of the ends still find both entities, which are despawned
+    /// at the end of that frame.
     pub fn leave(&self) {
         if let Some(handle) = &self.state.handle {
             handle.leave();
         }
     }
 
-    /// The host's id, once [ready](super::UhstReady).
+    /// Returns the host's id, once the session is [ready](super::UhstReady).
     pub fn id(&self) -> Option<&str> {
         self.state.id.as_deref()
     }
 
-    /// Links that join this session, once [ready](super::UhstReady).
+    /// Returns links that join this session, once it is [ready](super::UhstReady).
     pub fn links(&self) -> &[JoinLink] {
         &self.state.links
     }
 
-    /// Whether it is on its way to the host.
+    /// Returns whether the client is on its way to its host.
     pub fn is_joining(&self) -> bool {
         self.is_running() && !self.is_connected()
     }
 
-    /// Whether it is connected to the host.
+    /// Returns whether the client is connected to its host.
     pub fn is_connected(&self) -> bool {
         !self.state.peers.is_empty()
     }
 
-    /// Whether it is connected or on its way.
+    /// Returns whether the client is connected or on its way.
     pub fn is_running(&self) -> bool {
         self.state.is_running()
     }
 
-    /// The number of the session it runs or has run. One that began later has a larger one. A local client has none: its
-    /// app hosts.
+    /// Returns the key of the current or last session. Later sessions have larger keys. A local client has none: its app
+    /// hosts.
     #[cfg(feature = "replicon")]
     pub(crate) fn session_key(&self) -> Option<crate::net::contract::SessionKey> {
         self.state.key.filter(|_| !self.local)
     }
 
-    /// The entity of the host, while connected.
+    /// Returns the entity of the host, while connected.
     pub fn host(&self) -> Option<Entity> {
         self.state.peers.first().map(|host| host.entity)
     }
@@ -199,13 +206,13 @@ impl UhstClient {
     ///
     /// # Errors
     ///
-    /// [`SendError::NotConnected`] before [`UhstConnected`](super::UhstConnected) and after the end; others as
+    /// Returns [`SendError::NotConnected`] before [`UhstConnected`](super::UhstConnected) and after the end; others as
     /// [`UhstPeer::send`](super::UhstPeer::send).
     pub fn send(&self, payload: impl Into<Payload>) -> Result<(), SendError> {
         self.send_on(UhstChannel::Reliable, payload)
     }
 
-    /// Sends to the host.
+    /// Sends to the host on a channel of your choice.
     ///
     /// # Errors
     ///
@@ -221,7 +228,7 @@ impl UhstClient {
 }
 
 fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) {
-    // A session on the same entity gives way.
+    // An entity has one session: the new one replaces the old one.
     if world.get::<UhstHost>(entity).is_some_and(UhstHost::is_running) {
         world.commands().entity(entity).try_remove::<UhstHost>();
     }
@@ -247,7 +254,7 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
     begin(&mut world, entity, state, false, name);
 }
 
-/// Notes the session that was started.
+/// Stores the session that was started in its component.
 fn begin(world: &mut DeferredWorld, entity: Entity, state: SessionState, local: bool, name: Name) {
     if let Some(mut client) = world.get_mut::<UhstClient>(entity) {
         let client = client.bypass_change_detection();

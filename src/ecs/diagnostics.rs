@@ -13,7 +13,7 @@ use crate::connection::Path;
 
 /// Paths of the numbers in the [`DiagnosticsStore`], over all sessions and peers, renewed once a second.
 ///
-/// For one peer, ask [`UhstPeer`]: the store forgets no path, and so would grow with everyone who ever joined.
+/// [`UhstPeer`] has the numbers of one peer. The store never forgets a path, so that it would grow with every peer.
 #[derive(Debug)]
 pub struct UhstDiagnostics;
 

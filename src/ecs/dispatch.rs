@@ -7,12 +7,11 @@ use super::{
     PeerOf, UhstConnected, UhstInterrupted, UhstJoinRequest, UhstPathChanged, UhstPeer, UhstReady, UhstResumed,
     UhstSession,
     admission::JoinResponder,
-    cleanup::finish,
     deliver::deliver,
     network::{Kind, Network, Owner},
     peer_table::Remote,
     report::diagnose,
-    session::{Phase, end_peer, state, state_mut},
+    session::{Phase, end_peer, finish, state, state_mut},
     typed::Inboxes,
 };
 use crate::{

@@ -5,7 +5,7 @@ use bevy::prelude::*;
 
 use crate::net::SendError;
 
-/// Who got a broadcast.
+/// How many peers a broadcast was sent to, and how many missed it.
 ///
 /// It may be ignored. A peer that misses a broadcast is reported once, as a [`UhstDiagnostic`](super::UhstDiagnostic), and
 /// ends when it does not [catch up](crate::connection::ConnectionConfig::catch_up_timeout); the others get everything.

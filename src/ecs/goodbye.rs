@@ -8,13 +8,13 @@ use crate::net::contract::EventKind;
 /// How long an app that ends waits for its goodbyes while nothing that was sent before them is confirmed.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long it waits at least until what it announced on the local network is taken back.
+/// How long it waits, at least, until its announcements on the local network are withdrawn.
 const WITHDRAWAL: Duration = Duration::from_millis(500);
 
 /// How often it looks whether a runtime of the app's own has been shut down.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Takes back what is announced, leaves every session, and waits until every goodbye is confirmed.
+/// Withdraws announcements, leaves every session, and waits until every goodbye is confirmed.
 pub(super) fn leave_and_wait(network: &mut Network) {
     let withdrawn_by = Instant::now() + WITHDRAWAL;
     let pending = network.withdraw_announcements();

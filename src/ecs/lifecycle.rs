@@ -1,7 +1,7 @@
-//! What happens to sessions and peers, for observers.
+//! The events of sessions and peers, for observers.
 //!
 //! Every beginning has exactly one end: a session that was spawned gets one [`UhstEnded`], a peer that
-//! [connected](UhstConnected) one [`UhstDisconnected`], whoever ended it and however. Nothing is reported of an
+//! [connected](UhstConnected) one [`UhstDisconnected`], whichever side ended it and for whatever reason. Nothing is reported of an
 //! entity after its end. It still exists while its end is observed, unless the game itself has just despawned it.
 
 use bevy::prelude::*;
@@ -16,7 +16,7 @@ use crate::{
 pub struct UhstReady {
     /// The session.
     pub entity: Entity,
-    /// The id the relay really gave: what other players type in.
+    /// The id that the relay assigned: what other players type in.
     pub id: String,
     /// Links that join this session, the one most likely to work from another machine first.
     pub links: Vec<JoinLink>,
@@ -31,12 +31,12 @@ pub struct UhstConnected {
     pub session: Entity,
 }
 
-/// A peer is reached another way from now on. No message is lost or doubled by it.
+/// The path to a peer has changed. No message is lost or duplicated by it.
 #[derive(EntityEvent, Clone, Debug)]
 pub struct UhstPathChanged {
     /// The peer.
     pub entity: Entity,
-    /// The way messages take now.
+    /// The path that messages take now.
     pub path: Path,
 }
 
@@ -105,6 +105,6 @@ pub struct UhstDiagnostic {
     pub entity: Entity,
     /// About which peer, if about one that is connected.
     pub peer: Option<Entity>,
-    /// In a person's words.
+    /// A description for a person to read.
     pub text: String,
 }

@@ -1,4 +1,4 @@
-//! What peers send.
+//! Messages from peers.
 
 use bevy::prelude::*;
 

@@ -75,17 +75,17 @@ impl UhstPeer {
         }
     }
 
-    /// Sends on [`UhstChannel::Reliable`]. Never waits: the message is on its way in this frame.
+    /// Sends on [`UhstChannel::Reliable`]. Never blocks: the message is sent in this frame.
     ///
     /// # Errors
     ///
-    /// [`SendError`] says why it was not sent; nothing of it was. [`SendError::QueueFull`] is the one to expect in a
-    /// healthy game: the peer or the way to it is slow. In a system that returns it with `?` it becomes a warning.
+    /// [`SendError`] says why nothing was sent. [`SendError::QueueFull`] is the one to expect in a healthy game: the peer or
+    /// the path to it is slow. In a system that returns it with `?` it becomes a warning.
     pub fn send(&self, payload: impl Into<Payload>) -> Result<(), SendError> {
         self.send_on(UhstChannel::Reliable, payload)
     }
 
-    /// Sends under a promise of your choice.
+    /// Sends on a channel of your choice.
     ///
     /// # Errors
     ///
@@ -102,7 +102,7 @@ impl UhstPeer {
         self.handle.broadcast(channel, tag, payload)
     }
 
-    /// As its network does once the peer has confirmed this message.
+    /// Frees the room of a message, as the network does once the peer has confirmed it.
     #[cfg(test)]
     pub(super) fn taken(&self, payload: &Payload) {
         self.handle.shared().sent(crate::net::contract::queue_cost(payload));
@@ -114,12 +114,12 @@ impl UhstPeer {
         self.handle.disconnect(EndReason::EndedLocally);
     }
 
-    /// As [`disconnect`](Self::disconnect), with words for the peer's player, which ends with
-    /// [`EndReason::Kicked`].
+    /// Ends the connection as [`disconnect`](Self::disconnect) does. The peer ends with [`EndReason::Kicked`] and this
+    /// reason, which its player may read.
     ///
     /// # Errors
     ///
-    /// [`NotHost`] on a client, whose one peer is the host: nothing happens.
+    /// Returns [`NotHost`] on a client, whose one peer is the host. Nothing happens then.
     pub fn kick(&self, reason: impl Into<String>) -> Result<(), NotHost> {
         match self.of {
             Kind::Host => self.handle.disconnect(EndReason::Kicked(reason.into())),
@@ -128,105 +128,105 @@ impl UhstPeer {
         Ok(())
     }
 
-    /// Makes the network of this peer worse on purpose, or better again. Nothing changes with a peer of the original
-    /// protocol.
+    /// Degrades or restores the network of this peer, to test the game. Has no effect on a peer of the original protocol.
     pub fn set_conditions(&self, conditions: NetworkConditions) {
         self.handle.set_conditions(conditions);
     }
 
-    /// The smoothed round-trip time of the path in use, once measured.
+    /// Returns the smoothed round-trip time of the path in use, once it is measured.
     pub fn rtt(&self) -> Option<Duration> {
         self.handle.shared().rtt()
     }
 
-    /// The way messages take now: over the relay, or directly from machine to machine.
+    /// Returns the path in use: over the relay, or directly from machine to machine.
     pub fn path(&self) -> Path {
         self.handle.shared().path()
     }
 
-    /// Whether the peer is there, as far as this side knows: a path leads to it, and it is not silent. `false` while it
+    /// Returns whether a path leads to the peer and it answers, as far as this side knows. `false` while it
     /// is [interrupted](super::UhstInterrupted): reliable messages then wait until it is back or the connection
     /// [ends](crate::connection::ConnectionConfig::resume_timeout), and unreliable ones are dropped.
     pub fn is_reachable(&self) -> bool {
         self.handle.shared().is_reachable()
     }
 
-    /// For how long it has been [interrupted](super::UhstInterrupted), if it is: for a “Reconnecting… 12 s”.
+    /// Returns for how long the peer has been [interrupted](super::UhstInterrupted), if it is, for instance to show
+    /// “Reconnecting… 12 s”.
     pub fn interrupted(&self) -> Option<Duration> {
         self.handle.shared().interrupted().map(|(since, _)| since)
     }
 
-    /// How long it may stay interrupted until the connection ends with [`EndReason::TimedOut`], if it is.
+    /// Returns the time until an interrupted connection ends with [`EndReason::TimedOut`], if it is interrupted.
     pub fn interrupted_time_left(&self) -> Option<Duration> {
         self.handle.shared().interrupted().map(|(_, left)| left)
     }
 
-    /// Counts since the connection began.
+    /// Returns the traffic since the connection began.
     pub fn traffic(&self) -> Traffic {
         self.handle.shared().traffic()
     }
 
-    /// Bytes, messages and losses per second, renewed once a second.
+    /// Returns bytes, messages and losses per second, updated once a second.
     pub fn rates(&self) -> Rates {
         self.rates
     }
 
-    /// Bytes that wait to be sent or acknowledged. When it keeps growing, send less.
+    /// Returns the bytes that wait to be sent or acknowledged. When they keep growing, send less.
     pub fn queued(&self) -> usize {
         self.handle.shared().queued()
     }
 
-    /// How many bytes may wait: beyond, sending is an error.
+    /// Returns how many bytes may wait. Sending more is [`SendError::QueueFull`].
     pub fn max_queued(&self) -> usize {
         self.handle.shared().limits().send_buffer
     }
 
-    /// Whether messages can still be sent.
+    /// Returns whether messages can still be sent.
     pub fn is_open(&self) -> bool {
         self.handle.shared().is_open()
     }
 
-    /// Whether it runs this library; otherwise, it speaks the original UHST protocol.
+    /// Returns whether the peer runs this library. Otherwise it speaks the original UHST protocol.
     pub fn is_native(&self) -> bool {
         self.handle.shared().limits().native
     }
 
-    /// Whether it is another session of this app, as with [`LocalClientOf`](super::LocalClientOf): messages then
-    /// take no way at all, [`path`](Self::path) is [`Path::Direct`], and there is no round trip to measure, nor
+    /// Returns whether the peer is another session of this app, as with [`LocalClientOf`](super::LocalClientOf). Messages then
+    /// use no path, [`path`](Self::path) is [`Path::Direct`], and there is no round trip to measure, nor
     /// [traffic](Self::traffic) to count.
     pub fn is_local(&self) -> bool {
         self.handle.is_local()
     }
 
-    /// The largest message that can be sent, in bytes: what both sides have set, or what an original takes, which is 64 KiB
-    /// over the relay and what its session description says over WebRTC.
+    /// Returns the size of the largest message that can be sent, in bytes: the smaller of what both sides have set. A peer of
+    /// the original protocol takes 64 KiB over the relay, and what its session description says over WebRTC.
     pub fn max_message(&self) -> usize {
         self.handle.shared().limits().max_message
     }
 
-    /// What it said of itself when it joined; on a client, what the host says to everyone. Empty if nothing. Anyone
-    /// can say anything: believe nothing.
+    /// Returns the metadata that the peer sent when it joined; on a client, that of the host. Empty if there is none. It may
+    /// be anything: do not trust it.
     pub fn metadata(&self) -> &Bytes {
         &self.metadata
     }
 
-    /// The same peer, by another handle.
+    /// Replaces the handle of a peer that turned out to speak another dialect.
     pub(super) fn replace_handle(&mut self, handle: PeerHandle, metadata: Bytes) {
         (self.handle, self.metadata, self.counted) = (handle, metadata, Traffic::default());
     }
 
-    /// How to reach it, for what is no message of the game's own.
+    /// Returns the handle, to send what is not a message of the game.
     #[cfg(feature = "replicon")]
     pub(crate) fn handle(&self) -> &PeerHandle {
         &self.handle
     }
 
-    /// Its number in the session of this number.
+    /// Returns the key of its session and its own key in that session.
     pub(crate) fn key(&self) -> (SessionKey, PeerKey) {
         self.key
     }
 
-    /// What was counted since the last call, unless the peer has ended. It becomes the peer's rates.
+    /// Takes the traffic since the last call, and updates the rates by it. None if the peer has ended.
     pub(super) fn count(&mut self, elapsed: Duration) -> Option<Traffic> {
         if self.over {
             return None;
@@ -241,7 +241,7 @@ impl UhstPeer {
         difference(now, std::mem::replace(&mut self.counted, now))
     }
 
-    /// Notes that a message of this kind could not be read; false if that was noted before.
+    /// Returns whether a message of this kind could not be read for the first time.
     pub(super) fn is_first_report(&mut self, kind: Unreadable) -> bool {
         let first = !self.reported.contains(&kind);
         if first {
@@ -250,7 +250,7 @@ impl UhstPeer {
         first
     }
 
-    /// Ends it: nothing can be sent to it any more. None if it has ended before.
+    /// Marks the peer as ended: nothing can be sent to it any more. None if it has ended before.
     pub(super) fn close(&mut self) -> Option<Closed> {
         if std::mem::replace(&mut self.over, true) {
             return None;
@@ -268,7 +268,7 @@ pub struct PeerOf(pub Entity);
 
 /// On a session: its connected peers, which are despawned with it. On a client, just the host. Absent while there are
 /// none.
-// Not a linked spawn: the hooks of a session despawn its peers, once their ends were told.
+// Not a linked spawn: the hooks of a session despawn its peers, after the events of their ends.
 #[derive(Component, Reflect, Debug)]
 #[relationship_target(relationship = PeerOf)]
 #[reflect(Component, Debug, from_reflect = false)]

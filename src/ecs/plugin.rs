@@ -1,4 +1,4 @@
-//! The plugin.
+//! The plugin, and when it works.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ use crate::{
 /// [`keep_error_handler`](Self::keep_error_handler).
 #[derive(Clone, Debug, Default)]
 pub struct UhstPlugin {
-    /// Those of sessions that leave them unset.
+    /// The defaults of sessions.
     settings: Settings,
     version: Option<String>,
     runtime: Option<tokio::runtime::Handle>,
@@ -53,78 +53,86 @@ enum Start {
 /// When the plugin does its work.
 #[derive(SystemSet, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum UhstSystems {
-    /// In `PreUpdate`: what has arrived is written as [`UhstMessage`] and told to observers.
+    /// In `PreUpdate`: writes what has arrived as [`UhstMessage`], and triggers events.
     Receive,
-    /// In `Last`: the entities of what has ended are despawned, and an app that exits says goodbye.
+    /// In `Last`: despawns what has ended, and leaves all sessions of an app that exits.
     Cleanup,
 }
 
 impl UhstPlugin {
-    /// Also hosts under this id from startup on; the same as spawning [`UhstHost::new`] in `Startup`.
+    /// Adds the plugin and hosts under this id, as if [`UhstHost::new`] was spawned in `Startup`.
     pub fn host(id: impl Into<String>) -> Self {
         UhstPlugin { start: Some(Start::Host(id.into())), ..Self::default() }
     }
 
-    /// Also joins by this code or link at startup; the same as spawning [`UhstClient::join`] in `Startup`.
+    /// Adds the plugin and joins by this code or link, as if [`UhstClient::join`] was spawned in `Startup`.
     pub fn join(code_or_link: impl Into<String>) -> Self {
         UhstPlugin { start: Some(Start::Join(code_or_link.into())), ..Self::default() }
     }
 
-    /// The relay of sessions that name none.
+    /// Sets the relay of sessions that do not set one. Default: the embedded relay.
+    #[must_use]
     pub fn relay(mut self, relay: Relay) -> Self {
         self.settings.relay = Some(relay);
         self
     }
 
-    /// Timeouts and limits of sessions that name none.
+    /// Sets the timeouts and limits of sessions that do not set them.
+    #[must_use]
     pub fn connection(mut self, config: ConnectionConfig) -> Self {
         self.settings.connection = Some(config);
         self
     }
 
-    /// Which ways the connections of sessions that choose none may take: over the relay first and directly as soon as
-    /// that works, unless said otherwise.
+    /// Sets which paths connections may use, in sessions that do not set it. Default: over the relay at first, and directly
+    /// as soon as that works.
+    #[must_use]
     pub fn paths(mut self, paths: PathPolicy) -> Self {
         self.settings.paths = Some(paths);
         self
     }
 
-    /// STUN and TURN servers, which find direct ways between home networks. Without this, the public STUN servers of
-    /// the original clients; with an empty list, none, and only machines that reach each other anyway connect directly.
+    /// Sets the STUN and TURN servers, which find direct paths between home networks. Default: the public STUN servers of the
+    /// original clients. With an empty list, only machines that can reach each other's own addresses connect directly.
+    #[must_use]
     pub fn ice_servers(mut self, servers: impl IntoIterator<Item = IceServer>) -> Self {
         self.settings.ice_servers = Some(servers.into_iter().collect());
         self
     }
 
-    /// Which networks are told of sessions with a [`UhstAnnouncement`](super::UhstAnnouncement), and asked by a
-    /// [`UhstBrowser`](super::UhstBrowser): the local one, if not said.
+    /// Sets on which network a [`UhstAnnouncement`](super::UhstAnnouncement) is published, and a
+    /// [`UhstBrowser`](super::UhstBrowser) looks for sessions. Default: the local network.
     #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
+    #[must_use]
     pub fn discovery(mut self, discovery: Discovery) -> Self {
         self.discovery = discovery;
         self
     }
 
-    /// What the game calls this version of its messages, such as `"3"`: a joiner with another one is refused with
+    /// Sets the version of the game's messages, such as `"3"`. A joiner with another one is refused with
     /// [`EndReason::GameMismatch`](crate::protocol::EndReason::GameMismatch), which names both. Peers of the original
     /// protocol are let in. About 48 bytes of it are shown.
     ///
     /// The names, channels and encodings of [typed messages](super::UhstAppExt) are compared without it.
+    #[must_use]
     pub fn version(mut self, version: impl Into<String>) -> Self {
         self.version = Some(version.into());
         self
     }
 
-    /// Makes the network of sessions that choose none worse on purpose, to try the game on it.
+    /// Degrades the network of sessions that do not set their own conditions, to test the game.
+    #[must_use]
     pub fn conditions(mut self, conditions: NetworkConditions) -> Self {
         self.settings.conditions = Some(conditions);
         self
     }
 
-    /// How long an app that exits may take to deliver what its sessions sent before, while the other sides confirm more and
-    /// more of it: 10 seconds, if not said. It waits one second at most while nothing is confirmed. The window stands still
-    /// meanwhile. What is not confirmed then is lost.
+    /// Sets how long an app that exits may take to deliver what its sessions sent before, as long as the other sides confirm
+    /// more of it. Default: 10 seconds. It waits one second at most while nothing is confirmed. The window does not respond
+    /// meanwhile. What is not confirmed in time is lost.
     ///
-    /// A session that is left while the app runs on has [`drain_timeout`](ConnectionConfig::drain_timeout).
+    /// For a session that is left while the app runs on, [`drain_timeout`](ConnectionConfig::drain_timeout) counts.
+    #[must_use]
     pub fn exit_timeout(mut self, timeout: Duration) -> Self {
         self.exit_timeout = Some(timeout);
         self
@@ -133,27 +141,30 @@ impl UhstPlugin {
     /// Leaves Bevy's error handler as it is. Without this, and where the app has set no
     /// [`FallbackErrorHandler`](bevy::ecs::error::FallbackErrorHandler) of its own, a system that returns a failed send with `?` logs a
     /// warning instead of a panic.
+    #[must_use]
     pub fn keep_error_handler(mut self) -> Self {
         self.keep_error_handler = true;
         self
     }
 
     /// Turns SIGTERM (what `docker stop` and systemd send), SIGHUP (a terminal that closes) and SIGINT (Ctrl+C) into
-    /// [`AppExit`], so that a server without a window says goodbye. Off, if not said. A second signal ends the process at
-    /// once.
+    /// [`AppExit`], so that a server without a window leaves its sessions. Default: off. A second signal ends the process
+    /// at once.
     ///
-    /// Where Bevy's `TerminalCtrlCHandlerPlugin` is added, as in `DefaultPlugins`, that one handles Ctrl+C. On systems
-    /// that are not Unix this does nothing.
+    /// If Bevy's `TerminalCtrlCHandlerPlugin` is added, as in `DefaultPlugins`, it handles Ctrl+C instead. Does nothing on
+    /// systems other than Unix.
+    #[must_use]
     pub fn exit_on_signals(mut self) -> Self {
         self.signals = true;
         self
     }
 
-    /// Runs background tasks on a runtime of the app's own, which must have I/O and time enabled and outlive the app.
-    /// Otherwise the plugin starts one with a single thread: the quickest there is for all but the largest sessions.
+    /// Runs background tasks on the app's own runtime, which must have I/O and time enabled and outlive the app. Default: the
+    /// plugin starts a runtime with a single thread, which is the fastest for all but the largest sessions.
     ///
-    /// An app that is dropped waits until its goodbyes are said, but not on the only thread of this runtime: there they
-    /// are said as soon as the thread is free.
+    /// An app that is dropped waits until its goodbyes are sent, except on the only thread of this runtime, where they are
+    /// sent as soon as the thread is free.
+    #[must_use]
     pub fn runtime(mut self, handle: tokio::runtime::Handle) -> Self {
         self.runtime = Some(handle);
         self
@@ -189,7 +200,7 @@ impl Plugin for UhstPlugin {
                     .in_set(UhstSystems::Cleanup),
             );
         if !self.keep_error_handler {
-            // Not now: the app may yet set a handler of its own.
+            // Later than this, so that the app can set a handler of its own first.
             app.add_systems(PreStartup, error::handle_send_errors);
         }
         slow_reader::watch_readers::<UhstMessage>(app, UhstSystems::Receive);

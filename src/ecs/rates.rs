@@ -1,4 +1,4 @@
-//! Counts, turned into what happens per second.
+//! Rates per second, from counts.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use bevy::prelude::*;
 
 use crate::net::Traffic;
 
-/// What one connection does per second, as a mean over about a second that has just passed.
+/// The traffic of one connection per second, as a mean over about the last second.
 ///
 /// Counted as in [`Traffic`]. Zero until the first second of a connection is over.
 #[derive(Reflect, Clone, Copy, Debug, Default, PartialEq)]
@@ -25,7 +25,7 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// What these counts come to, had they been made in that time.
+    /// Divides counts by the time in which they were made.
     pub(super) fn over(counted: Traffic, elapsed: Duration) -> Self {
         // Two moments may be the same to a coarse clock.
         let seconds = elapsed.as_secs_f64().max(0.001);
@@ -40,7 +40,7 @@ impl Rates {
     }
 }
 
-/// What happened between two counts of one connection.
+/// Returns the difference of two counts of one connection.
 pub(super) fn difference(now: Traffic, before: Traffic) -> Traffic {
     Traffic {
         sent_messages: now.sent_messages.saturating_sub(before.sent_messages),

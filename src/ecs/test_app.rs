@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How long to wait at most before apps are stepped again: a condition may depend on time.
 const STEP: Duration = Duration::from_millis(2);
 
-/// What every app of a network adds to itself.
+/// Adds a game to each app of a network.
 type Game = Arc<dyn Fn(&mut App) + Send + Sync>;
 
 /// A network of its own for one test.
@@ -62,7 +62,7 @@ impl TestNetwork {
     }
 
     /// Over real sockets on this machine: each host starts an embedded relay on a free port, and connections become
-    /// direct ones. No other machine is asked for anything, or told of a session.
+    /// direct ones. No other machine is contacted.
     #[cfg(feature = "relay")]
     pub fn loopback() -> Self {
         let bind = ([127, 0, 0, 1], 0).into();
@@ -73,7 +73,7 @@ impl TestNetwork {
         }
     }
 
-    /// The same, but connections may only take these ways.
+    /// Sets which paths connections may use.
     pub fn paths(mut self, paths: PathPolicy) -> Self {
         self.paths = paths;
         self
@@ -192,7 +192,7 @@ pub fn link(host: &App) -> JoinLink {
     }
 }
 
-/// Updates the apps in turn until a condition holds, and says whether it came to that in time.
+/// Updates the apps in turn until a condition holds, and returns whether it held in time.
 ///
 /// Between updates it waits for something to arrive, not by the clock.
 pub fn update_until(
@@ -223,7 +223,7 @@ pub fn update_until(
     }
 }
 
-/// Waits until something has arrived that the next update of this app will tell, and says whether it came in time.
+/// Waits until something has arrived for the next update of this app, and returns whether it came in time.
 pub fn wait_for_arrival(app: &App, timeout: Duration) -> bool {
     let Some(network) = app.world().get_resource::<Network>() else { return false };
     let mut select = Select::new();
@@ -231,7 +231,7 @@ pub fn wait_for_arrival(app: &App, timeout: Duration) -> bool {
     select.ready_timeout(timeout).is_ok()
 }
 
-/// Everything this crate has told an app, in order. For an app of your own, add it by [`record`].
+/// All events and messages of an app, in order. [`record`] adds it to an app of your own.
 #[derive(Resource, Debug, Default)]
 pub struct TestLog(pub Vec<TestEvent>);
 
@@ -245,12 +245,12 @@ impl TestLog {
         app.world().resource()
     }
 
-    /// Whether any event is such.
+    /// Returns whether any event matches.
     pub fn has(&self, such: impl Fn(&TestEvent) -> bool) -> bool {
         self.count(such) > 0
     }
 
-    /// How many events are such.
+    /// Returns how many events match.
     pub fn count(&self, such: impl Fn(&TestEvent) -> bool) -> usize {
         self.0.iter().filter(|event| such(event)).count()
     }

@@ -26,7 +26,7 @@ struct Run {
 pub(super) struct Progress {
     /// Those before it are dropped.
     dropped: usize,
-    /// Those before it were kept for a whole frame, and for a fixed step: who reads in `Update` or `FixedUpdate` has had
+    /// Those before it were kept for a whole frame, and for a fixed step: systems in `Update` and `FixedUpdate` have read
     /// them.
     offered: usize,
     /// The next one.

@@ -7,9 +7,9 @@ use crate::{
     protocol::{Channel, Payload, Tag},
 };
 
-/// The largest message that fits into one packet of a direct path, with what is around it: WebRTC keeps its packets
-/// below the smallest size that every network carries. Replicon cuts what it sends unreliably to this size, and can
-/// then use each part without the others.
+/// The largest message that fits into one packet of a direct path, with its headers: WebRTC keeps packets below the
+/// smallest size that every network carries. Replicon splits unreliable messages to this size, and can use each part
+/// without the others.
 pub(super) const PACKET: usize = 1100;
 
 /// Which of our promises keeps replicon's.
@@ -35,7 +35,7 @@ pub(super) fn send(peer: &UhstPeer, kinds: &[Kind], id: usize, message: Bytes, l
         channel => channel,
     };
     match peer.handle().send_tagged(channel, Tag::Replication(index), Payload::Binary(message)) {
-        // Its end is told another way.
+        // The event of its end reports it.
         Err(SendError::Disconnected) => Ok(()),
         Err(SendError::QueueFull { .. }) if !channel.is_reliable() => Ok(()),
         result => result,

@@ -45,7 +45,7 @@ fn receive(
             *last = client.session_key();
             ClientState::Connected
         }
-        // One that was connected is at its end.
+        // A client that was connected before is about to end.
         Some(client) if client.is_running() && *last != client.session_key() => ClientState::Connecting,
         _ => ClientState::Disconnected,
     };
@@ -101,7 +101,7 @@ fn send(
 ) {
     let host = host(&session, &clients, &hosts);
     for (id, message) in messages.drain_sent() {
-        // What was meant for a host that is gone is lost with it.
+        // Messages for a host that is gone are lost with it.
         let Some((_, host)) = host else { continue };
         if let Err(error) = channels::send(host, channels.client_channels(), id, message, false) {
             tracing::error!("leaving, since replication cannot go on: {error}");

@@ -34,8 +34,9 @@
 //! * `ConnectedClientStats`, renewed every second, with the round-trip time as soon as it changes. Loss is the share of
 //!   what was sent again, or dropped before it was sent. On a client, the same numbers are in `ClientStats`.
 //! * `NetworkId`, a random number that host and client know the connection by. It stays for the life of the connection:
-//!   across changes of path, and when the connection is resumed after both paths were lost. Who leaves and joins again
-//!   has another one. On a client it is on the host's entity, and says who of the replicated players it is itself.
+//!   across changes of path, and when the connection is resumed after both paths were lost. A player who leaves and
+//!   joins again has another one. On a client it is on the host's entity, and tells the client which of the replicated
+//!   players is its own.
 //!
 //! Messages and typed messages of the game go on beside replication, over the same connection.
 //!

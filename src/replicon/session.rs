@@ -15,7 +15,7 @@ use crate::{
 #[reflect(Component, Debug, Default)]
 pub struct WithoutReplication;
 
-/// What replicon is in a session.
+/// The role of replicon in a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Server,
@@ -36,7 +36,7 @@ pub(super) struct RepliconSession {
     /// Which plugins were added.
     roles: Vec<Role>,
     current: Option<Session>,
-    /// Whether replicon has heard of the end of the one before.
+    /// Whether replicon knows that the session before has ended.
     settled: bool,
 }
 
@@ -46,18 +46,17 @@ impl RepliconSession {
         self.current.filter(|session| self.settled && session.role == role)
     }
 
-    /// Takes what has arrived for this role. What comes for a new session waits until the old one is forgotten.
+    /// Takes the messages for this role. Those of a new session wait until replicon has forgotten the old one.
     pub fn take(&self, role: Role, inbox: &mut ReplicationInbox) -> Vec<BackendMessage> {
         self.of(role).map(|_| std::mem::take(&mut inbox.messages)).unwrap_or_default()
     }
 }
 
-/// Beside what replicon writes as messages for the game: what these take of the peer's receive buffer, for as long as
-/// Bevy keeps them.
+/// The share of the peer's receive buffer that replicon's messages for the game take, for as long as Bevy keeps them.
 #[derive(Message, Debug)]
 pub(super) struct Handed(#[expect(dead_code, reason = "dropping it makes room")] pub Held);
 
-/// What both plugins need.
+/// Adds the parts that both plugins need.
 struct SessionPlugin;
 
 /// Lets replicon take sessions of this role.
@@ -85,8 +84,8 @@ impl Plugin for SessionPlugin {
     }
 }
 
-/// Keeps the session for as long as it runs, then takes the one that was started first of those that do. A host whose
-/// peers have already said to nobody that they replicate is left alone.
+/// Keeps the session for as long as it runs, then chooses the running one that was started first. A host that already
+/// has peers is not chosen: their first messages for replicon are lost.
 fn choose(
     mut session: ResMut<RepliconSession>,
     mut inbox: ResMut<ReplicationInbox>,

@@ -1,4 +1,4 @@
-//! What replicon wants to know about a connection: its name, and numbers.
+//! The id and the statistics of a connection, for replicon.
 
 use bevy_replicon::{prelude::*, shared::backend::connected_client::NetworkId};
 
@@ -12,10 +12,10 @@ pub(super) fn network_id(peer: &UhstPeer) -> Option<NetworkId> {
     Some(NetworkId::new(u64::from_be_bytes(*beginning)))
 }
 
-/// Brings the numbers up to date, and says whether anything is new.
+/// Updates the statistics, and returns whether anything has changed.
 pub(super) fn renew(stats: &mut ClientStats, peer: &UhstPeer) -> bool {
     let rates = peer.rates();
-    // Losses are told a second late, and some never became a message that was sent.
+    // Losses are known a second late, and some messages were lost before they were sent.
     let sent = f64::from(rates.sent_messages.max(rates.lost));
     let now = ClientStats {
         rtt: peer.rtt().unwrap_or_default().as_secs_f64(),

@@ -25,11 +25,11 @@ use crate::{
 
 /// Hosts a session: spawn it to start, despawn or remove it to leave.
 ///
-/// Observers learn the rest: [`UhstReady`](super::UhstReady) with the id that other players type in,
+/// Observers receive [`UhstReady`](super::UhstReady) with the id that other players type in,
 /// [`UhstConnected`](super::UhstConnected) and [`UhstDisconnected`](super::UhstDisconnected) for each of them, and
 /// [`UhstEnded`](super::UhstEnded) exactly once.
 ///
-/// Settings count when the component is inserted; assigning to it only ends the session. Inserting it again, or a [`UhstClient`], on an entity that runs a
+/// Settings take effect when the component is inserted; assigning to it only ends the session. Inserting it again, or a [`UhstClient`], on an entity that runs a
 /// session ends that one first, then starts the other.
 ///
 /// ```
@@ -57,11 +57,11 @@ pub struct UhstHost {
     pub(super) state: SessionState,
 }
 
-/// How many peers a host admits if it sets no limit.
+/// The default of [`UhstHost::max_peers`].
 pub(super) const DEFAULT_MAX_PEERS: usize = 64;
 
 impl Default for UhstHost {
-    /// As [`UhstHost::any_id`].
+    /// Returns [`UhstHost::any_id`].
     fn default() -> Self {
         UhstHost {
             wanted_id: None,
@@ -76,86 +76,98 @@ impl Default for UhstHost {
 }
 
 impl UhstHost {
-    /// Under this id. An empty one is as good as none. While another host listens under it on the same relay, the
-    /// session ends with [`EndReason::HostIdInUse`].
+    /// Hosts under this id. With an empty id the relay picks one, as with [`any_id`](Self::any_id). If another host listens
+    /// under this id on the same relay, the session ends with [`EndReason::HostIdInUse`].
     pub fn new(id: impl Into<String>) -> Self {
         let id = id.into();
         UhstHost { wanted_id: (!id.is_empty()).then_some(id), ..Self::default() }
     }
 
-    /// Under an id that the relay picks: nine digits that are easy to say.
+    /// Hosts under an id that the relay picks: nine digits that are easy to say.
     pub fn any_id() -> Self {
         Self::default()
     }
 
-    /// Where to listen; otherwise, where the [plugin](super::UhstPlugin::relay) says.
+    /// Sets the relay to listen on. Default: that of the [plugin](super::UhstPlugin::relay).
+    #[must_use]
     pub fn relay(mut self, relay: Relay) -> Self {
         self.settings.relay = Some(relay);
         self
     }
 
-    /// How many peers may be connected over the network at once, 64 if not said. Others are turned away with [`EndReason::Full`].
+    /// Sets how many peers may be connected over the network at once. Default: 64. Further joiners end with
+    /// [`EndReason::Full`].
+    #[must_use]
     pub fn max_peers(mut self, peers: usize) -> Self {
         self.max_peers = peers;
         self
     }
 
-    /// Joiners must know it. It never crosses the wire, not even as a hash.
+    /// Sets the password that joiners must know. It never crosses the wire, not even as a hash.
+    #[must_use]
     pub fn password(mut self, password: impl Into<String>) -> Self {
         self.settings.password = Some(Password(password.into()));
         self
     }
 
-    /// Whether everyone may join, or each joiner is a [`UhstJoinRequest`](super::UhstJoinRequest) to be answered.
+    /// Sets whether everyone may join, or each joiner is a [`UhstJoinRequest`](super::UhstJoinRequest) that the game answers.
+    /// Default: [`Admission::Open`].
+    #[must_use]
     pub fn admission(mut self, admission: Admission) -> Self {
         self.admission = admission;
         self
     }
 
-    /// Whether a joiner of a full session takes the place of the peer that has been
-    /// [interrupted](super::UhstInterrupted) for longest, which ends with [`EndReason::Replaced`]; it does if not said. So a
-    /// friend whose game has crashed can join again at once. With `false`, a place is kept for as long as its player may
-    /// come back, and the joiner is turned away with [`EndReason::Full`].
+    /// Sets whether a joiner of a full session replaces the peer that has been [interrupted](super::UhstInterrupted) for
+    /// longest, which ends with [`EndReason::Replaced`]. Default: `true`, so that a friend whose game has crashed can join
+    /// again at once. With `false`, the place is kept for as long as its player may come back, and the joiner ends with
+    /// [`EndReason::Full`].
+    #[must_use]
     pub fn replace_interrupted(mut self, replace: bool) -> Self {
         self.replace_interrupted = replace;
         self
     }
 
-    /// Handed to every peer that is admitted: its [`UhstPeer::metadata`](super::UhstPeer::metadata) of this host. With
-    /// more than 4096 bytes the session ends with [`EndReason::NotStarted`].
+    /// Sets what every admitted peer receives as the [`UhstPeer::metadata`](super::UhstPeer::metadata) of this host. At most
+    /// 4096 bytes: with more, the session ends with [`EndReason::NotStarted`].
+    #[must_use]
     pub fn metadata(mut self, metadata: impl Into<Bytes>) -> Self {
         self.settings.metadata = metadata.into();
         self
     }
 
-    /// Timeouts and limits; otherwise, those of the [plugin](super::UhstPlugin::connection).
+    /// Sets timeouts and limits. Default: those of the [plugin](super::UhstPlugin::connection).
+    #[must_use]
     pub fn connection(mut self, config: ConnectionConfig) -> Self {
         self.settings.connection = Some(config);
         self
     }
 
-    /// Which ways connections may take; otherwise, those of the [plugin](super::UhstPlugin::paths). A direct path
-    /// needs both sides to allow it.
+    /// Sets which paths connections may use. Default: those of the [plugin](super::UhstPlugin::paths). Both sides must allow
+    /// a direct path.
+    #[must_use]
     pub fn paths(mut self, paths: PathPolicy) -> Self {
         self.settings.paths = Some(paths);
         self
     }
 
-    /// The STUN and TURN servers that help to find direct paths; otherwise, those of the
-    /// [plugin](super::UhstPlugin::ice_servers). With none, only addresses of the machine itself are offered.
+    /// Sets the STUN and TURN servers that help to find direct paths. Default: those of the
+    /// [plugin](super::UhstPlugin::ice_servers). With an empty list, the machine offers its own addresses only.
+    #[must_use]
     pub fn ice_servers(mut self, servers: impl IntoIterator<Item = IceServer>) -> Self {
         self.settings.ice_servers = Some(servers.into_iter().collect());
         self
     }
 
-    /// Makes its network worse on purpose; otherwise, as bad as the [plugin](super::UhstPlugin::conditions) says. See
-    /// [`set_conditions`](Self::set_conditions) for later changes.
+    /// Degrades the session's network, to test the game. Default: as the [plugin](super::UhstPlugin::conditions) does.
+    /// [`set_conditions`](Self::set_conditions) changes it while the session runs.
+    #[must_use]
     pub fn conditions(mut self, conditions: NetworkConditions) -> Self {
         self.settings.conditions = Some(conditions);
         self
     }
 
-    /// Makes the network of every peer, now and later worse on purpose, or better again; before it is spawned, use
+    /// Degrades or restores the network of all present and future peers, to test the game. Before the host is spawned, use
     /// [`conditions`](Self::conditions).
     pub fn set_conditions(&self, conditions: NetworkConditions) {
         if let Some(handle) = &self.state.handle {
@@ -163,8 +175,8 @@ impl UhstHost {
         }
     }
 
-    /// Changes [`max_peers`](Self::max_peers) while it runs. Nobody has to go when there are more already: the next
-    /// joiners are turned away until there are fewer.
+    /// Changes [`max_peers`](Self::max_peers) while the session runs. If more peers are connected already, they stay, and
+    /// joiners are refused until there are fewer.
     pub fn set_max_peers(&mut self, peers: usize) {
         self.max_peers = peers;
         if let Some(handle) = &self.state.handle {
@@ -172,7 +184,7 @@ impl UhstHost {
         }
     }
 
-    /// Changes the [`password`](Self::password) while it runs, for who joins from now on; `None`: they need none.
+    /// Changes the [`password`](Self::password) for future joiners; with `None` they need none.
     pub fn set_password(&mut self, password: Option<&str>) {
         self.settings.password = password.map(|password| Password(password.to_owned()));
         if let Some(handle) = &self.state.handle {
@@ -180,8 +192,8 @@ impl UhstHost {
         }
     }
 
-    /// Lets nobody new in, or again: joiners end with [`EndReason::Refused`]. Peers that are interrupted still come back,
-    /// but not those whose game was started again.
+    /// Locks or unlocks the session. While it is locked, joiners end with [`EndReason::Refused`]. Interrupted peers still
+    /// come back, except those whose game was restarted.
     pub fn set_locked(&mut self, locked: bool) {
         self.locked = locked;
         if let Some(handle) = &self.state.handle {
@@ -189,79 +201,79 @@ impl UhstHost {
         }
     }
 
-    /// Whether nobody new may join.
+    /// Returns whether the session is [locked](Self::set_locked) for joiners.
     pub fn is_locked(&self) -> bool {
         self.locked
     }
 
-    /// Leaves: everyone is told goodbye, after what was sent before.
+    /// Leaves the session. Peers receive what was sent before, then the goodbye.
     ///
-    /// Despawning the entity does the same at once. This way, the ends of the peers and of the session are observed
-    /// while all their entities still exist; they are despawned at the end of that frame.
+    /// Despawning the entity also leaves. With `leave`, observers of the ends still find all the entities, which are
+    /// despawned at the end of that frame.
     pub fn leave(&self) {
         if let Some(handle) = &self.state.handle {
             handle.leave();
         }
     }
 
-    /// The id the relay really gave, once [ready](super::UhstReady).
+    /// Returns the id that the relay assigned, once the session is [ready](super::UhstReady).
     pub fn id(&self) -> Option<&str> {
         self.state.id.as_deref()
     }
 
-    /// Links that join this session, once [ready](super::UhstReady); the one most likely to work from another machine
-    /// first: the address of the default route, other local networks, public addresses, IPv6, those of containers, this
-    /// machine itself.
+    /// Returns links that join this session, once it is [ready](super::UhstReady), ordered by how likely they work from
+    /// another machine: the address of the default route, other local networks, public addresses, IPv6, container
+    /// networks, and this machine itself.
     ///
-    /// With the embedded relay they follow when the addresses of the machine change, within two seconds: a UI that shows
-    /// one reads them again on `Changed<UhstHost>`.
+    /// With the embedded relay they are updated within two seconds after an address of the machine changes. A UI that shows
+    /// a link reads it again on `Changed<UhstHost>`.
     pub fn links(&self) -> &[JoinLink] {
         &self.state.links
     }
 
-    /// Whether it listens.
+    /// Returns whether the host listens.
     pub fn is_ready(&self) -> bool {
         self.state.phase == Phase::Ready
     }
 
-    /// Whether it listens or is about to.
+    /// Returns whether the host listens or is about to.
     pub fn is_running(&self) -> bool {
         self.state.is_running()
     }
 
-    /// How many peers are connected.
+    /// Returns how many peers are connected.
     pub fn peer_count(&self) -> usize {
         self.state.peers.len()
     }
 
-    /// How many peers may be connected over the network at once: [`max_peers`](Self::max_peers).
+    /// Returns how many peers may be connected over the network at once: see [`max_peers`](Self::max_peers).
     pub fn get_max_peers(&self) -> usize {
         self.max_peers
     }
 
-    /// Whether joiners need a password.
+    /// Returns whether joiners need a password.
     pub fn has_password(&self) -> bool {
         self.settings.password.is_some()
     }
 
     /// Sends to every peer on [`UhstChannel::Reliable`].
     ///
-    /// A peer that misses it keeps nobody else from getting it: see [`BroadcastReport`].
+    /// Peers that miss it do not keep the others from getting it: see [`BroadcastReport`].
     pub fn broadcast(&self, payload: impl Into<Payload>) -> BroadcastReport {
         self.fan_out(None, UhstChannel::Reliable, payload.into())
     }
 
-    /// Sends to every peer.
+    /// Sends to every peer on a channel of your choice.
     pub fn broadcast_on(&self, channel: UhstChannel, payload: impl Into<Payload>) -> BroadcastReport {
         self.fan_out(None, channel, payload.into())
     }
 
-    /// Sends to every peer but one, on [`UhstChannel::Reliable`]: to pass on what that one said.
+    /// Sends to every peer but one on [`UhstChannel::Reliable`], for instance to forward that peer's message.
     pub fn broadcast_except(&self, peer: Entity, payload: impl Into<Payload>) -> BroadcastReport {
         self.fan_out(Some(peer), UhstChannel::Reliable, payload.into())
     }
 
-    /// Sends to every peer but one.
+    /// Sends to every peer but one on a channel of your choice.
     pub fn broadcast_except_on(
         &self,
         peer: Entity,
@@ -271,13 +283,13 @@ impl UhstHost {
         self.fan_out(Some(peer), channel, payload.into())
     }
 
-    /// Sends to these peers on [`UhstChannel::Reliable`]. The bytes are shared, as in a broadcast. An entity
-    /// that is no peer of this session, or not any more, misses nothing.
+    /// Sends to these peers on [`UhstChannel::Reliable`]. The bytes are shared, as in a broadcast. Entities that are not,
+    /// or no longer, peers of this session are skipped.
     pub fn send_to(&self, peers: impl IntoIterator<Item = Entity>, payload: impl Into<Payload>) -> BroadcastReport {
         self.send_to_on(peers, UhstChannel::Reliable, payload)
     }
 
-    /// Sends to these peers.
+    /// Sends to these peers on a channel of your choice.
     pub fn send_to_on(
         &self,
         peers: impl IntoIterator<Item = Entity>,
@@ -291,29 +303,29 @@ impl UhstHost {
         report
     }
 
-    /// Removes a peer, which ends with [`EndReason::Kicked`] and these words, after what was sent to it before.
+    /// Removes a peer. It receives what was sent before, then ends with [`EndReason::Kicked`] and this reason.
     ///
     /// # Errors
     ///
-    /// [`SendError::Disconnected`] if it is no peer of this session, or not any more.
+    /// Returns [`SendError::Disconnected`] if the entity is not, or no longer, a peer of this session.
     pub fn kick(&self, peer: Entity, reason: impl Into<String>) -> Result<(), SendError> {
         self.state.peers.handle(peer).ok_or(SendError::Disconnected)?.disconnect(EndReason::Kicked(reason.into()));
         Ok(())
     }
 
-    /// How many of the peers are clients of this app.
+    /// Returns how many of the peers are clients of this app.
     #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
     pub(super) fn local_peer_count(&self) -> usize {
         self.state.peers.iter().filter(|peer| peer.handle.is_local()).count()
     }
 
-    /// The number of the session it runs or has run. One that began later has a larger one.
+    /// Returns the key of the current or last session. Later sessions have larger keys.
     #[cfg(feature = "replicon")]
     pub(crate) fn session_key(&self) -> Option<crate::net::contract::SessionKey> {
         self.state.key
     }
 
-    /// What a client in this app must know of it; none unless it runs.
+    /// Returns what a local client must know of this host, or none unless the host runs.
     pub(super) fn as_local(&self, network: &Network) -> Option<LocalHost> {
         let key = self.state.key.filter(|_| self.is_running())?;
         let ready = self.state.id.clone().filter(|_| self.is_ready()).map(|id| (id, self.state.links.clone()));
@@ -342,7 +354,7 @@ impl UhstHost {
 }
 
 fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) {
-    // A session on the same entity gives way.
+    // An entity has one session: the new one replaces the old one.
     if world.get::<UhstClient>(entity).is_some_and(UhstClient::is_running) {
         world.commands().entity(entity).try_remove::<UhstClient>();
     }

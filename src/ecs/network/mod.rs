@@ -1,4 +1,4 @@
-//! What the app knows of the background: which sessions run, and whose events are whose.
+//! The sessions of an app as the network knows them: which run, and which component owns each.
 
 #[cfg(test)]
 pub(super) mod fake;
@@ -33,17 +33,17 @@ use crate::{
     protocol::Announcement,
 };
 
-/// The sessions of this app, and the queue their events come up.
+/// The sessions of this app, and the queue of their events.
 #[derive(Resource)]
 pub(super) struct Network {
     /// The settings of sessions that leave them unset.
     pub defaults: Settings,
-    /// Who is told of sessions.
+    /// The network on which sessions are announced and found.
     #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
     pub discovery: Discovery,
     #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
     announcements: Announcements,
-    /// How long an app that exits delivers what was sent before.
+    /// How long an app that exits may take to deliver what was sent before.
     pub exit_timeout: Duration,
     app_runtime: Option<tokio::runtime::Handle>,
     runtime: Option<Runtime>,
@@ -53,7 +53,7 @@ pub(super) struct Network {
     sessions: HashMap<SessionKey, Session>,
     /// Ends that wait until the game has had the messages before them.
     pub deferred_ends: VecDeque<DeferredEnd>,
-    /// Whether it was reported that nobody reads.
+    /// Whether it was reported that systems do not read the messages.
     pub reported_unread: bool,
     /// Entities to despawn at the end of this frame.
     pub pending_despawn: PendingDespawn,
@@ -71,9 +71,9 @@ pub(super) struct Network {
 struct Session {
     /// None once this side has ended it and only the network's last event is awaited.
     owner: Option<Owner>,
-    /// Of a host: the clients in this app.
+    /// For a host: its local clients.
     locals: Vec<LocalLink>,
-    /// How the network is told to leave; none of a session within this app.
+    /// Commands to the network's task; none for a local client.
     commands: Option<mpsc::UnboundedSender<SessionCommand>>,
 }
 
@@ -148,7 +148,7 @@ impl Network {
         self.start(Kind::Host, entity, |runtime, key, events| Ok(runtime.host(key, options, events)))
     }
 
-    /// Joins, or has the session end with the reason why there is nothing to join.
+    /// Joins a host. With an error, the session ends with that reason.
     pub fn join(
         &mut self,
         entity: Entity,
@@ -157,7 +157,7 @@ impl Network {
         self.start(Kind::Client, entity, |runtime, key, events| Ok(runtime.join(key, options?, events)))
     }
 
-    /// Joins a host of this app, or has the session end with the reason why that is none.
+    /// Joins a host of this app. With an error, the session ends with that reason.
     pub fn join_local(
         &mut self,
         entity: Entity,
@@ -192,7 +192,7 @@ impl Network {
     }
 
     fn begin(&mut self, kind: Kind, entity: Entity) -> SessionKey {
-        // Not the entity: a second session on it must not hear the last words of the first.
+        // Not the entity: a second session on it must not get the last events of the first.
         self.last_key += 1;
         let key = SessionKey(self.last_key);
         let owner = Some(Owner { key, kind, entity });
@@ -202,7 +202,7 @@ impl Network {
 
     fn not_started(&self, key: SessionKey, reason: EndReason) -> (SessionKey, Option<SessionHandle>) {
         tracing::error!("{reason}");
-        // The way every end goes, so that observers which are added after the spawn see it.
+        // As an event, so that observers which are added after the spawn see it.
         let _ = self.sender.send(Event { session: key, kind: EventKind::Ended { reason } });
         (key, None)
     }
@@ -248,14 +248,14 @@ impl Network {
         Ok(handle)
     }
 
-    /// Takes back what is announced. What it returns is disconnected when that is said, or when nobody is there to say it.
+    /// Withdraws all announcements. Each receiver that it returns is disconnected once its withdrawal was sent or cannot be.
     #[cfg(not(target_family = "wasm"))]
     pub fn withdraw_announcements(&mut self) -> Vec<Receiver<()>> {
         #[cfg(feature = "discovery")]
-        let unsaid = self.announcements.withdraw();
+        let pending = self.announcements.withdraw();
         #[cfg(not(feature = "discovery"))]
-        let unsaid = Vec::new();
-        unsaid
+        let pending = Vec::new();
+        pending
     }
 
     /// Lists the sessions of a game until the handle is dropped.
@@ -271,7 +271,7 @@ impl Network {
         Ok(self.runtime()?.browse(scope, Announcement::game(game)))
     }
 
-    /// Started by the first session: an app that stays offline has no threads for it.
+    /// Returns the runtime, and starts it for the first session: an app that stays offline has no thread for it.
     fn runtime(&mut self) -> Result<&Runtime, EndReason> {
         if self.runtime.is_none() {
             let runtime = Runtime::new(self.app_runtime.take())
@@ -290,12 +290,12 @@ impl Network {
         self.sender.clone()
     }
 
-    /// Whose session it is; none if this side has ended it.
+    /// Returns the owner of a session; none if this side has ended the session.
     pub fn owner(&self, key: SessionKey) -> Option<Owner> {
         self.sessions.get(&key)?.owner
     }
 
-    /// Every session that this side has not ended.
+    /// Returns the owners of all sessions that this side has not ended.
     pub fn owners(&self) -> impl Iterator<Item = Owner> {
         self.sessions.values().filter_map(|session| session.owner)
     }
@@ -318,7 +318,7 @@ impl Network {
         self.sessions.remove(&key);
     }
 
-    /// Has every session over the network leave that has not, and forgets those whose tasks are gone.
+    /// Makes every session over the network leave, and forgets those whose tasks are gone.
     #[cfg(not(target_family = "wasm"))]
     pub fn leave_all(&mut self) {
         self.sessions.retain(|_, session| {
@@ -326,20 +326,20 @@ impl Network {
         });
     }
 
-    /// Waits for no session any longer.
+    /// Forgets all sessions, so that nothing waits for them.
     #[cfg(not(target_family = "wasm"))]
     pub fn forget_all(&mut self) {
         self.sessions.clear();
     }
 
-    /// Forgets the sessions whose tasks are gone, and says whether that are all.
+    /// Forgets the sessions whose tasks are gone, and returns whether none is left.
     #[cfg(not(target_family = "wasm"))]
     pub fn all_are_gone(&mut self) -> bool {
         self.sessions.retain(|_, session| session.commands.as_ref().is_some_and(|commands| !commands.is_closed()));
         self.sessions.is_empty()
     }
 
-    /// Whether the background tasks run on this very thread, and so not while it waits.
+    /// Returns whether the background tasks run on this very thread, so that they cannot run while it waits.
     #[cfg(not(target_family = "wasm"))]
     pub fn runs_on_this_thread(&self) -> bool {
         self.runtime.as_ref().is_some_and(Runtime::runs_on_this_thread)

@@ -1,4 +1,4 @@
-//! What the sessions of a host and of a client have in common.
+//! The state of a session, and its end: the same for a host and for a client.
 
 use bevy::{ecs::world::DeferredWorld, prelude::*};
 
@@ -69,7 +69,7 @@ pub(super) fn state_mut<'w>(world: &'w mut DeferredWorld, owner: Owner) -> Optio
 fn peers_of(world: &World, owner: Owner) -> Vec<Entity> {
     match state(world, owner) {
         Some(state) => state.peers.iter().map(|peer| peer.entity).collect(),
-        // Its component was assigned to: what it knew of its peers is gone, but not the peers.
+        // The component was assigned to: its table is gone, and the peers are still there.
         None => {
             let peers = world.get::<Peers>(owner.entity).into_iter().flat_map(|peers| &**peers).copied();
             peers.filter(|peer| world.get::<UhstPeer>(*peer).is_some_and(|peer| peer.key().0 == owner.key)).collect()
@@ -80,7 +80,7 @@ fn peers_of(world: &World, owner: Owner) -> Vec<Entity> {
 /// Ends a session that has not ended: triggers the events of its peers first, then its own. Returns its owner and its
 /// peers.
 ///
-/// The caller is to despawn their entities once what this queues has run.
+/// The caller despawns their entities, after the commands that this queues have run.
 pub(super) fn end_session(
     world: &mut DeferredWorld,
     key: SessionKey,
@@ -98,6 +98,22 @@ pub(super) fn end_session(
     }
     world.trigger(UhstEnded { entity: owner.entity, reason: reason.clone() });
     Some((owner, peers))
+}
+
+/// Ends a session and has its entity despawned at the end of the frame.
+pub(super) fn finish(world: &mut World, owner: Owner, reason: &EndReason) {
+    let Owner { key, entity, .. } = owner;
+    // Before the events, whose observers look at it.
+    if world.resource::<Network>().owner(key).is_some()
+        && !runs_another(world, entity, key)
+        && let Ok(mut session) = world.get_entity_mut(entity)
+    {
+        session.insert(UhstSession::Ended);
+    }
+    let Some((owner, peers)) = end_session(&mut DeferredWorld::from(&mut *world), key, reason) else { return };
+    let pending = &mut world.resource_mut::<Network>().pending_despawn;
+    pending.peers.extend(peers);
+    pending.sessions.push(owner);
 }
 
 /// Triggers the event of a peer's end, once.

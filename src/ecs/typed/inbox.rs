@@ -19,7 +19,7 @@ use crate::{
     protocol::Payload,
 };
 
-/// Who reads the messages of each type. Indices are those of [`Types`](super::Types).
+/// The destinations of incoming messages. Indices are those of [`Types`](super::Types).
 #[derive(Resource, Default)]
 pub(crate) struct Inboxes {
     boxes: Vec<(Box<dyn Inbox>, Unread)>,
@@ -31,7 +31,7 @@ pub(crate) struct Inboxes {
     backend: Option<Box<dyn Backend>>,
 }
 
-/// A payload that is none of its type.
+/// Why a payload is not a value of its type.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::ecs) enum DecodeError {
     #[error("{0}")]
@@ -53,7 +53,7 @@ pub(super) trait Inbox: Send + Sync {
 /// The session and the peer that a message comes from.
 pub(in crate::ecs) type Sender = (Entity, Entity);
 
-/// Hears of what is none of its type.
+/// Is called with each message that is not a value of its type.
 type Refuse<'a> = dyn FnMut(&Received, DecodeError) + 'a;
 
 impl Inboxes {
@@ -98,12 +98,12 @@ impl Inboxes {
         self.json.get(json::name(payload.as_text()?)?).copied()
     }
 
-    /// The name of a type; none if this app has no such type.
+    /// Returns the name of a type; none if this app has no such type.
     pub fn name(&self, index: u16) -> Option<&str> {
         Some(self.boxes.get(usize::from(index))?.0.name())
     }
 
-    /// Writes messages of a type, all from one peer; false if this app has no such type.
+    /// Writes messages of a type, all from one peer. Returns false if this app has no such type.
     ///
     /// Many at once: to find where they go takes as long as to read a small one.
     pub(in crate::ecs) fn write(

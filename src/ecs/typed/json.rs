@@ -9,7 +9,7 @@ use serde::{
     ser::SerializeMap,
 };
 
-/// The name in a text that may be a typed message: a glance at its beginning.
+/// Returns the name at the beginning of a text that may be a typed message.
 pub(super) fn name(text: &str) -> Option<&str> {
     let text = text.trim_ascii_start().strip_prefix('{')?.trim_ascii_start().strip_prefix('"')?;
     // No name needs an escape.

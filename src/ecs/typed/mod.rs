@@ -1,4 +1,4 @@
-//! Typed messages: what a game registers, reads and sends instead of text and bytes.
+//! Typed messages, which a game registers, reads and sends instead of text and bytes.
 
 mod inbox;
 mod json;
@@ -18,7 +18,7 @@ pub use sender::UhstSender;
 use super::{UhstSystems, slow_reader::watch_readers};
 use crate::UhstChannel;
 
-/// What can be registered: anything that `serde` writes and reads, and that systems can share.
+/// A type that can be registered: `serde` writes and reads it, and systems can share it.
 pub trait TypedMessage: Serialize + DeserializeOwned + Send + Sync + 'static {}
 
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> TypedMessage for T {}
@@ -33,8 +33,8 @@ pub enum Encoding {
     /// A text that every peer can read and write, of the original protocol and web pages too:
     /// `{"Chat":{"text":"hello"}}` for a type of the name `Chat`.
     ///
-    /// Whoever sends such a text has sent the type. Other texts stay [`UhstMessage`](super::UhstMessage)s, and so does
-    /// one that has the name but cannot be read.
+    /// Every such text is received as the type, whatever program sent it. Other texts stay
+    /// [`UhstMessage`](super::UhstMessage)s, and so does one that has the name but cannot be read.
     Json,
 }
 
@@ -48,7 +48,7 @@ pub struct FromPeer<T: TypedMessage> {
     pub session: Entity,
     /// The entity with [`UhstPeer`](super::UhstPeer), from whom it comes.
     pub peer: Entity,
-    /// What was sent. Any peer can send any value that the type can hold: believe nothing.
+    /// The message. A peer can send any value that the type can hold: do not trust it.
     pub message: T,
 }
 
@@ -83,7 +83,7 @@ impl<T: TypedMessage> Deref for FromPeer<T> {
 /// app.add_uhst_message::<Jump>(UhstChannel::Reliable);
 /// ```
 pub trait UhstAppExt {
-    /// In binary, under the name of the type without its path.
+    /// Registers a type in binary, under its name without its path.
     ///
     /// # Panics
     ///
@@ -92,7 +92,7 @@ pub trait UhstAppExt {
         self.add_uhst_message_as::<T>(ShortName::of::<T>().to_string(), channel, Encoding::Binary)
     }
 
-    /// As JSON text, which every peer can read and write; under the name of the type without its path.
+    /// Registers a type as JSON text, which every peer can read and write, under its name without its path.
     ///
     /// # Panics
     ///
@@ -101,7 +101,7 @@ pub trait UhstAppExt {
         self.add_uhst_message_as::<T>(ShortName::of::<T>().to_string(), channel, Encoding::Json)
     }
 
-    /// Under a name of your choice: where two types have the same, or where the one in JSON should be another.
+    /// Registers a type under a name of your choice, for instance where two types have the same name.
     ///
     /// # Panics
     ///

@@ -1,4 +1,4 @@
-//! Which types a game has registered, and what they are called on the wire.
+//! The types that a game has registered, and their names on the wire.
 
 use std::any::{TypeId, type_name};
 
@@ -18,7 +18,7 @@ use crate::{
 pub(in crate::ecs) struct Types {
     list: Vec<Registered>,
     by_type: TypeIdMap<u16>,
-    /// What the game calls its version.
+    /// The game's name for its version.
     pub version: Option<String>,
     /// Known, and the types fixed, once a session has started.
     game: Option<GameId>,
@@ -42,7 +42,7 @@ pub(super) struct Sending {
 }
 
 impl Sending {
-    /// None on a text, which says itself what it is, to peers that know no tags, too.
+    /// Texts have no tag: they contain the name of their type, also for peers that know no tags.
     pub fn tag(&self) -> Tag {
         match self.encoding {
             Encoding::Binary => Tag::Typed(self.index),
@@ -107,12 +107,12 @@ impl Types {
         self.list.get(usize::from(index)).map_or("", |known| &known.name)
     }
 
-    /// Whether a session has started: indices stay what they are.
+    /// Returns whether a session has started, from when on indices do not change.
     pub(super) fn are_fixed(&self) -> bool {
         self.game.is_some()
     }
 
-    /// A session starts: what is registered counts from now on, for all sessions of the app.
+    /// Fixes the registered types for all sessions of the app, when the first one starts.
     pub fn fix(world: &mut DeferredWorld) -> GameId {
         let Some(mut types) = world.get_resource_mut::<Types>() else { return GameId::default() };
         if let Some(game) = &types.game {

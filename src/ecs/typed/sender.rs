@@ -54,7 +54,7 @@ const COPIED: usize = 16 << 10;
 #[derive(SystemParam)]
 pub struct UhstSender<'w, 's, T: TypedMessage> {
     types: Option<Res<'w, Types>>,
-    /// What was found in them, once they are fixed: to look it up takes as long as to write a small message.
+    /// The entry of this type, cached once it is fixed: the lookup takes as long as writing a small message.
     found: Local<'s, OnceLock<Sending>>,
     /// A mistake in a broadcast is logged.
     reported: Local<'s, AtomicBool>,
@@ -65,18 +65,18 @@ pub struct UhstSender<'w, 's, T: TypedMessage> {
 }
 
 impl<T: TypedMessage> UhstSender<'_, '_, T> {
-    /// To one peer.
+    /// Sends to one peer.
     ///
     /// # Errors
     ///
-    /// [`SendError::Disconnected`] if the entity is no peer, or not any more.
+    /// Returns [`SendError::Disconnected`] if the entity is not, or no longer, a peer.
     pub fn to(&self, peer: Entity, message: &T) -> Result<(), SendError> {
         let peer = self.peers.get(peer).map_err(|_| SendError::Disconnected)?;
         let sending = self.sending()?;
         peer.send_tagged(sending.channel, sending.tag(), self.payload(message, sending)?)
     }
 
-    /// To the host that this app has joined; with several clients in one app, to the host of each.
+    /// Sends to the host that this app has joined; with several clients in one app, to the host of each.
     ///
     /// # Errors
     ///
@@ -89,25 +89,25 @@ impl<T: TypedMessage> UhstSender<'_, '_, T> {
         clients.try_for_each(|client| client.send_tagged(sending.channel, sending.tag(), payload.clone()))
     }
 
-    /// To every peer of this app's host; with several hosts in one app, of each.
+    /// Sends to every peer of this app's host; with several hosts in one app, of each.
     ///
-    /// A peer that misses it keeps nobody else from getting it: see [`BroadcastReport`].
+    /// Peers that miss it do not keep the others from getting it: see [`BroadcastReport`].
     pub fn broadcast(&self, message: &T) -> BroadcastReport {
         self.fan_out(|_| true, None, message)
     }
 
-    /// To every peer but one: to pass on what that one said.
+    /// Sends to every peer but one, for instance to forward that peer's message.
     pub fn broadcast_except(&self, peer: Entity, message: &T) -> BroadcastReport {
         self.fan_out(|_| true, Some(peer), message)
     }
 
-    /// To every peer of one host, where this app has several.
+    /// Sends to every peer of one host, where this app has several.
     pub fn broadcast_from(&self, host: Entity, message: &T) -> BroadcastReport {
         self.fan_out(|entity| entity == host, None, message)
     }
 
-    /// To these peers. The message is written once, and its bytes are shared. An entity that is no
-    /// peer, or not any more, misses nothing.
+    /// Sends to these peers. The message is written once, and its bytes are shared. Entities that are not, or no longer,
+    /// peers are skipped.
     pub fn to_each(&self, peers: impl IntoIterator<Item = Entity>, message: &T) -> BroadcastReport {
         let mut peers = peers.into_iter().filter_map(|peer| self.peers.get(peer).ok()).peekable();
         let mut report = BroadcastReport::default();
@@ -138,7 +138,7 @@ impl<T: TypedMessage> UhstSender<'_, '_, T> {
         report
     }
 
-    /// The message for several peers. What keeps all of them from getting it is a mistake of the game's: it is logged, once.
+    /// Encodes a message for several peers. An error is a mistake of the game, and is logged once.
     #[inline(always)]
     fn encoded(&self, message: &T) -> Result<(Sending, Tag, Payload), SendError> {
         let encoded = self.sending().and_then(|sending| Ok((sending, sending.tag(), self.payload(message, sending)?)));
@@ -178,7 +178,7 @@ impl<T: TypedMessage> UhstSender<'_, '_, T> {
 
 #[inline(always)]
 fn binary<T: TypedMessage>(message: &T) -> Result<Bytes, SendError> {
-    // What is large in memory most likely is on the wire, too.
+    // A type that is large in memory is probably large on the wire.
     if size_of::<T>() > SMALL {
         return large(message);
     }
@@ -203,7 +203,7 @@ fn text<T: TypedMessage>(message: &T, name: &str) -> Result<ByteString, SendErro
     ByteString::try_from(shrink(buffer)).map_err(|error| unwritable::<T>(&error))
 }
 
-/// Without the room to spare, where a copy costs little.
+/// Drops spare capacity where a copy is cheap.
 fn shrink(written: Vec<u8>) -> Bytes {
     if written.len() > COPIED { Bytes::from(written) } else { Bytes::copy_from_slice(&written) }
 }
