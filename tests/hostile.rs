@@ -216,7 +216,7 @@ fn each_kind_of_nonsense_from_the_relay_is_reported_once() {
     // One of each kind, in the words of the first.
     let kinds = [
         "a message cannot be read",
-        "a packet came from nobody we know",
+        "a packet came from an unknown peer",
         "a peer of the original protocol was ignored: it wants WebRTC",
         "the relay did not say who sent a message",
         "the relay sent an event that cannot be read",
