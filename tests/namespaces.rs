@@ -1,7 +1,7 @@
 //! Paths that break and change, between three machines: network namespaces, in each of them a process.
 //!
 //! Needs root, the programs `ip` and `python3`, and a kernel that allows namespaces; `.ci/namespaces` looks for these,
-//! and runs the tests one after the other.
+//! and runs some of them side by side.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
@@ -185,16 +185,18 @@ fn the_cost_of_a_direct_connection() {
     const TIME: Duration = Duration::from_secs(20);
     let net = Net::with_direct();
     let mut game = Game::direct(&net);
-    let measure = |wire: &str| {
-        let before = net.traffic(Machine::Client, wire);
+    // On the direct wire and on the wire to the relay.
+    let measure = || {
+        let traffic = || ["direct", "relay"].map(|wire| net.traffic(Machine::Client, wire));
+        let before = traffic();
         sleep(TIME);
-        let after = net.traffic(Machine::Client, wire);
-        [0, 1].map(|way| (after[way] - before[way]) / TIME.as_secs())
+        let after = traffic();
+        [0, 1].map(|wire| [0, 1].map(|way| (after[wire][way] - before[wire][way]) / TIME.as_secs()))
     };
     sleep(Duration::from_secs(5));
-    let idle = measure("direct");
+    let [idle, relay] = measure();
     eprintln!("idle: {idle:?} B/s out and in on the direct wire, with IP headers");
-    eprintln!("idle: {:?} B/s on the wire to the relay", measure("relay"));
+    eprintln!("idle: {relay:?} B/s on the wire to the relay");
     for way in idle {
         assert!(way < 400, "{way} B/s");
     }
@@ -206,7 +208,7 @@ fn the_cost_of_a_direct_connection() {
             f64::from(sent.reliable + sent.unreliable)
         };
         let before = sent();
-        let cost = measure("direct");
+        let [cost, _] = measure();
         let rate = (sent() - before) / TIME.as_secs_f64();
         eprintln!("{channel}, {rate:.1} messages/s of 64 B each way ({:.0} B/s): {cost:?} B/s", rate * 64.0);
     }
