@@ -207,21 +207,25 @@ impl Connection {
     /// [`drain_timeout`](ConnectionConfig::drain_timeout) bounds the whole close. When it expires, or nothing is
     /// acknowledged for twice the [`timeout`](ConnectionConfig::timeout) although a path is up, the remaining messages
     /// are [cut](ConnectionEvent::Cut) and the peer receives the reason at once. A connection that is not open yet ends
-    /// at once; a host that has answered is notified.
+    /// at once; a host that has answered is notified, and a client that asks to join is refused.
     pub fn close(&mut self, reason: EndReason, now: Timestamp) {
-        match &self.state {
+        match &mut self.state {
             State::Open { .. } => {
                 self.outgoing.clear_unreliable();
                 self.paths.stop_waiting();
                 let (queued, path) = (self.outgoing.queued(), self.paths.active());
                 self.state = State::Closing(Closing::draining(reason, queued, path, now));
             }
-            State::Admitting(_) => self.refuse(reason, now),
+            State::Admitting(_) => {
+                self.refuse(reason, now);
+                self.close(EndReason::EndedLocally, now);
+            }
+            State::Refused { leaving, .. } => *leaving = true,
             // A host that has answered keeps the request until it receives a close. A host that has not answered may be
             // an original, which would read the close as text.
             State::Joining(handshake) if handshake.secret().is_some() => self.close_now(reason),
             State::Joining(_) => self.finish(reason),
-            State::Refused { .. } | State::Closing(_) | State::Closed(_) => {}
+            State::Closing(_) | State::Closed(_) => {}
         }
     }
 

@@ -72,6 +72,11 @@ impl NextAnswer {
         self.last.clone()
     }
 
+    /// Returns whether an answer has not been sent yet.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.next.is_some()
+    }
+
     /// Queues the last answer again, because it was not delivered, unless there is a newer one.
     pub(super) fn repeat(&mut self) {
         self.next = self.next.take().or(self.last.take());

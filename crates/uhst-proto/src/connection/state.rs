@@ -17,7 +17,13 @@ pub(super) enum State {
     /// Host: waits for the client to prove the password, then for the game's decision.
     Admitting(HostHandshake),
     /// Host: repeats the refusal for each further copy of the client's packets.
-    Refused { answer: Bytes, until: Timestamp, reason: EndReason },
+    Refused {
+        answer: Bytes,
+        until: Timestamp,
+        reason: EndReason,
+        /// Whether this side has closed, and waits only until the refusal is sent.
+        leaving: bool,
+    },
     /// Messages flow. A host keeps the handshake until the client shows that it has received the welcome.
     Open { handshake: Option<HostHandshake> },
     /// This side has closed, and drains its queues or waits for the peer's confirmation.

@@ -144,6 +144,31 @@ fn a_game_may_take_its_time_and_then_refuse() {
 }
 
 #[test]
+fn a_host_that_leaves_waits_until_its_refusal_is_sent_but_no_longer() {
+    let (mut client, mut host) = unconnected(None, None);
+    exchange(&mut client, &mut host, START);
+    host.refuse(EndReason::Refused("level 10 only".into()), START);
+    host.close(EndReason::EndedLocally, START);
+    host.handle_timeout(START);
+    assert!(!host.is_closed(), "the refusal has not been sent");
+    exchange(&mut client, &mut host, START);
+    assert!(host.next_timeout().is_some_and(|at| at <= START));
+    host.handle_timeout(START);
+    assert!(host.is_closed());
+    assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::Refused("level 10 only".into()))]);
+
+    // Without a path the refusal cannot be sent.
+    let (mut client, mut host) = unconnected(None, None);
+    exchange(&mut client, &mut host, START);
+    host.path_down(Path::Relay, START);
+    host.close(EndReason::EndedLocally, START);
+    let end = host.next_timeout().expect("an end");
+    assert!(end <= START + Duration::from_secs(2), "{end:?}");
+    host.handle_timeout(end);
+    assert!(host.is_closed());
+}
+
+#[test]
 fn a_joiner_that_leaves_while_the_game_decides_is_noticed() {
     let (mut client, mut host) = unconnected(None, None);
     exchange(&mut client, &mut host, START);

@@ -38,7 +38,7 @@ impl Connection {
             self.resumption.set_secret(handshake.secret());
             let answer = frame::refusal(&reason);
             self.answer.set(Some(answer.clone()));
-            self.state = State::Refused { answer, until: now + LINGER, reason };
+            self.state = State::Refused { answer, until: now + LINGER, reason, leaving: false };
         }
     }
 

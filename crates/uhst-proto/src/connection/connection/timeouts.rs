@@ -20,7 +20,7 @@ impl Connection {
                 Some(retry.map_or(deadline, |retry| retry.min(deadline)))
             }
             State::Admitting(handshake) => Some(handshake.deadline(self.paths.timeout())),
-            State::Refused { until, .. } => Some(*until),
+            State::Refused { until, leaving, .. } => Some(refused_until(*until, *leaving && !self.answer.is_waiting())),
             State::Open { .. } => {
                 let times = [
                     self.paths.next_timeout(self.is_waiting()),
@@ -76,7 +76,9 @@ impl Connection {
             State::Admitting(handshake) if now >= handshake.deadline(self.paths.timeout()) => {
                 self.finish(EndReason::TimedOut);
             }
-            State::Refused { until, reason, .. } if now >= *until => {
+            State::Refused { until, reason, leaving, .. }
+                if now >= refused_until(*until, *leaving && !self.answer.is_waiting()) =>
+            {
                 let reason = reason.clone();
                 self.finish(reason);
             }
@@ -144,4 +146,9 @@ impl Connection {
             self.events.push_back(ConnectionEvent::Cut { bytes });
         }
     }
+}
+
+/// Returns how long a refusal is repeated. A side that leaves ends once it has sent it.
+fn refused_until(until: Timestamp, may_end: bool) -> Timestamp {
+    if may_end { Timestamp::ZERO } else { until }
 }
