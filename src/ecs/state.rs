@@ -41,7 +41,7 @@ use bevy::{
 ///         info!("the session is {session:?}");
 ///     }
 /// }
-/// # bevy::ecs::system::assert_is_system(steer);
+/// # bevy::ecs::system::assert_is_system::<(), (), _>(steer);
 /// # bevy::ecs::system::assert_is_system(show_code);
 /// # bevy::ecs::system::assert_is_system(show_state);
 /// ```
