@@ -30,7 +30,7 @@ use bevy_uhst::{
 use clap::{Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 
-/// Units from the middle of the meadow to its edges.
+/// Units from the middle of the arena to its edges.
 const EDGE: Vec2 = Vec2::new(420.0, 240.0);
 /// Units per second.
 const SPEED: f32 = 160.0;
@@ -215,7 +215,7 @@ fn demo() -> AppExit {
     .take(3)
     .collect();
     apps[0].world_mut().spawn(UhstHost::any_id());
-    step(&mut apps[..1], "the host opens a meadow", |app| figures(app).len() == 1);
+    step(&mut apps[..1], "the host opens an arena", |app| figures(app).len() == 1);
     for player in 1..3 {
         let link = link(&apps[0]);
         apps[player].world_mut().spawn(UhstClient::from(link));
