@@ -24,6 +24,8 @@ use crate::{
 
 /// Nothing takes so long.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Some frames of a game.
+const FRAMES: Duration = Duration::from_millis(100);
 /// Honest players come one after the other, for as long as the attack goes on.
 const BESIDE: usize = 3;
 
@@ -119,6 +121,8 @@ fn places(runtime: &Runtime) {
         strangers
     });
     let to = link(&host);
+    // A place is free once the game has dropped the last messages of who had it, which takes some frames.
+    update_until(&mut [&mut host], FRAMES, |_| false);
     let longest = honest(&network, &mut host, || UhstClient::from(to.clone()));
     let there = host.world_mut().query::<&UhstPeer>().iter(host.world()).filter(|peer| !peer.is_native()).count();
     let now = format!("{there} places are taken by {} of them", strangers.len());
