@@ -238,7 +238,8 @@ fn a_flood_of_strangers_leaves_the_host_usable() {
     let hellos: HashSet<_> = strangers.iter().flat_map(|stranger| &stranger.sent).collect();
     assert_eq!(hellos.len(), strangers.len());
     let mut client = network.join(&host);
-    assert!(update_until(&mut [&mut host, &mut client], PATIENCE, |apps| connected(apps[1]) == 1));
+    let both = |apps: &mut [&mut App]| connected(apps[0]) == 1 && connected(apps[1]) == 1;
+    assert!(update_until(&mut [&mut host, &mut client], PATIENCE, both));
     // So many of one address are answered at once; the others ask again.
     let answers: HashSet<_> = strangers.iter().flat_map(|stranger| packets(&stranger.wire)).collect();
     assert!((16..strangers.len()).contains(&answers.len()), "{} were answered", answers.len());
