@@ -4,14 +4,22 @@
 
 #[path = "connection/bounds.rs"]
 mod bounds;
+#[path = "connection/closing.rs"]
+mod closing;
 #[path = "connection/joining.rs"]
 mod joining;
 #[path = "connection/losses.rs"]
 mod losses;
 #[path = "connection/network.rs"]
 mod network;
+#[path = "connection/pair.rs"]
+mod pair;
 #[path = "connection/policy.rs"]
 mod policy;
+#[path = "connection/resuming.rs"]
+mod resuming;
+#[path = "connection/silence.rs"]
+mod silence;
 
 use std::time::Duration;
 

@@ -1,22 +1,19 @@
-//! Joining and resumption: who may connect, and who may come back.
+//! Joining: who may connect.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
 use uhst_proto::connection::{
-    Connection, ConnectionConfig, ConnectionEvent, Credentials, EnqueueError, Interruption, Lane, Path, ResumeError,
-    Timestamp,
+    Connection, ConnectionConfig, ConnectionEvent, Credentials, EnqueueError, Lane, Path, Timestamp,
 };
 use uhst_proto::protocol::{
-    Channel, EndReason, GameId, Tag,
+    Channel, EndReason, GameId,
     frame::{self, HandshakeKind},
 };
 
 use crate::{
-    START,
-    bounds::alone,
-    cases,
+    START, cases,
     network::{Conditions, Network, Step},
 };
 
@@ -24,7 +21,7 @@ pub fn credentials(password: Option<&str>) -> Credentials {
     Credentials { host_id: "483920".into(), password: password.map(Into::into), game: GameId::default() }
 }
 
-fn unconnected(client: Option<&str>, host: Option<&str>) -> (Connection, Connection) {
+pub fn unconnected(client: Option<&str>, host: Option<&str>) -> (Connection, Connection) {
     let config = ConnectionConfig::default();
     let mut client = Connection::connect(config.clone(), &credentials(client), "Ada".into(), [1; 32], START).unwrap();
     client.path_up(Path::Relay, START);
@@ -32,26 +29,26 @@ fn unconnected(client: Option<&str>, host: Option<&str>) -> (Connection, Connect
     (client, host)
 }
 
-fn packets(from: &mut Connection, now: Timestamp) -> Vec<Bytes> {
+pub fn packets(from: &mut Connection, now: Timestamp) -> Vec<Bytes> {
     std::iter::from_fn(|| from.poll_transmit(Lane::Relay, 64 << 10, now)).collect()
 }
 
-fn carry(from: &mut Connection, to: &mut Connection, now: Timestamp) {
+pub fn carry(from: &mut Connection, to: &mut Connection, now: Timestamp) {
     packets(from, now).into_iter().for_each(|packet| to.receive(Lane::Relay, packet, now));
 }
 
-fn exchange(client: &mut Connection, host: &mut Connection, now: Timestamp) {
+pub fn exchange(client: &mut Connection, host: &mut Connection, now: Timestamp) {
     for _ in 0..4 {
         carry(client, host, now);
         carry(host, client, now);
     }
 }
 
-fn events(of: &mut Connection) -> Vec<ConnectionEvent> {
+pub fn events(of: &mut Connection) -> Vec<ConnectionEvent> {
     std::iter::from_fn(|| of.poll_event()).collect()
 }
 
-fn connected() -> (Connection, Connection) {
+pub fn connected() -> (Connection, Connection) {
     let (mut client, mut host) = unconnected(Some("swordfish"), Some("swordfish"));
     exchange(&mut client, &mut host, START);
     host.admit(START);
@@ -300,203 +297,6 @@ fn a_host_that_never_answers_times_out() {
     }
     assert!((5..9).contains(&sent), "{sent}");
     assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::TimedOut)]);
-}
-
-/// Starts a resumption and answers the host's challenge. Returns the answer.
-fn ask_back(client: &mut Connection, host: &mut Connection, now: Timestamp) -> Bytes {
-    client.path_down(Path::Relay, now);
-    client.path_up(Path::Relay, now);
-    let first = packets(client, now).remove(0);
-    assert_eq!(HandshakeKind::peek(&first), HandshakeKind::Resume(host.id().unwrap()));
-    let Err(ResumeError::Challenge(again)) = host.resume(first, now) else { panic!() };
-    client.receive(Lane::Relay, again, now);
-    packets(client, now).remove(0)
-}
-
-#[test]
-fn resuming_retransmits_in_both_directions() {
-    let (mut client, mut host) = connected();
-    client.send(Channel::Reliable, "up".into()).unwrap();
-    host.send(Channel::Reliable, "down".into()).unwrap();
-    assert!(!packets(&mut client, START).is_empty() && !packets(&mut host, START).is_empty());
-    let resume = ask_back(&mut client, &mut host, START);
-    host.resume(resume, START).unwrap();
-    exchange(&mut client, &mut host, START);
-    let message =
-        |text: &str| ConnectionEvent::Message { channel: Channel::Reliable, tag: Tag::Untyped, payload: text.into() };
-    let lost = ConnectionEvent::Interrupted(Interruption::NoPath);
-    assert_eq!(events(&mut client), [lost, ConnectionEvent::Resumed, message("down")]);
-    assert_eq!(events(&mut host), [message("up")]);
-}
-
-#[test]
-fn a_challenge_is_answered_however_many_requests_were_lost_before_it() {
-    for lost in 0..10 {
-        let (mut client, mut host) = connected();
-        client.path_down(Path::Relay, START);
-        client.path_up(Path::Relay, START);
-        let mut now = START;
-        let mut ask = || {
-            while now < START + Duration::from_secs(30) {
-                if let Some(packet) = packets(&mut client, now).pop() {
-                    return packet;
-                }
-                now = client.next_timeout().unwrap();
-                client.handle_timeout(now);
-            }
-            panic!("no request");
-        };
-        (0..lost).for_each(|_| drop(ask()));
-        let Err(ResumeError::Challenge(again)) = host.resume(ask(), START) else { panic!() };
-        client.receive(Lane::Relay, again, now);
-        assert_eq!(host.resume(packets(&mut client, now).remove(0), now), Ok(()), "after {lost} lost requests");
-    }
-}
-
-#[test]
-fn a_copied_resumption_is_answered_until_it_is_confirmed() {
-    let (mut client, mut host) = connected();
-    let resume = ask_back(&mut client, &mut host, START);
-    host.resume(resume.clone(), START).unwrap();
-    packets(&mut host, START);
-    host.resume(resume.clone(), START).unwrap();
-    client.send(Channel::Reliable, "back".into()).unwrap();
-    exchange(&mut client, &mut host, START);
-    assert_eq!(host.resume(resume, START), Err(ResumeError::Replayed));
-    assert_eq!(events(&mut host).len(), 1);
-}
-
-/// Otherwise only the client's next request would get another answer.
-#[test]
-fn an_answer_to_a_resumption_outlives_the_hosts_stream_and_its_post() {
-    let (mut client, mut host) = connected();
-    let resume = ask_back(&mut client, &mut host, START);
-    host.resume(resume, START).unwrap();
-    host.path_down(Path::Relay, START);
-    assert!(packets(&mut host, START).is_empty());
-    host.path_up(Path::Relay, START);
-    // One POST at a time.
-    let answer = host.poll_transmit(Lane::Relay, 64 << 10, START).unwrap();
-    host.lost_in_flight(Lane::Relay);
-    assert_eq!(packets(&mut host, START)[0], answer, "its POST has failed");
-    client.receive(Lane::Relay, answer, START);
-    assert_eq!(client.stats().path, Some(Path::Relay));
-}
-
-#[test]
-fn a_replayed_resumption_is_rejected() {
-    let (mut client, mut host) = connected();
-    client.path_down(Path::Relay, START);
-    client.path_up(Path::Relay, START);
-    // An unknown peer had the host's id for a moment, and received this packet.
-    let kept = packets(&mut client, START).remove(0);
-    assert!(matches!(host.resume(kept.clone(), START), Err(ResumeError::Challenge(_))));
-    let resume = ask_back(&mut client, &mut host, START);
-    host.resume(resume, START).unwrap();
-    assert_eq!(host.resume(kept, START), Err(ResumeError::Replayed));
-}
-
-#[test]
-fn a_forged_resumption_is_refused_without_harm() {
-    let (mut client, mut host) = connected();
-    let resume = ask_back(&mut client, &mut host, START);
-    for byte in 18..resume.len() {
-        let mut forged = resume.to_vec();
-        forged[byte] ^= 0x40;
-        assert!(matches!(host.resume(forged.into(), START), Err(ResumeError::Forged | ResumeError::Malformed)));
-    }
-    host.resume(resume, START).unwrap();
-    exchange(&mut client, &mut host, START);
-    assert_eq!(client.stats().path, Some(Path::Relay));
-}
-
-#[test]
-fn a_client_ignores_an_unknown_peer_with_the_hosts_id() {
-    let (mut client, mut host) = connected();
-    client.path_down(Path::Relay, START);
-    client.path_up(Path::Relay, START);
-    client.receive(Lane::Relay, frame::refusal(&EndReason::NoSuchHost), START);
-    let (_, mut other) = connected();
-    other.close(EndReason::Left, START);
-    packets(&mut other, START).into_iter().for_each(|packet| client.receive(Lane::Relay, packet, START));
-    assert_eq!(events(&mut client), [ConnectionEvent::Interrupted(Interruption::NoPath)]);
-    let mut now = START;
-    for _ in 0..100 {
-        now += Duration::from_millis(200);
-        client.handle_timeout(now);
-        assert!(client.poll_event().is_none());
-        for packet in packets(&mut client, now) {
-            assert!(matches!(HandshakeKind::peek(&packet), HandshakeKind::Resume(_)));
-            client.receive(Lane::Relay, frame::refusal(&EndReason::NoSuchHost), now);
-        }
-    }
-    // The host's stream was down too. Now both are up.
-    host.path_down(Path::Relay, START);
-    let resume = ask_back(&mut client, &mut host, now);
-    host.resume(resume, now).unwrap();
-    exchange(&mut client, &mut host, now);
-    assert_eq!((client.stats().path, host.stats().path), (Some(Path::Relay), Some(Path::Relay)));
-}
-
-#[test]
-fn an_unknown_connection_ends_an_interrupted_client() {
-    let (mut client, mut host) = connected();
-    client.path_up(Path::Direct, START);
-    host.path_up(Path::Direct, START);
-    let ping = host.poll_transmit(Lane::DirectUnreliable, 16 << 10, START).unwrap();
-    client.receive(Lane::DirectUnreliable, ping, START);
-    client.path_down(Path::Relay, START);
-    client.path_up(Path::Relay, START);
-    let request = packets(&mut client, START).remove(0);
-    let unknown = frame::unknown(&request).unwrap();
-    events(&mut client);
-    // The host is alive on another path, so another host has its id.
-    client.receive(Lane::Relay, unknown.clone(), START);
-    assert_eq!(events(&mut client), []);
-    client.path_down(Path::Direct, START);
-    assert_eq!(events(&mut client), [ConnectionEvent::Interrupted(Interruption::NoPath)]);
-    for byte in 2..unknown.len() {
-        let mut forged = unknown.to_vec();
-        forged[byte] ^= 0x20;
-        client.receive(Lane::Relay, forged.into(), START);
-        assert_eq!(events(&mut client), [], "byte {byte}");
-    }
-    client.receive(Lane::Relay, unknown, START);
-    assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::HostRestarted)]);
-}
-
-#[test]
-fn a_lost_client_times_out_after_the_resume_timeout() {
-    let (mut client, mut host) = connected();
-    for side in [&mut client, &mut host] {
-        side.path_down(Path::Relay, START);
-        assert_eq!(events(side), [ConnectionEvent::Interrupted(Interruption::NoPath)]);
-        let reported = alone(side, START, START + Duration::from_secs(60));
-        assert_eq!(reported, [(Duration::from_secs(30), ConnectionEvent::Closed(EndReason::TimedOut))]);
-    }
-}
-
-#[test]
-fn a_client_that_comes_back_late_learns_the_reason() {
-    let (mut client, mut host) = connected();
-    let (mut other, _) = unconnected(None, None);
-    host.close(EndReason::Kicked("idle".into()), START);
-    host.abort(EndReason::Left);
-    assert_eq!(events(&mut host), [ConnectionEvent::Closed(EndReason::Left)]);
-    assert_eq!(host.resume(Bytes::new(), START), Err(ResumeError::NotOpen));
-    let tombstone = host.tombstone().unwrap();
-    client.path_down(Path::Relay, START);
-    client.path_up(Path::Relay, START);
-    let resume = packets(&mut client, START).remove(0);
-    assert_eq!(HandshakeKind::peek(&resume), HandshakeKind::Resume(tombstone.id()));
-    assert_eq!(tombstone.answer(&packets(&mut other, START).remove(0)), None);
-    let gone = tombstone.answer(&resume).unwrap();
-    let mut forged = gone.to_vec();
-    *forged.last_mut().unwrap() ^= 1;
-    client.receive(Lane::Relay, forged.into(), START);
-    assert_eq!(events(&mut client), [ConnectionEvent::Interrupted(Interruption::NoPath)]);
-    client.receive(Lane::Relay, gone, START);
-    assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::Left)]);
 }
 
 proptest! {

@@ -1,5 +1,10 @@
 //! A simulated network between two connections, with a virtual clock.
 
+#[path = "network/side.rs"]
+mod side;
+#[path = "network/steps.rs"]
+mod steps;
+
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, VecDeque},
@@ -15,161 +20,11 @@ use uhst_proto::protocol::{
     frame::{Data, Frame, Frames, HandshakeKind, Stream},
 };
 
-/// Conditions of the network, in percent and milliseconds.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Conditions {
-    pub loss: u8,
-    pub double: u8,
-    pub jitter: u16,
-    pub delay: u16,
-    /// Whether the sender learns that a POST was lost.
-    pub reported: bool,
-    /// The share of POSTs that arrive although their sender sees a failure.
-    pub unanswered: u8,
-}
-
-/// One step of a test.
-#[derive(Clone, Debug)]
-pub enum Step {
-    /// A side sends messages.
-    Send {
-        client: bool,
-        channel: usize,
-        size: u32,
-        count: u8,
-    },
-    Signal {
-        client: bool,
-    },
-    Wait(u16),
-    Conditions(Conditions),
-    /// The relay restarts: packets in flight are lost, and the client comes back on a new route.
-    RestartRelay {
-        outage: u16,
-    },
-    /// The client's stream breaks and comes back, unnoticed by the host. Packets that it posted before are in flight.
-    Reroute,
-    /// The host's stream breaks, unnoticed by the client. Packets to it are refused meanwhile.
-    HostStream {
-        outage: u16,
-    },
-    /// A side takes the relay for dead because a POST gets no answer for a while. Then the answer arrives, and the
-    /// route stays as it is.
-    Suspect {
-        client: bool,
-        time: u16,
-    },
-    /// The direct path opens, on one side a little earlier.
-    DirectUp {
-        skew: u16,
-    },
-    /// The direct path closes, and both sides are notified.
-    DirectDown,
-    /// The direct path stops working, and nobody is notified.
-    DirectSilent,
-    /// One side is suspended for a while, as in a debugger.
-    Stall {
-        client: bool,
-        time: u32,
-    },
-    /// Both sides are suspended.
-    Suspend {
-        time: u32,
-    },
-    /// No packet passes on any path, and nobody is notified.
-    Silence {
-        time: u32,
-    },
-    /// A game stops reading for a while.
-    Lazy {
-        client: bool,
-        time: u16,
-    },
-    /// A handshake or resumption packet from an unknown peer.
-    UnknownPeer {
-        client: bool,
-        packet: Bytes,
-    },
-}
+use side::{Input, Side};
+pub use steps::{Conditions, Step};
 
 const CLIENT: usize = 0;
 const HOST: usize = 1;
-
-/// An input of a side, in the order of arrival. A suspended side processes it later.
-enum Input {
-    Packet(Lane, u32, Bytes),
-    Up(Path),
-    Down(Path),
-}
-
-/// One side and its game.
-pub struct Side {
-    pub connection: Connection,
-    reliable: VecDeque<(Tag, Bytes)>,
-    unordered: HashMap<(Tag, Bytes), usize>,
-    unreliable: HashMap<(Tag, Bytes), usize>,
-    sequenced: HashMap<(Tag, Bytes), usize>,
-    signals: VecDeque<Bytes>,
-    newest: Option<u32>,
-    unread: usize,
-    lazy_until: Timestamp,
-    asleep_until: Timestamp,
-    inbox: VecDeque<Input>,
-    route: u32,
-    pub closed: Vec<EndReason>,
-    pub interrupted: bool,
-    pub interruptions: usize,
-    pub asked: bool,
-    pub connected: bool,
-    pub cut: bool,
-}
-
-impl Side {
-    fn new(connection: Connection) -> Self {
-        Self {
-            connection,
-            reliable: VecDeque::new(),
-            unordered: HashMap::new(),
-            unreliable: HashMap::new(),
-            sequenced: HashMap::new(),
-            signals: VecDeque::new(),
-            newest: None,
-            unread: 0,
-            lazy_until: Timestamp::ZERO,
-            asleep_until: Timestamp::ZERO,
-            inbox: VecDeque::new(),
-            route: 0,
-            closed: Vec::new(),
-            interrupted: false,
-            interruptions: 0,
-            asked: false,
-            connected: false,
-            cut: false,
-        }
-    }
-
-    /// Checks a message against the guarantee of its channel.
-    fn take(&mut self, channel: Channel, message: (Tag, Bytes)) {
-        let known = match channel {
-            Channel::Reliable => {
-                assert_eq!(Some(&message), self.reliable.front(), "lost, doubled or out of order");
-                self.reliable.pop_front();
-                return;
-            }
-            Channel::ReliableUnordered => &mut self.unordered,
-            Channel::Unreliable => &mut self.unreliable,
-            Channel::UnreliableSequenced => {
-                if let Some(id) = message.1.first_chunk().map(|id| u32::from_le_bytes(*id)) {
-                    assert!(self.newest.is_none_or(|newest| newest < id), "older after newer");
-                    self.newest = Some(id);
-                }
-                &mut self.sequenced
-            }
-        };
-        let left = known.get_mut(&message).expect("a message which was never sent");
-        *left = left.checked_sub(1).expect("doubled");
-    }
-}
 
 struct Parcel {
     to: usize,

@@ -1,0 +1,165 @@
+//! The end of connections.
+
+use std::{collections::VecDeque, time::Duration};
+
+use bytes::Bytes;
+use uhst_proto::connection::{ConnectionConfig, ConnectionEvent, EnqueueError, Lane, MESSAGE_OVERHEAD, Path};
+use uhst_proto::protocol::{Channel, EndReason};
+
+use crate::{
+    START,
+    pair::{alone, bytes, carry, events, exchange, idle, pair},
+    small,
+};
+
+#[test]
+fn a_close_is_reported_once_after_everything_sent_before() {
+    let (mut client, mut host) = pair(small());
+    for number in 0..10_u8 {
+        client.send(Channel::Reliable, bytes(number.into())).unwrap();
+    }
+    client.close(EndReason::Left, START);
+    client.close(EndReason::Full, START);
+    assert_eq!(client.send(Channel::Reliable, "late".into()), Err(EnqueueError::Closed));
+    exchange(&mut client, &mut host, START);
+    let events_of_host = events(&mut host);
+    assert_eq!(events_of_host.len(), 11);
+    assert_eq!(events_of_host.last(), Some(&ConnectionEvent::Closed(EndReason::Left)));
+    assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::Left)]);
+    for side in [&mut client, &mut host] {
+        side.close(EndReason::Left, START);
+        side.abort(EndReason::Left);
+        assert_eq!((events(side), side.next_timeout(), side.is_closed()), (vec![], None, true));
+    }
+}
+
+#[test]
+fn an_unconfirmed_close_still_ends() {
+    for (drain, has_path, bytes) in [(60, true, 0), (60, false, 0), (2, true, 0), (2, true, 99), (2, false, 99)] {
+        let (mut client, _) = pair(ConnectionConfig { drain_timeout: Duration::from_secs(drain), ..small() });
+        if !has_path {
+            client.path_down(Path::Relay, START);
+        }
+        if bytes > 0 {
+            client.send(Channel::Reliable, Bytes::from(vec![0; bytes]).into()).unwrap();
+        }
+        client.close(EndReason::Left, START);
+        let mut now = START;
+        while let Some(next) = client.next_timeout() {
+            assert!(next > now);
+            now = next;
+            client.handle_timeout(now);
+            while client.poll_transmit(Lane::Relay, 16 << 10, now).is_some() {}
+        }
+        // A close after a cut is repeated for two seconds.
+        let last_word = if has_path && bytes > 0 { 2 } else { 0 };
+        assert!(now <= START + Duration::from_secs(drain + last_word), "{drain} {has_path} {bytes}: {now:?}");
+        let events = events(&mut client);
+        assert_eq!(events.last(), Some(&ConnectionEvent::Closed(EndReason::Left)));
+        let cut = |event: &&ConnectionEvent| matches!(event, ConnectionEvent::Cut { bytes } if *bytes > 0);
+        assert_eq!(events.iter().filter(cut).count(), usize::from(bytes > 0), "{events:?}");
+    }
+}
+
+/// A link of two packets of 16 KiB a second, and a receiver that reads half a second late.
+#[test]
+fn a_drain_lasts_as_long_as_it_advances() {
+    let (mut client, mut host) = pair(small());
+    let mut sent = 0;
+    while client.send(Channel::Reliable, bytes(20_000)).is_ok() {
+        sent += 1;
+    }
+    client.close(EndReason::Left, START);
+    let (mut now, mut received, mut unread) = (START, 0, VecDeque::new());
+    while !host.is_closed() {
+        now += Duration::from_millis(500);
+        assert!(now < START + Duration::from_secs(30), "{received} of {sent}");
+        client.handle_timeout(now);
+        host.handle_timeout(now);
+        // Slow links take one packet at a time.
+        if let Some(packet) = client.poll_transmit(Lane::Relay, 16 << 10, now) {
+            host.receive(Lane::Relay, packet, now);
+        }
+        carry(&mut host, &mut client, now);
+        for event in events(&mut host) {
+            if let ConnectionEvent::Message { payload, .. } = event {
+                received += 1;
+                unread.push_back((now + Duration::from_millis(500), payload.len() + MESSAGE_OVERHEAD));
+            }
+        }
+        while let Some((_, cost)) = unread.pop_front_if(|(at, _)| *at <= now) {
+            host.consumed(cost);
+        }
+    }
+    carry(&mut host, &mut client, now);
+    assert_eq!(received, sent);
+    assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::Left)]);
+}
+
+/// A host with a full send buffer leaves over a relay that takes 500 kB/s of base64. The client keeps receiving, and
+/// never counts the host as silent.
+#[test]
+fn a_full_send_buffer_drains_over_a_slow_relay() {
+    const RATE: u64 = 500_000 * 3 / 4;
+    let (mut client, mut host) = pair(ConnectionConfig::default());
+    let mut sent = 0;
+    while host.send(Channel::Reliable, bytes(1 << 20)).is_ok() {
+        sent += 1;
+    }
+    assert!(sent >= 20);
+    host.close(EndReason::Left, START);
+    let (mut now, mut last, mut received, mut ended) = (START, START, 0, None);
+    while ended.is_none() {
+        let packet = host.poll_transmit(Lane::Relay, 48 << 10, now);
+        let takes = packet
+            .as_ref()
+            .map_or(Duration::from_millis(100), |packet| Duration::from_micros(packet.len() as u64 * 1_000_000 / RATE));
+        now += takes;
+        if let Some(packet) = packet {
+            client.receive(Lane::Relay, packet, now);
+        }
+        client.handle_timeout(now);
+        host.handle_timeout(now);
+        carry(&mut client, &mut host, now);
+        for event in events(&mut client) {
+            match event {
+                ConnectionEvent::Message { payload, .. } => {
+                    received += 1;
+                    last = now;
+                    client.consumed(payload.len() + MESSAGE_OVERHEAD);
+                }
+                ConnectionEvent::Closed(reason) => ended = Some(reason),
+                event => panic!("{event:?}, {:?} after the beginning", now - START),
+            }
+        }
+        assert!(now - last < Duration::from_secs(5), "nothing came for 5 s, {received} of {sent} had come");
+    }
+    assert_eq!((received, ended), (sent, Some(EndReason::Left)));
+    assert!(now - START > Duration::from_secs(60) && now - last < Duration::from_secs(1));
+    assert_eq!(events(&mut host), [ConnectionEvent::Closed(EndReason::Left)]);
+}
+
+#[test]
+fn both_sides_may_close_at_once() {
+    let (mut client, mut host) = pair(small());
+    client.close(EndReason::Left, START);
+    host.close(EndReason::Kicked("bye".into()), START);
+    exchange(&mut client, &mut host, START);
+    assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::Left)]);
+    assert_eq!(events(&mut host), [ConnectionEvent::Closed(EndReason::Kicked("bye".into()))]);
+}
+
+#[test]
+fn closing_an_interrupted_peer_ends_at_once_and_notifies_it() {
+    let (mut client, mut host) = pair(ConnectionConfig::default());
+    idle(&mut client, &mut host, START, Duration::from_secs(2));
+    let mut now = START + Duration::from_secs(2);
+    alone(&mut host, now, now + Duration::from_secs(8));
+    now += Duration::from_secs(8);
+    events(&mut client);
+    host.close_now(EndReason::Kicked("too late".into()));
+    assert_eq!(events(&mut host), [ConnectionEvent::Closed(EndReason::Kicked("too late".into()))]);
+    carry(&mut host, &mut client, now);
+    assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::Kicked("too late".into()))]);
+    assert_eq!(host.next_timeout(), None);
+}
