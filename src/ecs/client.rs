@@ -10,14 +10,13 @@ use super::{
     LocalClientOf, UhstHost, UhstSession,
     network::Network,
     session::{self, SessionState},
-    settings::Settings,
+    settings::{Settings, session_settings},
     typed::Types,
 };
 use crate::{
     UhstChannel,
-    connection::ConnectionConfig,
     net::{
-        IceServer, NetworkConditions, PathPolicy, Relay, SendError,
+        Relay, SendError,
         contract::{ClientOptions, Password},
     },
     protocol::{EndReason, JoinLink, Payload, Tag},
@@ -116,44 +115,7 @@ impl UhstClient {
         self
     }
 
-    /// Sets timeouts and limits. Default: those of the [plugin](super::UhstPlugin::connection).
-    #[must_use]
-    pub fn connection(mut self, config: ConnectionConfig) -> Self {
-        self.settings.connection = Some(config);
-        self
-    }
-
-    /// Sets which paths the connection may use. Default: those of the [plugin](super::UhstPlugin::paths). Both sides must
-    /// allow a direct path.
-    #[must_use]
-    pub fn paths(mut self, paths: PathPolicy) -> Self {
-        self.settings.paths = Some(paths);
-        self
-    }
-
-    /// Sets the STUN and TURN servers that help to find direct paths. Default: those of the
-    /// [plugin](super::UhstPlugin::ice_servers). With an empty list, the machine offers its own addresses only.
-    #[must_use]
-    pub fn ice_servers(mut self, servers: impl IntoIterator<Item = IceServer>) -> Self {
-        self.settings.ice_servers = Some(servers.into_iter().collect());
-        self
-    }
-
-    /// Degrades the session's network, to test the game. Default: as the [plugin](super::UhstPlugin::conditions) does.
-    /// [`set_conditions`](Self::set_conditions) changes it while the session runs.
-    #[must_use]
-    pub fn conditions(mut self, conditions: NetworkConditions) -> Self {
-        self.settings.conditions = Some(conditions);
-        self
-    }
-
-    /// Degrades or restores the network of the connection, to test the game. Before the client is spawned, use
-    /// [`conditions`](Self::conditions).
-    pub fn set_conditions(&self, conditions: NetworkConditions) {
-        if let Some(handle) = &self.state.handle {
-            handle.set_conditions(conditions);
-        }
-    }
+    session_settings!();
 
     /// Leaves the session. The host receives what was sent before, then the goodbye.
     ///

@@ -52,3 +52,49 @@ impl Settings {
         }
     }
 }
+
+/// The methods that set these fields for a host and for a client alike.
+macro_rules! session_settings {
+    () => {
+        /// Sets timeouts and limits. Default: those of the [plugin](crate::UhstPlugin::connection).
+        #[must_use]
+        pub fn connection(mut self, config: crate::connection::ConnectionConfig) -> Self {
+            self.settings.connection = Some(config);
+            self
+        }
+
+        /// Sets which paths connections may use. Default: those of the [plugin](crate::UhstPlugin::paths). A direct path needs the
+        /// consent of both sides.
+        #[must_use]
+        pub fn paths(mut self, paths: crate::net::PathPolicy) -> Self {
+            self.settings.paths = Some(paths);
+            self
+        }
+
+        /// Sets the STUN and TURN servers that help to find direct paths. Default: those of the
+        /// [plugin](crate::UhstPlugin::ice_servers). With an empty list, the machine offers its own addresses only.
+        #[must_use]
+        pub fn ice_servers(mut self, servers: impl IntoIterator<Item = crate::net::IceServer>) -> Self {
+            self.settings.ice_servers = Some(servers.into_iter().collect());
+            self
+        }
+
+        /// Degrades the session's network, to test the game. Default: as the [plugin](crate::UhstPlugin::conditions) does.
+        /// [`set_conditions`](Self::set_conditions) changes it while the session runs.
+        #[must_use]
+        pub fn conditions(mut self, conditions: crate::net::NetworkConditions) -> Self {
+            self.settings.conditions = Some(conditions);
+            self
+        }
+
+        /// Degrades or restores the network of all present and future connections, to test the game. Before the session is
+        /// spawned, use [`conditions`](Self::conditions).
+        pub fn set_conditions(&self, conditions: crate::net::NetworkConditions) {
+            if let Some(handle) = &self.state.handle {
+                handle.set_conditions(conditions);
+            }
+        }
+    };
+}
+
+pub(super) use session_settings;

@@ -10,14 +10,13 @@ use super::{
     BroadcastReport, UhstClient, UhstSession,
     network::{LocalHost, Network},
     session::{self, Phase, SessionState},
-    settings::Settings,
+    settings::{Settings, session_settings},
     typed::Types,
 };
 use crate::{
     UhstChannel,
-    connection::ConnectionConfig,
     net::{
-        Admission, IceServer, NetworkConditions, PathPolicy, Relay, SendError,
+        Admission, Relay, SendError,
         contract::{HostOptions, Password},
     },
     protocol::{EndReason, JoinLink, Payload, Tag},
@@ -136,44 +135,7 @@ impl UhstHost {
         self
     }
 
-    /// Sets timeouts and limits. Default: those of the [plugin](super::UhstPlugin::connection).
-    #[must_use]
-    pub fn connection(mut self, config: ConnectionConfig) -> Self {
-        self.settings.connection = Some(config);
-        self
-    }
-
-    /// Sets which paths connections may use. Default: those of the [plugin](super::UhstPlugin::paths). Both sides must allow
-    /// a direct path.
-    #[must_use]
-    pub fn paths(mut self, paths: PathPolicy) -> Self {
-        self.settings.paths = Some(paths);
-        self
-    }
-
-    /// Sets the STUN and TURN servers that help to find direct paths. Default: those of the
-    /// [plugin](super::UhstPlugin::ice_servers). With an empty list, the machine offers its own addresses only.
-    #[must_use]
-    pub fn ice_servers(mut self, servers: impl IntoIterator<Item = IceServer>) -> Self {
-        self.settings.ice_servers = Some(servers.into_iter().collect());
-        self
-    }
-
-    /// Degrades the session's network, to test the game. Default: as the [plugin](super::UhstPlugin::conditions) does.
-    /// [`set_conditions`](Self::set_conditions) changes it while the session runs.
-    #[must_use]
-    pub fn conditions(mut self, conditions: NetworkConditions) -> Self {
-        self.settings.conditions = Some(conditions);
-        self
-    }
-
-    /// Degrades or restores the network of all present and future peers, to test the game. Before the host is spawned, use
-    /// [`conditions`](Self::conditions).
-    pub fn set_conditions(&self, conditions: NetworkConditions) {
-        if let Some(handle) = &self.state.handle {
-            handle.set_conditions(conditions);
-        }
-    }
+    session_settings!();
 
     /// Changes [`max_peers`](Self::max_peers) while the session runs. If more peers are connected already, they stay, and
     /// joiners are refused until there are fewer.

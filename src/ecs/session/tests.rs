@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     ecs::{
         PeerOf, Peers, UhstReady,
-        network::fake::{app, connect, log, push, push_ready, push_texts, started},
+        network::fake::{Started, app, connect, log, push, push_ready, push_texts, started},
     },
     net::contract::{EventKind, PeerCommand, PeerKey, SessionCommand},
 };
@@ -15,7 +15,7 @@ fn end(app: &App, session: SessionKey, reason: EndReason) {
     push(app, session, EventKind::Ended { reason });
 }
 
-fn host_with_two_peers() -> (App, Entity, crate::ecs::network::fake::Started, [Entity; 2]) {
+fn host_with_two_peers() -> (App, Entity, Started, [Entity; 2]) {
     let mut app = app();
     let session = app.world_mut().spawn(UhstHost::any_id()).id();
     let started = started(&app);
@@ -61,6 +61,16 @@ fn despawning_a_session_ends_it_and_its_peers_once() {
     assert!(app.world().resource::<Network>().is_idle());
 }
 
+/// The network ends the session and both of its peers, and observers see each end once.
+fn both_peers_leave_with(app: &mut App, started: &Started) {
+    for peer in [1, 2] {
+        push(app, started.key, EventKind::Disconnected { peer: PeerKey(peer), reason: EndReason::EndedLocally });
+    }
+    end(app, started.key, EndReason::EndedLocally);
+    app.update();
+    assert_eq!(log(app), ["disconnected: this side left", "disconnected: this side left", "ended: this side left"]);
+}
+
 #[test]
 fn leaving_lets_observers_see_the_entities() {
     let (mut app, session, mut started, peers) = host_with_two_peers();
@@ -68,15 +78,7 @@ fn leaving_lets_observers_see_the_entities() {
     app.add_observer(|end: On<UhstEnded>, hosts: Query<&UhstHost>| assert!(hosts.contains(end.entity)));
     app.world().get::<UhstHost>(session).unwrap().leave();
     assert!(matches!(started.commands.try_recv(), Ok(SessionCommand::Leave)));
-    for peer in [1, 2] {
-        push(&app, started.key, EventKind::Disconnected { peer: PeerKey(peer), reason: EndReason::EndedLocally });
-    }
-    end(&app, started.key, EndReason::EndedLocally);
-    app.update();
-    assert_eq!(
-        log(&mut app),
-        ["disconnected: this side left", "disconnected: this side left", "ended: this side left"]
-    );
+    both_peers_leave_with(&mut app, &started);
     assert!([session, peers[0], peers[1]].iter().all(|entity| app.world().get_entity(*entity).is_err()));
 }
 
@@ -221,15 +223,7 @@ fn assigning_to_the_component_ends_the_session() {
     let (mut app, session, mut started, _) = host_with_two_peers();
     *app.world_mut().get_mut::<UhstHost>(session).unwrap() = UhstHost::new("other");
     assert!(matches!(started.commands.try_recv(), Ok(SessionCommand::Leave)));
-    for peer in [1, 2] {
-        push(&app, started.key, EventKind::Disconnected { peer: PeerKey(peer), reason: EndReason::EndedLocally });
-    }
-    end(&app, started.key, EndReason::EndedLocally);
-    app.update();
-    assert_eq!(
-        log(&mut app),
-        ["disconnected: this side left", "disconnected: this side left", "ended: this side left"]
-    );
+    both_peers_leave_with(&mut app, &started);
     assert!(app.world().get_entity(session).is_err());
 }
 

@@ -15,6 +15,7 @@ use uhst_proto::protocol::{
 use crate::{
     START, cases,
     network::{Conditions, Network, Step},
+    pair::events,
 };
 
 pub fn credentials(password: Option<&str>) -> Credentials {
@@ -42,10 +43,6 @@ pub fn exchange(client: &mut Connection, host: &mut Connection, now: Timestamp) 
         carry(client, host, now);
         carry(host, client, now);
     }
-}
-
-pub fn events(of: &mut Connection) -> Vec<ConnectionEvent> {
-    std::iter::from_fn(|| of.poll_event()).collect()
 }
 
 pub fn connected() -> (Connection, Connection) {

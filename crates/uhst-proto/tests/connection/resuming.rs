@@ -11,8 +11,8 @@ use uhst_proto::protocol::{
 
 use crate::{
     START,
-    joining::{connected, events, exchange, packets, unconnected},
-    pair::alone,
+    joining::{connected, exchange, packets, unconnected},
+    pair::{alone, events},
 };
 
 /// Starts a resumption and answers the host's challenge. Returns the answer.
