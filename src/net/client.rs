@@ -180,10 +180,15 @@ impl Client {
 }
 
 /// The reason of the session's end. A host that the relay kept us from reaching did not time out. The relay's last error
-/// counts, since the first depends on which request was under way. A relay that rejects us is reachable.
+/// counts, since the first depends on which request was under way. A relay that rejects us is reachable, and knows no such
+/// host.
 fn end_reason(reason: EndReason, relay_error: Option<RelayError>, relay: &RelayClient) -> EndReason {
     match (reason, relay_error) {
-        (EndReason::TimedOut, Some(error)) if error != RelayError::Rejected => relay.unreachable(&error),
+        (EndReason::TimedOut, Some(RelayError::Rejected)) => EndReason::NoSuchHost,
+        (EndReason::TimedOut, Some(error)) => relay.unreachable(&error),
         (reason, _) => reason,
     }
 }
+
+#[cfg(test)]
+mod tests;

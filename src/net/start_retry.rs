@@ -16,8 +16,8 @@ const FOREIGN_ANSWER: Duration = Duration::from_secs(2);
 /// How long a start retries when the server is known to be a relay: after a restart of the relay its hosts return within
 /// seconds.
 const RELAY_RESTART: Duration = Duration::from_secs(10);
-/// How long a client retries when the relay does not know the host: a host whose stream broke is back after a moment.
-const HOST_MISSING: Duration = Duration::from_secs(2);
+/// How long a client retries when the relay knows no such host. A host whose stream broke is back after a moment.
+pub(super) const HOST_MISSING: Duration = Duration::from_secs(2);
 
 /// The retries of one start.
 pub(super) struct StartRetry {

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+#[cfg(test)]
+use crate::net::memory::MemoryRelay;
 use crate::{
     connection::ConnectionConfig,
     net::{conditions::NetworkConditions, relay_options::Relay, webrtc::DirectConfig},
@@ -33,6 +35,21 @@ pub struct HostOptions {
     pub replace_interrupted: bool,
     /// The settings that hosts and clients share.
     pub session: SessionOptions,
+}
+
+#[cfg(test)]
+impl HostOptions {
+    /// The settings of an open host at a relay in memory.
+    pub fn of_a_test(id: &str, relay: MemoryRelay) -> Self {
+        HostOptions {
+            id: Some(id.to_owned()),
+            max_peers: 4,
+            locked: false,
+            admission: Admission::Open,
+            replace_interrupted: false,
+            session: SessionOptions::of_a_test(relay),
+        }
+    }
 }
 
 /// The settings of a client.
@@ -73,4 +90,21 @@ pub struct SessionOptions {
     pub direct: DirectConfig,
     /// The simulated network conditions.
     pub conditions: NetworkConditions,
+}
+
+#[cfg(test)]
+impl SessionOptions {
+    /// The default settings with a relay in memory.
+    pub fn of_a_test(relay: MemoryRelay) -> Self {
+        SessionOptions {
+            relay: Relay::Memory(relay),
+            password: None,
+            game: GameId::default(),
+            metadata: Bytes::new(),
+            connection: ConnectionConfig::default(),
+            paths: PathPolicy::default(),
+            direct: DirectConfig::default(),
+            conditions: NetworkConditions::default(),
+        }
+    }
 }

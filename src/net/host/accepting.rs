@@ -187,7 +187,6 @@ mod tests {
     use crate::{
         connection::{ConnectionConfig, Lane, Path},
         net::{
-            Relay,
             contract::{HostOptions, SessionKey},
             host::{
                 handshake_limits::HandshakeLimits,
@@ -199,24 +198,7 @@ mod tests {
     };
 
     async fn host() -> Host {
-        let session = SessionOptions {
-            relay: Relay::Memory(Default::default()),
-            password: None,
-            game: GameId::default(),
-            metadata: Bytes::new(),
-            connection: ConnectionConfig::default(),
-            paths: Default::default(),
-            direct: Default::default(),
-            conditions: Default::default(),
-        };
-        let options = HostOptions {
-            id: Some("x".to_owned()),
-            max_peers: 4,
-            locked: false,
-            admission: Admission::Open,
-            replace_interrupted: false,
-            session,
-        };
+        let options = HostOptions::of_a_test("x", Default::default());
         let Ok(listening) = host_start::start(&options, &mut None).await else { panic!("a relay in memory") };
         let (events, _) = crossbeam_channel::unbounded();
         Host::new(SessionKey(1), options, events, listening)

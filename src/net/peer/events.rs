@@ -93,6 +93,9 @@ impl NativePeer {
                 tracing::warn!(peer = self.cx.key.0, "{text}");
                 self.cx.diagnostic(text);
             }
+            ConnectionEvent::Closed(EndReason::TimedOut) if self.missing_until().is_some() => {
+                self.ended = Some(EndReason::NoSuchHost);
+            }
             ConnectionEvent::Closed(reason) => self.ended = Some(reason),
             ConnectionEvent::Message { .. } => {}
         }

@@ -50,14 +50,7 @@ impl NativePeer {
             PeerInput::RelayUp(route) => self.set_relay_up(route),
             PeerInput::RelayDown => self.set_relay_down(),
             PeerInput::AddressesChanged(change) => self.direct.addresses_changed(change, &mut self.connection, now),
-            // A native peer without a goodbye may still resume. A client asks at once whether its host is back, or
-            // another host has its id.
-            PeerInput::PeerClosed => {
-                let is_client = matches!(self.role, Role::Client { .. });
-                if is_client && self.relay_up && self.connection.is_open() {
-                    self.connection.path_up(Path::Relay, now);
-                }
-            }
+            PeerInput::PeerClosed => self.peer_closed(),
             PeerInput::Decide(Ok(())) => self.admit(),
             PeerInput::GiveWay if self.connection.is_interrupted() => self.connection.close_now(EndReason::Replaced),
             PeerInput::GiveWay => {}
@@ -84,9 +77,25 @@ impl NativePeer {
         self.connection.path_up(Path::Relay, self.now());
     }
 
+    /// Handles the relay's report that the peer's event stream has closed. The peer may be back by now: a native peer that
+    /// said no goodbye may resume, and the relay reports the loss of a stream, not its return. A client therefore sends at
+    /// once: to a host that has not answered yet its introduction again, and otherwise a resumption. Its relay then tells
+    /// whether a host listens, and the host whether it is the same one.
+    fn peer_closed(&mut self) {
+        if !self.relay_up {
+            return;
+        }
+        if self.is_unanswered_client() {
+            (self.introduced, self.retry_at) = (None, None);
+        } else if !matches!(self.role, Role::Client { .. }) || !self.connection.is_open() {
+            return;
+        }
+        self.connection.path_up(Path::Relay, self.now());
+    }
+
     fn set_relay_down(&mut self) {
         self.relay_up = false;
-        (self.post, self.retry_at) = (None, None);
+        (self.post, self.retry_at, self.missing_since) = (None, None, None);
         self.outbound.cut(Path::Relay);
         self.connection.lost_in_flight(Lane::Relay);
         self.connection.path_down(Path::Relay, self.now());

@@ -28,6 +28,7 @@ use super::{
     offer::Offer,
     peer_link::{PeerContext, PeerEnd, PeerInput, Route},
     slots::Slots,
+    start_retry::HOST_MISSING,
     webrtc::{DirectEvent, DirectRole},
 };
 use crate::{
@@ -121,6 +122,8 @@ pub(super) struct NativePeer {
     got_reply: bool,
     /// When the introduction reached the relay. An original gets it only once.
     introduced: Option<Timestamp>,
+    /// Since when the relay answers that no host listens, while the host has not answered yet.
+    missing_since: Option<Timestamp>,
     /// The bytes of the send queue that the connection holds.
     queued: usize,
     /// The bytes delivered to the game so far, and how many of them the connection knows to be consumed.
@@ -175,6 +178,7 @@ impl NativePeer {
             interrupted: false,
             got_reply: false,
             introduced: None,
+            missing_since: None,
             queued: 0,
             delivered: 0,
             consumed: 0,
@@ -299,6 +303,7 @@ impl NativePeer {
         let late = self.now().saturating_sub(deadline);
         if late > SUSPENDED {
             self.introduced = self.introduced.map(|at| at + late);
+            self.missing_since = self.missing_since.map(|at| at + late);
             if let Some(post) = &mut self.post {
                 post.extend_by(late);
             }
@@ -309,6 +314,9 @@ impl NativePeer {
         let now = self.now();
         self.direct.handle_timeout(now);
         self.suspect_post(now);
+        if self.missing_until().is_some_and(|at| at <= now) {
+            self.connection.abort(EndReason::NoSuchHost);
+        }
         if self.connection.next_timeout().is_some_and(|at| at <= now) {
             self.connection.handle_timeout(now);
         }
@@ -319,9 +327,20 @@ impl NativePeer {
         self.may_be_original() && self.introduced.is_some_and(|at| self.now() >= at + INTRODUCTION)
     }
 
+    /// Until when a host that does not listen may come back. Only a host that has answered is waited for as long as a
+    /// connection can resume.
+    fn missing_until(&self) -> Option<Timestamp> {
+        self.missing_since.filter(|_| self.is_unanswered_client()).map(|at| at + HOST_MISSING)
+    }
+
+    /// Whether the other side is a host that has not answered yet.
+    fn is_unanswered_client(&self) -> bool {
+        matches!(self.role, Role::Client { .. }) && !self.got_reply
+    }
+
     /// Whether the other side is a host that has not shown its dialect.
     fn may_be_original(&self) -> bool {
-        matches!(self.role, Role::Client { certain: false, .. }) && !self.got_reply
+        self.is_unanswered_client() && matches!(self.role, Role::Client { certain: false, .. })
     }
 
     fn transmit_direct(&mut self) {
@@ -340,10 +359,12 @@ impl NativePeer {
         let inbox = congested.then_some(now + INBOX_CHECK);
         let suspect = self.post.as_ref().and_then(Post::suspect_at);
         let introduction = self.introduced.filter(|_| self.may_be_original()).map(|at| at + INTRODUCTION);
-        let arrivals = [self.outbound.next(now), self.inbound.next(now)];
-        [self.connection.next_timeout(), self.direct.next_timeout(), self.retry_at, inbox, suspect, introduction]
+        let network = [self.outbound.next(now), self.inbound.next(now)];
+        let host = [introduction, self.missing_until()];
+        [self.connection.next_timeout(), self.direct.next_timeout(), self.retry_at, inbox, suspect]
             .into_iter()
-            .chain(arrivals)
+            .chain(network)
+            .chain(host)
             .flatten()
             .min()
             .unwrap_or(now + Duration::from_secs(60))

@@ -119,6 +119,7 @@ impl NativePeer {
         match result {
             Ok(()) => {
                 self.backoff.reset();
+                self.missing_since = None;
                 self.introduced.get_or_insert(now);
             }
             Err(error) => self.undelivered(&error, now),
@@ -131,7 +132,9 @@ impl NativePeer {
         self.retry_at = Some(now + self.backoff.next().max(error.wait()));
         match error {
             // The other side does not listen: the relay is fine.
-            RelayError::Rejected => {}
+            RelayError::Rejected => {
+                self.missing_since.get_or_insert(now);
+            }
             RelayError::BadToken => {
                 self.route = None;
                 self.cx.notify(PeerOutput::BadToken);
