@@ -31,7 +31,7 @@ pub fn run(bytes: &[u8]) {
     let (read, error) = RUNTIME.with(|runtime| runtime.block_on(event_stream(chunks, max_event)));
 
     let Ok(text) = std::str::from_utf8(&stream) else { return };
-    let whole = error.ends_with("eof");
+    let whole = error == "it closed its event stream";
     if error.contains("larger") {
         assert!(longest_event(text) > max_event, "{error}");
     } else if whole {

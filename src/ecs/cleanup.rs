@@ -19,7 +19,6 @@ pub(super) fn leave_on_exit(world: &mut World) {
         finish(world, owner, &EndReason::EndedLocally);
     }
     world.flush();
-    #[cfg(not(target_family = "wasm"))]
     super::goodbye::leave_and_wait(&mut world.resource_mut::<Network>());
 }
 

@@ -1,6 +1,8 @@
 //! The goodbyes of an app that ends.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use bevy::platform::time::Instant;
 
 use super::network::Network;
 use crate::net::contract::EventKind;
@@ -16,16 +18,16 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Withdraws announcements, leaves every session, and waits until every goodbye is confirmed.
 pub(super) fn leave_and_wait(network: &mut Network) {
-    let withdrawn_by = Instant::now() + WITHDRAWAL;
     let pending = network.withdraw_announcements();
     network.leave_all();
     if network.runs_on_this_thread() {
         return;
     }
+    let withdrawn_by = Instant::now() + WITHDRAWAL;
     wait_for_sessions(network);
     for withdrawn in pending {
         // Disconnected when it is done.
-        let _ = withdrawn.recv_deadline(withdrawn_by);
+        let _ = withdrawn.recv_timeout(withdrawn_by.saturating_duration_since(Instant::now()));
     }
 }
 
@@ -38,7 +40,7 @@ fn wait_for_sessions(network: &mut Network) {
             tracing::warn!("left without a goodbye: the network did not answer in time");
             return network.forget_all();
         }
-        match network.events().recv_deadline(deadline.min(now + LOOK)).map(|event| (event.session, event.kind)) {
+        match network.events().recv_timeout(LOOK.min(deadline - now)).map(|event| (event.session, event.kind)) {
             Ok((session, EventKind::Ended { .. })) => network.forget(session),
             Ok((_, EventKind::Draining)) => deadline = latest.min(Instant::now() + PATIENCE),
             _ => {}

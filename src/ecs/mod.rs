@@ -13,7 +13,6 @@ mod deliver;
 mod diagnostics;
 mod dispatch;
 mod error;
-#[cfg(not(target_family = "wasm"))]
 mod goodbye;
 mod host;
 mod lifecycle;

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::{
-    http::{Http, HttpRequest, read_bounded},
+    http::{Http, HttpRequest, discard, read_bounded},
     relay_client::RelayClient,
     relay_error::RelayError,
 };
@@ -82,7 +82,8 @@ async fn first_to_answer(http: &Http, urls: Vec<Url>) -> Result<Url, RelayError>
         .into_iter()
         .map(async |url| {
             let ping = request(Method::POST, RelayRequest::Ping { timestamp: 1 }.url(&url));
-            http.send(ping).await.ok().map(|_| url)
+            discard(http.send(ping).await.ok()?).await;
+            Some(url)
         })
         .collect();
     let answered = time::timeout(TIMEOUT, async {

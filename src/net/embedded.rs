@@ -1,9 +1,9 @@
 //! The embedded relay of a host. No other module starts [`relay`](crate::relay).
 
-#[cfg(feature = "relay")]
+#[cfg(all(feature = "relay", not(target_family = "wasm")))]
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-#[cfg(feature = "relay")]
+#[cfg(all(feature = "relay", not(target_family = "wasm")))]
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
 use super::relay_options::EmbeddedRelay;
@@ -11,14 +11,14 @@ use crate::protocol::{EndReason, JoinLink};
 
 /// A relay in this process. Dropping it stops it.
 pub(super) struct Embedded {
-    #[cfg(feature = "relay")]
+    #[cfg(all(feature = "relay", not(target_family = "wasm")))]
     relay: crate::relay::RelayServer,
     /// The key with which this process may host. Only the relay's URL for this process contains it, no link does.
-    #[cfg(feature = "relay")]
+    #[cfg(all(feature = "relay", not(target_family = "wasm")))]
     key: String,
 }
 
-#[cfg(feature = "relay")]
+#[cfg(all(feature = "relay", not(target_family = "wasm")))]
 impl Embedded {
     /// Starts a relay on the first free port of its range.
     ///
@@ -75,15 +75,19 @@ impl Embedded {
 }
 
 /// Whether this machine has IPv4. If the system does not tell, it counts as having it.
-#[cfg(feature = "relay")]
+#[cfg(all(feature = "relay", not(target_family = "wasm")))]
 fn has_ipv4() -> bool {
     if_addrs::get_if_addrs().map_or(true, |found| found.iter().any(|interface| interface.ip().is_ipv4()))
 }
 
-#[cfg(not(feature = "relay"))]
+#[cfg(not(all(feature = "relay", not(target_family = "wasm"))))]
 impl Embedded {
     pub async fn start(_: &EmbeddedRelay) -> Result<Self, EndReason> {
-        let words = "this build has no embedded relay: name one by its URL, or enable the feature `relay`";
+        let words = if cfg!(target_family = "wasm") {
+            "a page in a browser cannot run a relay: name one by its URL, as in `Relay::url(\"https://…\")`"
+        } else {
+            "this build has no embedded relay: name one by its URL, or enable the feature `relay`"
+        };
         Err(EndReason::RelayUnreachable(words.to_owned()))
     }
 

@@ -14,6 +14,7 @@ pub(crate) mod discovery;
 mod embedded;
 mod embedded_lookup;
 mod events;
+mod executor;
 mod host;
 mod host_start;
 mod http;

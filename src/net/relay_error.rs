@@ -2,6 +2,7 @@
 
 use std::{error::Error, time::Duration};
 
+use super::http::is_refused_connection;
 use crate::protocol::EndReason;
 
 /// The longest wait that a relay may request. Longer waits are cut to this time.
@@ -80,7 +81,7 @@ impl RelayError {
             return RelayError::NoConnection("no answer in time".to_owned());
         }
         let cause = root_cause(&error);
-        if error.is_connect() { RelayError::NoConnection(cause) } else { RelayError::Unreachable(cause) }
+        if is_refused_connection(&error) { RelayError::NoConnection(cause) } else { RelayError::Unreachable(cause) }
     }
 
     /// Converts the error that ended an event stream.

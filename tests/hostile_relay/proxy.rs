@@ -418,7 +418,7 @@ const PORTAL: Refusal = Refusal { status: 200, retry_after: None, html: true };
 
 /// A request that was read to its end.
 struct Forwarded {
-    head: http::request::Parts,
+    head: hyper::http::request::Parts,
     body: Bytes,
 }
 
@@ -431,7 +431,7 @@ impl Forwarded {
 }
 
 /// The headers that are not of one connection alone.
-fn end_to_end(upstream: &reqwest::Response) -> http::HeaderMap {
+fn end_to_end(upstream: &reqwest::Response) -> hyper::http::HeaderMap {
     let mut headers = upstream.headers().clone();
     for name in [CONNECTION, TRANSFER_ENCODING, CONTENT_LENGTH] {
         headers.remove(name);

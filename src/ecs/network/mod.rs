@@ -249,11 +249,10 @@ impl Network {
     }
 
     /// Withdraws all announcements. Each receiver that it returns is disconnected once its withdrawal was sent or cannot be.
-    #[cfg(not(target_family = "wasm"))]
     pub fn withdraw_announcements(&mut self) -> Vec<Receiver<()>> {
-        #[cfg(feature = "discovery")]
+        #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
         let pending = self.announcements.withdraw();
-        #[cfg(not(feature = "discovery"))]
+        #[cfg(not(all(feature = "discovery", not(target_family = "wasm"))))]
         let pending = Vec::new();
         pending
     }
@@ -319,7 +318,6 @@ impl Network {
     }
 
     /// Makes every session over the network leave, and forgets those whose tasks are gone.
-    #[cfg(not(target_family = "wasm"))]
     pub fn leave_all(&mut self) {
         self.sessions.retain(|_, session| {
             session.commands.as_ref().is_some_and(|commands| commands.send(SessionCommand::Leave).is_ok())
@@ -327,20 +325,17 @@ impl Network {
     }
 
     /// Forgets all sessions, so that nothing waits for them.
-    #[cfg(not(target_family = "wasm"))]
     pub fn forget_all(&mut self) {
         self.sessions.clear();
     }
 
     /// Forgets the sessions whose tasks are gone, and returns whether none is left.
-    #[cfg(not(target_family = "wasm"))]
     pub fn all_are_gone(&mut self) -> bool {
         self.sessions.retain(|_, session| session.commands.as_ref().is_some_and(|commands| !commands.is_closed()));
         self.sessions.is_empty()
     }
 
     /// Returns whether the background tasks run on this very thread, so that they cannot run while it waits.
-    #[cfg(not(target_family = "wasm"))]
     pub fn runs_on_this_thread(&self) -> bool {
         self.runtime.as_ref().is_some_and(Runtime::runs_on_this_thread)
     }

@@ -1,18 +1,27 @@
 //! The event stream of a relay, over any transport.
 
-#[cfg(not(target_family = "wasm"))]
-mod native;
+mod parser;
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
+use bytes::Bytes;
 use n0_future::{
     StreamExt,
     boxed::BoxStream,
+    stream::{self, once_future},
     time::{self, Instant},
+};
+use reqwest::{
+    Method,
+    header::{ACCEPT, CONTENT_TYPE},
 };
 use url::Url;
 
-use super::{http::Http, relay_error::RelayError};
+use self::parser::Parser;
+use super::{
+    http::{Http, HttpRequest},
+    relay_error::RelayError,
+};
 use crate::protocol::{StreamEvent, StreamEventError};
 
 /// The largest event, in bytes. Relays take bodies of up to 100 KiB, and write them as JSON, which is at most a few times as
@@ -53,13 +62,24 @@ pub(crate) struct EventStream {
 impl EventStream {
     /// Requests the stream.
     pub fn open(http: Http, url: Url) -> Self {
-        Self::new(native::open(http, url)).with_first_byte_timeout()
+        let request = HttpRequest { fresh: true, ..HttpRequest::new(Method::GET, url) };
+        let request = request.header(ACCEPT, "text/event-stream");
+        let items = once_future(async move {
+            match http.send(request).await.and_then(checked) {
+                Ok(response) => {
+                    let broken = |error: reqwest::Error| RelayError::of_broken_stream(&error.without_url());
+                    read(Box::pin(response.bytes_stream().map(move |chunk| chunk.map_err(broken))), MAX_EVENT)
+                }
+                Err(error) => Box::pin(stream::once(Err(error))) as BoxStream<_>,
+            }
+        });
+        Self::new(Box::pin(items.flatten())).with_first_byte_timeout()
     }
 
     /// Creates a stream of these chunks, with this limit on its events.
     #[cfg(not(target_family = "wasm"))]
-    pub fn of_chunks(chunks: Vec<bytes::Bytes>, max_event: usize) -> Self {
-        Self::new(native::of_chunks(chunks, max_event))
+    pub fn of_chunks(chunks: Vec<Bytes>, max_event: usize) -> Self {
+        Self::new(read(Box::pin(stream::iter(chunks).map(Ok)), max_event))
     }
 
     /// Creates a stream of these items.
@@ -121,4 +141,28 @@ impl EventStream {
         self.keeps_alive |= matches!(item, StreamItem::Alive);
         Ok(item)
     }
+}
+
+/// Checks the content type, since a login page also has the status 200.
+fn checked(response: reqwest::Response) -> Result<reqwest::Response, RelayError> {
+    let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if !kind.to_ascii_lowercase().starts_with("text/event-stream") {
+        return Err(RelayError::NotARelay("its event stream"));
+    }
+    Ok(response)
+}
+
+/// Reads an answered stream, to its end or its first error.
+fn read(chunks: BoxStream<Result<Bytes, RelayError>>, max_event: usize) -> BoxStream<Result<StreamItem, RelayError>> {
+    let state = (chunks, Parser::new(max_event), VecDeque::from([StreamItem::Open]), Ok(()));
+    Box::pin(stream::try_unfold(state, |(mut chunks, mut parser, mut items, mut parsed)| async move {
+        loop {
+            if let Some(item) = items.pop_front() {
+                return Ok(Some((item, (chunks, parser, items, parsed))));
+            }
+            parsed?;
+            let Some(chunk) = chunks.next().await else { return Ok(None) };
+            parsed = parser.read(&chunk?, &mut items);
+        }
+    }))
 }

@@ -1,5 +1,6 @@
 //! HTTP requests to relays: with or without a proxy, with redirects that keep method and body, and with `Retry-After`.
 
+mod backend;
 mod proxy_bypass;
 mod redirect;
 mod retry_after;
@@ -17,7 +18,10 @@ use reqwest::{
 };
 use url::Url;
 
-pub(super) use self::proxy_bypass::is_this_machine;
+pub(super) use self::{
+    backend::{discard, is_refused_connection},
+    proxy_bypass::is_this_machine,
+};
 use self::{proxy_bypass::bypasses_proxy, redirect::target};
 use super::relay_error::RelayError;
 
@@ -35,11 +39,13 @@ pub(super) struct HttpRequest {
     pub timeout: Option<Duration>,
     /// Whether the URL holds a token, which must not be sent to another origin.
     pub secret: bool,
+    /// Whether the answer must not come from a cache.
+    pub fresh: bool,
 }
 
 impl HttpRequest {
     pub fn new(method: Method, url: Url) -> Self {
-        HttpRequest { method, url, headers: Vec::new(), body: None, timeout: None, secret: true }
+        HttpRequest { method, url, headers: Vec::new(), body: None, timeout: None, secret: true, fresh: false }
     }
 
     #[must_use]
@@ -92,7 +98,7 @@ impl Http {
         let mut clients = self.0.write().unwrap_or_else(PoisonError::into_inner);
         match &mut clients[kind as usize] {
             Some(client) => Ok(client.clone()),
-            slot => Ok(slot.insert(client(kind)?).clone()),
+            slot => Ok(slot.insert(backend::client(kind)?).clone()),
         }
     }
 
@@ -107,7 +113,15 @@ impl Http {
             let response = self.send_to(&request, &url).await?;
             match target(&request, &response)? {
                 Some(next) => url = next,
-                None => return checked(response),
+                None => {
+                    return match refusal(&response) {
+                        None => Ok(response),
+                        Some(error) => {
+                            discard(response).await;
+                            Err(error)
+                        }
+                    };
+                }
             }
         }
         Err(RelayError::Unreachable(format!("it redirects more than {MAX_REDIRECTS} times")))
@@ -126,49 +140,30 @@ impl Http {
             if let Some(timeout) = request.timeout {
                 builder = builder.timeout(timeout);
             }
+            if request.fresh {
+                builder = backend::without_cache(builder);
+            }
             builder.send()
         };
         let answer = match send().await {
-            // The relay closed an idle connection just as it was reused: nothing was processed.
-            Err(error) if error.is_request() && !error.is_connect() && !error.is_timeout() => send().await,
+            Err(error) if backend::is_closed_connection(&error) => send().await,
             other => other,
         };
         answer.map_err(RelayError::of_transport)
     }
 }
 
-/// Creates a client. It drops idle connections before relays close them, which they do after 5 s.
-fn client(kind: ClientKind) -> Result<Client, RelayError> {
-    let builder = Client::builder();
-    #[cfg(target_family = "wasm")]
-    let _ = kind;
-    #[cfg(not(target_family = "wasm"))]
-    let builder = {
-        let builder = builder
-            .pool_idle_timeout(Duration::from_secs(4))
-            .connect_timeout(Duration::from_secs(5))
-            .tcp_nodelay(true)
-            .redirect(reqwest::redirect::Policy::none());
-        match kind {
-            ClientKind::LocalPlain => builder.no_proxy().tls_certs_only([]),
-            ClientKind::LocalTls => builder.no_proxy(),
-            ClientKind::Remote => builder,
-        }
-    };
-    builder.build().map_err(RelayError::of_transport)
-}
-
-/// Maps the status to an error. Every 2xx is a success; the caller checks the body.
-fn checked(response: Response) -> Result<Response, RelayError> {
-    match response.status().as_u16() {
-        200..=299 => Ok(response),
-        400 => Err(RelayError::Rejected),
-        401 => Err(RelayError::BadToken),
-        status => Err(match retry_after::wait(response.headers()) {
+/// The error of an answer that is none of the 2xx. The caller checks the body of those.
+fn refusal(response: &Response) -> Option<RelayError> {
+    Some(match response.status().as_u16() {
+        200..=299 => return None,
+        400 => RelayError::Rejected,
+        401 => RelayError::BadToken,
+        status => match retry_after::wait(response.headers()) {
             Some(wait) => RelayError::Busy { status, wait },
             None => RelayError::Status(status),
-        }),
-    }
+        },
+    })
 }
 
 /// Reads a body of at most `limit` bytes.

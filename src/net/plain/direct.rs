@@ -96,7 +96,7 @@ impl DirectPeer {
             }
         }
         let reason = self.game.disconnect();
-        if self.open && timeout(self.cx.config.drain_timeout, self.drain()).await != Ok(true) {
+        if self.open && timeout(self.cx.config.drain_timeout, self.drain()).await.ok() != Some(true) {
             self.cx.diagnostic(NOT_ALL_ARRIVED.to_owned());
         }
         self.link.close().await;

@@ -143,7 +143,7 @@ impl RelayPeer {
             }
         }
         let reason = self.game.disconnect();
-        if timeout(self.cx.config.drain_timeout, self.drain()).await != Ok(true) {
+        if timeout(self.cx.config.drain_timeout, self.drain()).await.ok() != Some(true) {
             self.cx.diagnostic(NOT_ALL_ARRIVED.to_owned());
         }
         reason.into()

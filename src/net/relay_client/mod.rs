@@ -21,7 +21,7 @@ use url::Url;
 use self::token_request::{MAX_REPLY, REQUEST_TIMEOUT, access, request, without_key};
 use super::{
     events::EventStream,
-    http::{Http, HttpRequest, is_this_machine, read_bounded},
+    http::{Http, HttpRequest, discard, is_this_machine, read_bounded},
     memory::MemoryRelay,
     relay_access::{Access, HostHint, Joined},
     relay_error::RelayError,
@@ -254,7 +254,9 @@ impl RelayClient {
         if let RelayClient::Http { http, .. } = self {
             let url = RelayRequest::Release { token: &access.token }.url(&access.listen_at);
             let request = HttpRequest::new(Method::DELETE, url);
-            let _ = http.send(HttpRequest { timeout: Some(RELEASE_TIMEOUT), ..request }).await;
+            if let Ok(answer) = http.send(HttpRequest { timeout: Some(RELEASE_TIMEOUT), ..request }).await {
+                discard(answer).await;
+            }
         }
     }
 }

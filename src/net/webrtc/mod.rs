@@ -8,20 +8,28 @@
 
 mod candidate;
 mod channel_queue;
+mod direct_link;
+mod link;
 mod message_size;
 #[cfg(not(target_family = "wasm"))]
 mod native;
+mod pump;
+#[cfg(target_family = "wasm")]
+mod web;
 
 use std::time::Duration;
 
-pub(super) use candidate::usable as usable_candidate;
 #[cfg(not(target_family = "wasm"))]
-pub(crate) use native::{AddressChange, AddressWatch, DirectLink};
+pub(super) use candidate::usable as usable_candidate;
+pub(crate) use direct_link::DirectLink;
+/// The WebRTC stack of this platform. All stacks have the same items.
+#[cfg(not(target_family = "wasm"))]
+use native as stack;
+pub(crate) use stack::AddressWatch;
+#[cfg(target_family = "wasm")]
+use web as stack;
 
-use crate::{
-    connection::MIN_PACKET_LIMIT,
-    protocol::{Payload, Signal},
-};
+use crate::protocol::{Payload, Signal};
 
 /// The largest message to and from originals, in bytes: the limit of browsers and of the library. An original in node loses
 /// its connection if it sends a message above the announced limit.
@@ -108,15 +116,6 @@ impl DirectDialect {
         }
     }
 
-    /// The largest message to receive, in bytes. Native packets are no larger, and the library allocates a buffer of this
-    /// size.
-    fn max_message(self) -> usize {
-        match self {
-            DirectDialect::Native => MIN_PACKET_LIMIT,
-            DirectDialect::Plain => MAX_MESSAGE,
-        }
-    }
-
     /// Whether the peer is authenticated before its first signal. Native signals come over a connection, but anybody can send
     /// an original's offer.
     fn is_authenticated(self, role: DirectRole) -> bool {
@@ -160,6 +159,68 @@ pub(crate) enum DirectEvent {
     Closed,
 }
 
+/// A change of this machine's addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AddressChange {
+    /// Whether an address is gone, and connections from it are dead.
+    pub gone: bool,
+}
+
+/// A description of a session: an offer, or the answer to one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SdpKind {
+    Offer,
+    Answer,
+}
+
+/// The channels that this side creates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ChannelKind {
+    /// Ordered and reliable.
+    Reliable,
+    /// Unordered, and never sent again.
+    Unreliable,
+}
+
+impl ChannelKind {
+    /// The label of the channel. Originals have only the reliable one, under this label.
+    const fn label(self) -> &'static str {
+        match self {
+            ChannelKind::Reliable => "uhst",
+            ChannelKind::Unreliable => "uhst-unreliable",
+        }
+    }
+}
+
+/// An event of a stack.
+enum StackEvent {
+    /// An address of this side.
+    Candidate(String),
+    /// No more candidates follow.
+    Gathered,
+    /// The peer has created a channel.
+    Channel(stack::Channel),
+    /// The connection does not open, or broke.
+    Failed,
+    /// The connection is closed.
+    Closed,
+}
+
+/// The reason why a message was not sent.
+#[derive(Debug, thiserror::Error)]
+enum SendFailure {
+    /// The channel is closed.
+    #[error("the channel is closed")]
+    Closed,
+    /// The stack refuses this message.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// A text that is not UTF-8.
+#[derive(Debug)]
+struct NotUtf8;
+
 /// The reason why there is no direct path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -184,3 +245,6 @@ pub(crate) enum DirectError {
 /// Returns a message that found no room. [`DirectEvent::Writable`] follows.
 #[derive(Debug)]
 pub(crate) struct Full(pub Payload);
+
+#[cfg(test)]
+mod tests;

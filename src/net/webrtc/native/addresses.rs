@@ -9,7 +9,10 @@ use std::{
 
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use crate::protocol::{AddressRank, LocalAddress, by_rank, outward};
+use crate::{
+    net::webrtc::AddressChange,
+    protocol::{AddressRank, LocalAddress, by_rank, outward},
+};
 
 /// The limit on offered addresses. Each needs a socket, and each pair with an address of the peer is checked 20 times a
 /// second until one is selected. On a machine with many containers, the checks of all addresses would displace game traffic.
@@ -64,13 +67,6 @@ fn ranked_recently() -> Option<Vec<IpAddr>> {
         Some((at, addresses)) if at.elapsed() < SHARED => addresses.clone(),
         _ => latest.insert((Instant::now(), ranked())).1.clone(),
     }
-}
-
-/// A change of this machine's addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct AddressChange {
-    /// Whether an address is gone, and connections from it are dead.
-    pub gone: bool,
 }
 
 /// Polls the addresses of this machine.

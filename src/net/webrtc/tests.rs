@@ -2,20 +2,17 @@ mod costs;
 mod signals;
 mod turn;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use bytestring::ByteString;
 use tokio::{runtime::Handle, sync::mpsc, time::timeout};
 
-use super::*;
-use crate::{
-    net::webrtc::{
-        DirectDialect::{Native, Plain},
-        DirectError, IceServer, MAX_MESSAGE, candidate,
-    },
-    protocol::Candidate,
+use super::{
+    DirectDialect::{Native, Plain},
+    *,
 };
+use crate::{connection::MIN_PACKET_LIMIT, protocol::Candidate};
 
 /// No test waits this long unless it fails.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -203,7 +200,7 @@ async fn native_peers_have_an_unreliable_channel() {
     assert_eq!(host.packet().await, (false, number(1)));
     host.send(false, number(2)).await;
     assert_eq!(client.packet().await, (false, number(2)));
-    let largest = sized(Native.max_message());
+    let largest = sized(MIN_PACKET_LIMIT);
     client.send(true, largest.clone()).await;
     assert_eq!(host.packet().await, (true, largest));
 }
@@ -281,7 +278,7 @@ async fn a_reader_that_reads_nothing_does_not_block_closing() {
     // More than all queues on the way hold.
     let send = async {
         loop {
-            client.send(true, Payload::Binary(Bytes::from(vec![0; Native.max_message()]))).await;
+            client.send(true, Payload::Binary(Bytes::from(vec![0; MIN_PACKET_LIMIT]))).await;
         }
     };
     timeout(Duration::from_millis(500), send).await.expect_err("the sender waits");

@@ -1,4 +1,4 @@
-//! Builds peer connections.
+//! The peer connections of the library, in the form that links use.
 
 use std::{
     net::IpAddr,
@@ -12,17 +12,23 @@ use std::{
 use rtc::{ice::mdns::MulticastDnsMode, peer_connection::configuration::setting_engine::SctpMaxMessageSize};
 use tokio::sync::mpsc;
 use webrtc::{
-    data_channel::DataChannel,
+    data_channel::{DataChannel, RTCDataChannelInit},
     error::Error,
     peer_connection::{
         PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfigurationBuilder,
-        RTCIceGatheringState, RTCIceServer, RTCIceTransportPolicy, RTCPeerConnectionIceEvent, RTCPeerConnectionState,
-        SettingEngineBuilder,
+        RTCIceCandidateInit, RTCIceGatheringState, RTCIceServer, RTCIceTransportPolicy, RTCPeerConnectionIceEvent,
+        RTCPeerConnectionState, RTCSessionDescription, SettingEngineBuilder,
     },
 };
 
-use super::{addresses::local_addresses, progress::Progress, resolve, runtime::EagerRuntime};
-use crate::net::webrtc::{DirectConfig, DirectDialect, DirectError, DirectRole, SEND_BUFFER};
+use super::{addresses::local_addresses, channel::Channel, progress::Progress, resolve, runtime::EagerRuntime};
+use crate::{
+    connection::MIN_PACKET_LIMIT,
+    net::webrtc::{
+        ChannelKind, DirectConfig, DirectDialect, DirectError, DirectRole, MAX_MESSAGE, SEND_BUFFER, SdpKind,
+        StackEvent,
+    },
+};
 
 /// The interval of checks of unanswered address pairs, as in RFC 8445. The library uses an answered pair only at the next
 /// check, so this is also most of the time to a direct path on a LAN.
@@ -46,18 +52,12 @@ const FAILED: Duration = Duration::from_secs(10);
 /// The interval of consent checks, as in browsers.
 const CONSENT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// An event of the library.
-pub(super) enum Internal {
-    Candidate(String),
-    /// No more candidates follow.
-    Gathered,
-    State(RTCPeerConnectionState),
-    Channel(Arc<dyn DataChannel>),
-}
+/// One peer connection.
+pub(in crate::net::webrtc) struct Connection(Arc<dyn PeerConnection>);
 
 struct Handler {
     progress: Arc<Progress>,
-    internal: mpsc::UnboundedSender<Internal>,
+    events: mpsc::UnboundedSender<StackEvent>,
     /// How many channels the peer may still announce.
     expected_channels: AtomicUsize,
 }
@@ -69,29 +69,97 @@ impl PeerConnectionEventHandler for Handler {
         if let Ok(candidate) = event.candidate.to_json()
             && !unreachable
         {
-            let _ = self.internal.send(Internal::Candidate(candidate.candidate));
+            let _ = self.events.send(StackEvent::Candidate(candidate.candidate));
         }
     }
 
     async fn on_ice_gathering_state_change(&self, state: RTCIceGatheringState) {
         if state == RTCIceGatheringState::Complete {
-            let _ = self.internal.send(Internal::Gathered);
+            let _ = self.events.send(StackEvent::Gathered);
         }
     }
 
     async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
-        if state == RTCPeerConnectionState::Connected {
-            self.progress.set_connected();
-        }
-        let _ = self.internal.send(Internal::State(state));
+        let event = match state {
+            RTCPeerConnectionState::Connected => return self.progress.set_connected(),
+            RTCPeerConnectionState::Failed => StackEvent::Failed,
+            RTCPeerConnectionState::Closed => StackEvent::Closed,
+            _ => return,
+        };
+        let _ = self.events.send(event);
     }
 
     async fn on_data_channel(&self, channel: Arc<dyn DataChannel>) {
         let take = |expected: usize| expected.checked_sub(1);
         if self.expected_channels.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
-            let _ = self.internal.send(Internal::Channel(channel));
+            let _ = self.events.send(StackEvent::Channel(Channel::new(channel)));
         }
     }
+}
+
+impl Connection {
+    /// Creates a channel, which is announced to the peer.
+    pub async fn create_channel(&self, kind: ChannelKind) -> Result<Channel, String> {
+        let init = match kind {
+            ChannelKind::Reliable => None,
+            ChannelKind::Unreliable => {
+                Some(RTCDataChannelInit { ordered: false, max_retransmits: Some(0), ..Default::default() })
+            }
+        };
+        self.0.create_data_channel(kind.label(), init).await.map(Channel::new).map_err(text)
+    }
+
+    /// Creates an offer or an answer, which is not applied yet.
+    pub async fn describe(&self, kind: SdpKind) -> Result<String, String> {
+        let description = match kind {
+            SdpKind::Offer => self.0.create_offer(None).await,
+            SdpKind::Answer => self.0.create_answer(None).await,
+        };
+        description.map(|description| description.sdp).map_err(text)
+    }
+
+    /// Applies a description of this side. Candidates follow.
+    pub async fn set_local(&self, kind: SdpKind, sdp: String) -> Result<(), String> {
+        self.0.set_local_description(description(kind, sdp)?).await.map_err(text)
+    }
+
+    /// Applies a description of the peer.
+    pub async fn set_remote(&self, kind: SdpKind, sdp: String) -> Result<(), String> {
+        self.0.set_remote_description(description(kind, sdp)?).await.map_err(text)
+    }
+
+    /// Adds an address of the peer: the attribute of its candidate.
+    pub async fn add_candidate(&self, attribute: &str) -> Result<(), String> {
+        let candidate = RTCIceCandidateInit { candidate: attribute.to_owned(), ..Default::default() };
+        self.0.add_ice_candidate(candidate).await.map_err(text)
+    }
+
+    /// Informs the peer, and ends the task of the library.
+    pub async fn close(&self) {
+        if let Err(error) = self.0.close().await {
+            tracing::debug!("closing a direct path: {error}");
+        }
+    }
+}
+
+/// The largest message to receive, in bytes. Native packets are no larger, and the library allocates a buffer of this size.
+fn max_message(dialect: DirectDialect) -> usize {
+    match dialect {
+        DirectDialect::Native => MIN_PACKET_LIMIT,
+        DirectDialect::Plain => MAX_MESSAGE,
+    }
+}
+
+fn description(kind: SdpKind, sdp: String) -> Result<RTCSessionDescription, String> {
+    match kind {
+        SdpKind::Offer => RTCSessionDescription::offer(sdp),
+        SdpKind::Answer => RTCSessionDescription::answer(sdp),
+    }
+    .map_err(text)
+}
+
+fn text(error: Error) -> String {
+    error.to_string()
 }
 
 /// Builds the peer connection.
@@ -99,22 +167,22 @@ impl PeerConnectionEventHandler for Handler {
 /// # Errors
 ///
 /// [`DirectError::Unavailable`] if the library cannot start, for example because of a bad server URL.
-pub(super) async fn connect(
+pub(in crate::net::webrtc) async fn connect(
     config: &DirectConfig,
     role: DirectRole,
     dialect: DirectDialect,
-    internal: mpsc::UnboundedSender<Internal>,
-) -> Result<Arc<dyn PeerConnection>, DirectError> {
+    events: mpsc::UnboundedSender<StackEvent>,
+) -> Result<Connection, DirectError> {
     config.ice_servers.iter().flat_map(|server| &server.urls).for_each(|url| resolve::prefetch(url));
     let expected_channels = dialect.channels() - dialect.created(role);
     let expected_channels = expected_channels.into();
-    let handler = Arc::new(Handler { progress: Arc::default(), internal, expected_channels });
+    let handler = Arc::new(Handler { progress: Arc::default(), events, expected_channels });
     // Browsers hide their addresses behind mDNS names, whose resolution needs multicast. Some networks have none.
     match build(config, (role, dialect), handler.clone(), MulticastDnsMode::QueryOnly).await {
         Ok(connection) => Ok(connection),
         Err(error) => {
             tracing::debug!("no multicast here: {error}");
-            let unavailable = |error: Error| DirectError::Unavailable(error.to_string());
+            let unavailable = |error| DirectError::Unavailable(text(error));
             build(config, (role, dialect), handler, MulticastDnsMode::Disabled).await.map_err(unavailable)
         }
     }
@@ -125,12 +193,12 @@ async fn build(
     (role, dialect): (DirectRole, DirectDialect),
     handler: Arc<Handler>,
     multicast_dns: MulticastDnsMode,
-) -> Result<Arc<dyn PeerConnection>, Error> {
+) -> Result<Connection, Error> {
     let checks = if dialect.is_authenticated(role) { MAX_CHECKS } else { MAX_UNAUTHENTICATED_CHECKS };
     let settings = SettingEngineBuilder::new()
         .with_multicast_dns_mode(multicast_dns)
         .with_include_loopback_candidate(true)
-        .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(dialect.max_message() as u32))
+        .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(max_message(dialect) as u32))
         .with_ice_timeouts(Some(DISCONNECTED), Some(FAILED), Some(CONSENT_INTERVAL))
         .with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(checks))
         .with_prflx_acceptance_min_wait(Some(UNSIGNALLED_WAIT))
@@ -152,5 +220,5 @@ async fn build(
         .with_data_channel_send_buffer_limit(SEND_BUFFER)
         .build()
         .await?;
-    Ok(Arc::new(connection))
+    Ok(Connection(Arc::new(connection)))
 }

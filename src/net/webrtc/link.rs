@@ -1,43 +1,29 @@
 //! One running link: its signals, its states and its channels.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, time::Duration};
 
 use bytestring::ByteString;
-use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::{
-    sync::mpsc,
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use n0_future::{
+    boxed::BoxFuture,
     time::{Instant, sleep_until},
 };
-use webrtc::{
-    data_channel::{DataChannel, RTCDataChannelInit},
-    error::Error,
-    peer_connection::{PeerConnection, RTCIceCandidateInit, RTCPeerConnectionState, RTCSessionDescription},
-};
+use tokio::sync::mpsc;
 
 use super::{
-    build::Internal,
+    ChannelKind, DirectConfig, DirectDialect, DirectError, DirectEvent, DirectRole, SdpKind, StackEvent,
+    candidate::{self, CandidateBudget},
+    channel_queue::QueueReceiver,
+    message_size,
     pump::{Opening, listen, pump, send_event},
+    stack,
 };
-use crate::{
-    net::webrtc::{
-        DirectConfig, DirectDialect, DirectError, DirectEvent, DirectRole,
-        candidate::{self, CandidateBudget},
-        channel_queue::QueueReceiver,
-        message_size,
-    },
-    protocol::{Candidate, Signal},
-};
-
-/// The label that the originals give their channel.
-const LABEL: &str = "uhst";
-
-/// The label of the second channel, which only native peers have.
-const UNRELIABLE_LABEL: &str = "uhst-unreliable";
+use crate::protocol::{Candidate, Signal};
 
 /// How long a dropped link may take to send what was queued before.
 pub(super) const FLUSH: Duration = Duration::from_millis(250);
 
-type Pumps = FuturesUnordered<BoxFuture<'static, ()>>;
+type Pumps = FuturesUnordered<BoxFuture<()>>;
 
 /// The channels of one link.
 struct Channels {
@@ -52,7 +38,7 @@ struct Channels {
 
 /// The state of one running link.
 pub(super) struct Link<'a> {
-    connection: &'a dyn PeerConnection,
+    connection: &'a stack::Connection,
     role: DirectRole,
     dialect: DirectDialect,
     events: &'a mpsc::Sender<DirectEvent>,
@@ -71,7 +57,7 @@ pub(super) struct Link<'a> {
 
 impl<'a> Link<'a> {
     pub fn new(
-        connection: &'a dyn PeerConnection,
+        connection: &'a stack::Connection,
         role: DirectRole,
         dialect: DirectDialect,
         events: &'a mpsc::Sender<DirectEvent>,
@@ -96,7 +82,7 @@ impl<'a> Link<'a> {
         mut self,
         config: &DirectConfig,
         mut signals: mpsc::Receiver<Signal>,
-        mut internal: mpsc::UnboundedReceiver<Internal>,
+        mut stack_events: mpsc::UnboundedReceiver<StackEvent>,
         reliable: QueueReceiver,
         unreliable: Option<QueueReceiver>,
     ) -> Option<DirectEvent> {
@@ -106,7 +92,7 @@ impl<'a> Link<'a> {
         let (pumps, listeners) = (FuturesUnordered::new(), FuturesUnordered::new());
         let mut channels = Channels { reliable: Some(reliable), unreliable, pumps, listeners };
         if let Err(error) = self.begin(&mut channels).await {
-            return Some(DirectEvent::Failed(DirectError::Unavailable(error.to_string())));
+            return Some(DirectEvent::Failed(DirectError::Unavailable(error)));
         }
         let mut opened = self.opening.watch();
         let mut leaving = false;
@@ -125,8 +111,8 @@ impl<'a> Link<'a> {
                     }
                     None => leaving = true,
                 },
-                Some(internal) = internal.recv() => {
-                    if let Some(end) = self.internal(internal, &mut channels).await {
+                Some(event) = stack_events.recv() => {
+                    if let Some(end) = self.stack_event(event, &mut channels).await {
                         return Some(end);
                     }
                 }
@@ -149,43 +135,39 @@ impl<'a> Link<'a> {
         }
     }
 
-    /// Handles an event of the library. Returns the last event of a link that it ends.
-    async fn internal(&mut self, internal: Internal, channels: &mut Channels) -> Option<DirectEvent> {
-        match internal {
-            Internal::Candidate(line) => {
+    /// Handles an event of the stack. Returns the last event of a link that it ends.
+    async fn stack_event(&mut self, event: StackEvent, channels: &mut Channels) -> Option<DirectEvent> {
+        match event {
+            StackEvent::Candidate(line) => {
                 self.without_turn &= !line.contains(" typ relay");
                 let candidate = candidate::ours(line, self.section.clone());
                 self.emit(DirectEvent::Signal(Signal::Candidate(candidate.into()))).await;
             }
-            // The library only logs this, without a hint at the cause.
-            Internal::Gathered if self.without_turn => {
+            // Stacks only log this, without a hint at the cause.
+            StackEvent::Gathered if self.without_turn => {
                 let text = "no TURN server gave us an address: is its URL right, with user and credential?";
                 self.emit(DirectEvent::Diagnostic(text.to_owned())).await;
             }
-            Internal::Gathered => {}
-            Internal::Channel(channel) => {
-                let unreliable = self.dialect == DirectDialect::Native
-                    && channel.label().await.is_ok_and(|label| label == UNRELIABLE_LABEL);
-                if unreliable {
+            StackEvent::Gathered => {}
+            StackEvent::Channel(channel) => {
+                let label = ChannelKind::Unreliable.label();
+                if self.dialect == DirectDialect::Native && channel.has_label(label).await {
                     channels.listeners.push(listen(channel, self.events.clone(), self.opening.clone()));
                 } else if let Some(queue) = channels.reliable.take() {
-                    channels.pumps.push(self.pump(channel, true, queue));
+                    channels.pumps.push(self.pump(channel, ChannelKind::Reliable, queue));
                 }
             }
-            Internal::State(RTCPeerConnectionState::Failed) => {
+            StackEvent::Failed => {
                 let error = if self.opening.is_open() { DirectError::Broken } else { DirectError::Unreachable };
                 return Some(DirectEvent::Failed(error));
             }
             // An open channel reports its end itself, after its last message.
-            Internal::State(RTCPeerConnectionState::Closed) if !self.opening.is_open() => {
-                return Some(DirectEvent::Closed);
-            }
-            Internal::State(_) => {}
+            StackEvent::Closed => return (!self.opening.is_open()).then_some(DirectEvent::Closed),
         }
         None
     }
 
-    async fn begin(&mut self, channels: &mut Channels) -> Result<(), Error> {
+    async fn begin(&mut self, channels: &mut Channels) -> Result<(), String> {
         self.announce(channels).await?;
         if self.role == DirectRole::Offer { self.offer().await } else { Ok(()) }
     }
@@ -194,33 +176,36 @@ impl<'a> Link<'a> {
     ///
     /// All are announced in the association, and none is negotiated beforehand: on a stream that is known beforehand, the
     /// library loses what arrives between the handshake and its next look at the stream.
-    async fn announce(&self, channels: &mut Channels) -> Result<(), Error> {
+    async fn announce(&self, channels: &mut Channels) -> Result<(), String> {
         if self.role == DirectRole::Offer
             && let Some(queue) = channels.reliable.take()
         {
-            let channel = self.connection.create_data_channel(LABEL, None).await?;
-            channels.pumps.push(self.pump(channel, true, queue));
+            self.create(ChannelKind::Reliable, queue, channels).await?;
         }
-        if let Some(queue) = channels.unreliable.take() {
-            let init = RTCDataChannelInit { ordered: false, max_retransmits: Some(0), ..Default::default() };
-            let channel = self.connection.create_data_channel(UNRELIABLE_LABEL, Some(init)).await?;
-            channels.pumps.push(self.pump(channel, false, queue));
+        match channels.unreliable.take() {
+            Some(queue) => self.create(ChannelKind::Unreliable, queue, channels).await,
+            None => Ok(()),
         }
+    }
+
+    async fn create(&self, kind: ChannelKind, queue: QueueReceiver, channels: &mut Channels) -> Result<(), String> {
+        let channel = self.connection.create_channel(kind).await?;
+        channels.pumps.push(self.pump(channel, kind, queue));
         Ok(())
     }
 
-    async fn offer(&mut self) -> Result<(), Error> {
-        let offer = self.connection.create_offer(None).await?;
-        self.section = candidate::section(&offer.sdp);
+    async fn offer(&mut self) -> Result<(), String> {
+        let offer = self.connection.describe(SdpKind::Offer).await?;
+        self.section = candidate::section(&offer);
         // The offer must precede the candidates, which come once it is applied.
-        self.emit(DirectEvent::Signal(Signal::Offer(offer.sdp.clone().into()))).await;
-        self.connection.set_local_description(offer).await
+        self.emit(DirectEvent::Signal(Signal::Offer(offer.clone().into()))).await;
+        self.connection.set_local(SdpKind::Offer, offer).await
     }
 
-    async fn answer(&self) -> Result<(), Error> {
-        let answer = self.connection.create_answer(None).await?;
-        self.emit(DirectEvent::Signal(Signal::Answer(answer.sdp.clone().into()))).await;
-        self.connection.set_local_description(answer).await
+    async fn answer(&self) -> Result<(), String> {
+        let answer = self.connection.describe(SdpKind::Answer).await?;
+        self.emit(DirectEvent::Signal(Signal::Answer(answer.clone().into()))).await;
+        self.connection.set_local(SdpKind::Answer, answer).await
     }
 
     /// Handles a signal. Malformed ones are reported and ignored.
@@ -229,7 +214,7 @@ impl<'a> Link<'a> {
     ///
     /// [`DirectError::Signals`] if a valid offer cannot be answered.
     async fn signal(&mut self, signal: Signal) -> Result<(), DirectError> {
-        let description = match (signal, self.role) {
+        let (kind, sdp) = match (signal, self.role) {
             (Signal::Candidate(candidate), _) => {
                 self.candidate(*candidate).await;
                 return Ok(());
@@ -238,9 +223,9 @@ impl<'a> Link<'a> {
                 if !self.described {
                     self.section = candidate::section(&sdp);
                 }
-                RTCSessionDescription::offer(self.adapt(&sdp))
+                (SdpKind::Offer, self.adapt(&sdp))
             }
-            (Signal::Answer(sdp), DirectRole::Offer) => RTCSessionDescription::answer(self.adapt(&sdp)),
+            (Signal::Answer(sdp), DirectRole::Offer) => (SdpKind::Answer, self.adapt(&sdp)),
             _ => {
                 self.report_once("an offer or answer from the wrong side", "").await;
                 return Ok(());
@@ -250,17 +235,13 @@ impl<'a> Link<'a> {
             tracing::debug!("a second description is ignored");
             return Ok(());
         }
-        let applied = match description {
-            Ok(description) => self.connection.set_remote_description(description).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = applied {
-            self.report_once("a description that makes no sense", error).await;
+        if let Err(error) = self.connection.set_remote(kind, sdp).await {
+            self.report_once("a description that makes no sense", &error).await;
             return Ok(());
         }
         self.described = true;
         if self.role == DirectRole::Answer {
-            self.answer().await.map_err(|error| DirectError::Signals(error.to_string()))?;
+            self.answer().await.map_err(DirectError::Signals)?;
         }
         for candidate in std::mem::take(&mut self.candidates) {
             self.add_candidate(candidate).await;
@@ -268,7 +249,7 @@ impl<'a> Link<'a> {
         Ok(())
     }
 
-    /// The peer's description for the library. The limit of an original is enforced here.
+    /// The peer's description for the stack. The limit of an original is enforced here.
     fn adapt(&self, sdp: &str) -> String {
         match self.dialect {
             DirectDialect::Native => sdp.to_owned(),
@@ -296,14 +277,13 @@ impl<'a> Link<'a> {
 
     async fn add_candidate(&mut self, candidate: Candidate) {
         let Some(line) = candidate::usable(&candidate) else { return };
-        let candidate = RTCIceCandidateInit { candidate: line.to_owned(), ..Default::default() };
-        if let Err(error) = self.connection.add_ice_candidate(candidate).await {
-            self.report_once("a candidate that makes no sense", error).await;
+        if let Err(error) = self.connection.add_candidate(line).await {
+            self.report_once("a candidate that makes no sense", &error).await;
         }
     }
 
     /// Reports a problem, once for each kind.
-    async fn report_once(&mut self, what: &'static str, error: impl std::fmt::Display) {
+    async fn report_once(&mut self, what: &'static str, error: &str) {
         if self.reported.insert(what) {
             self.emit(DirectEvent::Diagnostic(format!("signalling: {what} {error}").trim_end().to_owned())).await;
         }
@@ -313,7 +293,7 @@ impl<'a> Link<'a> {
         send_event(self.events, event).await;
     }
 
-    fn pump(&self, channel: Arc<dyn DataChannel>, reliable: bool, queue: QueueReceiver) -> BoxFuture<'static, ()> {
-        pump(channel, reliable, queue, self.events.clone(), self.opening.clone())
+    fn pump(&self, channel: stack::Channel, kind: ChannelKind, queue: QueueReceiver) -> BoxFuture<()> {
+        pump(channel, kind, queue, self.events.clone(), self.opening.clone())
     }
 }
