@@ -19,7 +19,7 @@ use tokio::{
 use url::Url;
 
 use super::{RelayConfig, RelayStartError, connection, proxies, service::Service, tls::Tls};
-use uhst_proto::protocol::{AddressRank, LocalAddress, by_rank, outward};
+use uhst_proto::protocol::{AddressUse, LocalAddress, by_rank, outward};
 
 /// The interval at which expired rate-limit entries are removed.
 const PRUNE: Duration = Duration::from_secs(60);
@@ -145,11 +145,8 @@ impl RelayServer {
         }
         // An IPv4 socket cannot be reached over IPv6.
         found.retain(|local| bound.is_ipv6() || local.address.is_ipv4());
-        by_rank(&found, &outward())
-            .into_iter()
-            .filter(|(rank, _)| *rank != AddressRank::LinkLocalV6)
-            .map(|(_, address)| SocketAddr::new(address, self.port()))
-            .collect()
+        let addresses = by_rank(&found, &outward(), AddressUse::Link).into_iter();
+        addresses.map(|address| SocketAddr::new(address, self.port())).collect()
     }
 
     /// The [`addresses`](RelayServer::addresses) as URLs.

@@ -12,7 +12,7 @@ const INTERFACES: &str = "/sys/class/net";
 
 /// How likely others reach an address, the likeliest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum AddressRank {
+enum AddressRank {
     /// IPv4 on the interface of the default route.
     Outward,
     /// IPv4 on another local network.
@@ -33,6 +33,27 @@ pub enum AddressRank {
     LinkLocalV6,
     /// This machine.
     Loopback,
+}
+
+/// How others are told an address of this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressUse {
+    /// In the URL of a link to join. It may lead to this machine only, or to one cable, but a URL cannot name the
+    /// interface that a link-local IPv6 address needs.
+    Link,
+    /// As a candidate for a direct path. It must lead here from another machine, without a named interface.
+    Candidate,
+}
+
+impl AddressUse {
+    /// Whether an address of this rank is of use.
+    fn takes(self, rank: AddressRank) -> bool {
+        match rank {
+            AddressRank::LinkLocalV6 => false,
+            AddressRank::LinkLocal | AddressRank::Loopback => self == AddressUse::Link,
+            _ => true,
+        }
+    }
 }
 
 /// An address of this machine, as listed by its system.
@@ -67,20 +88,21 @@ impl LocalAddress {
     }
 }
 
-/// Returns these addresses with their ranks, the likeliest first, without duplicates. `outward` are the addresses from
-/// [`outward()`].
+/// Returns those of these addresses that are of use, the likeliest first, without duplicates. `outward` are the addresses
+/// from [`outward()`].
 ///
 /// Within a rank, the first address of each interface comes before the second ones, so that an interface with many
 /// addresses does not hide another. Otherwise the given order is kept, which on most systems is the order in which the
 /// interfaces appeared.
-pub fn by_rank(addresses: &[LocalAddress], outward: &[IpAddr]) -> Vec<(AddressRank, IpAddr)> {
+pub fn by_rank(addresses: &[LocalAddress], outward: &[IpAddr], usage: AddressUse) -> Vec<IpAddr> {
     let wires = Wires::default();
     let mut count = HashMap::new();
     let mut ranked: Vec<_> = addresses
         .iter()
         .filter(|local| !local.address.is_unspecified() && !local.address.is_multicast())
-        .map(|local| {
-            let rank = local.rank(outward, &wires);
+        .map(|local| (local, local.rank(outward, &wires)))
+        .filter(|(_, rank)| usage.takes(*rank))
+        .map(|(local, rank)| {
             let count = count.entry((&local.interface, rank)).or_insert(0);
             *count += 1;
             (rank, *count, local.address)
@@ -89,7 +111,7 @@ pub fn by_rank(addresses: &[LocalAddress], outward: &[IpAddr]) -> Vec<(AddressRa
     ranked.sort_by_key(|(rank, count, _)| (*rank, *count));
     let mut seen = HashSet::new();
     ranked.retain(|(_, _, address)| seen.insert(*address));
-    ranked.into_iter().map(|(rank, _, address)| (rank, address)).collect()
+    ranked.into_iter().map(|(_, _, address)| address).collect()
 }
 
 /// The virtual Ethernet pairs (veth) of this machine, read from the system on first use.
@@ -182,7 +204,7 @@ mod tests {
         let parse = |text: &str| text.parse().expect("an address");
         let interfaces: Vec<_> = interfaces.iter().map(|(name, ip)| local(name, parse(ip))).collect();
         let outward: Vec<_> = outward.iter().map(|ip| parse(ip)).collect();
-        by_rank(&interfaces, &outward).into_iter().map(|(_, address)| address.to_string()).collect()
+        by_rank(&interfaces, &outward, AddressUse::Link).iter().map(IpAddr::to_string).collect()
     }
 
     #[test]
@@ -218,11 +240,19 @@ mod tests {
             "192.168.122.1",
             "10.0.3.1",
             "172.29.0.1",
-            "fe80::1",
             "127.0.0.1",
             "::1",
         ];
         assert_eq!(ranked(&interfaces, &["192.168.1.5", "2001:db8::5"]), order);
+    }
+
+    #[test]
+    fn a_candidate_leads_to_another_machine_without_a_named_interface() {
+        let all = ["127.0.0.1", "::1", "fe80::1", "169.254.7.7", "0.0.0.0", "224.0.0.1", "100.101.102.103", "fd00::5"];
+        let local: Vec<_> = all.map(|address| local("eth0", address.parse().expect("an address"))).into();
+        let used = |usage| by_rank(&local, &[], usage).iter().map(IpAddr::to_string).collect::<Vec<_>>();
+        assert_eq!(used(AddressUse::Candidate), ["fd00::5", "100.101.102.103"]);
+        assert_eq!(used(AddressUse::Link), ["fd00::5", "100.101.102.103", "169.254.7.7", "127.0.0.1", "::1"]);
     }
 
     #[test]
@@ -236,14 +266,14 @@ mod tests {
         let mut interfaces: Vec<_> = (0..40).map(|i| local(&format!("br-{i:04x}"), [172, 18, i, 1].into())).collect();
         interfaces.extend((0..40).map(|i| LocalAddress { is_up: false, ..local("eth1", [10, 0, i, 1].into()) }));
         interfaces.push(local("wlan0", [192, 168, 7, 7].into()));
-        assert_eq!(by_rank(&interfaces, &[])[0], (AddressRank::Private, IpAddr::from([192, 168, 7, 7])));
+        assert_eq!(by_rank(&interfaces, &[], AddressUse::Candidate)[0], IpAddr::from([192, 168, 7, 7]));
     }
 
     #[test]
     fn an_interface_with_many_addresses_does_not_hide_another() {
         let mut interfaces: Vec<_> = (0..40).map(|i| local("eth0", [10, 0, i, 1].into())).collect();
         interfaces.push(local("wlan0", [192, 168, 7, 7].into()));
-        let ranked: Vec<_> = by_rank(&interfaces, &[]).into_iter().map(|(_, address)| address).collect();
+        let ranked = by_rank(&interfaces, &[], AddressUse::Candidate);
         assert_eq!(ranked[..3], [[10, 0, 0, 1], [192, 168, 7, 7], [10, 0, 1, 1]].map(IpAddr::from));
     }
 }

@@ -19,7 +19,7 @@ mod tag;
 mod token;
 mod web_file;
 
-pub use address::{AddressRank, LocalAddress, by_rank, outward};
+pub use address::{AddressUse, LocalAddress, by_rank, outward};
 
 pub use announcement::{Announcement, AnnouncementError, SERVICE_TYPE, shown};
 pub use body::{Body, BodyError, NATIVE_VERSION, introduction};

@@ -11,7 +11,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::{
     net::webrtc::AddressChange,
-    protocol::{AddressRank, LocalAddress, by_rank, outward},
+    protocol::{AddressUse, LocalAddress, by_rank, outward},
 };
 
 /// The limit on offered addresses. Each needs a socket, and each pair with an address of the peer is checked 20 times a
@@ -52,11 +52,7 @@ fn ranked() -> Option<Vec<IpAddr>> {
         .into_iter()
         .map(|found| LocalAddress { is_up: found.is_oper_up(), address: found.ip(), interface: found.name })
         .collect();
-    let ranked = by_rank(&found, &outward()).into_iter();
-    // A link-local address needs its interface, which a candidate cannot name.
-    let reachable = ranked
-        .filter(|(rank, _)| !matches!(rank, AddressRank::Loopback | AddressRank::LinkLocal | AddressRank::LinkLocalV6));
-    Some(reachable.map(|(_, address)| address).collect())
+    Some(by_rank(&found, &outward(), AddressUse::Candidate))
 }
 
 /// The result of [`ranked`], which all sessions of the process share for the time of [`SHARED`].
