@@ -7,7 +7,7 @@ use hyper::{HeaderMap, StatusCode, Version, header::HOST};
 use super::{
     answer::{self, Answer},
     fair_queue::Sender,
-    listener::{Listener, Stream},
+    listener::{Listener, StreamSettings},
     metrics::Refusal,
     query::{Param, Query},
     service::{RequestHead, Service},
@@ -93,7 +93,7 @@ impl Service {
         let listener = |host: &Arc<str>, client: Sender| {
             let (chunked, capacity) = (head.version >= Version::HTTP_11, self.config.limits.queue_bytes as usize);
             let (network, scheduler, kill) = (head.network, self.scheduler.clone(), head.connection.kill.clone());
-            Listener::new(host.clone(), client, Stream { network, chunked, capacity, scheduler, kill })
+            Listener::new(host.clone(), client, StreamSettings { network, chunked, capacity, scheduler, kill })
         };
         let subscribed = match &bearer.bearer {
             Bearer::Host { host } => {

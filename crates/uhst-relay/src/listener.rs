@@ -68,7 +68,7 @@ struct Queue {
 }
 
 /// The settings of a listener's stream.
-pub(super) struct Stream {
+pub(super) struct StreamSettings {
     pub(super) network: IpAddr,
     pub(super) chunked: bool,
     pub(super) capacity: usize,
@@ -77,8 +77,8 @@ pub(super) struct Stream {
 }
 
 impl Listener {
-    pub(super) fn new(host: Arc<str>, client: Sender, stream: Stream) -> Arc<Self> {
-        let Stream { network, chunked, capacity, scheduler, kill } = stream;
+    pub(super) fn new(host: Arc<str>, client: Sender, settings: StreamSettings) -> Arc<Self> {
+        let StreamSettings { network, chunked, capacity, scheduler, kill } = settings;
         let (writes, queue) = (AtomicUsize::new(0), Mutex::default());
         Arc::new(Listener { host, client, network, chunked, scheduler, capacity, writes, queue, kill })
     }
@@ -209,7 +209,7 @@ mod tests {
     fn listener(capacity: usize) -> Arc<Listener> {
         let (scheduler, kill) = (Arc::default(), Arc::default());
         let network = Ipv4Addr::LOCALHOST.into();
-        Listener::new("host".into(), None, Stream { network, chunked: false, capacity, scheduler, kill })
+        Listener::new("host".into(), None, StreamSettings { network, chunked: false, capacity, scheduler, kill })
     }
 
     fn event(text: &str) -> EncodedEvent {
