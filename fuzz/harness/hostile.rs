@@ -5,7 +5,7 @@ use std::time::Duration;
 use allocation_counter::measure;
 use bytes::Bytes;
 use uhst_proto::{
-    connection::{Connection, ConnectionEvent, Lane, MESSAGE_OVERHEAD, MIN_PACKET_LIMIT, Path, Timestamp},
+    connection::{Connection, ConnectionEvent, Lane, MESSAGE_OVERHEAD, MIN_PACKET_LIMIT, Path, Received, Timestamp},
     protocol::{
         Channel, EndReason, Payload, Tag,
         frame::{Close, Data, PacketWriter, Stream},
@@ -263,7 +263,7 @@ impl Victim {
         {
             assert_eq!(self.ends, 0, "{event:?} after the end");
             match event {
-                ConnectionEvent::Message { payload, .. } => self.unread += payload.len() + MESSAGE_OVERHEAD,
+                ConnectionEvent::Message(Received { payload, .. }) => self.unread += payload.len() + MESSAGE_OVERHEAD,
                 ConnectionEvent::Closed(_) => self.ends += 1,
                 _ => {}
             }

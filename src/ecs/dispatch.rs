@@ -101,7 +101,11 @@ fn request(world: &mut World, owner: Owner, peer: PeerKey, metadata: Bytes) {
 fn connect(world: &mut World, owner: Owner, peer: PeerKey, handle: PeerHandle, metadata: Bytes) {
     let Some(state) = state(world, owner) else { return };
     if let Some(entity) = state.peers.get(peer).map(|known| known.entity) {
-        return replace_handle(world, owner, (peer, entity), handle, metadata);
+        // An original has turned out to be native, and the game knows it already, by the same handle.
+        if let Some(mut component) = world.get_mut::<UhstPeer>(entity) {
+            component.turn_native(metadata);
+        }
+        return;
     }
     let session = owner.entity;
     let name = match owner.kind {
@@ -118,25 +122,6 @@ fn connect(world: &mut World, owner: Owner, peer: PeerKey, handle: PeerHandle, m
         world.entity_mut(session).insert(UhstSession::Connected);
     }
     world.trigger(UhstConnected { entity, session });
-}
-
-/// An original peer has turned out to be a native one: the game knows it already.
-fn replace_handle(
-    world: &mut World,
-    owner: Owner,
-    (key, entity): (PeerKey, Entity),
-    handle: PeerHandle,
-    metadata: Bytes,
-) {
-    if let Some(mut component) = world.get_mut::<UhstPeer>(entity) {
-        component.replace_handle(handle.clone(), metadata);
-    }
-    let mut world = DeferredWorld::from(world);
-    let Some(mut state) = state_mut(&mut world, owner) else { return };
-    // The game sees no change in the session.
-    if let Some(known) = state.bypass_change_detection().peers.get_mut(key) {
-        known.handle = handle;
-    }
 }
 
 fn disconnect(world: &mut World, owner: Owner, peer: PeerKey, reason: EndReason) {

@@ -210,9 +210,9 @@ impl UhstPeer {
         &self.metadata
     }
 
-    /// Replaces the handle of a peer that turned out to speak another dialect.
-    pub(super) fn replace_handle(&mut self, handle: PeerHandle, metadata: Bytes) {
-        (self.handle, self.metadata, self.counted) = (handle, metadata, Traffic::default());
+    /// Sets the metadata of a peer that turned out to be native. Its traffic is counted from zero again.
+    pub(super) fn turn_native(&mut self, metadata: Bytes) {
+        (self.metadata, self.counted) = (metadata, Traffic::default());
     }
 
     /// Returns the handle, to send what is not a message of the game.

@@ -29,10 +29,6 @@ impl PeerTable {
         self.place(key).map(|place| &self.0[place])
     }
 
-    pub fn get_mut(&mut self, key: PeerKey) -> Option<&mut Remote> {
-        self.place(key).map(|place| &mut self.0[place])
-    }
-
     pub fn remove(&mut self, key: PeerKey) -> Option<Remote> {
         self.place(key).map(|place| self.0.remove(place))
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::relay_error::RelayError;
+
 /// Delays that double from `first` to `most`. Each is shortened by up to half at random, so that the clients of a relay that
 /// comes back do not all reconnect at once.
 #[derive(Clone, Debug)]
@@ -29,6 +31,11 @@ impl Backoff {
         self.next = (full * 2).min(self.most);
         let random = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
         full.mul_f64(0.5 + random / 2.0)
+    }
+
+    /// The next delay after this error: at least as long as the relay asks for.
+    pub fn after(&mut self, error: &RelayError) -> Duration {
+        self.next().max(error.wait())
     }
 
     /// Starts over with the first delay, after a success.

@@ -27,6 +27,7 @@ mod offer;
 mod peer;
 mod peer_link;
 mod plain;
+mod post_retry;
 mod relay_access;
 mod relay_client;
 mod relay_error;

@@ -169,7 +169,7 @@ impl RelaySession {
             Err(error) => {
                 let pause = match &mut self.reconnect {
                     Reconnect::Host { .. } => Duration::ZERO,
-                    Reconnect::Client { backoff } => backoff.next().max(error.wait()),
+                    Reconnect::Client { backoff } => backoff.after(&error),
                 };
                 self.start_reconnection(pause);
                 RelayEvent::StillLost(error)
@@ -215,6 +215,6 @@ async fn relisten(
         if since.elapsed() > window {
             return Err(if is_taken { RelayError::Rejected } else { error });
         }
-        sleep(backoff.next().max(error.wait())).await;
+        sleep(backoff.after(&error)).await;
     }
 }

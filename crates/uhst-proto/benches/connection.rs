@@ -9,7 +9,7 @@ use divan::{
     counter::{BytesCount, ItemsCount},
 };
 use uhst_proto::{
-    connection::{Connection, ConnectionConfig, ConnectionEvent, Lane, MESSAGE_OVERHEAD, Path},
+    connection::{Connection, ConnectionConfig, ConnectionEvent, Lane, MESSAGE_OVERHEAD, Path, Received},
     protocol::{Channel, Payload},
 };
 
@@ -44,7 +44,7 @@ fn carry(from: &mut Connection, to: &mut Connection, now: Duration) -> usize {
 fn read(connection: &mut Connection) -> usize {
     let (mut count, mut bytes) = (0, 0);
     while let Some(event) = connection.poll_event() {
-        if let ConnectionEvent::Message { payload, .. } = event {
+        if let ConnectionEvent::Message(Received { payload, .. }) = event {
             count += 1;
             bytes += payload.len() + MESSAGE_OVERHEAD;
         }

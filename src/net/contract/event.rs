@@ -4,11 +4,10 @@ use bytes::Bytes;
 
 use super::{
     key::{PeerKey, SessionKey},
-    message::Received,
     peer::PeerHandle,
 };
 use crate::{
-    connection::{Interruption, Path},
+    connection::{Interruption, Path, Received},
     protocol::{EndReason, JoinLink},
 };
 

@@ -6,7 +6,6 @@
 mod command;
 mod event;
 mod key;
-mod message;
 mod options;
 mod peer;
 mod send_error;
@@ -16,7 +15,6 @@ mod shared;
 pub(crate) use self::{
     command::{PeerCommand, SessionCommand},
     event::{Event, EventKind},
-    message::Received,
     peer::{Held, PeerHandle},
     session::SessionHandle,
     shared::{PeerLimits, PeerShared, inbox_cost, queue_cost},
@@ -28,3 +26,4 @@ pub use self::{
     shared::Traffic,
 };
 pub(in crate::net) use self::{peer::LocalSink, session::wait_for_leave};
+pub(crate) use crate::connection::Received;

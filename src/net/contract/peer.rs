@@ -6,12 +6,11 @@ use tokio::sync::mpsc;
 
 use super::{
     command::PeerCommand,
-    message::Received,
     send_error::SendError,
     shared::{PeerLimits, PeerShared, inbox_cost, queue_cost},
 };
 use crate::{
-    connection::Path,
+    connection::{Path, Received},
     net::conditions::NetworkConditions,
     protocol::{Channel, EndReason, Payload, Tag},
 };

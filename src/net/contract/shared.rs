@@ -21,8 +21,10 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct PeerShared {
     limits: PeerLimits,
-    /// The one limit that may change: a native peer's is known once it is connected, an original's depends on its path.
+    /// A native peer's is known once it is connected, an original's depends on its path.
     max_message: AtomicUsize,
+    /// Whether the peer speaks the native dialect. A host that seems to be an original may turn out to be native.
+    native: AtomicBool,
     /// Set before the peer is reported; never set for a peer of the original protocol.
     connection: OnceLock<ConnectionId>,
     /// Bytes queued and neither acknowledged nor dropped.
@@ -86,6 +88,7 @@ impl PeerShared {
         PeerShared {
             limits,
             max_message: limits.max_message.into(),
+            native: limits.native.into(),
             connection: OnceLock::new(),
             queued: AtomicUsize::new(0),
             behind: AtomicU64::new(0),
@@ -110,11 +113,21 @@ impl PeerShared {
 
     /// The limits of this peer.
     pub fn limits(&self) -> PeerLimits {
-        PeerLimits { max_message: self.max_message.load(Ordering::Relaxed), ..self.limits }
+        let native = self.native.load(Ordering::Relaxed);
+        PeerLimits {
+            max_message: self.max_message.load(Ordering::Relaxed),
+            native,
+            text_only: self.limits.text_only && !native,
+            ..self.limits
+        }
     }
 
     pub(in crate::net) fn set_max_message(&self, bytes: usize) {
         self.max_message.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(in crate::net) fn set_native(&self) {
+        self.native.store(true, Ordering::Relaxed);
     }
 
     /// The id of the connection, the same on both sides. Connections of the original protocol have none.

@@ -7,7 +7,7 @@ use super::{NativePeer, Role};
 use crate::{
     connection::{ConnectionEvent, Lane, Path},
     net::{
-        contract::{Admission, EventKind, PeerCommand, Received, Traffic, inbox_cost},
+        contract::{Admission, EventKind, PeerCommand, Traffic, inbox_cost},
         peer_link::PeerOutput,
     },
     protocol::{Channel, EndReason, Payload, Tag},
@@ -30,9 +30,7 @@ impl NativePeer {
         }
         while let Some(event) = self.connection.poll_event() {
             match event {
-                ConnectionEvent::Message { channel, tag, payload } => {
-                    self.batch.push(Received { channel, tag, payload });
-                }
+                ConnectionEvent::Message(message) => self.batch.push(message),
                 other => {
                     self.flush();
                     self.event(other);
@@ -97,7 +95,7 @@ impl NativePeer {
                 self.ended = Some(EndReason::NoSuchHost);
             }
             ConnectionEvent::Closed(reason) => self.ended = Some(reason),
-            ConnectionEvent::Message { .. } => {}
+            ConnectionEvent::Message(_) => {}
         }
     }
 
@@ -119,6 +117,7 @@ impl NativePeer {
         self.connected = true;
         // Both sides know each other's limits by now, and the game has sent nothing yet.
         let shared = self.handle.shared();
+        shared.set_native();
         shared.set_max_message(self.connection.max_message());
         if let Some(id) = self.connection.id() {
             shared.set_connection(id);
@@ -128,7 +127,7 @@ impl NativePeer {
         self.cx.emit(EventKind::Connected { peer, handle, metadata });
         for text in self.adopted.take().into_iter().flatten() {
             let (channel, tag, payload) = (Channel::Reliable, Tag::Untyped, Payload::Text(text));
-            self.original_command(Some(PeerCommand::Send { channel, tag, payload }));
+            self.command(PeerCommand::Send { channel, tag, payload });
         }
     }
 

@@ -72,8 +72,7 @@ impl NativePeer {
         if route.is_some() {
             self.route = route;
         }
-        self.retry_at = None;
-        self.backoff.reset();
+        self.retry.succeeded();
         self.connection.path_up(Path::Relay, self.now());
     }
 
@@ -86,7 +85,8 @@ impl NativePeer {
             return;
         }
         if self.is_unanswered_client() {
-            (self.introduced, self.retry_at) = (None, None);
+            self.introduced = None;
+            self.retry.end_pause();
         } else if !matches!(self.role, Role::Client { .. }) || !self.connection.is_open() {
             return;
         }
@@ -95,7 +95,8 @@ impl NativePeer {
 
     fn set_relay_down(&mut self) {
         self.relay_up = false;
-        (self.post, self.retry_at, self.missing_since) = (None, None, None);
+        (self.post, self.missing_since) = (None, None);
+        self.retry.end_pause();
         self.outbound.cut(Path::Relay);
         self.connection.lost_in_flight(Lane::Relay);
         self.connection.path_down(Path::Relay, self.now());
@@ -103,7 +104,8 @@ impl NativePeer {
 
     /// Continues the connection with the client of this id.
     fn rebind(&mut self, route: Route, client: String) {
-        (self.route, self.retry_at) = (Some(route), None);
+        self.route = Some(route);
+        self.retry.end_pause();
         self.cx.notify(PeerOutput::Rebound(client));
     }
 
@@ -149,27 +151,10 @@ impl NativePeer {
 
     /// Handles a command, and others that wait.
     pub(super) fn command_batch(&mut self, first: PeerCommand) {
-        // The game gave these before it had the new handle.
-        while let Some(command) = self.original_commands.as_mut().and_then(|commands| commands.try_recv().ok()) {
-            self.original_command(Some(command));
-        }
         self.command(first);
         for _ in 1..BATCH {
             let Ok(command) = self.commands.try_recv() else { break };
             self.command(command);
-        }
-    }
-
-    /// Handles a command of the handle that the game got for an original.
-    pub(super) fn original_command(&mut self, command: Option<PeerCommand>) {
-        match command {
-            Some(PeerCommand::Send { channel, tag, payload }) => {
-                if let Err(error) = self.connection.send_tagged(channel, tag, payload) {
-                    self.cx.diagnostic(format!("a message was not sent: {error}"));
-                }
-            }
-            Some(command) => self.command(command),
-            None => self.original_commands = None,
         }
     }
 
@@ -201,11 +186,13 @@ impl NativePeer {
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::Arc, time::Duration};
+
     use super::{super::posts::POST_LIMIT, *};
     use crate::{
-        connection::{Connection, ConnectionConfig, ConnectionEvent, Credentials, Timestamp},
+        connection::{Connection, ConnectionConfig, ConnectionEvent, Credentials, Received, Timestamp},
         net::{
-            contract::{Event, EventKind},
+            contract::{Event, EventKind, PeerHandle, PeerLimits, SendError},
             peer_link::PeerContext,
         },
         protocol::{Channel, GameId, PathPolicy, Payload},
@@ -226,34 +213,87 @@ mod tests {
         }
     }
 
-    #[test]
-    fn messages_in_the_queue_are_sent_before_a_goodbye() {
+    /// A client's task and the connection of its host, and the events for the app.
+    fn pair() -> (Box<NativePeer>, Connection, crossbeam_channel::Receiver<Event>) {
         let credentials = Credentials { host_id: "demo".to_owned(), password: None, game: GameId::default() };
         let config = ConnectionConfig::default();
         let client = Connection::connect(config.clone(), &credentials, Bytes::new(), [1; 32], Timestamp::ZERO);
         let host = Connection::accept(config.clone(), &credentials, Bytes::new(), [2; 32], Timestamp::ZERO);
-        let (client, mut host) = (client.expect("no metadata"), host.expect("no metadata"));
+        let (client, host) = (client.expect("no metadata"), host.expect("no metadata"));
         let (cx, events) = PeerContext::of_a_test(config, PathPolicy::RelayOnly, Default::default());
-        let mut peer = NativePeer::new(cx, Role::Client { certain: true, offer: None }, None, client);
+        (NativePeer::new(cx, Role::Client { certain: true, offer: None }, None, client), host, events)
+    }
+
+    /// Connects them, and returns the handle that the app gets.
+    fn connect(
+        peer: &mut NativePeer,
+        host: &mut Connection,
+        events: &crossbeam_channel::Receiver<Event>,
+    ) -> PeerHandle {
         let now = peer.now();
-        exchange(&mut peer.connection, &mut host, now);
+        exchange(&mut peer.connection, host, now);
         host.admit(now);
-        exchange(&mut peer.connection, &mut host, now);
+        exchange(&mut peer.connection, host, now);
         peer.deliver_events();
         let handle = events.try_iter().find_map(|Event { kind, .. }| match kind {
             EventKind::Connected { handle, .. } => Some(handle),
             _ => None,
         });
-        let handle = handle.expect("connected");
+        handle.expect("connected")
+    }
+
+    #[test]
+    fn a_host_that_turns_out_to_be_native_keeps_its_handle() {
+        let (mut peer, mut host, events) = pair();
+        let limits = PeerLimits { text_only: true, native: false, ..super::super::native_limits(&peer.cx.config) };
+        let (handle, mut commands) = PeerHandle::new(limits);
+        let early = ["early 0", "early 1"];
+        early.iter().for_each(|text| handle.send(Channel::Reliable, (*text).into()).expect("room"));
+        let texts = std::iter::from_fn(|| commands.try_recv().ok()).map(|command| match command {
+            PeerCommand::Send { payload: Payload::Text(text), .. } => text,
+            command => panic!("{command:?}"),
+        });
+        let texts = texts.collect();
+        handle.send(Channel::Reliable, "late".into()).expect("room");
+        assert_eq!(handle.send(Channel::Reliable, vec![1].into()), Err(SendError::TextOnly));
+
+        peer.adopt(texts, (handle.clone(), commands));
+        let connected = connect(&mut peer, &mut host, &events);
+        assert!(Arc::ptr_eq(connected.shared(), handle.shared()));
+        handle.send(Channel::Reliable, vec![1].into()).expect("a native peer takes binary");
+        let first = peer.commands.try_recv().expect("a command");
+        peer.command_batch(first);
+        let now = peer.now();
+        exchange(&mut peer.connection, &mut host, now);
+        let received: Vec<Payload> = std::iter::from_fn(|| host.poll_event())
+            .filter_map(|event| match event {
+                ConnectionEvent::Message(Received { payload, .. }) => Some(payload),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(received, ["early 0".into(), "early 1".into(), "late".into(), Payload::from(vec![1])]);
+        // The acknowledgement is delayed.
+        let later = now + Duration::from_secs(1);
+        host.handle_timeout(later);
+        exchange(&mut peer.connection, &mut host, later);
+        peer.deliver_events();
+        assert_eq!(handle.shared().queued(), 0);
+    }
+
+    #[test]
+    fn messages_in_the_queue_are_sent_before_a_goodbye() {
+        let (mut peer, mut host, events) = pair();
+        let handle = connect(&mut peer, &mut host, &events);
         for number in 0..10 {
             handle.send(Channel::Reliable, Payload::Binary(vec![number].into())).expect("room");
         }
         assert!(peer.input(PeerInput::Disconnect(EndReason::EndedLocally)).is_none());
+        let now = peer.now();
         exchange(&mut peer.connection, &mut host, now);
         let mut received = Vec::new();
         while let Some(event) = host.poll_event() {
             match event {
-                ConnectionEvent::Message { payload, .. } => received.extend_from_slice(payload.as_bytes()),
+                ConnectionEvent::Message(Received { payload, .. }) => received.extend_from_slice(payload.as_bytes()),
                 ConnectionEvent::Closed(reason) => assert_eq!(reason, EndReason::Left),
                 _ => {}
             }

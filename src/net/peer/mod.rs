@@ -21,12 +21,12 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use self::posts::Post;
 use super::{
-    backoff::Backoff,
     conditioner::Conditioner,
     contract::{Admission, PeerCommand, PeerHandle, PeerLimits, Received},
     direct::{AttemptEvent, DirectPath},
     offer::Offer,
     peer_link::{PeerContext, PeerEnd, PeerInput, Route},
+    post_retry::PostRetry,
     slots::Slots,
     start_retry::HOST_MISSING,
     webrtc::{DirectEvent, DirectRole},
@@ -108,8 +108,7 @@ pub(super) struct NativePeer {
     route: Option<Route>,
     relay_up: bool,
     post: Option<Post>,
-    retry_at: Option<Timestamp>,
-    backoff: Backoff,
+    retry: PostRetry,
     handle: PeerHandle,
     commands: mpsc::UnboundedReceiver<PeerCommand>,
     batch: Vec<Received>,
@@ -139,10 +138,8 @@ pub(super) struct NativePeer {
     reported_foreign: bool,
     reported_takeover: bool,
     ended: Option<EndReason>,
-    /// The texts that the game has sent to this peer while it counted as an original.
+    /// The texts that the game has sent to this peer while it counted as an original. Present until it is connected.
     adopted: Option<Vec<ByteString>>,
-    /// The commands of the handle that the game got for the original.
-    original_commands: Option<mpsc::UnboundedReceiver<PeerCommand>>,
 }
 
 impl NativePeer {
@@ -167,8 +164,7 @@ impl NativePeer {
             route,
             relay_up: true,
             post: None,
-            retry_at: None,
-            backoff: Backoff::new(Duration::from_millis(100), Duration::from_millis(500)),
+            retry: PostRetry::new(),
             handle,
             commands,
             batch: Vec::new(),
@@ -190,7 +186,6 @@ impl NativePeer {
             reported_takeover: false,
             ended: None,
             adopted: None,
-            original_commands: None,
         })
     }
 
@@ -239,10 +234,8 @@ impl NativePeer {
                         self.direct_event(event);
                     }
                 }
-                Some(command) = next_original_command(&mut self.original_commands, self.connected) => {
-                    self.original_command(command);
-                }
-                Some(command) = self.commands.recv() => self.command_batch(command),
+                // The commands to an adopted peer follow its texts.
+                Some(command) = self.commands.recv(), if self.adopted.is_none() => self.command_batch(command),
                 () = sleep_until(self.origin + deadline) => {
                     self.busy_rounds = 0;
                     self.excuse_suspension(deadline);
@@ -259,11 +252,14 @@ impl NativePeer {
         NativeOutcome::Original { first, offer: self.take_offer(), peer: self }
     }
 
-    /// Takes over from an original, for a host that turned out to be native. The game knows the peer already, by the
-    /// handle that sends `commands`, and has sent it these texts, which the host ignored.
-    pub fn adopt(&mut self, texts: Vec<ByteString>, commands: mpsc::UnboundedReceiver<PeerCommand>) {
-        self.adopted = Some(texts);
-        self.original_commands = Some(commands);
+    /// Takes over from an original, for a host that turned out to be native. The game knows the peer already, by this
+    /// handle, and has sent it these texts, which the host ignored. They still count in the handle's send queue.
+    pub fn adopt(
+        &mut self,
+        texts: Vec<ByteString>,
+        (handle, commands): (PeerHandle, mpsc::UnboundedReceiver<PeerCommand>),
+    ) {
+        (self.handle, self.commands, self.adopted) = (handle, commands, Some(texts));
     }
 
     /// Sets the route to the host.
@@ -361,24 +357,14 @@ impl NativePeer {
         let introduction = self.introduced.filter(|_| self.may_be_original()).map(|at| at + INTRODUCTION);
         let network = [self.outbound.next(now), self.inbound.next(now)];
         let host = [introduction, self.missing_until()];
-        [self.connection.next_timeout(), self.direct.next_timeout(), self.retry_at, inbox, suspect]
+        let retry = self.retry.pause_ends().map(|at| at.saturating_duration_since(self.origin));
+        [self.connection.next_timeout(), self.direct.next_timeout(), retry, inbox, suspect]
             .into_iter()
             .chain(network)
             .chain(host)
             .flatten()
             .min()
             .unwrap_or(now + Duration::from_secs(60))
-    }
-}
-
-/// The next command of the handle that the game got for an original. It waits until the peer is connected as native.
-async fn next_original_command(
-    commands: &mut Option<mpsc::UnboundedReceiver<PeerCommand>>,
-    connected: bool,
-) -> Option<Option<PeerCommand>> {
-    match commands {
-        Some(commands) if connected => Some(commands.recv().await),
-        _ => None,
     }
 }
 

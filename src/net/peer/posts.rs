@@ -62,7 +62,7 @@ pub(super) async fn post_after_loss(relay: RelayClient, route: Route, body: Stri
             if error == RelayError::BadToken || missing > MAX_MISSING {
                 return;
             }
-            sleep(backoff.next().max(error.wait())).await;
+            sleep(backoff.after(&error)).await;
         }
     };
     let _ = timeout(within, posted).await;
@@ -86,10 +86,9 @@ impl NativePeer {
     pub(super) fn start_post(&mut self) {
         let now = self.now();
         let introduced = self.introduced.is_some() && self.may_be_original();
-        if self.post.is_some() || !self.relay_up || introduced || self.retry_at.is_some_and(|at| at > now) {
+        if self.post.is_some() || !self.relay_up || introduced || self.retry.is_pausing() {
             return;
         }
-        self.retry_at = None;
         let Some(route) = &self.route else { return };
         if let Some(packet) = next_packet(&mut self.connection, &mut self.outbound, Lane::Relay, POST_LIMIT, now) {
             let body = match &self.role {
@@ -118,7 +117,7 @@ impl NativePeer {
         }
         match result {
             Ok(()) => {
-                self.backoff.reset();
+                self.retry.succeeded();
                 self.missing_since = None;
                 self.introduced.get_or_insert(now);
             }
@@ -129,7 +128,7 @@ impl NativePeer {
     fn undelivered(&mut self, error: &RelayError, now: Timestamp) {
         tracing::debug!(peer = self.cx.key.0, "a message was not delivered: {error}");
         self.connection.lost_in_flight(Lane::Relay);
-        self.retry_at = Some(now + self.backoff.next().max(error.wait()));
+        self.retry.failed(error);
         match error {
             // The other side does not listen: the relay is fine.
             RelayError::Rejected => {

@@ -77,9 +77,9 @@ impl Game {
         reason
     }
 
-    /// The further commands of the game, for the native peer that this peer turned out to be.
-    pub fn into_commands(self) -> mpsc::UnboundedReceiver<PeerCommand> {
-        self.commands
+    /// The handle that the game has, and its further commands, for the native peer that this peer turned out to be.
+    pub fn into_handle(self) -> (PeerHandle, mpsc::UnboundedReceiver<PeerCommand>) {
+        (self.handle, self.commands)
     }
 
     /// Waits for the next command; forever once there are no more. Cancel safe.

@@ -10,8 +10,8 @@
 //! nothing for a moment, an empty text follows.
 //!
 //! A host that stays silent counts as one on the relay. If it sends an answer after all, the messages so far are sent again
-//! over the data channel. If it turns out to be native, because the relay was slow, it continues as a native peer under a
-//! new handle, and receives the texts that it ignored as messages. The game sees one peer, connected once.
+//! over the data channel. If it turns out to be native, because the relay was slow, it continues as a native peer
+//! under the same handle, and receives the texts that it ignored as messages. The game sees one peer, connected once.
 //!
 //! A Dart host cannot read the introduction and drops it, with an error in its log. The first text introduces the client.
 

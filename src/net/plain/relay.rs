@@ -10,11 +10,11 @@ use super::{DirectPeer, NOT_ALL_ARRIVED, Post, answer, game::Game, post_texts, w
 use crate::{
     connection::Path,
     net::{
-        backoff::Backoff,
         contract::PeerCommand,
         offer::Offer,
         peer::{NativeOutcome, NativePeer},
         peer_link::{PeerContext, PeerEnd, PeerInput, PeerOutput, Route},
+        post_retry::PostRetry,
         relay_error::RelayError,
     },
     protocol::{Body, EndReason, PathPolicy, Payload, Signal},
@@ -41,10 +41,9 @@ pub(in crate::net) struct RelayPeer {
     post: Option<Post>,
     /// The number of texts in the POST, from the front of the queue.
     posted: usize,
-    retry_at: Option<Instant>,
+    retry: PostRetry,
     /// Since when all POSTs fail.
     failing_since: Option<Instant>,
-    backoff: Backoff,
     reported_signal: bool,
     unanswered: Option<Unanswered>,
     /// When to send an empty text, if the game has sent none until then.
@@ -92,9 +91,8 @@ impl RelayPeer {
             queue: VecDeque::new(),
             post: None,
             posted: 0,
-            retry_at: None,
+            retry: PostRetry::new(),
             failing_since: None,
-            backoff: Backoff::new(Duration::from_millis(100), Duration::from_millis(500)),
             reported_signal: false,
             unanswered,
             introduce_at: None,
@@ -111,7 +109,7 @@ impl RelayPeer {
             self.start_post();
             let offered_until = self.unanswered.as_ref().map(|unanswered| unanswered.until);
             let introduce_at = self.introduce_at.filter(|_| self.post.is_none());
-            let wake = self.retry_at.or(introduce_at).into_iter().chain(offered_until).min();
+            let wake = self.retry.pause_ends().or(introduce_at).into_iter().chain(offered_until).min();
             let wake = wake.unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
             tokio::select! {
                 input = inputs.recv() => match input {
@@ -135,7 +133,6 @@ impl RelayPeer {
                 command = self.game.command() => self.command(command),
                 result = answer(&mut self.post) => self.posted(result),
                 () = sleep_until(wake) => {
-                    self.retry_at = self.retry_at.filter(|at| *at > Instant::now());
                     if offered_until.is_some_and(|until| until <= Instant::now()) {
                         self.settle_on_relay();
                     }
@@ -154,7 +151,7 @@ impl RelayPeer {
             PeerInput::Body(Body::Text(text), route) => {
                 if route.is_some() {
                     self.route = route;
-                    self.retry_at = None;
+                    self.retry.end_pause();
                 }
                 self.settle_on_relay();
                 self.game.receive(Payload::Text(text));
@@ -167,7 +164,7 @@ impl RelayPeer {
                 if route.is_some() {
                     self.route = route;
                 }
-                self.retry_at = None;
+                self.retry.end_pause();
             }
             PeerInput::PeerClosed => self.game.end(EndReason::Left),
             PeerInput::Disconnect(reason) => self.game.end(reason),
@@ -198,9 +195,10 @@ impl RelayPeer {
     }
 
     fn start_post(&mut self) {
-        let Some(route) = self.route.as_ref().filter(|_| self.post.is_none() && self.retry_at.is_none()) else {
+        if self.retry.is_pausing() || self.post.is_some() {
             return;
-        };
+        }
+        let Some(route) = &self.route else { return };
         if !self.queue.is_empty() {
             self.posted = self.next_batch();
             self.post = Some(post_texts(&self.cx, route, self.queue.iter().take(self.posted).cloned()));
@@ -227,7 +225,7 @@ impl RelayPeer {
         self.post = None;
         match result {
             Ok(()) => {
-                self.backoff.reset();
+                self.retry.succeeded();
                 (self.failing_since, self.introduce_at) = (None, None);
                 self.remove_posted();
             }
@@ -243,7 +241,7 @@ impl RelayPeer {
                         error => self.cx.relay.unreachable(error),
                     });
                 }
-                self.retry_at = Some(now + self.backoff.next().max(error.wait()));
+                self.retry.failed(&error);
                 if error == RelayError::BadToken {
                     self.cx.notify(PeerOutput::BadToken);
                 }
@@ -293,7 +291,7 @@ impl RelayPeer {
         if let Some(post) = self.post.take() {
             let _ = timeout(self.cx.config.timeout, post).await;
         }
-        native.adopt(sent.into_iter().chain(self.queue).collect(), self.game.into_commands());
+        native.adopt(sent.into_iter().chain(self.queue).collect(), self.game.into_handle());
         if self.route.is_some() {
             native.set_route(self.route);
         }

@@ -16,6 +16,17 @@ pub enum Interruption {
     NoPath,
 }
 
+/// A message that arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// The channel on which it was sent.
+    pub channel: Channel,
+    /// Its receiver within the game.
+    pub tag: Tag,
+    /// Its content.
+    pub payload: Payload,
+}
+
 /// An event for the owner of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectionEvent {
@@ -31,14 +42,7 @@ pub enum ConnectionEvent {
         metadata: Bytes,
     },
     /// A message arrived. Report its size to [`consumed`](super::Connection::consumed) when the game has taken it.
-    Message {
-        /// The channel on which it was sent.
-        channel: Channel,
-        /// Its receiver within the game.
-        tag: Tag,
-        /// Its content.
-        payload: Payload,
-    },
+    Message(Received),
     /// A signal from the peer's [`send_signal`](super::Connection::send_signal).
     Signal(Bytes),
     /// Messages now use this path. The first path is not reported.

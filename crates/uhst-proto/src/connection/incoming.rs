@@ -6,7 +6,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::{
-    ConnectionConfig, ConnectionEvent,
+    ConnectionConfig, ConnectionEvent, Received,
     config::{MAX_SIGNAL, SIGNAL_BUFFER},
     cost::{OVERHEAD, fragment_cost},
     receive::{CompleteMessage, Receiver, Violation},
@@ -223,13 +223,13 @@ fn message_event(channel: Channel, message: CompleteMessage) -> Result<Connectio
     } else {
         Payload::Binary(message.payload)
     };
-    Ok(ConnectionEvent::Message { channel, tag: message.tag, payload })
+    Ok(ConnectionEvent::Message(Received { channel, tag: message.tag, payload }))
 }
 
 /// Copies messages that would keep a much larger packet in memory.
 pub(super) fn compact_events(events: &mut VecDeque<ConnectionEvent>, from: usize, packet: usize) {
     let size = |event: &ConnectionEvent| match event {
-        ConnectionEvent::Message { payload, .. } => payload.len() + OVERHEAD,
+        ConnectionEvent::Message(Received { payload, .. }) => payload.len() + OVERHEAD,
         ConnectionEvent::Signal(signal) => signal.len() + OVERHEAD,
         _ => 0,
     };
@@ -239,8 +239,11 @@ pub(super) fn compact_events(events: &mut VecDeque<ConnectionEvent>, from: usize
     }
     for event in events.range_mut(from..) {
         match event {
-            ConnectionEvent::Message { payload: Payload::Text(text), .. } => *text = ByteString::from(&**text),
-            ConnectionEvent::Message { payload: Payload::Binary(bytes), .. } | ConnectionEvent::Signal(bytes) => {
+            ConnectionEvent::Message(Received { payload: Payload::Text(text), .. }) => {
+                *text = ByteString::from(&**text)
+            }
+            ConnectionEvent::Message(Received { payload: Payload::Binary(bytes), .. })
+            | ConnectionEvent::Signal(bytes) => {
                 *bytes = Bytes::copy_from_slice(bytes);
             }
             _ => {}

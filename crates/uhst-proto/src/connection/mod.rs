@@ -65,7 +65,7 @@ mod unreliable;
 pub use config::{ConnectionConfig, Credentials, MetadataTooLarge};
 pub use connection::Connection;
 pub use cost::{OVERHEAD as MESSAGE_OVERHEAD, message_cost};
-pub use event::{ConnectionEvent, ConnectionStats, EnqueueError, Interruption, ResumeError};
+pub use event::{ConnectionEvent, ConnectionStats, EnqueueError, Interruption, Received, ResumeError};
 pub use path::{Lane, Path};
 pub use tombstone::Tombstone;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 use uhst_proto::connection::{
-    Connection, ConnectionConfig, ConnectionEvent, EnqueueError, Lane, MESSAGE_OVERHEAD, Path,
+    Connection, ConnectionConfig, ConnectionEvent, EnqueueError, Lane, MESSAGE_OVERHEAD, Path, Received,
 };
 use uhst_proto::protocol::{
     Channel, EndReason, Tag,
@@ -84,7 +84,7 @@ fn a_game_that_does_not_read_slows_its_peer_down_and_nothing_is_lost() {
         exchange(&mut client, &mut host, now);
         assert!(host.stats().unconsumed <= small().receive_buffer);
         for event in events(&mut host) {
-            assert!(matches!(event, ConnectionEvent::Message { .. }), "{event:?}");
+            assert!(matches!(event, ConnectionEvent::Message(_)), "{event:?}");
             received += 1;
             host.consumed(5000 + MESSAGE_OVERHEAD);
         }
@@ -115,7 +115,7 @@ fn two_partial_messages_never_deadlock() {
         host.handle_timeout(now);
         exchange(&mut client, &mut host, now);
         for event in events(&mut host) {
-            assert!(matches!(event, ConnectionEvent::Message { .. }));
+            assert!(matches!(event, ConnectionEvent::Message(_)));
             host.consumed(max + MESSAGE_OVERHEAD);
             received += 1;
         }
@@ -231,7 +231,7 @@ fn a_small_message_does_not_hold_a_large_packet() {
         while writer.pong(1) {}
     });
     host.receive(Lane::Relay, packet.clone(), START);
-    let Some(ConnectionEvent::Message { payload, .. }) = host.poll_event() else { panic!() };
+    let Some(ConnectionEvent::Message(Received { payload, .. })) = host.poll_event() else { panic!() };
     assert!(!packet.as_ptr_range().contains(&payload.as_bytes().as_ptr()));
 }
 
@@ -293,7 +293,7 @@ proptest! {
             while reading && let Some(event) = victim.poll_event() {
                 prop_assert_eq!(ends, 0);
                 ends += usize::from(matches!(event, ConnectionEvent::Closed(_)));
-                if let ConnectionEvent::Message { payload, .. } = event {
+                if let ConnectionEvent::Message(Received { payload, .. }) = event {
                     victim.consumed(payload.len() + MESSAGE_OVERHEAD);
                 }
             }
@@ -319,7 +319,7 @@ fn unreliable_messages_of_any_size_go_in_single_datagrams_on_the_direct_path() {
             host.receive(Lane::DirectUnreliable, packet, START);
         }
         let payload = bytes(size);
-        let message = ConnectionEvent::Message { channel: Channel::Unreliable, tag: Tag::Untyped, payload };
+        let message = ConnectionEvent::Message(Received { channel: Channel::Unreliable, tag: Tag::Untyped, payload });
         assert!(events(&mut host) == [message], "{size} bytes");
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
-use uhst_proto::connection::{ConnectionConfig, ConnectionEvent, EnqueueError, Lane, MESSAGE_OVERHEAD, Path};
+use uhst_proto::connection::{ConnectionConfig, ConnectionEvent, EnqueueError, Lane, MESSAGE_OVERHEAD, Path, Received};
 use uhst_proto::protocol::{Channel, EndReason};
 
 use crate::{
@@ -82,7 +82,7 @@ fn a_drain_lasts_as_long_as_it_advances() {
         }
         carry(&mut host, &mut client, now);
         for event in events(&mut host) {
-            if let ConnectionEvent::Message { payload, .. } = event {
+            if let ConnectionEvent::Message(Received { payload, .. }) = event {
                 received += 1;
                 unread.push_back((now + Duration::from_millis(500), payload.len() + MESSAGE_OVERHEAD));
             }
@@ -123,7 +123,7 @@ fn a_full_send_buffer_drains_over_a_slow_relay() {
         carry(&mut client, &mut host, now);
         for event in events(&mut client) {
             match event {
-                ConnectionEvent::Message { payload, .. } => {
+                ConnectionEvent::Message(Received { payload, .. }) => {
                     received += 1;
                     last = now;
                     client.consumed(payload.len() + MESSAGE_OVERHEAD);

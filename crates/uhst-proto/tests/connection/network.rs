@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use uhst_proto::connection::{
-    Connection, ConnectionConfig, ConnectionEvent, Lane, MESSAGE_OVERHEAD, Path, ResumeError, Timestamp,
+    Connection, ConnectionConfig, ConnectionEvent, Lane, MESSAGE_OVERHEAD, Path, Received, ResumeError, Timestamp,
 };
 use uhst_proto::protocol::{
     Channel, EndReason, Payload, Tag,
@@ -494,7 +494,7 @@ impl Network {
             let side = &mut self.sides[of];
             assert!(side.closed.is_empty(), "{event:?} after the end");
             match event {
-                ConnectionEvent::Message { channel, tag, payload } => {
+                ConnectionEvent::Message(Received { channel, tag, payload }) => {
                     side.unread += payload.len() + MESSAGE_OVERHEAD;
                     side.take(channel, (tag, payload.into_bytes()));
                 }

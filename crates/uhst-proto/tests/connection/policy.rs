@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use uhst_proto::connection::{Connection, ConnectionConfig, ConnectionEvent, Interruption, Lane, Path, Timestamp};
+use uhst_proto::connection::{
+    Connection, ConnectionConfig, ConnectionEvent, Interruption, Lane, Path, Received, Timestamp,
+};
 use uhst_proto::protocol::{Channel, EndReason, PathPolicy, Tag};
 
 use crate::{START, joining::credentials, network::carries_a_message};
@@ -88,8 +90,11 @@ fn one_direct_only_side_suffices_and_connects_once_a_direct_path_is_up() {
         assert_eq!(direct_up(&mut client, &mut host, START), 0);
         let path = ConnectionEvent::PathChanged(Path::Direct);
         assert_eq!(events(&mut client), [ConnectionEvent::Connected { metadata: "Arena".into() }, path.clone()]);
-        let message =
-            ConnectionEvent::Message { channel: Channel::Reliable, tag: Tag::Untyped, payload: "waits".into() };
+        let message = ConnectionEvent::Message(Received {
+            channel: Channel::Reliable,
+            tag: Tag::Untyped,
+            payload: "waits".into(),
+        });
         assert_eq!(events(&mut host), [ConnectionEvent::Connected { metadata: "Ada".into() }, path, message]);
     }
 }
@@ -145,8 +150,11 @@ fn messages_wait_for_the_direct_path_and_the_connection_ends_without_one() {
             let lost = vec![ConnectionEvent::Interrupted(Interruption::NoPath)];
             assert_eq!((events(&mut client), events(&mut host)), (lost.clone(), lost));
             assert_eq!(direct_up(&mut client, &mut host, now), 0);
-            let message =
-                ConnectionEvent::Message { channel: Channel::Reliable, tag: Tag::Untyped, payload: "late".into() };
+            let message = ConnectionEvent::Message(Received {
+                channel: Channel::Reliable,
+                tag: Tag::Untyped,
+                payload: "late".into(),
+            });
             assert_eq!(events(&mut client), [ConnectionEvent::Resumed]);
             assert_eq!(events(&mut host), [ConnectionEvent::Resumed, message]);
         } else {

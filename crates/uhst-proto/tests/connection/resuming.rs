@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use uhst_proto::connection::{Connection, ConnectionEvent, Interruption, Lane, Path, ResumeError, Timestamp};
+use uhst_proto::connection::{Connection, ConnectionEvent, Interruption, Lane, Path, Received, ResumeError, Timestamp};
 use uhst_proto::protocol::{
     Channel, EndReason, Tag,
     frame::{self, HandshakeKind},
@@ -35,8 +35,9 @@ fn resuming_retransmits_in_both_directions() {
     let resume = ask_back(&mut client, &mut host, START);
     host.resume(resume, START).unwrap();
     exchange(&mut client, &mut host, START);
-    let message =
-        |text: &str| ConnectionEvent::Message { channel: Channel::Reliable, tag: Tag::Untyped, payload: text.into() };
+    let message = |text: &str| {
+        ConnectionEvent::Message(Received { channel: Channel::Reliable, tag: Tag::Untyped, payload: text.into() })
+    };
     let lost = ConnectionEvent::Interrupted(Interruption::NoPath);
     assert_eq!(events(&mut client), [lost, ConnectionEvent::Resumed, message("down")]);
     assert_eq!(events(&mut host), [message("up")]);

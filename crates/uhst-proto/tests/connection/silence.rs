@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use uhst_proto::connection::{ConnectionConfig, ConnectionEvent, Interruption, Lane, Path, ResumeError};
+use uhst_proto::connection::{ConnectionConfig, ConnectionEvent, Interruption, Lane, Path, Received, ResumeError};
 use uhst_proto::protocol::{Channel, EndReason, Tag};
 
 use crate::{
@@ -85,10 +85,8 @@ fn an_interrupted_peer_is_pinged_modestly_and_resumes_with_any_packet() {
         // The client was suspended: it missed what was sent meanwhile, and counts nothing as silence.
         idle(&mut client, &mut host, now, Duration::from_secs(2));
         assert_eq!(events(&mut host), [ConnectionEvent::Resumed]);
-        let message = |text: &str| ConnectionEvent::Message {
-            channel: Channel::Reliable,
-            tag: Tag::Untyped,
-            payload: text.into(),
+        let message = |text: &str| {
+            ConnectionEvent::Message(Received { channel: Channel::Reliable, tag: Tag::Untyped, payload: text.into() })
         };
         let mut reported = events(&mut client);
         reported.retain(|event| !matches!(event, ConnectionEvent::PathChanged(_)));
@@ -154,7 +152,7 @@ fn a_dead_direct_path_falls_back_to_the_relay() {
     let expected = [ConnectionEvent::PathSilent(Path::Direct), ConnectionEvent::PathChanged(Path::Relay)];
     assert_eq!(events(&mut client), expected);
     let payload = "on its way".into();
-    let message = ConnectionEvent::Message { channel: Channel::Reliable, tag: Tag::Untyped, payload };
+    let message = ConnectionEvent::Message(Received { channel: Channel::Reliable, tag: Tag::Untyped, payload });
     assert!(events(&mut host).contains(&message));
 }
 
