@@ -68,7 +68,12 @@ pub use net::{
 /// The promise that a message travels under. (Its name here is one that the prelude of no other networking crate has.)
 #[doc(inline)]
 pub use uhst_proto::protocol::Channel as UhstChannel;
-pub use uhst_proto::{connection, protocol};
+pub(crate) use uhst_proto::{connection, protocol};
+#[doc(inline)]
+pub use uhst_proto::{
+    connection::{ConnectionConfig, Interruption, Path},
+    protocol::{EndReason, JoinLink, JoinLinkError, Payload, WebFile},
+};
 #[cfg(all(feature = "relay", not(target_family = "wasm")))]
 pub use uhst_relay as relay;
 /// Crates whose types are part of this API.
@@ -94,8 +99,7 @@ pub mod prelude {
     #[cfg(feature = "replicon")]
     pub use crate::replicon::{RepliconUhstPlugins, WithoutReplication};
     pub use crate::{
-        UhstChannel,
-        connection::{ConnectionConfig, Interruption, Path},
+        ConnectionConfig, EndReason, Interruption, JoinLink, JoinLinkError, Path, Payload, UhstChannel, WebFile,
         ecs::{
             BroadcastReport, Encoding, FromPeer, JoinResponder, LocalClientOf, LocalClients, NotHost, PeerOf, Peers,
             Rates, SessionConnected, SessionEnded, SessionJoining, SessionReady, SessionStarting, TypedMessage,
@@ -107,7 +111,6 @@ pub mod prelude {
             Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, NetworkConditions, PathPolicy, Relay,
             SendError, Traffic,
         },
-        protocol::{EndReason, JoinLink, JoinLinkError, Payload, WebFile},
     };
     #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
     pub use crate::{

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use bevy::{app::AppExit, ecs::system::RunSystemOnce, prelude::*};
 use bevy_uhst::{
-    connection::{MESSAGE_OVERHEAD, Path},
     prelude::*,
     test_app::{TestEvent, TestLog, TestNetwork},
 };
 use serde::{Deserialize, Serialize};
 use support::until;
+use uhst_proto::connection::MESSAGE_OVERHEAD;
 
 /// What players say to the host.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]

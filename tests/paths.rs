@@ -15,9 +15,7 @@ use std::{
 
 use bevy::prelude::*;
 use bevy_uhst::{
-    connection::ConnectionEvent,
     prelude::*,
-    protocol::frame::HandshakeKind,
     relay::RelayConfig,
     test_app::{TestEvent, TestLog, TestNetwork, update_until},
 };
@@ -25,6 +23,7 @@ use by_hand::ByHand;
 use bytes::Bytes;
 use original::Original;
 use support::{PATIENCE, StandaloneRelay, address, connected, diagnostics, disconnected, ended, the_peer};
+use uhst_proto::{connection::ConnectionEvent, protocol::frame::HandshakeKind};
 
 /// Where the counter of a resumption is: behind a zero, its kind and the name of its connection.
 const COUNTER: usize = 18;

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use bevy::prelude::*;
 use bevy_uhst::{
-    connection::MESSAGE_OVERHEAD,
     prelude::*,
     test_app::{TestEvent, TestLog, TestNetwork, update_until},
 };
 use support::PATIENCE;
+use uhst_proto::connection::MESSAGE_OVERHEAD;
 
 const WINDOW: usize = 1 << 20;
 const MESSAGE: usize = 64 << 10;

@@ -30,7 +30,7 @@ impl UhstJoinRequest {
         self.responder.accept();
     }
 
-    /// Refuses the peer, which ends with [`EndReason::Refused`](crate::protocol::EndReason::Refused) and this reason.
+    /// Refuses the peer, which ends with [`EndReason::Refused`](crate::EndReason::Refused) and this reason.
     pub fn refuse(&self, why: impl Into<String>) {
         self.responder.refuse(why);
     }

@@ -8,7 +8,7 @@ use crate::net::SendError;
 /// How many peers a broadcast was sent to, and how many missed it.
 ///
 /// It may be ignored. A peer that misses a broadcast is reported once, as a [`UhstDiagnostic`](super::UhstDiagnostic), and
-/// ends when it does not [catch up](crate::connection::ConnectionConfig::catch_up_timeout); the others get everything.
+/// ends when it does not [catch up](crate::ConnectionConfig::catch_up_timeout); the others get everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BroadcastReport {
     /// How many peers it was meant for.

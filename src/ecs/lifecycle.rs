@@ -45,7 +45,7 @@ pub struct UhstPathChanged {
 ///
 /// Meanwhile [`UhstPeer::is_reachable`](super::UhstPeer::is_reachable) is `false`, reliable messages wait, and unreliable
 /// ones are dropped. [`UhstResumed`] follows when it is back, or [`UhstDisconnected`]: with [`EndReason::TimedOut`] after
-/// [`resume_timeout`](crate::connection::ConnectionConfig::resume_timeout). The other side notices the same by the same
+/// [`resume_timeout`](crate::ConnectionConfig::resume_timeout). The other side notices the same by the same
 /// numbers.
 #[derive(EntityEvent, Clone, Debug)]
 pub struct UhstInterrupted {
@@ -78,7 +78,7 @@ pub struct UhstDisconnected {
     /// Why: [`EndReason::Left`] if the other side left, [`EndReason::EndedLocally`] if this side ended it.
     pub reason: EndReason,
     /// How much of what this side had sent reliably before it ended the connection was not confirmed within
-    /// [`drain_timeout`](crate::connection::ConnectionConfig::drain_timeout), in bytes, with 160 for each message: it may not
+    /// [`drain_timeout`](crate::ConnectionConfig::drain_timeout), in bytes, with 160 for each message: it may not
     /// have arrived. 0 when the other side ended it, and when this side despawned the peer or its session, since what waits
     /// is delivered after this event then; a warning names what is cut.
     pub unconfirmed: usize,

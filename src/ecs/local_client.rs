@@ -13,7 +13,7 @@ use super::UhstClient;
 /// password or request to join, and without taking one of the [`max_peers`](super::UhstHost::max_peers);
 /// [`peer_count`](super::UhstHost::peer_count) counts it. What one side sends in a frame the other reads in the next. The
 /// session ends with its host's, for the same reason, or at once with
-/// [`EndReason::NotStarted`](crate::protocol::EndReason::NotStarted) if that entity hosts nothing.
+/// [`EndReason::NotStarted`](crate::EndReason::NotStarted) if that entity hosts nothing.
 ///
 /// An app with both sides reads the messages of both: [`session`](super::UhstMessage::session) tells them apart.
 ///

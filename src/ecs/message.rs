@@ -13,7 +13,7 @@ use crate::{UhstChannel, protocol::Payload};
 ///
 /// Bevy drops messages after two fixed steps, or two frames in an app without [`Time`]. A system that runs less often
 /// misses some. In an app whose `Time<Virtual>` is paused Bevy drops none: there they wait, and once they fill the
-/// [`receive_buffer`](crate::connection::ConnectionConfig::receive_buffer) of their peer, nothing more of it is received
+/// [`receive_buffer`](crate::ConnectionConfig::receive_buffer) of their peer, nothing more of it is received
 /// until they are dropped, and its sends fail as with any slow peer.
 #[derive(Message, Clone, Debug, PartialEq, Eq)]
 pub struct UhstMessage {

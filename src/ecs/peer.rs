@@ -145,7 +145,7 @@ impl UhstPeer {
 
     /// Returns whether a path leads to the peer and it answers, as far as this side knows. `false` while it
     /// is [interrupted](super::UhstInterrupted): reliable messages then wait until it is back or the connection
-    /// [ends](crate::connection::ConnectionConfig::resume_timeout), and unreliable ones are dropped.
+    /// [ends](crate::ConnectionConfig::resume_timeout), and unreliable ones are dropped.
     pub fn is_reachable(&self) -> bool {
         self.handle.shared().is_reachable()
     }

@@ -110,7 +110,7 @@ impl UhstPlugin {
     }
 
     /// Sets the version of the game's messages, such as `"3"`. A joiner with another one is refused with
-    /// [`EndReason::GameMismatch`](crate::protocol::EndReason::GameMismatch), which names both. Peers of the original
+    /// [`EndReason::GameMismatch`](crate::EndReason::GameMismatch), which names both. Peers of the original
     /// protocol are let in. About 48 bytes of it are shown.
     ///
     /// The names, channels and encodings of [typed messages](super::UhstAppExt) are compared without it.

@@ -29,7 +29,7 @@ pub struct NetworkConditions {
     pub bandwidth: Option<u32>,
     /// Whether the network is cut: no packet passes, on any path, in either direction. A [`loss`](Self::loss) of 1 does the
     /// same. Reliable packets wait until the network is back or their path is given up. After
-    /// [`timeout`](crate::connection::ConnectionConfig::timeout), both sides are interrupted.
+    /// [`timeout`](crate::ConnectionConfig::timeout), both sides are interrupted.
     pub cut: bool,
 }
 

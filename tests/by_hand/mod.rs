@@ -5,11 +5,11 @@
 
 use std::time::{Duration, Instant};
 
-use bevy_uhst::{
+use bytes::Bytes;
+use uhst_proto::{
     connection::{Connection, ConnectionConfig, ConnectionEvent, Credentials, Lane, Path, Timestamp},
     protocol::{Body, GameId, NATIVE_VERSION},
 };
-use bytes::Bytes;
 
 use crate::original::{Heard, Original};
 

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use bevy::prelude::*;
 use bevy_replicon::{prelude::*, shared::backend::connected_client::NetworkId};
 use bevy_uhst::{
-    NetworkConditions, UhstClient,
-    connection::Path,
+    NetworkConditions, Path, UhstClient,
     test_app::{TestNetwork, link, update_until},
 };
 use serde::{Deserialize, Serialize};

@@ -64,7 +64,7 @@ impl<T: TypedMessage> Deref for FromPeer<T> {
 ///
 /// Do so before the first session starts, before or after [`UhstPlugin`](super::UhstPlugin) is added, in any order, and
 /// alike in every build of the game: a joiner that has registered other types, names, channels or encodings is refused
-/// with [`EndReason::GameMismatch`](crate::protocol::EndReason::GameMismatch). The fields of a type are not compared:
+/// with [`EndReason::GameMismatch`](crate::EndReason::GameMismatch). The fields of a type are not compared:
 /// change [`UhstPlugin::version`](super::UhstPlugin::version) with them. Peers of the original protocol cannot be
 /// compared, and are let in.
 ///
