@@ -1,25 +1,20 @@
 //! Joining a session.
 
-use bevy::{
-    ecs::{lifecycle::HookContext, world::DeferredWorld},
-    prelude::*,
-};
-use bytes::Bytes;
-
 use super::{
     LocalClientOf, UhstHost, UhstSession,
     network::Network,
     session::{self, SessionState},
-    settings::{Settings, session_settings},
+    settings::{Settings, session_settings, setting},
     typed::Types,
 };
 use crate::{
     UhstChannel,
-    net::{
-        Relay, SendError,
-        contract::{ClientOptions, Password},
-    },
+    net::{SendError, contract::ClientOptions},
     protocol::{EndReason, JoinLink, Payload, Tag},
+};
+use bevy::{
+    ecs::{lifecycle::HookContext, world::DeferredWorld},
+    prelude::*,
 };
 
 /// Joins a session: spawn it to join, despawn or remove it to leave.
@@ -91,28 +86,22 @@ impl UhstClient {
         UhstClient { target: None, local: false, settings: Settings::default(), state: SessionState::default() }
     }
 
-    /// Sets the relay that a bare code is looked up on. Default: that of the [plugin](super::UhstPlugin::relay). A link names
-    /// its own relay.
-    #[must_use]
-    pub fn relay(mut self, relay: Relay) -> Self {
-        self.settings.relay = Some(relay);
-        self
+    setting! {
+        /// Sets the relay that a bare code is looked up on. Default: that of the [plugin](super::UhstPlugin::relay). A link names
+        /// its own relay.
+        relay
     }
 
-    /// Sets the password of the session. It never crosses the wire, not even as a hash.
-    #[must_use]
-    pub fn password(mut self, password: impl Into<String>) -> Self {
-        self.settings.password = Some(Password(password.into()));
-        self
+    setting! {
+        /// Sets the password of the session. It never crosses the wire, not even as a hash.
+        password
     }
 
-    /// Sets what the host receives with the [request to join](super::UhstJoinRequest) and as the
-    /// [`UhstPeer::metadata`](super::UhstPeer::metadata) of this client, for instance a player's name. At most 4096 bytes:
-    /// with more, the session ends with [`EndReason::NotStarted`].
-    #[must_use]
-    pub fn metadata(mut self, metadata: impl Into<Bytes>) -> Self {
-        self.settings.metadata = metadata.into();
-        self
+    setting! {
+        /// Sets what the host receives with the [request to join](super::UhstJoinRequest) and as the
+        /// [`UhstPeer::metadata`](super::UhstPeer::metadata) of this client, for instance a player's name. At most 4096 bytes:
+        /// with more, the session ends with [`EndReason::NotStarted`].
+        metadata
     }
 
     session_settings!();

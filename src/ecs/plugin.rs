@@ -10,7 +10,7 @@ use super::{
     diagnostics, error,
     network::Network,
     receive::{has_events, receive},
-    settings::Settings,
+    settings::{Settings, setting},
     slow_reader, state,
     typed::{Inboxes, Types},
 };
@@ -18,10 +18,6 @@ use super::{
 use super::{announce, browser};
 #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
 use crate::net::Discovery;
-use crate::{
-    connection::ConnectionConfig,
-    net::{IceServer, NetworkConditions, PathPolicy, Relay},
-};
 
 /// Adds hosting and joining to an app, in a window or without.
 ///
@@ -70,34 +66,26 @@ impl UhstPlugin {
         UhstPlugin { start: Some(Start::Join(code_or_link.into())), ..Self::default() }
     }
 
-    /// Sets the relay of sessions that do not set one. Default: the embedded relay.
-    #[must_use]
-    pub fn relay(mut self, relay: Relay) -> Self {
-        self.settings.relay = Some(relay);
-        self
+    setting! {
+        /// Sets the relay of sessions that do not set one. Default: the embedded relay.
+        relay
     }
 
-    /// Sets the timeouts and limits of sessions that do not set them.
-    #[must_use]
-    pub fn connection(mut self, config: ConnectionConfig) -> Self {
-        self.settings.connection = Some(config);
-        self
+    setting! {
+        /// Sets the timeouts and limits of sessions that do not set them.
+        connection
     }
 
-    /// Sets which paths connections may use, in sessions that do not set it. Default: over the relay at first, and directly
-    /// as soon as that works.
-    #[must_use]
-    pub fn paths(mut self, paths: PathPolicy) -> Self {
-        self.settings.paths = Some(paths);
-        self
+    setting! {
+        /// Sets which paths connections may use, in sessions that do not set it. Default: over the relay at first, and directly
+        /// as soon as that works.
+        paths
     }
 
-    /// Sets the STUN and TURN servers, which find direct paths between home networks. Default: the public STUN servers of the
-    /// original clients. With an empty list, only machines that can reach each other's own addresses connect directly.
-    #[must_use]
-    pub fn ice_servers(mut self, servers: impl IntoIterator<Item = IceServer>) -> Self {
-        self.settings.ice_servers = Some(servers.into_iter().collect());
-        self
+    setting! {
+        /// Sets the STUN and TURN servers, which find direct paths between home networks. Default: the public STUN servers of the
+        /// original clients. With an empty list, only machines that can reach each other's own addresses connect directly.
+        ice_servers
     }
 
     /// Sets on which network a [`UhstAnnouncement`](super::UhstAnnouncement) is published, and a
@@ -120,18 +108,16 @@ impl UhstPlugin {
         self
     }
 
-    /// Degrades the network of sessions that do not set their own conditions, to test the game.
-    #[must_use]
-    pub fn conditions(mut self, conditions: NetworkConditions) -> Self {
-        self.settings.conditions = Some(conditions);
-        self
+    setting! {
+        /// Degrades the network of sessions that do not set their own conditions, to test the game.
+        conditions
     }
 
     /// Sets how long an app that exits may take to deliver what its sessions sent before, as long as the other sides confirm
     /// more of it. Default: 10 seconds. It waits one second at most while nothing is confirmed. The window does not respond
     /// meanwhile. What is not confirmed in time is lost.
     ///
-    /// For a session that is left while the app runs on, [`drain_timeout`](ConnectionConfig::drain_timeout) counts.
+    /// For a session that is left while the app runs on, [`drain_timeout`](crate::ConnectionConfig::drain_timeout) counts.
     #[must_use]
     pub fn exit_timeout(mut self, timeout: Duration) -> Self {
         self.exit_timeout = Some(timeout);

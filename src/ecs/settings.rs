@@ -53,43 +53,95 @@ impl Settings {
     }
 }
 
-/// The methods that set these fields for a host and for a client alike.
-macro_rules! session_settings {
-    () => {
-        /// Sets timeouts and limits. Default: those of the [plugin](crate::UhstPlugin::connection).
+/// A method that sets a field of the [`Settings`] of a host, a client or the plugin. Each documents it in its own words.
+macro_rules! setting {
+    ($(#[$doc:meta])* relay) => {
+        $(#[$doc])*
         #[must_use]
-        pub fn connection(mut self, config: crate::connection::ConnectionConfig) -> Self {
+        pub fn relay(mut self, relay: crate::net::Relay) -> Self {
+            self.settings.relay = Some(relay);
+            self
+        }
+    };
+    ($(#[$doc:meta])* password) => {
+        $(#[$doc])*
+        #[must_use]
+        pub fn password(mut self, password: impl Into<String>) -> Self {
+            self.settings.password = Some(crate::net::contract::Password(password.into()));
+            self
+        }
+    };
+    ($(#[$doc:meta])* metadata) => {
+        $(#[$doc])*
+        #[must_use]
+        pub fn metadata(mut self, metadata: impl Into<bytes::Bytes>) -> Self {
+            self.settings.metadata = metadata.into();
+            self
+        }
+    };
+    ($(#[$doc:meta])* connection) => {
+        $(#[$doc])*
+        #[must_use]
+        pub fn connection(mut self, config: crate::ConnectionConfig) -> Self {
             self.settings.connection = Some(config);
             self
         }
-
-        /// Sets which paths connections may use. Default: those of the [plugin](crate::UhstPlugin::paths). A direct path needs the
-        /// consent of both sides.
+    };
+    ($(#[$doc:meta])* paths) => {
+        $(#[$doc])*
         #[must_use]
-        pub fn paths(mut self, paths: crate::net::PathPolicy) -> Self {
+        pub fn paths(mut self, paths: crate::PathPolicy) -> Self {
             self.settings.paths = Some(paths);
             self
         }
-
-        /// Sets the STUN and TURN servers that help to find direct paths. Default: those of the
-        /// [plugin](crate::UhstPlugin::ice_servers). With an empty list, the machine offers its own addresses only.
+    };
+    ($(#[$doc:meta])* ice_servers) => {
+        $(#[$doc])*
         #[must_use]
-        pub fn ice_servers(mut self, servers: impl IntoIterator<Item = crate::net::IceServer>) -> Self {
+        pub fn ice_servers(mut self, servers: impl IntoIterator<Item = crate::IceServer>) -> Self {
             self.settings.ice_servers = Some(servers.into_iter().collect());
             self
         }
-
-        /// Degrades the session's network, to test the game. Default: as the [plugin](crate::UhstPlugin::conditions) does.
-        /// [`set_conditions`](Self::set_conditions) changes it while the session runs.
+    };
+    ($(#[$doc:meta])* conditions) => {
+        $(#[$doc])*
         #[must_use]
-        pub fn conditions(mut self, conditions: crate::net::NetworkConditions) -> Self {
+        pub fn conditions(mut self, conditions: crate::NetworkConditions) -> Self {
             self.settings.conditions = Some(conditions);
             self
+        }
+    };
+}
+
+/// The settings that mean the same for a host and for a client.
+macro_rules! session_settings {
+    () => {
+        crate::ecs::settings::setting! {
+            /// Sets timeouts and limits. Default: those of the [plugin](crate::UhstPlugin::connection).
+            connection
+        }
+
+        crate::ecs::settings::setting! {
+            /// Sets which paths connections may use. Default: those of the [plugin](crate::UhstPlugin::paths). A direct path
+            /// needs the consent of both sides.
+            paths
+        }
+
+        crate::ecs::settings::setting! {
+            /// Sets the STUN and TURN servers that help to find direct paths. Default: those of the
+            /// [plugin](crate::UhstPlugin::ice_servers). With an empty list, the machine offers its own addresses only.
+            ice_servers
+        }
+
+        crate::ecs::settings::setting! {
+            /// Degrades the session's network, to test the game. Default: as the [plugin](crate::UhstPlugin::conditions) does.
+            /// [`set_conditions`](Self::set_conditions) changes it while the session runs.
+            conditions
         }
 
         /// Degrades or restores the network of all present and future connections, to test the game. Before the session is
         /// spawned, use [`conditions`](Self::conditions).
-        pub fn set_conditions(&self, conditions: crate::net::NetworkConditions) {
+        pub fn set_conditions(&self, conditions: crate::NetworkConditions) {
             if let Some(handle) = &self.state.handle {
                 handle.set_conditions(conditions);
             }
@@ -97,4 +149,4 @@ macro_rules! session_settings {
     };
 }
 
-pub(super) use session_settings;
+pub(super) use {session_settings, setting};

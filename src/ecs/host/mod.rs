@@ -1,25 +1,23 @@
 //! Hosting a session.
 
-use bevy::{
-    ecs::{lifecycle::HookContext, world::DeferredWorld},
-    prelude::*,
-};
-use bytes::Bytes;
-
 use super::{
     BroadcastReport, UhstClient, UhstSession,
     network::{LocalHost, Network},
     session::{self, Phase, SessionState},
-    settings::{Settings, session_settings},
+    settings::{Settings, session_settings, setting},
     typed::Types,
 };
 use crate::{
     UhstChannel,
     net::{
-        Admission, Relay, SendError,
+        Admission, SendError,
         contract::{HostOptions, Password},
     },
     protocol::{EndReason, JoinLink, Payload, Tag},
+};
+use bevy::{
+    ecs::{lifecycle::HookContext, world::DeferredWorld},
+    prelude::*,
 };
 
 /// Hosts a session: spawn it to start, despawn or remove it to leave.
@@ -87,11 +85,9 @@ impl UhstHost {
         Self::default()
     }
 
-    /// Sets the relay to listen on. Default: that of the [plugin](super::UhstPlugin::relay).
-    #[must_use]
-    pub fn relay(mut self, relay: Relay) -> Self {
-        self.settings.relay = Some(relay);
-        self
+    setting! {
+        /// Sets the relay to listen on. Default: that of the [plugin](super::UhstPlugin::relay).
+        relay
     }
 
     /// Sets how many peers may be connected over the network at once. Default: 64. Further joiners end with
@@ -102,11 +98,9 @@ impl UhstHost {
         self
     }
 
-    /// Sets the password that joiners must know. It never crosses the wire, not even as a hash.
-    #[must_use]
-    pub fn password(mut self, password: impl Into<String>) -> Self {
-        self.settings.password = Some(Password(password.into()));
-        self
+    setting! {
+        /// Sets the password that joiners must know. It never crosses the wire, not even as a hash.
+        password
     }
 
     /// Sets whether everyone may join, or each joiner is a [`UhstJoinRequest`](super::UhstJoinRequest) that the game answers.
@@ -127,12 +121,10 @@ impl UhstHost {
         self
     }
 
-    /// Sets what every admitted peer receives as the [`UhstPeer::metadata`](super::UhstPeer::metadata) of this host. At most
-    /// 4096 bytes: with more, the session ends with [`EndReason::NotStarted`].
-    #[must_use]
-    pub fn metadata(mut self, metadata: impl Into<Bytes>) -> Self {
-        self.settings.metadata = metadata.into();
-        self
+    setting! {
+        /// Sets what every admitted peer receives as the [`UhstPeer::metadata`](super::UhstPeer::metadata) of this host. At most
+        /// 4096 bytes: with more, the session ends with [`EndReason::NotStarted`].
+        metadata
     }
 
     session_settings!();
