@@ -84,7 +84,7 @@ fn has_ipv4() -> bool {
 impl Embedded {
     pub async fn start(_: &EmbeddedRelay) -> Result<Self, EndReason> {
         let words = if cfg!(target_family = "wasm") {
-            "a page in a browser cannot run a relay: name one by its URL, as in `Relay::url(\"https://…\")`"
+            "a page in a browser cannot run a relay: name one by its URL, with `Relay::Url`"
         } else {
             "this build has no embedded relay: name one by its URL, or enable the feature `relay`"
         };

@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod driver;
 #[cfg(feature = "relay")]
 mod relay;
 mod until;
@@ -21,6 +22,7 @@ use bevy_uhst::{
     test_app::{TestEvent, TestLog, link},
 };
 
+pub use driver::{CHROMIUM, Driver};
 #[cfg(feature = "relay")]
 pub use relay::StandaloneRelay;
 pub use until::{PATIENCE, until};

@@ -1,0 +1,70 @@
+// Pages of a headless Chromium that run a game of ours, driven by lines of JSON.
+//
+//   node tests/browser/web.mjs CHROMIUM FOLDER
+//
+// FOLDER has the page's JavaScript and wasm. Standard input takes one command a line, standard output tells what
+// happens:
+//
+//   {"peer":"a","open":true}    {"peer":"a","command":{"join":{"link":"…"}}}    {"peer":"a","close":true}
+//   → {"peer":"a","event":"open","value":null}, then what the game reports, and mistake for an error of the page
+//
+// Packages are looked for in NODE_PATH.
+
+import { readFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import { createRequire } from "node:module";
+import { createInterface } from "node:readline";
+
+const packages = createRequire(`${process.env.NODE_PATH}/x.js`);
+const [executablePath, folder] = process.argv.slice(2);
+
+const say = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
+
+const PAGE = `<!doctype html><link rel="icon" href="data:,"><script type="module">
+import start, { command } from "/page.js";
+window.command = command;
+await start({ module_or_path: "/page_bg.wasm" });
+window.happened('{"event":"open","value":null}');
+</script>`;
+const FILES = { "/page.js": "text/javascript", "/page_bg.wasm": "application/wasm" };
+
+const server = createServer(async (request, response) => {
+  const type = FILES[request.url];
+  response.setHeader("content-type", type ?? "text/html");
+  response.end(type ? await readFile(`${folder}${request.url}`) : PAGE);
+}).listen(0, "127.0.0.1");
+const origin = () => `http://127.0.0.1:${server.address().port}`;
+
+const args = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"];
+args.push("--disable-component-update", "--disable-sync", "--disable-features=WebRtcHideLocalIpsWithMdns");
+args.push("--disable-dev-shm-usage", "--no-proxy-server", "--allow-loopback-in-peer-connection");
+const browser = packages("playwright-core").chromium.launch({ executablePath, headless: true, args });
+
+/** Opens a page, with a pool of connections of its own: a browser has six to one relay. */
+async function open(peer) {
+  const context = await (await browser).newContext();
+  // With it, a browser offers its addresses on loopback.
+  await context.grantPermissions(["microphone"], { origin: origin() });
+  const page = await context.newPage();
+  const mistake = (value) => say({ peer, event: "mistake", value });
+  page.on("pageerror", (error) => mistake(error.message));
+  page.on("console", (message) => ["error", "warning"].includes(message.type()) && say({ peer, event: "console", value: message.text() }));
+  await page.exposeFunction("happened", (event) => say({ peer, ...JSON.parse(event) }));
+  await page.goto(`${origin()}/`);
+  return page;
+}
+
+const peers = new Map();
+for await (const line of createInterface({ input: process.stdin })) {
+  const { peer, ...wanted } = JSON.parse(line);
+  const next = (peers.get(peer) ?? Promise.resolve()).then(async (page) => {
+    if (wanted.open) return open(peer);
+    if (wanted.command) await page.evaluate((json) => window.command(json), JSON.stringify(wanted.command));
+    if (wanted.close) await page.close({ runBeforeUnload: wanted.close === "unload" });
+    return page;
+  });
+  peers.set(peer, next);
+  next.catch((error) => say({ peer, event: "mistake", value: error.message }));
+}
+await (await browser).close();
+process.exit(0);

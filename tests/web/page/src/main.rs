@@ -1,0 +1,217 @@
+//! A game without a picture, in a page: the page gives it commands as JSON, and is told what happens.
+
+#![expect(clippy::needless_pass_by_value, reason = "systems take their parameters by value")]
+
+use std::{cell::RefCell, time::Duration};
+
+use bevy::{app::ScheduleRunnerPlugin, prelude::*};
+use bevy_uhst::prelude::*;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use wasm_bindgen::prelude::wasm_bindgen;
+
+thread_local! {
+    static COMMANDS: RefCell<Vec<Command>> = const { RefCell::new(Vec::new()) };
+}
+
+#[wasm_bindgen]
+extern "C" {
+    /// Tells the page what happened.
+    #[wasm_bindgen(js_name = "happened")]
+    fn happened(event: &str);
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Command {
+    Host {
+        id: String,
+        relay: Option<String>,
+        password: Option<String>,
+    },
+    /// `resume_timeout`: in seconds.
+    Join {
+        link: String,
+        password: Option<String>,
+        resume_timeout: Option<u64>,
+    },
+    /// Send a text, or this many bytes, to all peers.
+    Send {
+        channel: String,
+        text: Option<String>,
+        bytes: Option<usize>,
+    },
+    /// Send numbered messages to all peers, some in each frame.
+    Number {
+        count: u32,
+        each_frame: u32,
+    },
+    /// Whether to send each message back.
+    Echo(bool),
+    Kick,
+    Leave,
+    Exit,
+}
+
+/// Queues a command for the next frame.
+#[wasm_bindgen]
+pub fn command(json: &str) -> Result<(), String> {
+    let command = serde_json::from_str(json).map_err(|error| error.to_string())?;
+    COMMANDS.with_borrow_mut(|commands| commands.push(command));
+    Ok(())
+}
+
+/// The numbered messages of both ways.
+#[derive(Resource, Default)]
+struct Numbers {
+    next: u32,
+    end: u32,
+    each_frame: u32,
+    received: u32,
+}
+
+#[derive(Resource, Default)]
+struct Echo(bool);
+
+fn main() {
+    console_error_panic_hook::set_once();
+    App::new()
+        .add_plugins((
+            MinimalPlugins.set(ScheduleRunnerPlugin::run_loop(Duration::from_millis(8))),
+            UhstPlugin::default().ice_servers([]),
+        ))
+        .init_resource::<Numbers>()
+        .init_resource::<Echo>()
+        .add_observer(|event: On<UhstReady>| report("ready", json!(event.id)))
+        .add_observer(|event: On<UhstConnected>, peers: Query<&UhstPeer>| {
+            report("connected", json!(peers.get(event.entity).is_ok_and(UhstPeer::is_native)));
+        })
+        .add_observer(|event: On<UhstPathChanged>| report("path", json!(format!("{:?}", event.path))))
+        .add_observer(|_: On<UhstInterrupted>| report("interrupted", Value::Null))
+        .add_observer(|_: On<UhstResumed>| report("resumed", Value::Null))
+        .add_observer(|event: On<UhstDisconnected>| report("disconnected", json!(format!("{:?}", event.reason))))
+        .add_observer(|event: On<UhstEnded>| report("ended", json!(format!("{:?}", event.reason))))
+        .add_observer(|event: On<UhstDiagnostic>| report("diagnostic", json!(event.text)))
+        .add_systems(Update, (receive, obey, number).chain())
+        .run();
+}
+
+fn report(event: &str, value: Value) {
+    happened(&json!({ "event": event, "value": value }).to_string());
+}
+
+/// Reports each message, and numbered ones once they are all there.
+fn receive(
+    mut messages: MessageReader<UhstMessage>,
+    mut numbers: ResMut<Numbers>,
+    echo: Res<Echo>,
+    peers: Query<&UhstPeer>,
+) {
+    for message in messages.read() {
+        let channel = format!("{:?}", message.channel);
+        if echo.0
+            && let Ok(peer) = peers.get(message.peer)
+            && let Err(error) = peer.send_on(message.channel, message.payload.clone())
+        {
+            report("diagnostic", json!(error.to_string()));
+        }
+        let Some(text) = message.payload.as_text() else {
+            let bytes = message.payload.as_bytes();
+            let is_whole = bytes.iter().enumerate().all(|(at, byte)| *byte == (at % 251) as u8);
+            report("bytes", json!({ "channel": channel, "len": bytes.len(), "is_whole": is_whole }));
+            continue;
+        };
+        let Some(number) = text.strip_prefix("number ") else {
+            report("text", json!({ "channel": channel, "text": text }));
+            continue;
+        };
+        match number.split_once(" of ") {
+            Some((number, of)) if number == numbers.received.to_string() => {
+                numbers.received += 1;
+                if of == numbers.received.to_string() {
+                    report("numbers", json!(numbers.received));
+                }
+            }
+            _ => report("misplaced", json!({ "text": text, "after": numbers.received })),
+        }
+    }
+}
+
+fn obey(
+    mut commands: Commands,
+    sessions: Query<Entity, With<UhstSession>>,
+    peers: Query<&UhstPeer>,
+    mut numbers: ResMut<Numbers>,
+    mut echo: ResMut<Echo>,
+    mut exit: MessageWriter<AppExit>,
+) {
+    for command in COMMANDS.take() {
+        match command {
+            Command::Host { id, relay, password } => {
+                let host = UhstHost::new(id).relay(relay.map_or_else(Relay::default, Relay::Url));
+                commands.spawn(match password {
+                    Some(password) => host.password(password),
+                    None => host,
+                });
+            }
+            Command::Join { link, password, resume_timeout } => {
+                let mut config = ConnectionConfig::default();
+                if let Some(seconds) = resume_timeout {
+                    config.resume_timeout = Duration::from_secs(seconds);
+                }
+                let client = UhstClient::join(link).connection(config);
+                commands.spawn(match password {
+                    Some(password) => client.password(password),
+                    None => client,
+                });
+            }
+            Command::Send { channel, text, bytes } => send(&peers, &channel, text, bytes),
+            Command::Number { count, each_frame } => {
+                *numbers = Numbers { end: count, each_frame, received: numbers.received, ..default() };
+            }
+            Command::Echo(on) => echo.0 = on,
+            Command::Kick => peers.iter().for_each(|peer| {
+                peer.kick("enough").unwrap_or_else(|error| report("diagnostic", json!(error.to_string())))
+            }),
+            Command::Leave => sessions.iter().for_each(|session| commands.entity(session).despawn()),
+            Command::Exit => {
+                exit.write(AppExit::Success);
+            }
+        }
+    }
+}
+
+fn send(peers: &Query<&UhstPeer>, channel: &str, text: Option<String>, bytes: Option<usize>) {
+    let payload = match (text, bytes) {
+        (Some(text), _) => Payload::from(text),
+        (None, len) => Payload::from((0..len.unwrap_or_default()).map(|at| (at % 251) as u8).collect::<Vec<_>>()),
+    };
+    let channels = [
+        UhstChannel::Reliable,
+        UhstChannel::ReliableUnordered,
+        UhstChannel::Unreliable,
+        UhstChannel::UnreliableSequenced,
+    ];
+    let Some(channel) = channels.into_iter().find(|known| format!("{known:?}") == channel) else {
+        return report("diagnostic", json!(format!("no channel {channel}")));
+    };
+    for peer in peers {
+        if let Err(error) = peer.send_on(channel, payload.clone()) {
+            report("diagnostic", json!(error.to_string()));
+        }
+    }
+}
+
+fn number(peers: Query<&UhstPeer>, mut numbers: ResMut<Numbers>) {
+    for _ in 0..numbers.each_frame {
+        if numbers.next == numbers.end {
+            return;
+        }
+        let text = format!("number {} of {}", numbers.next, numbers.end);
+        if peers.iter().any(|peer| peer.send(text.clone()).is_err()) {
+            // Its queue is full. The next frame tries again.
+            return;
+        }
+        numbers.next += 1;
+    }
+}
