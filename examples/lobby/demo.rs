@@ -48,7 +48,14 @@ pub fn run() -> AppExit {
 
 fn play() -> Result<(), String> {
     let mut stage = Stage::new();
+    gather(&mut stage)?;
+    chat(&mut stage)?;
+    play_a_round(&mut stage)?;
+    part(&mut stage)
+}
 
+/// Mira hosts, and three players join. A stranger is turned away twice.
+fn gather(stage: &mut Stage) -> Result<(), String> {
     stage.wants(
         HOST,
         Intent::Host(HostArgs {
@@ -76,15 +83,20 @@ fn play() -> Result<(), String> {
     stage.until("the lobby is full, and all four know it", |s| FOUR.iter().all(|i| s.table(*i).is_full()))?;
 
     stage.joins(STRANGER, "Stranger", &link, PASSWORD);
-    stage.until("one more finds it full", |s| s.was_told(STRANGER, "full"))?;
+    stage.until("one more finds it full", |s| s.was_told(STRANGER, "full"))
+}
 
+fn chat(stage: &mut Stage) -> Result<(), String> {
     for (app, text) in [(HOST, "Hello, all three!"), (ADA, "Hi Mira"), (BEN, "Hey"), (CLEO, "Shall we?")] {
         stage.wants(app, Intent::Say(text.to_owned()));
         stage.until(&format!("everyone reads “{text}”"), |s| {
             s.all(|t| t.chat.iter().any(|line| line.text == text))
         })?;
     }
+    Ok(())
+}
 
+fn play_a_round(stage: &mut Stage) -> Result<(), String> {
     for app in FOUR {
         stage.wants(app, Intent::Ready(true));
     }
@@ -101,8 +113,11 @@ fn play() -> Result<(), String> {
     stage.until("the round ends and all are back in the lobby", |s| FOUR.iter().all(|i| s.page(*i) == Page::Lobby))?;
     stage.until("everyone knows how it ended", |s| {
         s.all(|t| t.chat.iter().any(|l| l.text.ends_with("won the round") || l.text.ends_with("without a winner")))
-    })?;
+    })
+}
 
+/// One player leaves, one is removed, and the host closes the lobby.
+fn part(stage: &mut Stage) -> Result<(), String> {
     stage.wants(ADA, Intent::Leave);
     stage.until("Ada leaves", |s| s.page(ADA) == Page::Start && s.saw(HOST, "Ada left") && s.saw(CLEO, "Ada left"))?;
     let ben = stage.table(BEN).me.ok_or("Ben lost his seat")?;

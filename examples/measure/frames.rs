@@ -183,32 +183,9 @@ pub fn fan_out(settings: &Settings) -> Outcome {
         }
         let origin = Instant::now();
         clients.insert_resource(Arrived::since(origin)).add_systems(Update, read);
-        let cpu = |host: &mut App, clients: &mut SubApp, talk: bool| -> Outcome<f64> {
-            let before = procstat::cpu(process::id())?;
-            thread::scope(|scope| {
-                let reading = scope.spawn(|| {
-                    for _ in 0..frames {
-                        let start = Instant::now();
-                        clients.update();
-                        thread::sleep(FRAME.saturating_sub(start.elapsed()));
-                    }
-                });
-                for _ in 0..frames {
-                    if talk {
-                        let state = stamped(origin, STATE);
-                        let hosts = host.world_mut().query::<&UhstHost>().single(host.world())?;
-                        hosts.broadcast(state);
-                    }
-                    frame(host);
-                }
-                reading.join().map_err(|_| "the clients' thread panicked")?;
-                Outcome::Ok(())
-            })?;
-            Ok((procstat::cpu(process::id())? - before).as_secs_f64())
-        };
         let mut packed = apps::pack(clients);
-        let idle = cpu(&mut host, &mut packed, false)?;
-        let busy = cpu(&mut host, &mut packed, true)?;
+        let idle = cpu_of_frames(frames, &mut host, &mut packed, None)?;
+        let busy = cpu_of_frames(frames, &mut host, &mut packed, Some(origin))?;
         let mut clients = apps::unpack(packed);
         let arrived = |app: &App| app.world().resource::<Arrived>().messages;
         let all = frames * CLIENTS;
@@ -231,7 +208,33 @@ pub fn fan_out(settings: &Settings) -> Outcome {
     Ok(report::rounds(&rounds))
 }
 
-/// CPU seconds of the same load on the `webrtc` crate alone, beyond what its connections take when they say nothing.
+/// The CPU seconds of this many frames of a host and its clients. With an origin of the time stamps, the host broadcasts in
+/// each frame.
+fn cpu_of_frames(frames: usize, host: &mut App, clients: &mut SubApp, stamps: Option<Instant>) -> Outcome<f64> {
+    let before = procstat::cpu(process::id())?;
+    thread::scope(|scope| {
+        let reading = scope.spawn(|| {
+            for _ in 0..frames {
+                let start = Instant::now();
+                clients.update();
+                thread::sleep(FRAME.saturating_sub(start.elapsed()));
+            }
+        });
+        for _ in 0..frames {
+            if let Some(origin) = stamps {
+                let state = stamped(origin, STATE);
+                let hosts = host.world_mut().query::<&UhstHost>().single(host.world())?;
+                hosts.broadcast(state);
+            }
+            frame(host);
+        }
+        reading.join().map_err(|_| "the clients' thread panicked")?;
+        Outcome::Ok(())
+    })?;
+    Ok((procstat::cpu(process::id())? - before).as_secs_f64())
+}
+
+/// The CPU seconds of the same load on the `webrtc` crate alone, beyond what its connections take when they say nothing.
 async fn raw_fan_out(frames: usize) -> Outcome<f64> {
     let mut pairs = Vec::new();
     for _ in 0..CLIENTS {

@@ -9,7 +9,7 @@ use std::{
 use futures_util::future::try_join_all;
 use tokio::{
     sync::{Notify, mpsc},
-    time::{MissedTickBehavior, interval_at, sleep},
+    time::{Interval, MissedTickBehavior, interval_at, sleep},
 };
 
 use super::wire::{Events, Lane, field, post};
@@ -162,7 +162,70 @@ pub async fn fan_out(room: &mut Room, relay: u32, length: Duration, lanes: usize
     Ok((sample.per_second(), sample.cpu_us()))
 }
 
-/// Every client sends this often, the host says it back to that client, and the client times it.
+/// The echo of one client: when its message was sent, and a signal when the reply is back.
+struct Echo {
+    sent: Cell<Instant>,
+    back: Notify,
+}
+
+/// Sends a client's message at each tick, and waits for its echo before the next one, for as long as the load runs.
+async fn send_on(
+    relay: SocketAddr,
+    (number, token): (usize, &str),
+    mut ticks: Interval,
+    echo: &Echo,
+    running: &Cell<bool>,
+) -> Outcome<()> {
+    let mut lane = Lane::open(relay).await?;
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let request = post(&format!("token={token}"), &envelope(&format!("{number:02} {}", "e".repeat(61))));
+    while running.get() {
+        ticks.tick().await;
+        echo.sent.set(Instant::now());
+        lane.ask(&request).await?;
+        echo.back.notified().await;
+    }
+    Ok(())
+}
+
+/// Measures the echoes of a client, forever.
+async fn time_echoes(events: &mut Events, echo: &Echo, times: &RefCell<Vec<f64>>) -> Outcome<()> {
+    loop {
+        events
+            .read(|_| {
+                times.borrow_mut().push(echo.sent.get().elapsed().as_secs_f64() * 1e3);
+                echo.back.notify_one();
+            })
+            .await?;
+    }
+}
+
+/// Posts the host's replies to one client, in order.
+async fn post_replies(relay: SocketAddr, mut queue: mpsc::UnboundedReceiver<Vec<u8>>) -> Outcome<()> {
+    let mut lane = Lane::open(relay).await?;
+    while let Some(request) = queue.recv().await {
+        lane.ask(&request).await?;
+    }
+    Ok(())
+}
+
+/// Queues a reply to each message that the host receives, forever.
+async fn reply_to_all(host: &mut Events, replies: &[mpsc::UnboundedSender<Vec<u8>>]) -> Outcome<()> {
+    loop {
+        let mut wrong = None;
+        host.read(|message| {
+            if let Err(error) = reply(message, replies) {
+                wrong = Some(error);
+            }
+        })
+        .await?;
+        if let Some(error) = wrong {
+            return Err(error);
+        }
+    }
+}
+
+/// Every client sends this often, the host replies to that client, and the client measures the time.
 pub async fn echo(room: &mut Room, length: Duration, rate: f64) -> Outcome<Figures> {
     let running = Cell::new(true);
     let times = RefCell::new(Vec::new());
@@ -171,60 +234,17 @@ pub async fn echo(room: &mut Room, length: Duration, rate: f64) -> Outcome<Figur
     let count = room.clients.len();
     let (replies, queues): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel::<Vec<u8>>()).unzip();
 
-    let sent: Vec<Cell<Instant>> = (0..count).map(|_| Cell::new(Instant::now())).collect();
-    let back: Vec<Notify> = (0..count).map(|_| Notify::new()).collect();
+    let echoes: Vec<_> = (0..count).map(|_| Echo { sent: Cell::new(Instant::now()), back: Notify::new() }).collect();
     let start = tokio::time::Instant::now();
     let tokens: Vec<_> = room.clients.iter().map(|client| client.token.clone()).collect();
-    let sending = tokens.iter().enumerate().map(async |(number, token)| {
-        let mut lane = Lane::open(addr).await?;
-        let mut ticks = interval_at(start + period.mul_f64(number as f64 / count as f64), period);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let request = post(&format!("token={token}"), &envelope(&format!("{number:02} {}", "e".repeat(61))));
-        while running.get() {
-            ticks.tick().await;
-            sent[number].set(Instant::now());
-            lane.ask(&request).await?;
-            back[number].notified().await;
-        }
-        Outcome::Ok(())
+    let sending = tokens.iter().zip(&echoes).enumerate().map(|(number, (token, echo))| {
+        let ticks = interval_at(start + period.mul_f64(number as f64 / count as f64), period);
+        send_on(addr, (number, token), ticks, echo, &running)
     });
-    let receiving = room.clients.iter_mut().enumerate().map(async |(number, client)| {
-        loop {
-            client
-                .events
-                .read(|_| {
-                    times.borrow_mut().push(sent[number].get().elapsed().as_secs_f64() * 1e3);
-                    back[number].notify_one();
-                })
-                .await?;
-        }
-        #[expect(unreachable_code, reason = "gives the loop's errors a type")]
-        Outcome::Ok(())
-    });
-    let replying = queues.into_iter().map(async |mut queue| {
-        let mut lane = Lane::open(addr).await?;
-        while let Some(request) = queue.recv().await {
-            lane.ask(&request).await?;
-        }
-        Outcome::Ok(())
-    });
-    let hosting = async {
-        loop {
-            let mut wrong = None;
-            room.host
-                .read(|message| {
-                    if let Err(error) = reply(message, &replies) {
-                        wrong = Some(error);
-                    }
-                })
-                .await?;
-            if let Some(error) = wrong {
-                return Err(error);
-            }
-        }
-        #[expect(unreachable_code, reason = "gives the loop's errors a type")]
-        Outcome::Ok(())
-    };
+    let receiving =
+        room.clients.iter_mut().zip(&echoes).map(|(client, echo)| time_echoes(&mut client.events, echo, &times));
+    let replying = queues.into_iter().map(|queue| post_replies(addr, queue));
+    let hosting = reply_to_all(&mut room.host, &replies);
     let load = async {
         let measuring = async {
             sleep(WARM_UP).await;
