@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "the soak and the tests use a part of it each")]
 
+#[path = "streams.rs"]
+mod streams;
+
 use std::{
     collections::VecDeque,
     convert::Infallible,
@@ -16,13 +19,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use fastrand::Rng;
-use futures_util::stream::unfold;
-use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::{
     Method, Request, Response,
-    body::{Frame, Incoming},
-    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER, TRANSFER_ENCODING},
+    body::Incoming,
+    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, TRANSFER_ENCODING},
     server::conn::http1,
     service::service_fn,
 };
@@ -30,12 +31,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::Handle,
-    sync::{mpsc, watch},
+    sync::watch,
     task::JoinHandle,
     time::{sleep, sleep_until},
 };
 
-use super::faults::{Answer, Cut, Faults, PostFault, Refusal, Side, StreamFault};
+use super::faults::{Answer, Faults, PostFault, Refusal, Side};
 
 /// The connection is closed without an answer, or in the middle of one.
 #[derive(Debug, thiserror::Error)]
@@ -291,109 +292,6 @@ impl State {
         }
     }
 
-    async fn stream(self: Arc<Self>, side: Side, request: Forwarded) -> Reply {
-        let number = self.number(side, 1);
-        let mode = *self.mode.borrow();
-        let mut fault = self.faults().stream(side, number);
-        if mode == Mode::Honest {
-            // It may be cut later.
-            fault = StreamFault { cut: fault.cut, ..StreamFault::NONE };
-        }
-        self.note(format_args!("{side:?} stream #{number} of {}: {fault:?}", request.sender()));
-        if fault.redirected {
-            let mut reply = text(307, "");
-            reply.headers_mut().insert(LOCATION, request.head.uri.to_string().parse().unwrap());
-            return Ok(reply);
-        }
-        if let Some(refusal) = fault.refused.map(|refusal| self.mild(refusal)) {
-            return Ok(refused(refusal));
-        }
-        sleep(fault.delay).await;
-        self.pass(side, Way::Up).await;
-        let upstream = self.send(&request).await;
-        self.note(format_args!(
-            "{side:?} stream #{number}: the relay says {}",
-            upstream.as_ref().map_or(0, |reply| reply.status().as_u16())
-        ));
-        let mut upstream = upstream?;
-        self.pass(side, Way::Down).await;
-        let mut reply = Response::builder().status(upstream.status());
-        *reply.headers_mut().unwrap() = end_to_end(&upstream);
-        let (sender, receiver) = mpsc::channel(16);
-        let frames = unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver)));
-        tokio::spawn(async move {
-            let cut = self.cut(fault.cut);
-            let ended = tokio::select! {
-                ended = self.pump(side, &mut upstream, fault.split, &sender) => ended,
-                () = sender.closed() => "its reader is gone",
-                clean = cut => {
-                    if !clean {
-                        let _ = sender.try_send(Err(Closed));
-                    }
-                    "cut"
-                }
-            };
-            self.note(format_args!("{side:?} stream #{number}: {ended}"));
-            drop(sender);
-            if ended == "cut" {
-                sleep(fault.cut.map_or(Duration::ZERO, |cut| cut.linger)).await;
-            }
-        });
-        Ok(reply.body(BodyExt::boxed_unsync(StreamBody::new(frames))).unwrap())
-    }
-
-    /// Returns when it is time to cut, and whether the body ends as it should.
-    async fn cut(&self, cut: Option<Cut>) -> bool {
-        let may_cut = |mode: &Mode| *mode == Mode::Hostile;
-        let planned = async {
-            let Some(cut) = cut else { return pending().await };
-            let mut mode = self.mode.subscribe();
-            let _ = mode.wait_for(may_cut).await;
-            sleep(cut.after).await;
-            let may_cut = may_cut(&mode.borrow());
-            if may_cut { cut.clean } else { pending().await }
-        };
-        let mut cuts = self.cuts.subscribe();
-        tokio::select! {
-            clean = planned => clean,
-            _ = cuts.changed() => false,
-        }
-    }
-
-    /// Passes on an event stream to its end.
-    async fn pump(&self, side: Side, upstream: &mut reqwest::Response, split: bool, sender: &Sender) -> &'static str {
-        let mut random = Rng::with_seed(1);
-        loop {
-            let chunk = match upstream.chunk().await {
-                Ok(Some(chunk)) => chunk,
-                Ok(None) => return "the relay ended it",
-                Err(_) => {
-                    let _ = sender.send(Err(Closed)).await;
-                    return "the relay broke it off";
-                }
-            };
-            self.pass(side, Way::Down).await;
-            let mut rest = chunk;
-            // A large event in crumbs would take seconds.
-            let mut crumbs = if split { 20 } else { 0 };
-            while !rest.is_empty() {
-                let most = match crumbs {
-                    0 if split => random.usize(1000..16_000),
-                    0 => rest.len(),
-                    _ => random.usize(1..60),
-                };
-                crumbs = usize::saturating_sub(crumbs, 1);
-                let most = most.min(rest.len());
-                if sender.send(Ok(Frame::data(rest.split_to(most)))).await.is_err() {
-                    return "its reader is gone";
-                }
-                if split {
-                    tokio::task::yield_now().await;
-                }
-            }
-        }
-    }
-
     async fn send(&self, request: &Forwarded) -> Result<reqwest::Response, Closed> {
         let mut headers = request.head.headers.clone();
         headers.remove(HOST);
@@ -410,8 +308,6 @@ impl State {
         Ok(reply.body(whole(body)).unwrap())
     }
 }
-
-type Sender = mpsc::Sender<Result<Frame<Bytes>, Closed>>;
 
 /// What answers instead of a relay that was not asked.
 const PORTAL: Refusal = Refusal { status: 200, retry_after: None, html: true };
