@@ -2,7 +2,6 @@
 
 use std::{error::Error, time::Duration};
 
-use super::http::is_refused_connection;
 use crate::protocol::EndReason;
 
 /// The longest wait that a relay may request. Longer waits are cut to this time.
@@ -88,6 +87,18 @@ impl RelayError {
     pub fn of_broken_stream(error: &(dyn Error + 'static)) -> Self {
         RelayError::Unreachable(format!("its event stream broke ({})", root_cause(error)))
     }
+}
+
+/// Whether the server accepts no connection.
+#[cfg(not(target_family = "wasm"))]
+fn is_refused_connection(error: &reqwest::Error) -> bool {
+    error.is_connect()
+}
+
+/// Whether the server accepts no connection. Browsers do not tell that from any other failure.
+#[cfg(target_family = "wasm")]
+fn is_refused_connection(error: &reqwest::Error) -> bool {
+    error.is_request()
 }
 
 /// The innermost error, which names the cause. The outer ones name the place, and often repeat it.

@@ -54,18 +54,6 @@ pub(super) fn is_closed_connection(_: &Error) -> bool {
     false
 }
 
-/// Whether the server accepts no connection.
-#[cfg(not(target_family = "wasm"))]
-pub(in crate::net) fn is_refused_connection(error: &Error) -> bool {
-    error.is_connect()
-}
-
-/// Whether the server accepts no connection. Browsers do not tell that from any other failure.
-#[cfg(target_family = "wasm")]
-pub(in crate::net) fn is_refused_connection(error: &Error) -> bool {
-    error.is_request()
-}
-
 /// Drops an answer whose body has no reader.
 #[cfg(not(target_family = "wasm"))]
 #[expect(clippy::unused_async, reason = "it waits in a browser")]

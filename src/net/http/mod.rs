@@ -18,10 +18,7 @@ use reqwest::{
 };
 use url::Url;
 
-pub(super) use self::{
-    backend::{discard, is_refused_connection},
-    proxy_bypass::is_this_machine,
-};
+pub(super) use self::{backend::discard, proxy_bypass::is_this_machine};
 use self::{proxy_bypass::bypasses_proxy, redirect::target};
 use super::relay_error::RelayError;
 
