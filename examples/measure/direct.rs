@@ -1,4 +1,4 @@
-//! The direct path, one pair of apps in one process, beside the floor: the `webrtc` crate alone in the same run.
+//! Measures the direct path between two apps of one process, and the floor in the same run: the `webrtc` crate alone.
 
 use std::{process, time::Instant};
 
@@ -12,16 +12,16 @@ use crate::{
 };
 
 const MEGABYTE: usize = 1 << 20;
-/// What the floor needs for as many bytes: pieces that every stack takes.
+/// The size of the pieces in which the floor sends the same bytes. Every stack takes it.
 const PIECE: usize = 16 << 10;
 
-/// Messages one way in a tight loop.
+/// Sends messages one way in a tight loop.
 pub fn one_way(settings: &Settings) -> Outcome {
     let runtime = raw::runtime(settings)?;
     load::one_way_beside(settings, Path::Direct, [1_000_000, 200_000], 4, |load| runtime.block_on(raw_one_way(load)))
 }
 
-/// One message of a mebibyte.
+/// Sends one message of 1 MiB.
 pub fn megabyte(settings: &Settings) -> Outcome {
     let runtime = raw::runtime(settings)?;
     let mut rounds = Vec::new();
@@ -34,7 +34,7 @@ pub fn megabyte(settings: &Settings) -> Outcome {
     Ok(report::rounds(&rounds))
 }
 
-/// A message there and back.
+/// Sends a message there and back.
 pub fn echo(settings: &Settings) -> Outcome {
     let runtime = raw::runtime(settings)?;
     load::echo_beside(settings, Path::Direct, 3000, |count| {
@@ -48,7 +48,7 @@ pub fn echo(settings: &Settings) -> Outcome {
     })
 }
 
-/// How long pairs take one after the other to be open, in seconds.
+/// Opens pairs one after the other, and returns the time of each in seconds.
 pub fn floor_of_openings(settings: &Settings, count: usize) -> Outcome<Vec<f64>> {
     raw::runtime(settings)?.block_on(async {
         let mut times = Vec::with_capacity(count);

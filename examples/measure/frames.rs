@@ -1,4 +1,4 @@
-//! Apps at sixty frames a second: floods, echoes, and a host that tells sixteen clients everything.
+//! Measures apps at sixty frames a second: a flood, echoes, and a host that broadcasts to sixteen clients.
 
 use std::{
     process,
@@ -25,7 +25,7 @@ pub const FRAME: Duration = Duration::from_micros(16_667);
 const CLIENTS: usize = 16;
 const STATE: usize = 256;
 
-/// Counts what arrives, and how long it was on its way: messages begin with the microseconds at which they were sent.
+/// Counts messages and records their latency. A message begins with the time at which it was sent, in microseconds.
 #[derive(Resource)]
 struct Arrived {
     origin: Instant,
@@ -50,7 +50,7 @@ fn read(mut messages: MessageReader<UhstMessage>, mut arrived: ResMut<Arrived>) 
     }
 }
 
-/// How many have arrived, where how long they took would itself take memory.
+/// Counts messages where a record of their latency would take memory.
 #[derive(Resource, Default)]
 struct Count(usize);
 
@@ -70,7 +70,7 @@ fn frame(app: &mut App) {
     thread::sleep(FRAME.saturating_sub(start.elapsed()));
 }
 
-/// Runs an app frame by frame on a thread of its own, until told to stop.
+/// Runs an app frame by frame on a thread of its own, until `stop` is set.
 fn run(app: App, stop: Arc<AtomicBool>) -> thread::JoinHandle<SubApp> {
     let app = apps::pack(app);
     thread::spawn(move || {
@@ -82,7 +82,7 @@ fn run(app: App, stop: Arc<AtomicBool>) -> thread::JoinHandle<SubApp> {
     })
 }
 
-/// As many messages of 64 B a frame as the queue takes, at sixty frames a second on both sides.
+/// Sends as many messages of 64 B in each frame as the queue takes, at sixty frames a second on both sides.
 pub fn flood(settings: &Settings) -> Outcome {
     let mut rounds = Vec::new();
     for _ in 0..settings.rounds() {
@@ -104,7 +104,7 @@ pub fn flood(settings: &Settings) -> Outcome {
             frame(&mut client);
         }
         let seconds = start.elapsed().as_secs_f64();
-        // The rest of the queue arrives while nobody sends.
+        // The rest of the queue is drained before the memory is read.
         let drained = update_until(&mut [&mut client], PATIENCE, |apps| {
             apps[0].world().get::<UhstPeer>(peer).is_some_and(|peer| peer.queued() == 0)
         });
@@ -126,7 +126,7 @@ pub fn flood(settings: &Settings) -> Outcome {
     Ok(report::rounds(&rounds))
 }
 
-/// One message there and back at sixty frames a second, on each path.
+/// Sends one message there and back at sixty frames a second, on each path.
 pub fn echo(settings: &Settings) -> Outcome {
     const ECHOES: usize = 200;
     let mut rounds = Vec::new();
@@ -165,8 +165,8 @@ pub fn echo(settings: &Settings) -> Outcome {
     Ok(report::rounds(&rounds))
 }
 
-/// A host that sends 256 B to each of sixteen clients in every frame, and what all of them use beyond the same apps
-/// when they say nothing.
+/// Broadcasts 256 B from a host to sixteen clients in every frame, and reports the CPU time beyond that of the same apps
+/// at rest.
 pub fn fan_out(settings: &Settings) -> Outcome {
     let mut rounds = Vec::new();
     let runtime = raw::runtime(settings)?;
@@ -208,8 +208,8 @@ pub fn fan_out(settings: &Settings) -> Outcome {
     Ok(report::rounds(&rounds))
 }
 
-/// The CPU seconds of this many frames of a host and its clients. With an origin of the time stamps, the host broadcasts in
-/// each frame.
+/// Returns the CPU seconds of this many frames of a host and its clients. With an origin of the time stamps, the host
+/// broadcasts in each frame.
 fn cpu_of_frames(frames: usize, host: &mut App, clients: &mut SubApp, stamps: Option<Instant>) -> Outcome<f64> {
     let before = procstat::cpu(process::id())?;
     thread::scope(|scope| {
@@ -234,7 +234,7 @@ fn cpu_of_frames(frames: usize, host: &mut App, clients: &mut SubApp, stamps: Op
     Ok((procstat::cpu(process::id())? - before).as_secs_f64())
 }
 
-/// The CPU seconds of the same load on the `webrtc` crate alone, beyond what its connections take when they say nothing.
+/// Returns the CPU seconds of the same load on the `webrtc` crate alone, beyond those of its connections at rest.
 async fn raw_fan_out(frames: usize) -> Outcome<f64> {
     let mut pairs = Vec::new();
     for _ in 0..CLIENTS {

@@ -1,4 +1,4 @@
-//! Loads between two apps, whatever the path: messages one way in a tight loop, and echoes, each beside its floor.
+//! Loads between two apps on any path, each with its floor: messages one way in a tight loop, and echoes.
 
 use std::{
     process,
@@ -22,7 +22,7 @@ use crate::{
     switches,
 };
 
-/// One size of message, and how many of them make a round.
+/// A size of messages, and their number in a round.
 #[derive(Clone, Copy)]
 pub struct Load {
     pub size: usize,
@@ -30,19 +30,19 @@ pub struct Load {
 }
 
 impl Load {
-    /// What is sent before anything is measured.
+    /// The number of messages before the measurement begins.
     pub fn warm_up(&self) -> usize {
         (self.count / 10).max(1)
     }
 }
 
-/// What one way costs.
+/// The results of a load one way.
 pub struct Cost {
     pub seconds: f64,
     pub cpu: f64,
 }
 
-/// Messages of 64 B and of 1 kB, so many of each, and of the floor's, which is slower, the same share.
+/// Sends this many messages of 64 B and of 1 kB. The floor is slower and sends the same share of each.
 pub fn one_way_beside(
     settings: &Settings,
     path: Path,
@@ -100,7 +100,7 @@ pub fn one_way_beside(
     Ok(report::rounds(&rounds))
 }
 
-/// A message of 64 B there and back, so many times, nothing else going on.
+/// Sends a message of 64 B there and back this many times, without other traffic.
 pub fn echo_beside(
     settings: &Settings,
     path: Path,
@@ -125,15 +125,15 @@ pub fn echo_beside(
     Ok(report::rounds(&rounds))
 }
 
-/// How many messages a host's app has read, and of how many bytes.
+/// The number of messages that the host's app has read, and their bytes.
 #[derive(Resource, Default)]
 struct Arrived {
     messages: usize,
     bytes: usize,
 }
 
-/// The client's app floods as a game would that only looks at the error of a full queue; the host's app, on a thread
-/// of its own, reads. Each is updated again as soon as it was. Also tells by how many bytes memory grew at most.
+/// Sends from the client's app until the queue is full, again and again. The host's app reads on a thread of its own. Both
+/// apps are updated without a pause. Also returns the largest growth of the memory in bytes.
 pub fn one_way((mut host, mut client): (App, App), load: &Load) -> Outcome<(Cost, f64)> {
     host.init_resource::<Arrived>().add_systems(
         Update,
@@ -191,7 +191,7 @@ fn flood(client: &mut App, peer: Entity, size: usize, count: usize, done: impl F
         }
         client.update();
         if sent == before {
-            // Full, or all sent: a tight loop would only take the CPU from those who empty the queue.
+            // The queue is full, or all is sent. A tight loop would take CPU time from the threads that empty the queue.
             wait_for_arrival(client, Duration::from_micros(200));
         }
         if start.elapsed() > PATIENCE {
@@ -203,7 +203,7 @@ fn flood(client: &mut App, peer: Entity, size: usize, count: usize, done: impl F
     Ok(())
 }
 
-/// Echoes, each app updated as messages come.
+/// Sends echoes. Each app is updated when messages arrive.
 fn echoes((mut host, mut client): (App, App), count: usize) -> Outcome<Vec<f64>> {
     host.add_systems(Update, |mut messages: MessageReader<UhstMessage>, peers: Query<&UhstPeer>| -> Result {
         for message in messages.read() {

@@ -1,7 +1,7 @@
-//! What this crate costs and how fast it is, measured over loopback: one JSON line for each scenario.
+//! Measures the cost and the speed of this crate over loopback. Prints one JSON line for each scenario.
 //!
-//! `cargo run --release --example measure -- SCENARIO`; without a scenario it lists them. What the figures mean and
-//! what they were is in `docs/performance.md`.
+//! `cargo run --release --example measure -- SCENARIO`; without a scenario it lists them. `docs/performance.md` explains
+//! the figures.
 
 mod apps;
 mod direct;
@@ -21,7 +21,7 @@ use clap::Parser;
 
 use report::Outcome;
 
-/// One measurement: its name, what it measures, and how.
+/// A measurement: its name, a description, and the function that takes it.
 struct Scenario {
     name: &'static str,
     about: &'static str,
@@ -80,18 +80,18 @@ const SCENARIOS: &[Scenario] = &[
 /// Measures this crate over loopback, with one JSON line for each scenario.
 #[derive(Parser)]
 struct Settings {
-    /// Which to run; all of them are listed when none is given.
+    /// The scenarios to run. Without any, all are listed.
     scenarios: Vec<String>,
-    /// How often each figure is taken; the medians are reported.
+    /// The number of rounds. The median of each figure is reported.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// How long one figure is taken for.
+    /// The length of one measurement in seconds.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// How many threads the floor has, the raw crate or raw HTTP. Two apps have one each.
+    /// The number of threads of the floor: the raw crate, or raw HTTP. Two apps have one thread each.
     #[arg(long, default_value_t = 2, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=2))]
     raw_threads: usize,
-    /// A `uhst-relay` program built elsewhere; otherwise cargo builds it.
+    /// The `uhst-relay` program to measure. By default cargo builds it.
     #[arg(long, value_name = "FILE")]
     relay: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! What another process uses, as Linux tells it.
+//! Reads the CPU time and the memory of a process on Linux.
 
 use std::{fs, time::Duration};
 
@@ -7,25 +7,25 @@ use crate::report::Outcome;
 /// The unit of times in `/proc`, fixed on Linux: a hundredth of a second.
 const TICK: Duration = Duration::from_millis(10);
 
-/// CPU time so far, of all its threads, in user and kernel mode.
+/// Returns the CPU time of all threads so far, in user and kernel mode.
 pub fn cpu(process: u32) -> Outcome<Duration> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // The name before the last parenthesis may hold spaces.
+    // The name, which ends at the last parenthesis, may contain spaces.
     let (_, fields) = stat.rsplit_once(')').ok_or("a stat file without a name")?;
     let mut times = fields.split_ascii_whitespace().skip(11).map(str::parse::<u32>);
     let (Some(user), Some(system)) = (times.next(), times.next()) else { return Err("a short stat file".into()) };
     Ok(TICK * (user? + system?))
 }
 
-/// Memory of a process in bytes.
+/// The memory of a process in bytes.
 pub struct Memory {
-    /// Resident now.
+    /// The memory that is resident now.
     pub resident: f64,
-    /// The most that ever was, or that was since [`forget_peak`].
+    /// The peak since the start of the process, or since [`forget_peak`].
     pub peak: f64,
 }
 
-/// Memory that is resident.
+/// Returns the resident memory of a process.
 pub fn memory(process: u32) -> Outcome<Memory> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
     let kilobytes = |name: &str| -> Outcome<f64> {
@@ -36,7 +36,7 @@ pub fn memory(process: u32) -> Outcome<Memory> {
     Ok(Memory { resident: kilobytes("VmRSS:")?, peak: kilobytes("VmHWM:")? })
 }
 
-/// Lets the peak of this process begin anew.
+/// Resets the peak of this process.
 pub fn forget_peak() -> Outcome<()> {
     Ok(fs::write("/proc/self/clear_refs", "5")?)
 }

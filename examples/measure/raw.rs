@@ -1,4 +1,4 @@
-//! The floor of the direct path: the `webrtc` crate alone, with the settings this crate gives it, in one process.
+//! The floor of the direct path: the `webrtc` crate alone, with the settings of this crate, in one process.
 
 use std::{
     net::SocketAddr,
@@ -22,10 +22,10 @@ use webrtc::{
 
 use crate::{Settings, frames::FRAME, report::Outcome};
 
-/// Bytes that may wait in a channel, as in this crate.
+/// The capacity of a channel's send buffer in bytes, as in this crate.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// Two connected peers and the ends of the channel between them.
+/// Two connected peers, and both ends of their channel.
 pub struct Pair {
     connections: [Arc<dyn PeerConnection>; 2],
     offerer: Arc<dyn DataChannel>,
@@ -69,7 +69,7 @@ async fn peer() -> Outcome<(Arc<dyn PeerConnection>, Candidates, Channels)> {
     Ok((Arc::new(connection), found, announced))
 }
 
-/// With as many threads as two apps have for their networks, or with one for both ends.
+/// Creates a runtime, with as many threads as the networks of two apps have, or with one for both ends.
 pub fn runtime(settings: &Settings) -> Outcome<Runtime> {
     let mut builder = match settings.raw_threads {
         1 => Builder::new_current_thread(),
@@ -122,7 +122,7 @@ async fn opened(channel: &Arc<dyn DataChannel>) {
 }
 
 impl Pair {
-    /// Sends so many messages one way as fast as it goes: until the last one has arrived.
+    /// Sends this many messages one way without a pause, and waits until the last one has arrived.
     pub async fn one_way(&self, size: usize, count: usize) -> Outcome<Duration> {
         let start = Instant::now();
         let (from, to) = (self.offerer.clone(), self.answerer.clone());
@@ -149,7 +149,7 @@ impl Pair {
         Ok(took)
     }
 
-    /// Sends one message in each frame, for so many, until the last one has arrived.
+    /// Sends one message in each of this many frames, and waits until the last one has arrived.
     pub async fn paced(&self, size: usize, frames: usize) -> Outcome<()> {
         let sending = async {
             let mut ticks = tokio::time::interval(FRAME);
@@ -172,7 +172,7 @@ impl Pair {
         Ok(())
     }
 
-    /// One message there and back, so many times.
+    /// Sends one message there and back, this many times.
     pub async fn echoes(&self, size: usize, count: usize) -> Outcome<Vec<f64>> {
         let back = self.answerer.clone();
         let echoing = tokio::spawn(async move {

@@ -1,5 +1,5 @@
-//! The relay path, one pair of apps and the host's own relay in one process, beside the floor: HTTP requests and an event
-//! stream on raw sockets, over such a relay in the same run.
+//! Measures the relay path between two apps and the host's relay in one process, and the floor in the same run: HTTP
+//! requests and an event stream on raw sockets, over the same kind of relay.
 
 use std::{net::SocketAddr, process};
 
@@ -13,7 +13,7 @@ use crate::{
     report::Outcome,
 };
 
-/// Messages one way in a tight loop.
+/// Sends messages one way in a tight loop.
 pub fn one_way(settings: &Settings) -> Outcome {
     let runtime = raw::runtime(settings)?;
     load::one_way_beside(settings, Path::Relay, [200_000, 20_000], 20, |load| {
@@ -29,7 +29,7 @@ pub fn one_way(settings: &Settings) -> Outcome {
     })
 }
 
-/// A message there and back.
+/// Sends a message there and back.
 pub fn echo(settings: &Settings) -> Outcome {
     let runtime = raw::runtime(settings)?;
     load::echo_beside(settings, Path::Relay, 1000, |count| {
@@ -43,7 +43,7 @@ pub fn echo(settings: &Settings) -> Outcome {
     })
 }
 
-/// How long clients take one after the other to join and to have an answer, in seconds.
+/// Lets clients join one after the other, and returns the time in seconds until each has an answer.
 pub fn floor_of_joins(settings: &Settings, count: usize) -> Outcome<Vec<f64>> {
     let runtime = raw::runtime(settings)?;
     on_a_relay(|relay| {
@@ -58,7 +58,7 @@ pub fn floor_of_joins(settings: &Settings, count: usize) -> Outcome<Vec<f64>> {
     })
 }
 
-/// While a host runs its relay.
+/// Runs a function while a host runs its relay.
 fn on_a_relay<T>(work: impl FnOnce(SocketAddr) -> Outcome<T>) -> Outcome<T> {
     let mut host = apps::host(PathPolicy::RelayOnly)?;
     let relay = link(&host).relay.ok_or("the host has no relay of its own")?;

@@ -1,5 +1,5 @@
-//! Whole sessions: how soon one is connected and direct, what an idle peer costs, and whether anything is left of those
-//! who left.
+//! Measures whole sessions: the time until a client is connected and direct, the cost of an idle peer, and the memory that
+//! remains after clients have left.
 
 use std::{
     env, fs,
@@ -25,8 +25,8 @@ use crate::{
     report::{self, Figures, Outcome, percentile},
 };
 
-/// How soon a client is connected, and how soon after that directly. Beside it a join by raw HTTP and the opening of a
-/// pair of the raw `webrtc` crate, whose signals take no time.
+/// Measures the time until a client is connected, and from there until it is direct. The floors are a join by raw HTTP, and
+/// the opening of a pair of the raw `webrtc` crate, whose signals take no time.
 pub fn join(settings: &Settings) -> Outcome {
     const JOINS: usize = 20;
     let mut host = apps::host(PathPolicy::Automatic)?;
@@ -68,11 +68,12 @@ pub fn join(settings: &Settings) -> Outcome {
     Ok(line)
 }
 
-/// How many peers are idle.
+/// The number of idle peers.
 const PEERS: usize = 32;
 
-/// Memory for each of 32 idle direct peers, and the CPU that all of them use without frames, beside as many pairs of the
-/// raw `webrtc` crate. Host, clients and pairs are in processes of their own: what one has freed, the next would use.
+/// Measures the memory of each of 32 idle direct peers and the CPU time of all of them without frames, and the same of as
+/// many pairs of the raw `webrtc` crate. Host, clients and pairs have processes of their own, since a process reuses
+/// memory that it has freed.
 pub fn idle(settings: &Settings) -> Outcome {
     let mut rounds = Vec::new();
     for _ in 0..settings.rounds() {
@@ -95,19 +96,19 @@ pub fn idle(settings: &Settings) -> Outcome {
     Ok(report::rounds(&rounds))
 }
 
-/// One round of ours.
+/// Measures one round of this crate.
 pub fn idle_ours(settings: &Settings) -> Outcome {
     let mut host = apps::host(PathPolicy::Automatic)?;
     let (mut clients, mut go) = clients_elsewhere(&host)?;
     let all = [process::id(), clients.id()];
     let memory = || -> Outcome<_> { Ok([procstat::memory(all[0])?.resident, procstat::memory(all[1])?.resident]) };
     let cpu = || -> Outcome<_> { Ok((procstat::cpu(all[0])? + procstat::cpu(all[1])?).as_secs_f64()) };
-    // The first peer pays for what all share.
+    // The first peer allocates the memory that all peers share.
     await_direct(&mut [&mut host], 1)?;
     let before = memory()?;
     writeln!(go)?;
     await_direct(&mut [&mut host], 1 + PEERS)?;
-    // The relay has closed the connections that brought them together by then.
+    // By then the relay has closed the connections over which they joined.
     thread::sleep(Duration::from_secs(6));
     let [host_kb, client_kb] = [0, 1].map(|end| memory().map(|now| (now[end] - before[end]) / 1e3 / PEERS as f64));
     let used = cpu()?;
@@ -123,10 +124,10 @@ pub fn idle_ours(settings: &Settings) -> Outcome {
     ])))
 }
 
-/// How the clients learn where to join.
+/// The environment variable that names the session to the clients.
 const LINK: &str = "MEASURE_LINK";
 
-/// Starts the clients in a process of their own, and gives what they are told by.
+/// Starts the clients in a process of their own, and returns it with its standard input.
 fn clients_elsewhere(host: &App) -> Outcome<(process::Child, process::ChildStdin)> {
     let mut clients = process::Command::new(env::current_exe()?)
         .arg("idle-clients")
@@ -138,7 +139,7 @@ fn clients_elsewhere(host: &App) -> Outcome<(process::Child, process::ChildStdin
     Ok((clients, go))
 }
 
-/// The clients of such a round: one at once, the others after a line of input, and all leave when that ends.
+/// Runs the clients of such a round. One joins at once, the others after a line of input. All leave at the end of the input.
 pub fn idle_clients(_: &Settings) -> Outcome {
     let link: JoinLink = env::var(LINK)?.parse()?;
     let mut clients = apps::app(PathPolicy::Automatic);
@@ -155,7 +156,7 @@ pub fn idle_clients(_: &Settings) -> Outcome {
     Ok(Map::new())
 }
 
-/// One round of the raw crate's.
+/// Measures one round of the raw crate.
 pub fn idle_raw(settings: &Settings) -> Outcome {
     let figures = raw::runtime(settings)?.block_on(async {
         let mut open = vec![raw::open().await?];
@@ -173,7 +174,7 @@ pub fn idle_raw(settings: &Settings) -> Outcome {
     Ok(report::flat(figures))
 }
 
-/// What a message costs a host with 33 more peers, direct and silent, in a process of their own, beside one with none.
+/// Measures the cost of a message to a host with 33 more silent direct peers in another process, and to one with none.
 pub fn growth(settings: &Settings) -> Outcome {
     const LOAD: Load = Load { size: 64, count: 4_000_000 };
     let mut rounds = Vec::new();
@@ -196,7 +197,7 @@ pub fn growth(settings: &Settings) -> Outcome {
     Ok(report::rounds(&rounds))
 }
 
-/// The last of these apps has so many direct peers.
+/// Waits until the last of these apps has this many direct peers.
 fn await_direct(apps: &mut [&mut App], count: usize) -> Outcome<()> {
     let direct = update_until(apps, 2 * PATIENCE, |apps| {
         apps.last_mut().is_some_and(|app| apps::has_peers(app, count, Path::Direct))
@@ -204,7 +205,7 @@ fn await_direct(apps: &mut [&mut App], count: usize) -> Outcome<()> {
     if direct { Ok(()) } else { Err("not every client became direct".into()) }
 }
 
-/// Joins and leaves, and what they leave behind.
+/// Measures the memory that remains after clients have joined and left.
 pub fn churn(settings: &Settings) -> Outcome {
     let count = 50 * settings.rounds();
     let mut host = apps::host(PathPolicy::Automatic)?;

@@ -1,5 +1,5 @@
-//! What an echo takes on its way between threads, with no network and no app: from a thread to a network's thread, on to
-//! another thread, and back the same way, by the queues that this crate uses.
+//! Measures the time of an echo between threads without a network or an app: from a thread to a network thread, to another
+//! thread, and back, over the queues that this crate uses.
 
 use std::{thread, time::Instant};
 
@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::{apps::PATIENCE, report::Outcome};
 
-/// How long so many of them take, in seconds.
+/// Returns the time of this many echoes in seconds.
 pub fn echoes(count: usize) -> Outcome<Vec<f64>> {
     let (to_network, mut from_client) = mpsc::unbounded_channel::<()>();
     let (back_to_network, mut from_host) = mpsc::unbounded_channel::<()>();

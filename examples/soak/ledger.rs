@@ -1,12 +1,12 @@
-//! What was sent one way on one connection, and whether what arrives is just that.
+//! Records the messages sent in one direction of a connection, and checks those that arrive.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
 use bevy_uhst::prelude::*;
 
-/// What a message begins with: which way it goes, and its number there.
+/// The length of the header of a message: its direction, and its number.
 const HEADER: usize = 12;
-/// Messages are cut out of this, each from another place, so that a part of one never passes for a part of another.
+/// The bytes from which messages are cut, each at another place, so that parts of two messages differ.
 static NOISE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut random = fastrand::Rng::with_seed(1);
     std::iter::repeat_with(|| random.u8(..)).take(LARGEST + PLACES as usize).collect()
@@ -15,7 +15,7 @@ const PLACES: u64 = 4093;
 /// The largest message.
 pub const LARGEST: usize = 1 << 20;
 
-/// One way of one connection.
+/// One direction of a connection.
 pub struct Flow {
     name: u32,
     channels: [Record; 4],
@@ -25,9 +25,9 @@ pub struct Flow {
 #[derive(Default)]
 struct Record {
     next: u64,
-    /// By number: the size of each that was accepted and has not arrived. On an unreliable channel it may never.
+    /// The sizes of the messages that were accepted and have not arrived, by number. Unreliable ones may never arrive.
     waiting: BTreeMap<u64, usize>,
-    /// Without content, these have no number outside of an ordered channel.
+    /// The number of empty messages under way. They carry no number, except by their place on an ordered channel.
     empty: u64,
     newest: Option<u64>,
 }
@@ -37,7 +37,7 @@ impl Flow {
         Flow { name, channels: Default::default() }
     }
 
-    /// The next message of a channel: [`accepted`](Self::accepted) says that it was sent.
+    /// Creates the next message of a channel. Call [`accepted`](Self::accepted) once it is sent.
     pub fn next(&self, channel: UhstChannel, size: usize) -> Vec<u8> {
         self.message(self.channels[channel as usize].next, fitting(channel, size))
     }
@@ -53,7 +53,7 @@ impl Flow {
         record.next += 1;
     }
 
-    /// Takes what has arrived off the list.
+    /// Removes a message that has arrived from the record.
     pub fn arrived(&mut self, channel: UhstChannel, payload: &[u8]) -> Result<(), String> {
         let record = &mut self.channels[channel as usize];
         if payload.is_empty() && channel != UhstChannel::Reliable {
@@ -61,7 +61,7 @@ impl Flow {
             return Ok(());
         }
         let number = match channel {
-            // In order, the next must be the first that has not arrived.
+            // On an ordered channel, the next message is the first one that has not arrived.
             UhstChannel::Reliable => record.waiting.first_key_value().map(|(number, _)| *number),
             _ => payload.get(4..HEADER).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes),
         };
@@ -83,7 +83,7 @@ impl Flow {
         Ok(())
     }
 
-    /// How many reliable messages have not arrived.
+    /// Returns the number of reliable messages that have not arrived.
     pub fn missing(&self) -> u64 {
         let missing = |channel: UhstChannel| {
             let record = &self.channels[channel as usize];
@@ -103,7 +103,8 @@ impl Flow {
     }
 }
 
-/// Where messages are known by their numbers alone, they have one, or no content at all.
+/// Returns the size that a message needs at least. Only reliable messages are checked by their order alone, so that other
+/// messages carry a number or are empty.
 fn fitting(channel: UhstChannel, size: usize) -> usize {
     if channel == UhstChannel::Reliable || size == 0 { size } else { size.max(HEADER) }
 }

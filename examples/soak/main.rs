@@ -1,22 +1,21 @@
-//! A host and players who come, talk, flood, sleep, leave and get lost, while the relay restarts, requests are lost,
-//! doubled and refused, and streams and paths are cut: at random, for as long as you like. Everything runs in this
-//! process, over loopback.
+//! A soak test: at random, players join a host, send, flood, sleep, leave and are killed, while the relay restarts, requests
+//! are lost, doubled and refused, and streams and paths are cut. Everything runs in this process, over loopback.
 //!
-//! `cargo run --release --example soak -- --minutes 30`; the seed is printed, and `--seed` plays it again (the same
-//! decisions, though not at the same nanosecond). Checked on the way:
+//! `cargo run --release --example soak -- --minutes 30` prints its seed. With `--seed` it makes the same decisions again,
+//! though not at the same nanosecond. It checks that:
 //!
 //! - every reliable message arrives once, whole, and in order where that is promised, before a graceful end; up to any
 //!   other end, nothing arrives twice, changed or out of order;
 //! - every beginning has exactly one end, with a reason that fits;
-//! - from time to time everybody leaves: then no more tasks, sockets and threads are there than the first time, and
-//!   memory is within [`watch::SLACK`].
+//! - each time that everybody has left, there are no more tasks, sockets and threads than the first time, and the memory
+//!   has not grown by more than [`watch::SLACK`].
 //!
-//! glibc keeps freed memory for each thread, which looks like growth. `MALLOC_ARENA_MAX=1 MALLOC_TRIM_THRESHOLD_=131072
-//! MALLOC_MMAP_THRESHOLD_=65536` in the environment makes it keep less.
+//! glibc keeps freed memory for each thread, which looks like growth. It keeps less with `MALLOC_ARENA_MAX=1
+//! MALLOC_TRIM_THRESHOLD_=131072 MALLOC_MMAP_THRESHOLD_=65536` in the environment.
 //!
-//! The last line is JSON. What does not hold is printed with the seed and the last steps, and the program fails.
+//! The last line is JSON. If a check fails, the program prints it with the seed and the last steps, and fails.
 //!
-//! `--cut-udp` also cuts all direct paths now and then, by a rule of the kernel's. It is for a network of its own:
+//! `--cut-udp` also cuts all direct paths now and then, by a routing rule. Run it in a network namespace of its own:
 //! `unshare -rn sh -c 'ip link set lo up && cargo run --example soak -- --cut-udp'`.
 
 #![expect(clippy::unwrap_used, reason = "this program is a test: it stops at the first surprise")]
@@ -38,19 +37,19 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// Plays at random with a host and its players for a while, and checks what the library promises.
+/// Plays at random with a host and its players, and checks the promises of the library.
 #[derive(Parser)]
 struct Settings {
-    /// How long, without the breaks in which everybody leaves.
+    /// The length in minutes, without the breaks in which everybody leaves.
     #[arg(long, default_value_t = 2.0)]
     minutes: f64,
-    /// What happens; at random if not said.
+    /// The seed of all decisions. Default: a random one.
     #[arg(long)]
     seed: Option<u64>,
-    /// How many players there are at most.
+    /// The most players at a time.
     #[arg(long, default_value_t = 8)]
     players: usize,
-    /// Cut all direct paths now and then. Only in a network namespace of its own.
+    /// Also cut all direct paths now and then. Only in a network namespace of its own.
     #[arg(long)]
     cut_udp: bool,
 }

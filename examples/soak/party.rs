@@ -17,13 +17,13 @@ use crate::ledger::LARGEST;
 /// The apps of a host or of a player.
 pub struct Node {
     pub app: App,
-    /// Of its own, so that it can be killed; none once it is.
+    /// The runtime of the app. Each app has its own, so that it can be killed. `None` once it is.
     runtime: Option<Runtime>,
-    /// Not updated before.
+    /// The time until which the app is not updated.
     pub asleep_until: Instant,
 }
 
-/// On the host: which player each of its peers is.
+/// The player of each peer of the host.
 #[derive(Resource, Default)]
 pub struct Known(pub HashMap<Entity, u32>);
 
@@ -31,7 +31,7 @@ impl Node {
     pub fn new() -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let mut app = App::new();
-        // Small enough to be full now and then.
+        // The buffers are small enough to be full now and then.
         let connection = ConnectionConfig {
             max_message: LARGEST,
             send_buffer: 2 << 20,
@@ -52,8 +52,8 @@ impl Node {
         self.asleep_until = Instant::now() + time;
     }
 
-    /// Updates it: what it was told. Ends come last: a log has a frame's messages after them, though they can be read
-    /// while the peers are still there.
+    /// Updates the app, and returns its events. Ends come last: the log has the messages of a frame after them, though a
+    /// game reads them while the peers exist.
     pub fn update(&mut self) -> Vec<TestEvent> {
         self.app.update();
         let mut events = std::mem::take(&mut self.app.world_mut().resource_mut::<TestLog>().0);
@@ -75,7 +75,7 @@ impl Node {
 }
 
 impl Drop for Node {
-    /// Its tasks die first, so that nobody is told goodbye.
+    /// Ends the tasks first, so that no goodbye is sent.
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_timeout(Duration::from_secs(1));
@@ -90,14 +90,13 @@ fn know(connected: On<UhstConnected>, peers: Query<&UhstPeer>, mut known: ResMut
     }
 }
 
-/// Whether this process has a network of its own, in which rules hurt nobody else.
+/// Returns whether this process has a network namespace of its own, where rules affect no other process.
 pub fn is_alone() -> bool {
     let devices = std::fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
     devices.lines().skip(2).all(|line| line.trim_start().starts_with("lo:"))
 }
 
-/// Loses all UDP, or lets it through again: by a rule before the one that delivers to this very machine, which has to
-/// move for that.
+/// Drops all UDP, or restores it, by a rule before the one that delivers to this machine. That one is moved back for it.
 pub fn cut_udp(cut: bool) {
     for family in ["-4", "-6"] {
         if cut {

@@ -1,4 +1,4 @@
-//! What happens, and whether what should come of it does.
+//! Runs the soak, and checks the network, the ends and the memory.
 
 mod frames;
 mod steps;
@@ -25,22 +25,22 @@ use crate::{
     watch::{Open, SETTLING, SLACK},
 };
 
-/// The time between two frames of all apps, at least.
+/// The shortest time between two frames of all apps.
 const FRAME: Duration = Duration::from_millis(5);
-/// How long everything that must arrive may take, with all that goes wrong meanwhile.
+/// The longest time until everything has arrived, whatever goes wrong meanwhile.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How long both sides may take to tell an end: longer than a connection waits for a path.
+/// The longest time until both sides report an end: longer than a connection waits for a path.
 const END_PATIENCE: Duration = Duration::from_secs(45);
-/// How long a host goes on with somebody who never came in, and may be asleep.
+/// How long a host keeps a client that never connected and may be asleep.
 const LATE: Duration = Duration::from_secs(20);
-/// How long it takes until nobody notices that the network was down.
+/// How long an outage of the network has effects after its end.
 const RECOVERY: Duration = Duration::from_secs(10);
-/// In a frame that takes longer, the machine was somewhere else, and what depends on time proves nothing.
+/// After a frame longer than this, checks that depend on time are skipped, since the machine was busy.
 const STALL: Duration = Duration::from_millis(400);
-/// In a frame that takes longer, heartbeats may have been late, too.
+/// In a frame longer than this, heartbeats may have been late, too.
 const STARVED: Duration = Duration::from_millis(1500);
 
-/// Panics in the background, which end a task and no more.
+/// The number of panics in the background. Such a panic ends only its task.
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 
 pub struct Soak {
@@ -51,15 +51,15 @@ pub struct Soak {
     may_cut_udp: bool,
     started: Instant,
     relay: StandaloneRelay,
-    /// In front of it, for everyone.
+    /// The proxy in front of the relay, for all sides.
     proxy: HostileRelay,
     _proxy_runtime: Runtime,
-    /// When the proxy is honest again.
+    /// The time at which the proxy becomes honest again.
     honest_at: Option<Instant>,
-    /// When it comes back, and whether it then knows its secret.
+    /// The time at which the relay comes back, and whether it keeps its secret.
     relay_back: Option<(Instant, bool)>,
     udp_back: Option<Instant>,
-    /// The last moment at which the relay or all direct paths were down or disturbed.
+    /// The last time at which the relay or all direct paths were down or disturbed.
     last_outage: Option<Instant>,
     host: Node,
     players: Vec<Player>,
@@ -121,7 +121,7 @@ impl Soak {
         self.trace.iter()
     }
 
-    /// What happened, in one line.
+    /// Returns the result as a line of JSON.
     pub fn line(&self, result: &str) -> String {
         let open = |open: &Open| json!({ "tasks": open.tasks, "sockets": open.sockets, "threads": open.threads, "memory_kb": open.memory });
         json!({
@@ -162,7 +162,7 @@ impl Soak {
         Err("the host does not listen".to_owned())
     }
 
-    /// Does something at random every now and then.
+    /// Takes random steps for this time.
     fn play(&mut self, time: Duration) -> Result<(), String> {
         let until = Instant::now() + time;
         let mut next = Instant::now();
@@ -182,7 +182,7 @@ impl Soak {
         Ok(())
     }
 
-    /// Everybody leaves, and nothing of it stays.
+    /// Lets everybody leave, and checks that nothing is left open.
     fn take_a_break(&mut self) -> Result<(), String> {
         self.say("everybody leaves");
         self.host.asleep_until = Instant::now();
@@ -203,7 +203,7 @@ impl Soak {
             if Instant::now() > deadline {
                 return Err(format!("{} sessions do not end", self.stays.len()));
             }
-            // Nobody who was on his way in when the break began stays.
+            // Clients that were joining when the break began leave, too.
             let late: Vec<u32> = self
                 .stays
                 .values()
@@ -227,7 +227,7 @@ impl Soak {
         Ok(())
     }
 
-    /// What is open when it does not get less any more.
+    /// Waits until the number of open things no longer falls, and returns it.
     fn settle(&mut self) -> Result<Open, String> {
         let first = self.watched.first().copied();
         let settled = Instant::now() + SETTLING;
@@ -273,7 +273,7 @@ impl Soak {
         self.stays.values().filter(|stay| stay.phase == Phase::Playing && stay.is_open()).map(|stay| stay.id)
     }
 
-    /// Chooses among those who play.
+    /// Chooses one of the connected players.
     fn someone(&mut self) -> Option<u32> {
         let playing: Vec<u32> = self.playing().collect();
         (!playing.is_empty()).then(|| playing[self.random.usize(..playing.len())])
@@ -283,7 +283,7 @@ impl Soak {
         (!self.players.is_empty()).then(|| self.random.usize(..self.players.len()))
     }
 
-    /// Makes the network of one player worse, or perfect again.
+    /// Sets the network conditions of one player.
     fn worsen(&mut self, id: u32, conditions: NetworkConditions) {
         let Some(stay) = self.stays.get_mut(&id) else { return };
         stay.worse = !conditions.is_perfect();
@@ -305,17 +305,17 @@ impl Soak {
         }
     }
 
-    /// Whether the network is down, for everyone.
+    /// Returns whether the network is down for everyone.
     fn is_out(&self) -> bool {
         self.relay_back.is_some() || self.udp_back.is_some() || self.honest_at.is_some()
     }
 
-    /// Whether the network was down since then, or shortly before.
+    /// Returns whether the network was down since then, or shortly before.
     fn was_out_since(&self, then: Instant) -> bool {
         self.is_out() || self.last_outage.is_some_and(|at| at + RECOVERY > then)
     }
 
-    /// Whether the network was just down, for everyone.
+    /// Returns whether the network is down for everyone, or was so shortly before.
     fn is_rough(&self) -> bool {
         self.is_out() || self.last_outage.is_some_and(|at| at.elapsed() < RECOVERY)
     }

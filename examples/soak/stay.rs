@@ -7,14 +7,14 @@ use bevy_uhst::{prelude::*, test_app::TestEvent};
 
 use crate::ledger::Flow;
 
-/// What one side was told of a connection.
+/// The events that one side had of a connection.
 #[derive(Default)]
 pub struct Told {
     pub peer: Option<Entity>,
     pub disconnected: Option<EndReason>,
 }
 
-/// From the spawn of a `UhstClient` until both sides have told its end.
+/// A session from the spawn of a `UhstClient` until both sides have reported its end.
 pub struct Stay {
     pub id: u32,
     pub session: Entity,
@@ -25,29 +25,29 @@ pub struct Stay {
     pub client: Told,
     pub ended: Option<EndReason>,
     pub phase: Phase,
-    /// When the phase began.
+    /// The beginning of the phase.
     pub since: Instant,
-    /// When a side first heard of an end.
+    /// The time at which a side first reported an end.
     pub over: Option<Instant>,
-    /// Its own network was cut, so that it may time out.
+    /// Whether its network was cut, so that it may time out.
     pub blackout: bool,
-    /// Its own network is worse than perfect.
+    /// Whether its network is worse than perfect.
     pub worse: bool,
-    /// Everything sent before the end must arrive.
+    /// Whether everything sent before the end must arrive.
     pub strict: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     Playing,
-    /// Nothing more is sent; once all has arrived, it ends like this.
+    /// Nothing more is sent. Once all has arrived, the session ends in this way.
     Draining(Ending),
     Over(Ending),
-    /// The client is gone without a word.
+    /// The client was killed, without a goodbye.
     Killed,
 }
 
-/// Ways to end a connection.
+/// The ways to end a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     Leave,
@@ -76,7 +76,7 @@ impl Ending {
         matches!(self, Ending::Kick | Ending::HostDisconnects | Ending::HostDespawnsPeer)
     }
 
-    /// Whether the side that ended it, or the other one, may be given this reason.
+    /// Returns whether this reason fits the end, for the side that ended the session or for the other one.
     fn allows(self, reason: &EndReason, ended_it: bool) -> bool {
         match reason {
             EndReason::Left => !ended_it,
@@ -111,13 +111,13 @@ impl Stay {
         (self.phase, self.since) = (phase, Instant::now());
     }
 
-    /// Whether both sides are connected, and neither has heard of an end.
+    /// Returns whether both sides are connected, and neither has reported an end.
     pub fn is_open(&self) -> bool {
         let open = |told: &Told| told.peer.is_some() && told.disconnected.is_none();
         self.phase != Phase::Killed && self.ended.is_none() && open(&self.host) && open(&self.client)
     }
 
-    /// Since when its end is on its way to both sides.
+    /// Returns the time since which the end is on its way to both sides.
     pub fn over_since(&self) -> Option<Instant> {
         match self.phase {
             Phase::Over(_) | Phase::Killed => Some(self.since),
@@ -131,7 +131,7 @@ impl Stay {
         }
     }
 
-    /// Takes what the client's app was told of this session.
+    /// Processes an event of the client's app.
     pub fn tell_client(&mut self, event: &TestEvent) -> Result<(), String> {
         if self.ended.is_some() {
             return Err(format!("told after the end of the session: {event:?}"));
@@ -153,7 +153,7 @@ impl Stay {
         Ok(())
     }
 
-    /// Takes what the host's app was told of this peer.
+    /// Processes an event of the host's app.
     pub fn tell_host(&mut self, event: &TestEvent) -> Result<(), String> {
         match event {
             TestEvent::Message(message) => {
@@ -167,10 +167,10 @@ impl Stay {
         }
     }
 
-    /// Whether the reasons of its end fit what was done to it. `outage`: the network was down since it began. `starved`:
-    /// this process hardly ran before the end, and silence proves nothing.
+    /// Checks that the reasons fit the way in which the session ended. `outage`: the network was down since it began.
+    /// `starved`: this process hardly ran before the end, so that silence proves nothing.
     pub fn check_end(&self, outage: bool, starved: bool) -> Result<(), String> {
-        // A client that times out while the relay is down is told of the relay instead.
+        // A client that times out while the relay is down reports the relay instead.
         let timed_out = |reason: &EndReason| {
             matches!(reason, EndReason::TimedOut) || (outage && matches!(reason, EndReason::RelayUnreachable(_)))
         };
@@ -187,7 +187,7 @@ impl Stay {
             Phase::Playing | Phase::Draining(_) => false,
         };
         let never = self.client.peer.is_none();
-        // Nobody got in, or the client was not told before it gave up.
+        // The client never connected, or it gave up before the host's answer arrived.
         let joining = never && outage;
         for (side, reason) in
             [("host", &self.host.disconnected), ("client", &self.client.disconnected), ("session", &self.ended)]

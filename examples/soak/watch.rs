@@ -1,8 +1,8 @@
-//! What the process has open, and what may be left of it.
+//! Counts the tasks, sockets, threads and memory of this process.
 
 use std::{fs, time::Duration};
 
-/// What may grow, in the whole process.
+/// The resources of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Open {
     pub tasks: usize,
@@ -12,13 +12,13 @@ pub struct Open {
     pub memory: usize,
 }
 
-/// What an allocator may keep for itself, in kB.
+/// The memory that an allocator may keep, in kB.
 pub const SLACK: usize = 20 << 10;
-/// How long a finished request may keep its socket, and a task its thread.
+/// How long a finished request may keep its socket, or a task its thread.
 pub const SETTLING: Duration = Duration::from_secs(8);
 
 impl Open {
-    /// Now, with this many tasks.
+    /// Counts the resources now. The caller knows the number of tasks.
     pub fn now(tasks: usize) -> Self {
         let is_socket = |file: &fs::DirEntry| {
             fs::read_link(file.path()).is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))
@@ -27,7 +27,7 @@ impl Open {
         Open { tasks, sockets, threads: status("Threads:"), memory: status("VmRSS:") }
     }
 
-    /// Whether nothing but memory has grown since.
+    /// Returns whether tasks, sockets and threads have not grown since.
     pub fn is_within(&self, before: &Open) -> bool {
         self.tasks <= before.tasks && self.sockets <= before.sockets && self.threads <= before.threads
     }

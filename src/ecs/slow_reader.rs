@@ -1,4 +1,4 @@
-//! Systems that read messages less often than Bevy keeps them: that they miss some is reported once.
+//! Reports once each system that reads messages less often than Bevy keeps them, and therefore misses some.
 
 use std::{any::TypeId, collections::VecDeque, fmt, marker::PhantomData};
 
@@ -18,27 +18,28 @@ use bevy::{
 };
 use indexmap::IndexSet;
 
-/// Bevy keeps the messages of two frames, and more only until the next fixed step.
+/// The number of frames that are tracked. Bevy keeps the messages of two frames, and those of more frames only until the
+/// next fixed step.
 const MAX_MARKS: usize = 8;
 
-/// Which systems read messages of this type, and what was dropped before any of them ran.
+/// The systems that read messages of this type, and the messages that were dropped before any of them ran.
 #[derive(Resource)]
 struct SlowReaders<M: Message> {
     readers: Vec<(InternedScheduleLabel, SystemKey)>,
     marks: VecDeque<Mark>,
-    /// The messages before this number were dropped, and judged.
+    /// The number of the first message that was not dropped at the last check.
     judged: usize,
-    /// How many messages were dropped unread, and when the last of them was written.
+    /// The number of messages that were dropped unread, and the tick at which the last of them was written.
     missed: Option<(usize, Tick)>,
     reported: bool,
     of: PhantomData<fn() -> M>,
 }
 
-/// What was written in one frame.
+/// The messages that were written in one frame.
 struct Mark {
-    /// The number of the first message after it.
+    /// The number of the first message after this frame.
     end: usize,
-    /// Readers that have run since then have read it.
+    /// The tick of the frame. Readers that have run since then have read its messages.
     written: Tick,
 }
 
@@ -62,13 +63,14 @@ impl<M: Message> SlowReaders<M> {
         }
         let full = self.marks.len() == MAX_MARKS;
         match self.marks.back_mut().filter(|_| full) {
-            // The time of the first of them: nothing that was read counts as missed.
+            // The earlier tick counts, so that no message that was read counts as missed.
             Some(last) => last.end = end,
             None => self.marks.push_back(Mark { end, written: now }),
         }
     }
 
-    /// Counts what was dropped before any reader ran. `last_run`: when a reader has run last, if that is known.
+    /// Counts the messages that were dropped before any reader ran. `last_run` is the tick at which a reader ran last, if it
+    /// is known.
     fn note_dropped(&mut self, dropped: usize, last_run: Option<Tick>, now: Tick) {
         while let Some(mark) = self.marks.pop_front_if(|mark| mark.end <= dropped) {
             let count = mark.end - self.judged;
@@ -79,7 +81,7 @@ impl<M: Message> SlowReaders<M> {
         }
     }
 
-    /// The reader that has run last, and when. `None` where that cannot be known: its schedule is running, or gone.
+    /// The reader that ran last, and its tick. `None` if that cannot be known, since its schedule is running or removed.
     fn last_run(&self, schedules: &Schedules, now: Tick) -> Option<(Tick, DebugName)> {
         let mut newest: Option<(Tick, DebugName)> = None;
         for (label, reader) in &self.readers {
@@ -93,7 +95,7 @@ impl<M: Message> SlowReaders<M> {
     }
 }
 
-/// Reports a reader that runs again after messages were dropped unread. A game that reads none at all hears nothing.
+/// Reports a reader that runs again after messages were dropped unread. A game without a reader gets no report.
 fn watch<M: Message>(
     messages: Res<Messages<M>>,
     schedules: Res<Schedules>,
@@ -122,10 +124,10 @@ fn watch<M: Message>(
     }
 }
 
-/// Finds the readers when Bevy builds a schedule, which is when it asks systems what they access.
+/// Finds the readers when Bevy builds a schedule and asks each system for its access.
 struct FindReaders<M: Message> {
     schedule: InternedScheduleLabel,
-    /// Asked already: being asked sets back what a system knows of changes.
+    /// The systems that were asked before. Asking a system again would reset its change detection.
     asked: HashSet<SystemKey>,
     of: PhantomData<fn() -> M>,
 }
@@ -165,7 +167,7 @@ impl<M: Message> ScheduleBuildPass for FindReaders<M> {
             }
             let access = system.initialize(world);
             let access = access.combined_access();
-            // Who may write them sends messages of its own, and who may read everything need not mean messages.
+            // A system that writes these messages sends its own, and access to the whole world does not imply a reader.
             if access.has_read(messages) && !access.has_write(messages) && !access.has_read_all() {
                 world.get_resource_or_init::<SlowReaders<M>>().readers.push((self.schedule, key));
             }
@@ -178,7 +180,7 @@ fn system_type<Marker, S: IntoSystem<(), (), Marker>>(_: &S) -> TypeId {
     TypeId::of::<S::System>()
 }
 
-/// Watches the readers of messages of this type, which are written before `after` ends, in `PreUpdate`.
+/// Watches the readers of messages of this type. The messages are written in `PreUpdate`, before the end of `after`.
 pub(super) fn watch_readers<M: Message>(app: &mut App, after: impl SystemSet) {
     let schedules = [
         First.intern(),
@@ -215,7 +217,7 @@ mod tests {
     #[derive(SystemSet, Clone, Debug, PartialEq, Eq, Hash)]
     struct Write;
 
-    /// 60 frames a second, each with a message.
+    /// Runs 60 frames a second, and writes one message in each.
     fn app(add: impl FnOnce(&mut App)) -> App {
         let mut app = App::new();
         app.add_plugins(MinimalPlugins)
@@ -254,7 +256,7 @@ mod tests {
         assert!(!reported(&app(|app| _ = app.add_systems(Update, read))));
         assert!(!reported(&app(|app| _ = app.add_systems(PostUpdate, (read, || ())))));
         assert!(!reported(&app(|app| _ = app.add_systems(FixedUpdate, read))));
-        // Each second frame is soon enough, and so is one of two.
+        // A reader in every second frame misses nothing, nor does one of two readers.
         let every_other = |mut turn: Local<bool>| {
             *turn = !*turn;
             *turn

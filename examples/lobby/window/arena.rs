@@ -1,5 +1,5 @@
-//! The arena: everyone walks about and chases sparks. Positions come `UnreliableSequenced` and are smoothed here;
-//! sparks and scores come `Reliable`.
+//! The arena, where players walk and chase sparks. Positions arrive on `UnreliableSequenced` and are smoothed here. Sparks
+//! and scores arrive on `Reliable`.
 
 use bevy::{prelude::*, ui_widgets::Activate};
 
@@ -15,7 +15,7 @@ use crate::{
     words::PlayerId,
 };
 
-/// A figure's size in units of the arena.
+/// The size of a figure in units of the arena.
 const SIZE: f32 = 0.9;
 
 #[derive(Component)]
@@ -29,7 +29,7 @@ struct Scores {
     shown: Vec<(PlayerId, u32)>,
 }
 
-/// A figure on the floor, and where it is drawn now.
+/// A figure on the floor, with the place where it is drawn.
 #[derive(Component)]
 struct Walker {
     id: PlayerId,
@@ -112,11 +112,11 @@ fn spawn_floor(parent: &mut ChildSpawnerCommands) {
             BorderColor::all(theme::CARD_EDGE),
         ))
         .with_children(|floor| {
-            // Dots, so that one sees oneself move.
+            // The dots make movement visible.
             for (x, y) in (1..ARENA.x as u32).flat_map(|x| (1..ARENA.y as u32).map(move |y| (x, y))) {
                 floor.spawn((at(Vec2::new(x as f32, y as f32), 4.0), BackgroundColor(theme::CARD_EDGE)));
             }
-            // The light is not rotated with the diamond: clipping at the edge of the floor knows no rotation.
+            // The glow is not rotated with the diamond, since clipping at the edge of the floor ignores rotation.
             floor.spawn((
                 Spark,
                 at(ARENA / 2.0, 22.0),
@@ -136,7 +136,7 @@ fn spawn_floor(parent: &mut ChildSpawnerCommands) {
         });
 }
 
-/// A round node of this size in pixels, its middle at this place of the arena.
+/// A round node of this size in pixels, centred at this place of the arena.
 fn at(place: Vec2, size: f32) -> Node {
     Node {
         position_type: PositionType::Absolute,
@@ -150,7 +150,7 @@ fn at(place: Vec2, size: f32) -> Node {
     }
 }
 
-/// Walks where the keys point.
+/// Sets the heading from the keys.
 fn steer(keys: Res<ButtonInput<KeyCode>>, mut intents: MessageWriter<Intent>, mut last: Local<Vec2>) {
     let pressed = |codes: [KeyCode; 2]| f32::from(u8::from(keys.any_pressed(codes)));
     let way = Vec2::new(
@@ -167,7 +167,7 @@ fn stop(mut intents: MessageWriter<Intent>) {
     intents.write(Intent::Steer(Vec2::ZERO));
 }
 
-/// Lets figures come and go with their players.
+/// Spawns and despawns figures with their players.
 fn people(
     table: Res<Table>,
     floor: Single<(Entity, &ComputedNode), With<Floor>>,
@@ -213,7 +213,7 @@ fn people(
     }
 }
 
-/// Draws every figure on its way to where it was last known to be; our own is there already.
+/// Moves every figure towards its last known place. Our own figure is drawn at its place.
 fn walk(
     table: Res<Table>,
     mut walkers: Query<(&mut Walker, &mut Node, &Children)>,
@@ -277,11 +277,11 @@ fn head(
     });
 }
 
-/// A "+1" that rises from whoever caught a spark.
+/// A "+1" that rises from the player who caught a spark.
 #[derive(Component)]
 struct Rising(f32);
 
-/// Says what happened, where the chat is not in sight.
+/// Shows events that the chat would show, since the arena hides it.
 fn announce(
     mut news: MessageReader<News>,
     walkers: Query<(Entity, &Walker)>,

@@ -1,4 +1,4 @@
-//! A banner at the top of every page while the host is missed. It leaves the corners free, where titles and buttons are.
+//! A banner at the top of every page while the host is interrupted. It leaves the corners free for titles and buttons.
 
 use bevy::prelude::*;
 

@@ -1,4 +1,4 @@
-//! The chat card.
+//! The card with the chat.
 
 use bevy::{
     input_focus::AutoFocus,
@@ -63,7 +63,7 @@ fn submit(submit: On<Submit>, inputs: Query<(), With<ChatInput>>, mut commands: 
     }
 }
 
-/// Adds what was said since the last frame, and scrolls down to it.
+/// Adds the lines of the last frame, and scrolls to the end.
 fn fill(
     table: Res<Table>,
     lines: Single<(Entity, &mut Lines, &mut ScrollPosition)>,
@@ -79,7 +79,7 @@ fn fill(
         commands.entity(list).add_child(line);
     }
     lines.shown = table.chat.len();
-    // Layout holds this to what there is.
+    // The layout limits this to the end of the text.
     scroll.y = f32::MAX / 2.0;
 }
 

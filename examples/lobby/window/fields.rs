@@ -1,4 +1,4 @@
-//! Text fields: a box around Bevy's editable text, with a placeholder and a submit event.
+//! Text fields: a box around Bevy's editable text, with a placeholder and an event for Enter.
 
 use bevy::{
     input::keyboard::{Key, KeyboardInput},
@@ -11,7 +11,7 @@ use bevy::{
 
 use super::theme::{self, GRID, Theme, Type};
 
-/// On the editable text inside a field.
+/// Marks the editable text inside a field.
 #[derive(Component)]
 pub struct Field;
 
@@ -21,13 +21,13 @@ struct FieldBox;
 #[derive(Component)]
 struct Placeholder;
 
-/// Enter was pressed in a field.
+/// The player pressed Enter in a field.
 #[derive(EntityEvent)]
 pub struct Submit {
     pub entity: Entity,
 }
 
-/// A field; `marker` goes onto the editable text, to find it again.
+/// Creates a field. The `marker` is inserted on the editable text, so that queries find it.
 pub fn field(theme: &Theme, placeholder: &str, text: &str, longest: usize, marker: impl Bundle) -> impl Bundle {
     let editable = EditableText { max_characters: Some(longest), cursor_width: 0.1, ..EditableText::new(text) };
     (
@@ -71,7 +71,7 @@ pub fn field(theme: &Theme, placeholder: &str, text: &str, longest: usize, marke
     )
 }
 
-/// What is typed in a field.
+/// The text of a field.
 pub fn value(field: &EditableText) -> String {
     field.value().to_string().trim().to_owned()
 }
@@ -104,7 +104,7 @@ fn light_focused(
     }
 }
 
-/// A click beside the text, but inside the box, means the field.
+/// Focuses the text when the player clicks beside it, inside the box.
 fn focus_on_press(
     press: On<Pointer<Press>>,
     boxes: Query<&Children, With<FieldBox>>,

@@ -1,4 +1,4 @@
-//! The games on this network, on the start page: a click joins. The list has its place whatever is in it, so that
+//! The list of games on this network, on the start page. A click joins a game. The list has a constant size, so that
 //! nothing moves when a game comes or goes.
 
 use std::path::PathBuf;
@@ -22,26 +22,26 @@ use crate::{
     table::Page,
 };
 
-/// Of more games, the first are shown.
+/// The most games in the list.
 const ROWS: usize = 3;
 const ROW: f32 = 6.0 * GRID;
 const GAP: f32 = GRID;
 
-/// What is shown in place of games, or the games.
+/// The content of the list: games, or a text in place of them.
 #[derive(Component)]
 struct List;
 
 #[derive(Component)]
 struct Caption;
 
-/// A game that can be joined, and where its middle was last said to be.
+/// A game that can be joined, with the centre that was printed last.
 #[derive(Component)]
 struct Row {
     game: Game,
     said: Option<Vec2>,
 }
 
-/// Breathes while we look.
+/// A dot that pulses during the search.
 #[derive(Component)]
 struct Looking;
 
@@ -108,7 +108,7 @@ fn entry(list: &mut ChildSpawnerCommands, theme: &Theme, game: &Game) {
     ));
     let colour = if game.full { theme::FAINT } else { theme::TEXT };
     button.with_children(|line| {
-        // A long name ends where the numbers begin.
+        // A long name is cut at the numbers.
         let room =
             Node { flex_grow: 1.0, flex_basis: px(0), min_width: px(0), overflow: Overflow::clip(), ..default() };
         line.spawn((room, Pickable::IGNORE)).with_children(|room| {
@@ -132,7 +132,7 @@ fn entry(list: &mut ChildSpawnerCommands, theme: &Theme, game: &Game) {
     }
 }
 
-/// A padlock: a password is needed.
+/// A padlock, which marks a game with a password.
 fn lock(parent: &mut ChildSpawnerCommands) {
     parent
         .spawn((
@@ -165,7 +165,7 @@ fn breathe(mut dots: Query<&mut BackgroundColor, With<Looking>>, time: Res<Time>
     }
 }
 
-/// Says where a pointer finds each game, in pixels of the window: for `.ci/games`, which clicks.
+/// Prints the centre of each game in pixels of the window, for `.ci/games`, which clicks there.
 fn say_places(mut rows: Query<(&mut Row, &UiGlobalTransform)>) {
     for (mut row, transform) in &mut rows {
         let place = transform.translation.round();
@@ -177,10 +177,10 @@ fn say_places(mut rows: Query<(&mut Row, &UiGlobalTransform)>) {
     }
 }
 
-/// Long enough for the rows to be drawn, and for a third game to come.
+/// The pause before the picture, in which the rows are drawn and a third game may appear.
 const DELAY_SECONDS: f32 = 2.0;
 
-/// Saves a picture of the start page once it lists two games, and leaves.
+/// Saves a picture of the start page once it lists two games, and exits.
 pub fn picture(file: PathBuf) -> impl Plugin {
     move |app: &mut App| {
         let file = file.clone();

@@ -1,4 +1,4 @@
-//! The card with the join code and the link, a button to copy each, and the link for a phone's camera.
+//! The card with the join code, the link, a button to copy each, and a QR code of the link for phones.
 
 use bevy::{
     asset::RenderAssetUsages,
@@ -16,20 +16,20 @@ use super::{
 };
 use crate::{qr::QrCode, table::Table};
 
-/// What the copy buttons say for a moment after they were pressed.
+/// The caption of a copy button for a moment after a press.
 const COPIED: &str = "Copied";
 
-/// Turns a caption back into what it was.
+/// Restores the caption of a button.
 #[derive(Component)]
 struct Reverts {
     caption: &'static str,
     timer: Timer,
 }
 
-/// How large the QR code is about.
+/// The approximate size of the QR code in pixels.
 const CODE_SIDE: f32 = 19.0 * GRID;
 
-/// A code of digits alone in groups of three, as one says it. Typed that way it works, too.
+/// Groups the digits of a code by three, which is easier to read aloud. A code can also be typed in this form.
 fn as_spoken(code: &str) -> String {
     if code.len() != 9 || !code.bytes().all(|byte| byte.is_ascii_digit()) {
         return code.to_owned();
@@ -53,7 +53,7 @@ pub fn spawn(parent: &mut ChildSpawnerCommands, theme: &Theme, table: &Table, im
                     copy_button(words, theme, "Copy code", table.code.clone());
                 });
             if let Some(code) = QrCode::of_link(&table.link) {
-                // Whole pixels for each module.
+                // Each module takes a whole number of pixels.
                 let modules = code.side() as f32;
                 let side = px((CODE_SIDE / modules).round().max(2.0) * modules);
                 line.spawn((
@@ -88,7 +88,7 @@ pub fn spawn(parent: &mut ChildSpawnerCommands, theme: &Theme, table: &Table, im
     });
 }
 
-/// One pixel for each module, which stays sharp at any size.
+/// An image with one pixel for each module. It stays sharp at any size.
 fn picture(code: &QrCode) -> Image {
     let side = code.side() as u32;
     let pixels = code.modules().iter().flat_map(|dark| if *dark { [0, 0, 0, 255] } else { [255; 4] });

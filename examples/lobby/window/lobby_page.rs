@@ -1,4 +1,4 @@
-//! The lobby page: who is here, how to invite others, and what to do next.
+//! The lobby page: the players, the invitation, the chat and the next step.
 
 use bevy::{prelude::*, ui_widgets::Activate};
 

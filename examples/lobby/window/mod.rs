@@ -31,7 +31,7 @@ use super::{
 /// The size the pages are designed for, in logical pixels.
 const SIZE: UVec2 = UVec2::new(1280, 800);
 
-/// Runs the lobby in a window until it is closed. Closing it leaves the lobby at once.
+/// Runs the lobby in a window until the player closes it, which leaves the lobby.
 pub fn run(cli: Cli) -> AppExit {
     let mut app = App::new();
     let window = Window {
@@ -81,17 +81,17 @@ pub fn run(cli: Cli) -> AppExit {
     app.run()
 }
 
-/// Scales everything with the window, so that no size of it breaks a page.
+/// Scales the UI with the window, so that pages fit every size.
 fn fit(window: Single<&Window, Changed<Window>>, mut scale: ResMut<UiScale>) {
     let fits = window.size() / SIZE.as_vec2();
     scale.0 = fits.min_element().clamp(0.5, 3.0);
 }
 
-/// Systems that bring what is on the screen up to date with the table.
+/// The systems that update the screen from the table.
 #[derive(SystemSet, Clone, Debug, PartialEq, Eq, Hash)]
 struct WindowSystems;
 
-/// What every page is: the whole window, with a soft light from above, in its own tab order.
+/// The root of a page: it fills the window, has a gradient from the top, and a tab order of its own.
 fn page() -> impl Bundle {
     (
         Node { width: percent(100), height: percent(100), flex_direction: FlexDirection::Column, ..default() },

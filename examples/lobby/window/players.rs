@@ -19,11 +19,11 @@ use crate::{
 #[derive(Component)]
 struct Seats;
 
-/// How many are here, in the head of the card.
+/// The number of players, in the header of the card.
 #[derive(Component)]
 struct Count;
 
-/// A part of the row of a seat. Rows stay as they are while players come and go, so that a press is never lost.
+/// A part of the row of a seat. Rows are not despawned while players come and go, so that no press is lost.
 #[derive(Component, Clone, Copy)]
 struct Part {
     seat: usize,
@@ -58,7 +58,7 @@ pub fn spawn(parent: &mut ChildSpawnerCommands, theme: &Theme) {
                 overflow: Overflow::scroll_y(),
                 flex_grow: 1.0,
                 min_height: px(0),
-                // Room for the borders of rows, which would be clipped at some scales.
+                // Without this margin, the borders of rows are clipped at some scales.
                 padding: UiRect::horizontal(px(1)),
                 ..column(1.0)
             },
@@ -71,7 +71,7 @@ pub fn spawn(parent: &mut ChildSpawnerCommands, theme: &Theme) {
     });
 }
 
-/// Makes as many rows as there are seats.
+/// Spawns one row for each seat.
 fn lay_seats(
     table: Res<Table>,
     seats: Single<(Entity, Option<&Children>), With<Seats>>,
@@ -81,7 +81,7 @@ fn lay_seats(
     let (seats, rows) = *seats;
     if rows.map_or(0, |rows| rows.len()) != table.max {
         commands.entity(seats).despawn_children().with_children(|list| {
-            // Eight rows fit as well, if they are a little lower.
+            // Eight rows fit if each is a little lower.
             let height = if table.max > 6 { 6.25 } else { 9.0 };
             (0..table.max).for_each(|seat| spawn_row(list, &theme, seat, height));
         });
@@ -141,7 +141,7 @@ fn spawn_row(parent: &mut ChildSpawnerCommands, theme: &Theme, seat: usize, heig
         });
 }
 
-/// Writes into each row who sits there.
+/// Updates each row from the player in its seat.
 fn fill(
     table: Res<Table>,
     mut parts: Query<(&Part, &mut Node, &mut BackgroundColor)>,
@@ -194,7 +194,7 @@ fn fill(
     }
 }
 
-/// Whether the host misses this player, who may come back.
+/// Whether this player is interrupted.
 fn is_away(player: &Player) -> bool {
     player.connection.away.is_some()
 }
@@ -203,7 +203,7 @@ pub fn reconnecting(seconds: u32) -> String {
     format!("Reconnecting… {seconds} s")
 }
 
-/// Whether there is a network between the host and this player.
+/// Whether this player is connected over a network.
 fn is_remote(player: &Player) -> bool {
     player.connection.way != Way::Host
 }
@@ -221,7 +221,7 @@ fn way(connection: &Connection) -> String {
     }
 }
 
-/// Quiet while there is nothing to worry about.
+/// The colour of the losses: dim while there are none.
 fn lost(per_second: Option<u32>) -> (String, Color) {
     match per_second {
         None => (String::new(), theme::FAINT),

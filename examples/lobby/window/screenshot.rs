@@ -1,4 +1,4 @@
-//! Saves a picture of the window when there is something to see.
+//! Saves a picture of the window once it shows a certain state.
 
 use std::path::PathBuf;
 

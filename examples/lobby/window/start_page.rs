@@ -20,18 +20,18 @@ use crate::{
     table::{Page, Table},
 };
 
-/// What the fields held last, so that a wrong code does not cost typing the name again.
+/// The last contents of the fields. They are restored when the player returns to this page.
 #[derive(Resource, Default)]
 pub struct Typed {
     pub name: String,
     pub code: String,
     pub password: String,
-    /// Options of the command line that have no field.
+    /// The options of the command line that have no field.
     pub host: Option<HostArgs>,
     pub relay: Option<String>,
 }
 
-/// Where the notice goes, if there is one.
+/// The place of the notice.
 #[derive(Component)]
 struct Notice;
 
@@ -79,7 +79,7 @@ fn pitch(parent: &mut ChildSpawnerCommands, theme: &Theme) {
 }
 
 fn form(card: &mut ChildSpawnerCommands, theme: &Theme, typed: &Typed) {
-    // Above the card, in the free room: the form stays where it is under the pointer.
+    // The notice stands above the card, so that the form does not move under the pointer.
     let above = Node {
         position_type: PositionType::Absolute,
         bottom: percent(100),
@@ -119,7 +119,7 @@ fn form(card: &mut ChildSpawnerCommands, theme: &Theme, typed: &Typed) {
     });
 }
 
-/// Puts the caret where typing is most likely to begin.
+/// Focuses the field that the player fills in first.
 fn focus_first(
     inputs: Query<(Entity, &Input), Added<Input>>,
     typed: Res<Typed>,
@@ -137,7 +137,7 @@ fn focus_first(
     }
 }
 
-/// Remembers what is typed.
+/// Records the contents of the fields.
 fn remember(inputs: Query<(&EditableText, &Input), Changed<EditableText>>, mut typed: ResMut<Typed>) {
     for (text, input) in &inputs {
         *match input {
@@ -168,7 +168,7 @@ fn join(typed: Res<Typed>, mut table: ResMut<Table>, mut intents: MessageWriter<
     }));
 }
 
-/// Joins a game of this network. One with a password waits until that is typed.
+/// Joins a game of this network. If it needs a password, the player types it first.
 pub fn join_nearby(
     In(game): In<Game>,
     typed: Res<Typed>,
@@ -193,7 +193,7 @@ fn filled(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// Enter joins if there is a code to join, and otherwise opens a lobby.
+/// Joins on Enter if there is a code, and otherwise opens a lobby.
 fn submit(submit: On<Submit>, inputs: Query<(), With<Input>>, typed: Res<Typed>, mut commands: Commands) {
     if !inputs.contains(submit.entity) {
         return;
@@ -205,7 +205,7 @@ fn submit(submit: On<Submit>, inputs: Query<(), With<Input>>, typed: Res<Typed>,
     }
 }
 
-/// Shows why we are back here, in a person's words.
+/// Shows why the player is back on this page.
 fn show_notice(
     slot: Single<(Entity, Ref<Notice>, &mut Node)>,
     table: Res<Table>,

@@ -1,18 +1,18 @@
-//! Colours, type and spacing: one place, so that every page looks like the same game.
+//! The colours, type and spacing of all pages.
 
 use bevy::{
     prelude::*,
     text::{LetterSpacing, LineHeight},
 };
 
-/// All spacing is a multiple of this.
+/// The unit of spacing in pixels.
 pub const GRID: f32 = 8.0;
 
 pub const BACKGROUND: Color = hex(0x14111d);
 pub const GLOW: Color = hex(0x2a2140);
 pub const CARD: Color = hex(0x1f1b2b);
 pub const CARD_EDGE: Color = hex(0x322c42);
-/// Inside of fields and rows: darker than the card they lie on.
+/// The background of fields and rows, darker than the card around them.
 pub const WELL: Color = hex(0x171420);
 pub const RAISED: Color = hex(0x2c273a);
 
@@ -20,13 +20,13 @@ pub const TEXT: Color = hex(0xf4f0f8);
 pub const DIM: Color = hex(0xaba3bd);
 pub const FAINT: Color = hex(0x7d7591);
 
-/// The one colour that says "press me".
+/// The colour of the primary action.
 pub const ACCENT: Color = hex(0xffb65c);
 pub const ON_ACCENT: Color = hex(0x120a00);
 pub const GOOD: Color = hex(0x62d8a4);
 pub const BAD: Color = hex(0xff7d7d);
 
-/// Eight players apart at a glance, on the dark background and beside each other.
+/// The colours of eight players, which are easy to tell apart on the dark background.
 const PLAYERS: [Color; 8] = [
     hex(0xff7a59),
     hex(0x4cc9f0),
@@ -49,7 +49,7 @@ const fn hex(rgb: u32) -> Color {
     Color::srgb(channel(rgb, 16), channel(rgb, 8), channel(rgb, 0))
 }
 
-/// The steps of the type scale.
+/// The sizes of text.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Type {
     /// The join code.
@@ -59,11 +59,11 @@ pub enum Type {
     Strong,
     Body,
     Small,
-    /// Small capitals above a group.
+    /// A caption in capitals above a group.
     Caps,
 }
 
-/// The fonts, part of the program: no asset folder has to be found.
+/// The fonts. They are part of the program, so that no asset folder is needed.
 #[derive(Resource, Clone)]
 pub struct Theme {
     medium: Handle<Font>,
@@ -97,7 +97,7 @@ impl Theme {
         (font, LetterSpacing::Px(spacing), LineHeight::RelativeToFont(height))
     }
 
-    /// A piece of text that lets clicks through to what it is on.
+    /// A text that passes clicks on to the node below it.
     pub fn text(&self, kind: Type, colour: Color, text: impl Into<String>) -> impl Bundle {
         (Text::new(text), self.font(kind), TextColor(colour), Pickable::IGNORE)
     }

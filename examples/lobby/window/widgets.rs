@@ -12,15 +12,15 @@ use bevy::{
 use super::theme::{self, GRID, Theme, Type};
 use crate::table::{News, Page};
 
-/// How loud a button is.
+/// The emphasis of a button.
 #[derive(Component, Clone, Copy, PartialEq)]
 pub enum Look {
-    /// The one thing to do next.
+    /// The primary action of a page.
     Primary,
     Secondary,
-    /// No box until the pointer is on it.
+    /// A button whose box appears under the pointer.
     Quiet,
-    /// Small and quiet, and red under the pointer.
+    /// A small button that turns red under the pointer.
     Danger,
 }
 
@@ -51,7 +51,7 @@ impl Look {
     }
 }
 
-/// A button. Observe [`Activate`](bevy::ui_widgets::Activate) on it.
+/// Creates a button. Observe [`Activate`](bevy::ui_widgets::Activate) on it.
 pub fn button(theme: &Theme, look: Look, caption: &str) -> impl Bundle {
     (
         Button,
@@ -72,7 +72,7 @@ pub fn button(theme: &Theme, look: Look, caption: &str) -> impl Bundle {
     )
 }
 
-/// What decides on a button's colours.
+/// The state that determines the colours of a button.
 #[derive(QueryData)]
 struct ButtonState {
     look: &'static Look,
@@ -81,7 +81,7 @@ struct ButtonState {
     disabled: Has<InteractionDisabled>,
 }
 
-/// Eases every button towards the colours of its state, and dims those that cannot be pressed.
+/// Fades every button towards the colours of its state. Disabled ones are dimmed.
 fn paint_buttons(
     mut buttons: Query<(ButtonState, &mut BackgroundColor, &mut UiTransform, &Children)>,
     mut captions: Query<&mut TextColor>,
@@ -114,8 +114,8 @@ fn paint_buttons(
 
 type PressedButton = (With<Button>, With<Pressed>);
 
-/// Bevy gives a release to what was under the pointer a frame before. A pointer that comes, presses and releases within
-/// one frame would leave its button pressed for good: here it is a click, as for the player.
+/// Clicks a button that the pointer reaches, presses and releases within one frame. Bevy sends the release to the node that
+/// was under the pointer in the previous frame, which would leave the button pressed.
 fn finish_short_presses(
     pressed: Query<(Entity, &Hovered), PressedButton>,
     mouse: Res<ButtonInput<MouseButton>>,
@@ -133,7 +133,7 @@ fn finish_short_presses(
     }
 }
 
-/// Shows where the keyboard is, once the keyboard is used.
+/// Outlines the focused node once the keyboard is used.
 fn ring_focus(
     focus: Res<InputFocus>,
     visible: Res<InputFocusVisible>,
@@ -150,7 +150,7 @@ fn ring_focus(
     }
 }
 
-/// Makes a button pressable or not.
+/// Enables or disables a button.
 pub fn set_enabled(commands: &mut Commands, button: Entity, enabled: bool) {
     if enabled {
         commands.entity(button).remove::<InteractionDisabled>();
@@ -159,7 +159,7 @@ pub fn set_enabled(commands: &mut Commands, button: Entity, enabled: bool) {
     }
 }
 
-/// A rounded panel, with what makes it look like one on top of the given layout.
+/// Creates a rounded panel with the given layout.
 pub fn card(layout: Node) -> impl Bundle {
     (
         Node {
@@ -189,11 +189,11 @@ pub fn spring() -> impl Bundle {
     (Node { flex_grow: 1.0, ..default() }, Pickable::IGNORE)
 }
 
-/// The eyes of a figure; moving them makes it look somewhere.
+/// The eyes of a figure. They are moved to change where it looks.
 #[derive(Component)]
 pub struct Eyes;
 
-/// A player: a round body with two eyes.
+/// A figure of a player: a round body with two eyes.
 pub fn figure(colour: Color, size: f32) -> impl Bundle {
     let eye = |left: f32| {
         (
@@ -237,7 +237,7 @@ pub fn figure(colour: Color, size: f32) -> impl Bundle {
     )
 }
 
-/// A message that floats at the top for a moment.
+/// A message that is shown at the top for a moment.
 #[derive(Component)]
 struct Toast(Timer);
 
@@ -263,7 +263,7 @@ fn spawn_toast_stack(mut commands: Commands) {
     ));
 }
 
-/// Trouble is worth a word on every page.
+/// Shows warnings on every page.
 fn warn_of_trouble(mut news: MessageReader<News>, mut toasts: MessageWriter<ShowToast>) {
     let trouble = news.read().any(|n| matches!(n, News::Trouble));
     toasts.write_batch(trouble.then(|| ShowToast("Trouble with the connection, trying again …".to_owned())));
@@ -296,7 +296,7 @@ fn run_toasts(
         ));
     }
     for (entity, mut toast) in &mut toasts {
-        // What was worth a word on one page is not on the next.
+        // A toast belongs to the page on which it appeared.
         if toast.0.tick(time.delta()).is_finished() || page.is_changed() {
             commands.entity(entity).despawn();
         }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::report::Outcome;
 
-/// A host and a client that use nothing but the relay.
+/// A host and a client that use only the relay.
 pub struct Floor {
     relay: SocketAddr,
     host: Events,
@@ -20,14 +20,14 @@ pub struct Floor {
 }
 
 impl Floor {
-    /// On this relay, which may have other sessions.
+    /// Connects a host and a client on this relay, which may have other sessions.
     pub async fn open(relay: SocketAddr) -> Outcome<Self> {
         let Room { host, mut clients, .. } = Room::open(relay, "floor", 1).await?;
         let client = clients.pop().ok_or("no client")?;
         Ok(Floor { relay, host, client: client.events, token: client.token })
     }
 
-    /// Another client in place of the one before: it joins, and has an answer to its first message.
+    /// Replaces the client by another one, which joins and waits for the answer to its first message.
     pub async fn join(&mut self) -> Outcome<Duration> {
         let start = Instant::now();
         let mut lane = Lane::open(self.relay).await?;
@@ -42,7 +42,7 @@ impl Floor {
         post(&format!("token={}", self.token), &envelope(&"m".repeat(size)))
     }
 
-    /// Posts so many messages one after the other, as their order asks for, until the host has the last one.
+    /// Posts this many messages one after the other, and waits until the host has the last one.
     pub async fn one_way(&mut self, size: usize, count: usize) -> Outcome<Duration> {
         let request = self.request(size);
         let mut lane = Lane::open(self.relay).await?;
@@ -61,7 +61,7 @@ impl Floor {
         Ok(start.elapsed())
     }
 
-    /// One message there and back, so many times.
+    /// Sends one message there and back, this many times.
     pub async fn echoes(&mut self, size: usize, count: usize) -> Outcome<Vec<f64>> {
         let request = self.request(size);
         let (mut lane, mut back) = (Lane::open(self.relay).await?, Lane::open(self.relay).await?);
@@ -70,7 +70,7 @@ impl Floor {
             for _ in 0..count {
                 let mut reply = None;
                 while reply.is_none() {
-                    // Who has left before is told here, too.
+                    // The stream also reports clients that have left.
                     host.read(|message| reply = reply_to(message).ok()).await?;
                 }
                 back.ask(&reply.ok_or("no message")?).await?;
@@ -95,7 +95,7 @@ impl Floor {
     }
 }
 
-/// What sends a message back to where it came from.
+/// Returns the request that sends a message back to its sender.
 fn reply_to(message: &str) -> Outcome<Vec<u8>> {
     let token = field(message, "responseToken")?;
     Ok(post(&format!("token={token}"), &envelope(field(message, "payload")?)))

@@ -1,4 +1,4 @@
-//! The loads, each bounded in time, each with what the relay spent on it.
+//! The loads. Each is bounded in time, and reports the CPU time of the relay.
 
 use std::{
     cell::{Cell, RefCell},
@@ -18,13 +18,13 @@ use crate::{
     report::{Figures, Outcome, percentile},
 };
 
-/// What a relay does before it is as quick as it gets: node compiles what it has run often.
+/// The length of a warm-up, in which node compiles the code that runs often.
 const WARM_UP: Duration = Duration::from_secs(1);
 const WARM_UP_COUNT: u64 = 10_000;
-/// Nothing on loopback takes longer.
+/// The longest wait for anything on loopback.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A host and its clients, all of whom listen.
+/// A host and its clients. All of them listen.
 pub struct Room {
     relay: SocketAddr,
     host_token: String,
@@ -43,14 +43,14 @@ impl Room {
         let answer = lane.ask(&post(&format!("action=host&hostId={id}"), "")).await?;
         let host_token = field(answer, "hostToken")?.to_owned();
         let host = Events::open(relay, &host_token).await?;
-        // The original may have taken 5 s for that, after which it closes an idle connection.
+        // The original may need 5 s for this, after which it closes an idle connection.
         let mut lane = Lane::open(relay).await?;
         let mut tokens = Vec::with_capacity(clients);
         for _ in 0..clients {
             let answer = lane.ask(&post(&format!("action=join&hostId={id}"), "")).await?;
             tokens.push(field(answer, "clientToken")?.to_owned());
         }
-        // The original answers only with its first keep-alive, so all at once.
+        // All open at once, since the original answers with its first keep-alive only.
         let opening = tokens.into_iter().map(async |token| {
             let events = Events::open(relay, &token).await?;
             Outcome::Ok(Client { token, events })
@@ -60,12 +60,12 @@ impl Room {
     }
 }
 
-/// The relay transport's envelope, around this text.
+/// Wraps a text in the envelope of the relay transport.
 pub fn envelope(text: &str) -> String {
     format!(r#"{{"type":"string","payload":"{text}"}}"#)
 }
 
-/// What happened between the end of the warm-up and the end of a load.
+/// The counts between the end of the warm-up and the end of a load.
 struct Sample {
     count: f64,
     seconds: f64,
@@ -82,7 +82,7 @@ impl Sample {
     }
 }
 
-/// The count goes up while this waits; then the load is to end.
+/// Samples a load while it runs, and then stops it.
 async fn sample(relay: u32, length: Duration, count: &Cell<u64>, running: &Cell<bool>) -> Outcome<Sample> {
     let start = Instant::now();
     while start.elapsed() < WARM_UP || (count.get() < WARM_UP_COUNT && start.elapsed() < PATIENCE) {
@@ -112,7 +112,7 @@ async fn count(events: &mut Events, count: &Cell<u64>) -> Outcome<()> {
     }
 }
 
-/// Everything that was sent has to arrive.
+/// Waits until everything that was sent has arrived.
 async fn all_arrive(arrived: &Cell<u64>, sent: u64) -> Outcome<()> {
     let start = Instant::now();
     while arrived.get() < sent {
@@ -124,7 +124,7 @@ async fn all_arrive(arrived: &Cell<u64>, sent: u64) -> Outcome<()> {
     if arrived.get() == sent { Ok(()) } else { Err(format!("{} arrived of {sent}", arrived.get()).into()) }
 }
 
-/// Every client posts to the host as quickly as it is answered.
+/// Lets every client post to the host, each time after the answer to its last request.
 pub async fn to_host(room: &mut Room, relay: u32, length: Duration) -> Outcome<Figures> {
     let (sent, arrived, running) = (Cell::new(0), Cell::new(0), Cell::new(true));
     let body = envelope(&"m".repeat(64));
@@ -142,7 +142,7 @@ pub async fn to_host(room: &mut Room, relay: u32, length: Duration) -> Outcome<F
     Ok([("to_host_per_second", sample.per_second()), ("to_host_cpu_us", sample.cpu_us())].into())
 }
 
-/// The host broadcasts to all clients on this many connections, on each as quickly as it is answered.
+/// Lets the host broadcast to all clients on this many connections, each time after the answer to its last request.
 pub async fn fan_out(room: &mut Room, relay: u32, length: Duration, lanes: usize) -> Outcome<(f64, f64)> {
     let (sent, arrived, running) = (Cell::new(0), Cell::new(0), Cell::new(true));
     let request = post(&format!("token={}", room.host_token), &envelope(&"m".repeat(64)));
@@ -251,7 +251,7 @@ pub async fn echo(room: &mut Room, length: Duration, rate: f64) -> Outcome<Figur
             times.borrow_mut().clear();
             sleep(length).await;
             running.set(false);
-            // Those that come later do not count.
+            // Later echoes do not count.
             Outcome::Ok(times.take())
         };
         let (times, _) = tokio::try_join!(measuring, try_join_all(sending))?;
@@ -280,7 +280,7 @@ fn reply(message: &str, replies: &[mpsc::UnboundedSender<Vec<u8>>]) -> Outcome<(
     Ok(())
 }
 
-/// In each room the host says one thing to everyone, and everyone one thing to the host; then nobody says anything.
+/// Lets the host of each room send one message to every client, and every client one to the host. Then all are silent.
 pub async fn everyone(rooms: &mut [Room], relay: u32, length: Duration) -> Outcome<Figures> {
     let (arrived, cpu, start) = (Cell::new(0), procstat::cpu(relay)?, Instant::now());
     let body = envelope(&"m".repeat(64));

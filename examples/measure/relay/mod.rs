@@ -1,4 +1,4 @@
-//! Relays under load: ours and the original, each in a process of its own, the same bytes to both.
+//! Compares our relay with the original under the same load. Each runs in a process of its own.
 
 mod floor;
 mod load;
@@ -19,23 +19,23 @@ use crate::{
 pub use floor::Floor;
 use process::{Programs, RelayProcess};
 
-/// Clients of the one host under load, and listeners of its broadcasts.
+/// The number of clients of the host under load, and of listeners of its broadcasts.
 const CLIENTS: usize = 32;
-/// How many broadcasts a host has under way, and what the figures of that are called. Five is what a browser can have:
-/// it opens six connections to one relay, and one of them listens.
+/// The number of concurrent broadcasts of a host, and the names of the figures. A browser can have five: it opens six
+/// connections to one relay, and listens on one of them.
 const FAN_OUTS: [(usize, &str, &str); 2] =
     [(1, "fan_out_per_second", "fan_out_cpu_us"), (5, "fan_out_5_per_second", "fan_out_5_cpu_us")];
-/// Idle listeners, in rooms of ten clients and a host, to see what one costs.
+/// The number of idle listeners, in rooms of a host and ten clients.
 const IDLE_ROOMS: usize = 100;
 const CROWD_ROOMS: usize = 1000;
 const CLIENTS_PER_ROOM: usize = 10;
-/// Echoes a second of each client: the original gets a tenth of what ours gets.
+/// The echoes per second of each client. The original gets a tenth of the load of ours.
 const ECHO_RATE_OURS: f64 = 100.0;
 const ECHO_RATE_ORIGINAL: f64 = 10.0;
 
 const MEGABYTE: f64 = 1e6;
 
-/// Both relays, in turn.
+/// Measures both relays in turn.
 pub fn compare(settings: &Settings) -> Outcome {
     let programs = Programs::both(settings)?;
     let runtime = runtime()?;
@@ -54,7 +54,7 @@ pub fn compare(settings: &Settings) -> Outcome {
     Ok(line)
 }
 
-/// Ours alone under the same load, to compare one build of it with another.
+/// Measures our relay alone under the same load, to compare two builds of it.
 pub fn ours(settings: &Settings) -> Outcome {
     let programs = Programs::ours(settings)?;
     let runtime = runtime()?;
@@ -65,7 +65,7 @@ pub fn ours(settings: &Settings) -> Outcome {
     Ok(line)
 }
 
-/// What the original needs for each thing that ours needs one for: above 1 ours is ahead.
+/// The figures of the original divided by ours. Above 1, ours is better.
 fn ratio(ours: &Figures, original: &Figures) -> Figures {
     let costs = ["cpu_us", "_ms", "_mb", "_kb"];
     let is_cost = |name: &str| costs.iter().any(|unit| name.ends_with(unit));
@@ -110,7 +110,7 @@ fn round(
     Ok(figures)
 }
 
-/// Ours alone, with more listeners than any one game has.
+/// Measures our relay alone with more listeners than one game has.
 pub fn crowd(settings: &Settings) -> Outcome {
     let programs = Programs::ours(settings)?;
     let runtime = runtime()?;
@@ -140,7 +140,7 @@ fn runtime() -> Outcome<Runtime> {
     Ok(Builder::new_current_thread().enable_all().build()?)
 }
 
-/// Rooms of a host and its clients, all of whom listen.
+/// Opens rooms of a host and its clients. All of them listen.
 async fn fill(relay: SocketAddr, rooms: usize) -> Outcome<Vec<load::Room>> {
     let names: Vec<_> = (0..rooms).map(|room| format!("room-{room}")).collect();
     let mut opened = Vec::with_capacity(rooms);

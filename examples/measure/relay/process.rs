@@ -10,7 +10,7 @@ use std::{
 
 use crate::{Settings, report::Outcome};
 
-/// A relay on loopback, which ends with this value.
+/// The process of a relay on loopback. It is killed when dropped.
 pub struct RelayProcess {
     process: Child,
     pub addr: SocketAddr,
@@ -21,7 +21,7 @@ impl RelayProcess {
         self.process.id()
     }
 
-    /// Starts a program and waits for the line with which it says that it listens.
+    /// Starts a program, and waits for the line that reports that it listens.
     fn start(mut command: Command, ready: impl Fn(&str) -> Option<u16>) -> Outcome<Self> {
         let process = command.env("HOST", "127.0.0.1").stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let mut relay = RelayProcess { process, addr: (Ipv4Addr::LOCALHOST, 0).into() };
@@ -37,7 +37,7 @@ impl RelayProcess {
                 break;
             }
         }
-        // It must not block on a pipe that nobody reads.
+        // The pipe is read, so that the relay does not block on it.
         std::thread::spawn(move || output.read_to_end(&mut Vec::new()));
         Ok(relay)
     }
@@ -50,14 +50,14 @@ impl Drop for RelayProcess {
     }
 }
 
-/// How to start each of the two.
+/// The commands that start the relays.
 pub struct Programs {
     ours: PathBuf,
     original: Option<PathBuf>,
 }
 
 impl Programs {
-    /// Ours alone.
+    /// The command of our relay alone.
     pub fn ours(settings: &Settings) -> Outcome<Self> {
         let ours = match &settings.relay {
             Some(program) => program.clone(),
@@ -66,7 +66,7 @@ impl Programs {
         Ok(Programs { ours, original: None })
     }
 
-    /// Both.
+    /// The commands of both relays.
     pub fn both(settings: &Settings) -> Outcome<Self> {
         Ok(Programs { original: Some(install()?), ..Programs::ours(settings)? })
     }
@@ -74,7 +74,7 @@ impl Programs {
     pub fn start_ours(&self) -> Outcome<RelayProcess> {
         let mut command = Command::new(&self.ours);
         command.env("PORT", "0").env("RUST_LOG", "warn");
-        // The whole load comes from one address.
+        // The whole load comes from one address, so that limits per address are raised.
         for limit in ["HOSTS", "LISTENERS", "CONNECTIONS"] {
             command.env(format!("UHST_MAX_{limit}_PER_ADDRESS"), usize::MAX.to_string());
         }
@@ -92,7 +92,7 @@ impl Programs {
     }
 }
 
-/// The folder that cargo builds into: this program is in `release/examples` there.
+/// Returns the target folder of cargo. This program is in its `release/examples`.
 fn target_folder() -> Outcome<PathBuf> {
     let program = env::current_exe()?;
     Ok(program.ancestors().nth(3).ok_or("this program is not in cargo's target folder")?.to_owned())
@@ -108,7 +108,7 @@ fn build() -> Outcome<PathBuf> {
     if built.success() { Ok(target.join("release/uhst-relay")) } else { Err("cargo could not build uhst-relay".into()) }
 }
 
-/// The original relay from npm, installed once.
+/// Installs the original relay from npm once, and returns its program.
 fn install() -> Outcome<PathBuf> {
     let folder = target_folder()?.join("tmp/uhst-server-2.1.1");
     let program = folder.join(Path::new("node_modules/uhst-server/src/server.js"));
@@ -126,7 +126,7 @@ fn install() -> Outcome<PathBuf> {
     Ok(program)
 }
 
-/// Lets this process, and the relays it starts, open this many files, if the system allows it.
+/// Raises the limit on open files of this process and of the relays that it starts, if the system allows it.
 pub fn allow_files(wanted: usize) -> Outcome<()> {
     let limit = format!("--nofile={wanted}");
     let allowed = Command::new("prlimit").args([&limit, "--pid", &std::process::id().to_string()]).status();

@@ -1,4 +1,4 @@
-//! The cheapest peers there are: prepared requests on raw sockets, so that the load costs less than what it loads.
+//! Peers that cost little: prepared requests on raw sockets, so that the load uses less CPU time than the relay.
 
 use std::{io, net::SocketAddr};
 
@@ -17,7 +17,7 @@ fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     bytes.windows(wanted.len()).position(|window| window == wanted)
 }
 
-/// A keep-alive connection for requests, each of which awaits its answer.
+/// A keep-alive connection. Each request waits for its answer.
 pub struct Lane {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -30,7 +30,7 @@ impl Lane {
         Ok(Lane { stream, buffer: Vec::with_capacity(8192) })
     }
 
-    /// Sends a request; the text of its answer, which must be a 200.
+    /// Sends a request, and returns the text of its answer, whose status must be 200.
     pub async fn ask(&mut self, request: &[u8]) -> io::Result<&str> {
         self.stream.write_all(request).await?;
         self.buffer.clear();
@@ -60,14 +60,14 @@ impl Lane {
     }
 }
 
-/// The bytes of a POST, as a browser's or a player's would be, without what the relays do not look at.
+/// Builds the bytes of a POST, without the headers that relays ignore.
 pub fn post(query: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
     format!("POST /?{query} HTTP/1.1\r\nHost: relay\r\n{kind}Content-Length: {length}\r\n\r\n{body}").into_bytes()
 }
 
-/// The text after `"name":"` up to the next quote.
+/// Returns the text after `"name":"` up to the next quote.
 pub fn field<'a>(json: &'a str, name: &str) -> Outcome<&'a str> {
     let start = json.find(&format!("\"{name}\":\"")).ok_or_else(|| format!("no {name} in {json}"))? + name.len() + 4;
     let text = &json[start..];
@@ -77,16 +77,16 @@ pub fn field<'a>(json: &'a str, name: &str) -> Outcome<&'a str> {
 /// An event stream.
 pub struct Events {
     stream: TcpStream,
-    /// Received and not looked at.
+    /// The bytes that are received and not parsed.
     received: Vec<u8>,
-    /// Of the chunk that is being read: what is left of it, its line end included.
+    /// The rest of the current chunk in bytes, with its line end.
     chunk: usize,
-    /// The beginning of a line.
+    /// The incomplete line at the end.
     line: Vec<u8>,
 }
 
 impl Events {
-    /// Returns once the relay has answered.
+    /// Opens a stream, and returns once the relay has answered.
     pub async fn open(relay: SocketAddr, token: &str) -> io::Result<Self> {
         let mut stream = TcpStream::connect(relay).await?;
         let request = format!("GET /?token={token} HTTP/1.1\r\nHost: relay\r\nAccept: text/event-stream\r\n\r\n");
@@ -109,7 +109,7 @@ impl Events {
         Ok(events)
     }
 
-    /// Waits for more, and hands out the text of each message in it.
+    /// Waits for bytes, and passes on the text of each message in them.
     pub async fn read(&mut self, message: impl FnMut(&str)) -> io::Result<()> {
         if self.received.capacity() < 16 * 1024 {
             self.received.reserve(16 * 1024);
@@ -133,7 +133,7 @@ impl Events {
             }
             let rest = &self.received[at..];
             let taken = rest.len().min(self.chunk);
-            // The line end after a chunk is not a part of it.
+            // The line end after a chunk is not part of its data.
             let data = &rest[..taken.min(self.chunk.saturating_sub(2))];
             for part in data.split_inclusive(|byte| *byte == b'\n') {
                 self.line.extend_from_slice(part);

@@ -1,4 +1,4 @@
-//! The frames of all apps: what they report is checked and recorded.
+//! The frames of all apps. Their events are checked and recorded.
 
 use std::{sync::atomic::Ordering, time::Instant};
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Soak {
-    /// Lets all who are awake have one frame.
+    /// Updates all apps that are awake once.
     pub(super) fn frame(&mut self) -> Result<(), String> {
         let now = Instant::now();
         let took = now.duration_since(self.started_frame);
@@ -131,7 +131,7 @@ impl Soak {
         }
     }
 
-    /// Ends those who are drained, and forgets those who are over.
+    /// Ends the sessions that are drained, and removes those that are over.
     fn go_on(&mut self) -> Result<(), String> {
         let ids: Vec<u32> = self.stays.keys().copied().collect();
         for id in ids {
@@ -155,7 +155,7 @@ impl Soak {
                 continue;
             };
             let host_is_over = match stay.host.peer {
-                // It may yet hear of somebody who had given up by then.
+                // The host may yet report a client that had given up by then.
                 None => over.elapsed() > LATE,
                 Some(_) => stay.host.disconnected.is_some(),
             };
@@ -184,7 +184,7 @@ impl Soak {
     }
 }
 
-/// A reason without its details.
+/// Returns the text of a reason without its details.
 fn kind(reason: &EndReason) -> String {
     let words = reason.to_string();
     words.split(':').next().unwrap_or_default().to_owned()

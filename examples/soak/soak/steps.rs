@@ -75,7 +75,7 @@ impl Soak {
         Ok(())
     }
 
-    /// Someone new, or one who was here before.
+    /// Lets a new player join, or one who has left.
     fn join(&mut self) {
         let free: Vec<usize> = (0..self.players.len()).filter(|index| self.players[*index].stay.is_none()).collect();
         let index = if !free.is_empty() && self.random.bool() {
@@ -107,7 +107,7 @@ impl Soak {
         }
     }
 
-    /// Ends a connection now. `drained`: all has arrived, so that a few last words must, too.
+    /// Ends a connection now. If it is `drained`, all has arrived, and a few last messages must arrive, too.
     pub(super) fn end(&mut self, id: u32, ending: Ending, drained: bool) -> Result<(), String> {
         let calm = !self.is_rough();
         let Some(index) = self.players.iter().position(|player| player.stay == Some(id)) else { return Ok(()) };
@@ -130,7 +130,7 @@ impl Soak {
         Ok(())
     }
 
-    /// Ends the connection of the player at this index in this way.
+    /// Ends the connection of the player at this index in the given way.
     fn carry_out(&mut self, index: usize, id: u32, ending: Ending) -> Result<(), String> {
         let (player, Some(stay)) = (&mut self.players[index], self.stays.get_mut(&id)) else { return Ok(()) };
         let session = stay.session;
@@ -164,7 +164,7 @@ impl Soak {
                 let since = Instant::now();
                 player.node.app.world_mut().write_message(AppExit::Success);
                 let events = player.node.update();
-                // It waits half a second at most: past it, its goodbye may not be said.
+                // The exit waits for half a second at most. After that, the goodbye may be missing.
                 if since.elapsed() > STALL {
                     stay.strict = false;
                 }
@@ -198,7 +198,7 @@ impl Soak {
         self.relay_back = Some((Instant::now() + time, known));
     }
 
-    /// Requests are lost, doubled, refused and delayed, and streams are cut, for a while.
+    /// Makes the proxy hostile for a while: it loses, doubles, refuses and delays requests, and cuts streams.
     fn disturb_relay(&mut self) {
         if self.honest_at.is_some() {
             return;
@@ -212,7 +212,7 @@ impl Soak {
         self.honest_at = Some(Instant::now() + time);
     }
 
-    /// Sends until the queue is full.
+    /// Sends from one side until the queue is full.
     fn flood(&mut self) {
         let Some(id) = self.someone() else { return };
         let by_host = self.random.bool();
@@ -223,7 +223,7 @@ impl Soak {
         self.happens("floods", format!("{way} {id}: {sent} of {size} bytes, {channel:?}"));
     }
 
-    /// A few words each way, on every connection.
+    /// Sends a few messages each way on every connection.
     pub(super) fn talk(&mut self) {
         let playing: Vec<u32> = self.playing().collect();
         for id in playing {
@@ -257,7 +257,7 @@ impl Soak {
     }
 }
 
-/// Whether it was taken.
+/// Sends a message, and returns whether the queue took it.
 fn send(peer: &UhstPeer, flow: &mut Flow, channel: UhstChannel, size: usize) -> bool {
     let message = flow.next(channel, size);
     let size = message.len();

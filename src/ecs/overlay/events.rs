@@ -1,4 +1,4 @@
-//! The last events, also those from before it was shown.
+//! The list of the last events. It is kept while the overlay is hidden, too.
 
 use std::collections::VecDeque;
 
@@ -14,9 +14,9 @@ use crate::{
     protocol::EndReason,
 };
 
-/// How many are kept and shown.
+/// The number of events that are kept and shown.
 const KEPT: usize = 6;
-/// What fits on a line, in characters.
+/// The width of a line in characters.
 const LONGEST: usize = 54;
 
 #[derive(Resource, Default)]
@@ -25,13 +25,13 @@ pub(super) struct Events(VecDeque<Noted>);
 struct Noted {
     at: Instant,
     about: Entity,
-    /// What it was called last. A game learns a player's name after the player has connected.
+    /// The peer's last name. A game learns a player's name after the player has connected.
     name: String,
     what: String,
     colour: Color,
 }
 
-/// A line of the panel, the newest event first.
+/// A line of the panel. The first line shows the newest event.
 #[derive(Component, Clone, Copy)]
 pub(super) struct Line(usize);
 
@@ -47,7 +47,7 @@ impl Events {
         self.0.push_front(Noted { at: Instant::now(), about, name, what, colour });
     }
 
-    /// Keeps the name of what is about to be gone.
+    /// Keeps the name of an entity that is about to be despawned.
     fn keep_name(&mut self, about: Entity, names: &Query<&Name>) {
         let Ok(name) = names.get(about) else { return };
         for noted in self.0.iter_mut().filter(|noted| noted.about == about) {
@@ -132,7 +132,7 @@ fn end_colour(reason: &EndReason) -> Color {
     }
 }
 
-/// What an entity goes by; one that the game has despawned has only its number left.
+/// The name of an entity, or its number if it has none or is despawned.
 pub(super) fn name(entity: Entity, names: &Query<&Name>) -> String {
     names.get(entity).map_or_else(|_| entity.to_string(), ToString::to_string)
 }

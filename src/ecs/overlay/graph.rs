@@ -1,4 +1,4 @@
-//! The round-trip time of the last seconds, as bars.
+//! Draws the round-trip time of the last seconds as bars.
 
 use bevy::prelude::*;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::connection::Path;
 
-/// Of one bar and the gap beside it, in pixels.
+/// The width of a bar and of the gap beside it, in pixels.
 const PITCH: f32 = 3.0;
 pub(super) const WIDTH: f32 = PITCH * SAMPLES as f32;
 const HEIGHT: f32 = 44.0;
@@ -20,7 +20,7 @@ pub(super) struct Bar {
     place: usize,
 }
 
-/// What a peer's graph is high, in words.
+/// The text that shows the height of a peer's graph.
 #[derive(Component, Clone, Copy)]
 pub(super) struct Top(Entity);
 
@@ -68,7 +68,7 @@ pub(super) fn draw(
         let Some(history) = histories.of(bar.peer) else { continue };
         let sample = history.at(bar.place);
         let height = sample.map_or(px(0), |sample| high(sample, history.top()));
-        // Bars move by one place with each sample, and on a calm network look the same after it.
+        // On a calm network most bars keep their height when they move by one place with a sample.
         if node.height != height {
             node.height = height;
         }
@@ -78,7 +78,7 @@ pub(super) fn draw(
 
 fn high(sample: &Sample, top: f32) -> Val {
     let milliseconds = sample.rtt.unwrap_or_default().as_secs_f32() * 1000.0;
-    // At least a line, so that one sees the path and the losses also where it takes no time.
+    // A bar has two pixels at least, so that its colour shows the path and the losses where the time is zero.
     px((HEIGHT * milliseconds / top).round().clamp(2.0, HEIGHT))
 }
 

@@ -1,4 +1,4 @@
-//! The last seconds of the peers that the panel lists.
+//! Records the last seconds of the peers that the panel lists.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -9,27 +9,27 @@ use bevy::{
 
 use crate::{connection::Path, ecs::UhstPeer};
 
-/// How many samples a graph shows.
+/// The number of samples that a graph shows.
 pub(super) const SAMPLES: usize = 60;
 
-/// The least that a graph is high, in milliseconds: on a good network, its ups and downs are not worth a mountain.
+/// The smallest height of a graph, in milliseconds, so that small changes on a good network look small.
 const LOWEST_TOP: f32 = 10.0;
 
-/// One look at a peer.
+/// One sample of a peer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Sample {
-    /// None until it is measured.
+    /// The round-trip time; `None` until it is measured.
     pub rtt: Option<Duration>,
     pub path: Path,
-    /// Whether anything was lost since the sample before.
+    /// Whether anything was lost since the previous sample.
     pub lost: bool,
 }
 
-/// The newest samples of one peer, oldest first.
+/// The newest samples of one peer. The oldest one comes first.
 #[derive(Debug, Default)]
 pub(super) struct History {
     samples: VecDeque<Sample>,
-    /// Losses that the last sample knew of.
+    /// The number of losses at the last sample.
     losses: Option<u64>,
 }
 
@@ -47,7 +47,7 @@ impl History {
         self.samples.push_back(sample);
     }
 
-    /// The sample at a place of the graph, whose right end is now.
+    /// The sample at a place of the graph. The right end of the graph is the present.
     pub fn at(&self, place: usize) -> Option<&Sample> {
         self.samples.get((place + self.samples.len()).checked_sub(SAMPLES)?)
     }
@@ -67,7 +67,7 @@ impl History {
     }
 }
 
-/// On the panel: what every peer in its list did lately.
+/// The histories of the peers in the panel's list. A component of the panel.
 #[derive(Component, Default)]
 pub(super) struct Histories(HashMap<Entity, History>);
 
@@ -76,7 +76,7 @@ impl Histories {
         self.0.get(&peer)
     }
 
-    /// Keeps the histories of these peers, and begins those that are missing.
+    /// Keeps the histories of these peers, adds missing ones, and drops all others.
     pub fn follow(&mut self, peers: HashSet<Entity>) {
         self.0.retain(|peer, _| peers.contains(peer));
         for peer in peers {

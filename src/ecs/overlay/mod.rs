@@ -1,4 +1,4 @@
-//! What the network does, drawn over the game.
+//! An overlay that shows the state of the network over the game.
 
 mod events;
 mod graph;
@@ -12,15 +12,15 @@ use std::time::Duration;
 
 use bevy::{platform::time::Instant, prelude::*};
 
-/// How often the numbers are renewed while they are shown.
+/// The interval at which the numbers are updated while they are shown.
 const REFRESH: Duration = Duration::from_millis(250);
 
-/// One key shows what the network does: every session and its peers, with the path in use, a graph of the round-trip
-/// time, bytes and messages per second, losses, how full the send queue is, and the last events.
+/// Shows the state of the network at a key press: every session and its peers, with the path in use, a graph of the
+/// round-trip time, bytes and messages per second, losses, how full the send queue is, and the last events.
 ///
-/// Add it beside [`UhstPlugin`](super::UhstPlugin), in an app with Bevy's UI. Hidden, it has no entities and runs no
-/// systems; only events are still noted down, so that the last ones are there when it is shown. Shown, it is renewed
-/// four times a second.
+/// Add it beside [`UhstPlugin`](super::UhstPlugin), in an app with Bevy's UI. While it is hidden, it has no entities and
+/// only records events, so that the last ones are listed when it is shown. While it is shown, it is updated four times
+/// a second.
 ///
 /// ```no_run
 /// # use bevy::prelude::*;
@@ -28,7 +28,7 @@ const REFRESH: Duration = Duration::from_millis(250);
 /// App::new().add_plugins((DefaultPlugins, UhstPlugin::default(), UhstOverlayPlugin::default()));
 /// ```
 ///
-/// Peers and sessions go by their `Name`: insert the player's on the peer's entity to see it here.
+/// Peers and sessions are listed by their `Name`. Insert the player's name on the peer's entity to see it in the list.
 ///
 /// | colour | meaning |
 /// |---|---|
@@ -37,9 +37,9 @@ const REFRESH: Duration = Duration::from_millis(250);
 /// | red | losses, a send queue about to overflow, an end that nobody asked for |
 #[derive(Clone, Copy, Debug)]
 pub struct UhstOverlayPlugin {
-    /// Shows and hides it; `F3` by default. With none, the game does, by [`UhstOverlay`].
+    /// The key that shows and hides the overlay. Default: `F3`. Without a key, the game sets [`UhstOverlay`].
     pub key: Option<KeyCode>,
-    /// Whether it is shown from the start.
+    /// Whether the overlay is shown from the start. Default: `false`.
     pub shown: bool,
 }
 
@@ -53,11 +53,11 @@ impl Default for UhstOverlayPlugin {
 #[derive(Resource, Reflect, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[reflect(Resource, Debug, Default, PartialEq)]
 pub struct UhstOverlay {
-    /// Whether it is shown.
+    /// Whether the overlay is shown.
     pub shown: bool,
 }
 
-/// The key that shows and hides it.
+/// The key that shows and hides the overlay.
 #[derive(Resource, Clone, Copy)]
 struct ToggleKey(Option<KeyCode>);
 
@@ -98,8 +98,8 @@ fn is_hidden(overlay: Res<UhstOverlay>) -> bool {
     !overlay.shown
 }
 
-/// At once when it is shown, then each time a [`REFRESH`] has passed. By the real time: a game that pauses has a
-/// network all the same.
+/// Returns whether an update is due: when the overlay is shown, and then after each [`REFRESH`] of real time, since the
+/// network goes on while the game is paused.
 fn is_due(overlay: Res<UhstOverlay>, mut last: Local<Option<Instant>>) -> bool {
     if !overlay.shown {
         *last = None;

@@ -1,8 +1,8 @@
-//! Numbers as text of a constant width, so that nothing moves when they change.
+//! Formats numbers as text of a constant width, so that nothing moves when they change.
 
 use std::time::Duration;
 
-/// Bytes per second, in 11 characters.
+/// Formats bytes per second in 11 characters.
 pub(super) fn bytes_per_second(bytes: f32) -> String {
     match bytes {
         ..999.5 => format!("{bytes:>6.0}  B/s"),
@@ -11,14 +11,14 @@ pub(super) fn bytes_per_second(bytes: f32) -> String {
     }
 }
 
-/// A count per second, in 7 characters up to 99,999.
+/// Formats a count per second, in 7 characters up to 99,999.
 pub(super) fn per_second(count: f32) -> String {
-    // Less than one is not none.
+    // A rate below one per second must not look like zero.
     let decimals = usize::from(count > 0.0 && count < 9.95);
     format!("{count:>5.decimals$}/s")
 }
 
-/// A round-trip time, in 7 characters up to ten seconds.
+/// Formats a round-trip time, in 7 characters up to ten seconds.
 pub(super) fn round_trip(rtt: Option<Duration>) -> String {
     match rtt.map(|rtt| rtt.as_secs_f32() * 1000.0) {
         None => "     --".to_owned(),
@@ -27,7 +27,7 @@ pub(super) fn round_trip(rtt: Option<Duration>) -> String {
     }
 }
 
-/// How long ago, in 5 characters up to a hundred hours.
+/// Formats the age of an event, in 5 characters up to a hundred hours.
 pub(super) fn ago(time: Duration) -> String {
     match time.as_secs() {
         seconds @ ..60 => format!("{seconds:>3} s"),

@@ -1,14 +1,14 @@
-//! The panel: made when it is shown, gone when it is hidden.
+//! The panel. It is spawned when the overlay is shown and despawned when it is hidden.
 
 use bevy::prelude::*;
 
 use super::{ToggleKey, events, history::Histories, peers, style};
 
-/// The root of everything there is to see.
+/// The root of the overlay's UI.
 #[derive(Component)]
 pub(super) struct Panel;
 
-/// Above the game's own UI, and below nothing that a game should need.
+/// The layer of the panel: above the UI of the game.
 const LAYER: GlobalZIndex = GlobalZIndex(i32::MAX - 64);
 
 pub(super) fn show(key: Res<ToggleKey>, mut commands: Commands) {

@@ -1,4 +1,4 @@
-//! Sessions and their peers.
+//! The list of sessions and their peers.
 
 use bevy::prelude::*;
 
@@ -8,20 +8,20 @@ use crate::{
     ecs::{Peers, UhstClient, UhstHost, UhstPeer},
 };
 
-/// More would leave nothing of the game to see.
+/// The most peers in the list. A longer list would cover the game.
 const MOST_PEERS: usize = 6;
-/// A peer's name may be as long as the game lets it be.
+/// The most characters of a peer's name that are shown. A game may allow longer names.
 const LONGEST_NAME: usize = 26;
 /// The width of a queue's meter in pixels.
 const METER: f32 = 58.0;
 
 type AnySession = Or<(With<UhstHost>, With<UhstClient>)>;
 
-/// Where sessions are listed.
+/// The node that contains the list.
 #[derive(Component)]
 pub(super) struct Sessions;
 
-/// On the panel: the sessions in the list, each with the peers that are listed below it and how many are not.
+/// The sessions in the list, each with its listed peers and the number of its other peers. A component of the panel.
 #[derive(Component, Default, PartialEq)]
 pub(super) struct Listed(Vec<(Entity, Vec<Entity>, usize)>);
 
@@ -49,7 +49,7 @@ enum Kind {
 #[derive(Component, Clone, Copy)]
 pub(super) struct Meter(Entity);
 
-/// Makes the list anew when somebody has come or gone.
+/// Builds the list again when a session or a peer has come or gone.
 pub(super) fn lay_out(
     sessions: Query<(Entity, Option<&Peers>), AnySession>,
     peers: Query<(), With<UhstPeer>>,
@@ -148,7 +148,7 @@ pub(super) fn write(
             (Kind::State, _) => state(hosts.get(*about).ok(), clients.get(*about).ok()),
             (Kind::Peer, _) => (shortened(name(*about, &names)), style::TEXT),
             (_, Ok(peer)) => of_peer(*kind, peer),
-            // It goes at the end of this frame.
+            // This entity is despawned at the end of the frame.
             (_, Err(_)) => continue,
         };
         style::set(&mut text, &mut colour, words, shade);
@@ -195,7 +195,7 @@ fn of_peer(kind: Kind, peer: &UhstPeer) -> (String, Color) {
         Kind::RoundTrip => (numbers::round_trip(peer.rtt()), style::TEXT),
         Kind::In => flow("in", rates.received_bytes, rates.received_messages),
         Kind::Out => flow("out", rates.sent_bytes, rates.sent_messages),
-        // The original protocol does not tell.
+        // Peers of the original protocol report no losses.
         Kind::Lost if !peer.is_native() => ("lost      --".to_owned(), style::DIM),
         Kind::Lost => {
             let colour = if rates.lost > 0.0 { style::BAD } else { style::DIM };
