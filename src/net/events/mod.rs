@@ -1,10 +1,14 @@
 //! The event stream of a relay, over any transport.
 
+#[cfg(not(target_family = "wasm"))]
+mod native;
+#[cfg(any(target_family = "wasm", test))]
 mod parser;
+#[cfg(target_family = "wasm")]
+mod web;
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
-use bytes::Bytes;
 use n0_future::{
     StreamExt,
     boxed::BoxStream,
@@ -17,7 +21,10 @@ use reqwest::{
 };
 use url::Url;
 
-use self::parser::Parser;
+#[cfg(not(target_family = "wasm"))]
+use self::native::read;
+#[cfg(target_family = "wasm")]
+use self::web::read;
 use super::{
     http::{Http, HttpRequest},
     relay_error::RelayError,
@@ -66,10 +73,7 @@ impl EventStream {
         let request = request.header(ACCEPT, "text/event-stream");
         let items = once_future(async move {
             match http.send(request).await.and_then(checked) {
-                Ok(response) => {
-                    let broken = |error: reqwest::Error| RelayError::of_broken_stream(&error.without_url());
-                    read(Box::pin(response.bytes_stream().map(move |chunk| chunk.map_err(broken))), MAX_EVENT)
-                }
+                Ok(response) => read(response, MAX_EVENT),
                 Err(error) => Box::pin(stream::once(Err(error))) as BoxStream<_>,
             }
         });
@@ -78,8 +82,8 @@ impl EventStream {
 
     /// Creates a stream of these chunks, with this limit on its events.
     #[cfg(not(target_family = "wasm"))]
-    pub fn of_chunks(chunks: Vec<Bytes>, max_event: usize) -> Self {
-        Self::new(read(Box::pin(stream::iter(chunks).map(Ok)), max_event))
+    pub fn of_chunks(chunks: Vec<bytes::Bytes>, max_event: usize) -> Self {
+        Self::new(native::of_chunks(chunks, max_event))
     }
 
     /// Creates a stream of these items.
@@ -150,19 +154,4 @@ fn checked(response: reqwest::Response) -> Result<reqwest::Response, RelayError>
         return Err(RelayError::NotARelay("its event stream"));
     }
     Ok(response)
-}
-
-/// Reads an answered stream, to its end or its first error.
-fn read(chunks: BoxStream<Result<Bytes, RelayError>>, max_event: usize) -> BoxStream<Result<StreamItem, RelayError>> {
-    let state = (chunks, Parser::new(max_event), VecDeque::from([StreamItem::Open]), Ok(()));
-    Box::pin(stream::try_unfold(state, |(mut chunks, mut parser, mut items, mut parsed)| async move {
-        loop {
-            if let Some(item) = items.pop_front() {
-                return Ok(Some((item, (chunks, parser, items, parsed))));
-            }
-            parsed?;
-            let Some(chunk) = chunks.next().await else { return Ok(None) };
-            parsed = parser.read(&chunk?, &mut items);
-        }
-    }))
 }

@@ -1,6 +1,5 @@
-//! Cuts the bytes of an event stream into items, as the HTML standard says (section 9.2.6).
-//!
-//! Parsers of others do not report comments, which show that a relay is alive, and do not bound what they keep.
+//! Cuts the bytes of an event stream into items, as the HTML standard says (section 9.2.6), in a browser. Its own
+//! `EventSource` does not report comments, which show that a relay is alive, and does not bound what it keeps.
 
 use std::collections::VecDeque;
 
@@ -112,6 +111,8 @@ impl Parser {
 
 #[cfg(test)]
 mod tests {
+    use n0_future::StreamExt;
+
     use super::*;
 
     const MAX: usize = 1024 * 1024;
@@ -164,6 +165,30 @@ mod tests {
             let event = [&[b'x'; 100_000], end.as_bytes()].concat();
             for _ in 0..100 {
                 assert!(read(&mut parser, &event).is_ok(), "{end:?}");
+            }
+        }
+    }
+
+    /// A game reads the same from a relay in a browser as it does natively.
+    #[tokio::test]
+    async fn the_native_parser_reads_the_same_items() {
+        let streams = [
+            "data: {\"body\":\"grüße\"}\n\n: hello\nevent: unknown\nid: 7\ndata:x\nnonsense\n\ndata\n\n",
+            ":\n:\n\nevent: relay_event\ndata: {\"eventType\":\"client_closed\",\ndata: \"body\":{}}\n\n",
+            "\u{feff}retry: 5\ndata: {\"body\":\"\"}\n\n\n\ndata: 1\ndata: 2\n\nevent: x",
+        ];
+        for (stream, end) in streams.iter().flat_map(|stream| ["\n", "\r\n", "\r"].map(|end| (stream, end))) {
+            let stream = stream.replace('\n', end).into_bytes();
+            for size in [1, 3, stream.len()] {
+                let mut parser = Parser::new(MAX);
+                let ours: Vec<_> = stream.chunks(size).flat_map(|chunk| read(&mut parser, chunk).unwrap()).collect();
+                let chunks = stream.chunks(size).map(bytes::Bytes::copy_from_slice).collect();
+                let native: Vec<_> = super::super::native::of_chunks(chunks, MAX)
+                    .filter_map(Result::ok)
+                    .filter(|item| !matches!(item, StreamItem::Open))
+                    .collect()
+                    .await;
+                assert_eq!(format!("{ours:?}"), format!("{native:?}"), "{:?}", String::from_utf8(stream));
             }
         }
     }
