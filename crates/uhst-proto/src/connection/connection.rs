@@ -49,9 +49,9 @@ impl Connection {
     fn new(config: ConnectionConfig, state: State, resumption: Resumption, now: Timestamp) -> Self {
         Self {
             state,
+            paths: PathSet::new(&config, resumption.is_client(), now),
             resumption,
             answer: NextAnswer::default(),
-            paths: PathSet::new(&config, now),
             acks: Acknowledgements::new(),
             outgoing: Outgoing::new(0, 0, 0),
             incoming: Incoming::new(&config),

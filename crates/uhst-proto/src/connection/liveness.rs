@@ -8,7 +8,7 @@ use core::time::Duration;
 use super::{Path, Timestamp, loss_report::LossReport, path::PerPath, unreliable::UnreliableReceiver};
 use crate::protocol::frame::PacketWriter;
 
-/// A standby path sends heartbeats this many times less often than the path in use.
+/// The period of heartbeats on a standby path, in quarters of the timeout.
 const STANDBY: u32 = 16;
 
 /// The smoothed round-trip time. Samples come seconds apart, with heartbeats, so each counts for half: the eighth of
@@ -45,6 +45,7 @@ struct PathState {
 #[derive(Debug)]
 pub(super) struct Liveness {
     paths: PerPath<PathState>,
+    is_client: bool,
     timeout: Duration,
     /// When a packet last arrived from the peer, on any path.
     peer_last_received: Timestamp,
@@ -58,8 +59,15 @@ pub(super) struct Liveness {
 const PROBE: u64 = 0;
 
 impl Liveness {
-    pub(super) fn new(timeout: Duration, now: Timestamp) -> Self {
-        Self { paths: Default::default(), timeout, peer_last_received: now, number: 0, losses: LossReport::default() }
+    pub(super) fn new(timeout: Duration, is_client: bool, now: Timestamp) -> Self {
+        Self {
+            paths: Default::default(),
+            is_client,
+            timeout,
+            peer_last_received: now,
+            number: 0,
+            losses: LossReport::default(),
+        }
     }
 
     /// How long nothing may arrive from the peer before it is interrupted.
@@ -72,9 +80,14 @@ impl Liveness {
         self.timeout = timeout;
     }
 
-    /// The longest time between heartbeats on the path in use.
+    /// The unit of shorter waits: a quarter of the timeout.
     pub(super) fn interval(&self) -> Duration {
         self.timeout / 4
+    }
+
+    /// The longest time between heartbeats on the path in use. With [`repeat`](Self::repeat), it leaves time for three pings before the path counts as silent.
+    fn heartbeat(&self) -> Duration {
+        self.timeout * 2 / 5
     }
 
     pub(super) fn is_up(&self, path: Path) -> bool {
@@ -227,7 +240,10 @@ impl Liveness {
 
     fn ping_sent(&mut self, path: Path, token: u64, now: Timestamp) {
         self.number += 1;
-        let due = now + 2 * self.period(path);
+        // The peer's turn is next. If its ping does not come, this side asks again before the silence is long. The host
+        // does so first: after two pings that crossed, both would go on at the same time otherwise.
+        let repeat = self.repeat(path);
+        let due = now + self.period(path) + if self.is_client { repeat } else { repeat / 2 };
         let state = &mut self.paths[path];
         (state.ping_wanted, state.probed, state.ping_due, state.pinged) = (false, false, due, now);
         state.outstanding = Some(token);
@@ -246,20 +262,29 @@ impl Liveness {
         self.paths[path].last_sent = now;
     }
 
+    /// Whether this path carries heartbeats less often than the path in use.
+    fn is_standby(&self, path: Path) -> bool {
+        self.active() != Some(path) && self.usable(path)
+    }
+
     fn period(&self, path: Path) -> Duration {
-        if self.active() == Some(path) || !self.usable(path) { self.interval() } else { self.interval() * STANDBY }
+        if self.is_standby(path) { self.interval() * STANDBY } else { self.heartbeat() }
+    }
+
+    /// The time after which an unanswered ping is repeated.
+    fn repeat(&self, path: Path) -> Duration {
+        if self.is_standby(path) { self.period(path) } else { self.timeout / 5 }
     }
 
     fn silence_limit(&self, path: Path) -> Duration {
-        if self.active() == Some(path) || !self.usable(path) { self.timeout } else { self.interval() * STANDBY * 3 }
+        if self.is_standby(path) { self.interval() * STANDBY * 3 } else { self.timeout }
     }
 
     /// When the next ping on this path is due. While frames are in flight, a ping also asks for their acknowledgement.
     fn ping_due(&self, path: Path, in_flight: bool) -> Timestamp {
         let state = &self.paths[path];
         let interval = self.interval();
-        // An unanswered ping is repeated sooner, so that three may be lost before the path counts as silent.
-        let due = if state.outstanding.is_some() { state.pinged + self.period(path) } else { state.ping_due };
+        let due = if state.outstanding.is_some() { state.pinged + self.repeat(path) } else { state.ping_due };
         if !in_flight {
             return due;
         }

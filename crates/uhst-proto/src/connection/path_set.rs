@@ -59,9 +59,9 @@ pub(super) enum Expired {
 }
 
 impl PathSet {
-    pub(super) fn new(config: &ConnectionConfig, now: Timestamp) -> Self {
+    pub(super) fn new(config: &ConnectionConfig, is_client: bool, now: Timestamp) -> Self {
         Self {
-            live: Liveness::new(config.timeout, now),
+            live: Liveness::new(config.timeout, is_client, now),
             policy: PathPolicy::default(),
             resume_timeout: config.resume_timeout,
             announced: None,
@@ -100,7 +100,7 @@ impl PathSet {
         self.resume_timeout
     }
 
-    /// The longest time between heartbeats on the path in use.
+    /// The unit of shorter waits: a quarter of the timeout.
     pub(super) fn interval(&self) -> Duration {
         self.live.interval()
     }

@@ -19,7 +19,7 @@ fn an_idle_connection_stays_up_and_is_cheap() {
     assert_eq!(events(&mut client), [ConnectionEvent::PathChanged(Path::Direct)]);
     let bytes = client.stats().bytes_sent;
     let (a, b) = idle(&mut client, &mut host, START + Duration::from_secs(1), Duration::from_secs(100));
-    assert!(a + b <= 180, "{a} {b}");
+    assert!(a + b <= 115, "{a} {b}");
     assert!((client.stats().bytes_sent - bytes) / a < 30);
     assert!(client.stats().rtt.is_some() && host.stats().rtt.is_some());
 }
