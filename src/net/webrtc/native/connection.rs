@@ -45,15 +45,19 @@ const MAX_UNAUTHENTICATED_CHECKS: u16 = 10;
 /// overtakes its signal, because the library never learns that the two are one.
 const UNSIGNALLED_WAIT: Duration = CHECK_INTERVAL;
 
-/// The silence after which a path is suspect, and the further silence after which it fails.
-const DISCONNECTED: Duration = Duration::from_secs(5);
-const FAILED: Duration = Duration::from_secs(10);
+/// The silence after which a path is suspect, and the further silence after which it fails. On a path without messages,
+/// the peer is heard with each consent check.
+const DISCONNECTED: Duration = Duration::from_secs(10);
+const FAILED: Duration = Duration::from_secs(5);
 
-/// The interval of consent checks, as in browsers.
-const CONSENT_INTERVAL: Duration = Duration::from_secs(2);
+/// The interval of consent checks, that of RFC 7675.
+pub(super) const CONSENT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// One peer connection.
-pub(in crate::net::webrtc) struct Connection(Arc<dyn PeerConnection>);
+pub(in crate::net::webrtc) struct Connection {
+    connection: Arc<dyn PeerConnection>,
+    progress: Arc<Progress>,
+}
 
 struct Handler {
     progress: Arc<Progress>,
@@ -92,6 +96,7 @@ impl PeerConnectionEventHandler for Handler {
     async fn on_data_channel(&self, channel: Arc<dyn DataChannel>) {
         let take = |expected: usize| expected.checked_sub(1);
         if self.expected_channels.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
+            self.progress.add_channel(&channel);
             let _ = self.events.send(StackEvent::Channel(Channel::new(channel)));
         }
     }
@@ -106,37 +111,39 @@ impl Connection {
                 Some(RTCDataChannelInit { ordered: false, max_retransmits: Some(0), ..Default::default() })
             }
         };
-        self.0.create_data_channel(kind.label(), init).await.map(Channel::new).map_err(text)
+        let channel = self.connection.create_data_channel(kind.label(), init).await.map_err(text)?;
+        self.progress.add_channel(&channel);
+        Ok(Channel::new(channel))
     }
 
     /// Creates an offer or an answer, which is not applied yet.
     pub async fn describe(&self, kind: SdpKind) -> Result<String, String> {
         let description = match kind {
-            SdpKind::Offer => self.0.create_offer(None).await,
-            SdpKind::Answer => self.0.create_answer(None).await,
+            SdpKind::Offer => self.connection.create_offer(None).await,
+            SdpKind::Answer => self.connection.create_answer(None).await,
         };
         description.map(|description| description.sdp).map_err(text)
     }
 
     /// Applies a description of this side. Candidates follow.
     pub async fn set_local(&self, kind: SdpKind, sdp: String) -> Result<(), String> {
-        self.0.set_local_description(description(kind, sdp)?).await.map_err(text)
+        self.connection.set_local_description(description(kind, sdp)?).await.map_err(text)
     }
 
     /// Applies a description of the peer.
     pub async fn set_remote(&self, kind: SdpKind, sdp: String) -> Result<(), String> {
-        self.0.set_remote_description(description(kind, sdp)?).await.map_err(text)
+        self.connection.set_remote_description(description(kind, sdp)?).await.map_err(text)
     }
 
     /// Adds an address of the peer: the attribute of its candidate.
     pub async fn add_candidate(&self, attribute: &str) -> Result<(), String> {
         let candidate = RTCIceCandidateInit { candidate: attribute.to_owned(), ..Default::default() };
-        self.0.add_ice_candidate(candidate).await.map_err(text)
+        self.connection.add_ice_candidate(candidate).await.map_err(text)
     }
 
     /// Informs the peer, and ends the task of the library.
     pub async fn close(&self) {
-        if let Err(error) = self.0.close().await {
+        if let Err(error) = self.connection.close().await {
             tracing::debug!("closing a direct path: {error}");
         }
     }
@@ -211,14 +218,15 @@ async fn build(
     let policy = if config.relay_only { RTCIceTransportPolicy::Relay } else { RTCIceTransportPolicy::All };
     let configuration =
         RTCConfigurationBuilder::new().with_ice_servers(servers.collect()).with_ice_transport_policy(policy).build();
+    let progress = handler.progress.clone();
     let connection = PeerConnectionBuilder::new()
         .with_configuration(configuration)
         .with_setting_engine(settings)
-        .with_runtime(Arc::new(EagerRuntime::new(handler.progress.clone())))
+        .with_runtime(Arc::new(EagerRuntime::new(progress.clone())))
         .with_handler(handler)
         .with_udp_addrs(local_addresses())
         .with_data_channel_send_buffer_limit(SEND_BUFFER)
         .build()
         .await?;
-    Ok(Connection(Arc::new(connection)))
+    Ok(Connection { connection: Arc::new(connection), progress })
 }

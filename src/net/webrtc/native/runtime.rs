@@ -25,6 +25,9 @@ type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// ClientHello once ICE has a pair, the SCTP INIT once DTLS is up, …) waits for the next round, up to 200 ms each time. So
 /// every first sleep ends at once and gives the driver another round, and only the second one sleeps. Once connected, the
 /// driver needs no second round when it was woken only to write.
+///
+/// A driver whose path is idle wakes five times a second and finds nothing to do. Here it sleeps longer: see
+/// [`Progress::rest`].
 #[derive(Debug)]
 pub(super) struct EagerRuntime {
     /// The task of the driver. Sleeps of other tasks are not changed.
@@ -65,8 +68,8 @@ impl Runtime for EagerRuntime {
         }
         Box::pin(async move {
             future::poll_fn(|cx| outbox.poll_flush(cx)).await;
-            tokio::time::sleep(duration).await;
-            progress.set_woken();
+            tokio::time::sleep(progress.rest(duration).await).await;
+            progress.set_slept();
         })
     }
 

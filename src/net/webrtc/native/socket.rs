@@ -74,7 +74,7 @@ impl AsyncUdpSocket for SplittingSocket {
                 buffer.resize(AT_ONCE, 0);
                 let mut first = [RecvMeta::default()];
                 ready!(self.socket.poll_recv(cx, &mut [IoSliceMut::new(buffer)], &mut first))?;
-                self.progress.set_woken();
+                self.progress.set_received();
                 let [first] = first;
                 let (datagram, others) = buffer[..first.len].split_at(first.len.min(first.stride));
                 *meta = copy_out(datagram, buf, first);

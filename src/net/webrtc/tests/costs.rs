@@ -77,6 +77,25 @@ async fn churn() {
     }
 }
 
+/// The library wakes each end five times a second to find nothing to do.
+#[tokio::test]
+async fn an_idle_path_lets_its_thread_sleep() {
+    const IDLE: Duration = Duration::from_secs(6);
+    for dialect in [Native, Plain] {
+        let (mut client, mut host) = connected(dialect).await;
+        client.send(true, number(1)).await;
+        assert_eq!(host.packet().await, (true, number(1)));
+        // The acknowledgement of the message comes within a fifth of a second.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let parks = || Handle::current().metrics().worker_park_count(0);
+        let before = parks();
+        tokio::time::sleep(IDLE).await;
+        let woken = parks() - before;
+        // Consent checks and their answers, both ways.
+        assert!(woken <= 16, "{dialect:?}: woken {woken} times in {IDLE:?}");
+    }
+}
+
 /// Measures the traffic of an idle link. Runs in its own network namespace: `unshare -rn sh -c 'ip link set lo up; …'`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "counts what the whole machine sends on loopback, for 20 s"]
