@@ -7,23 +7,22 @@ pub(super) use self::web::Executor;
 
 #[cfg(not(target_family = "wasm"))]
 mod native {
-    use std::thread;
+    use std::sync::Arc;
 
-    use tokio::{runtime::Handle, sync::oneshot};
+    use tokio::runtime::Handle;
+
+    use crate::net::network_thread::NetworkThread;
 
     /// A tokio runtime: our own, or the app's.
     #[derive(Debug)]
     pub struct Executor {
         handle: Handle,
-        /// Ends our own thread when dropped. Absent if the app supplied its runtime.
-        own: Option<oneshot::Sender<()>>,
+        /// Our own thread. Absent if the app supplied its runtime.
+        own: Option<Arc<NetworkThread>>,
     }
 
     impl Executor {
-        /// Uses the app's runtime if there is one, and otherwise starts one on a thread of its own.
-        ///
-        /// One thread is enough: a message passes several tasks, and waking another thread for each costs more than their
-        /// work.
+        /// Uses the app's runtime if there is one, and otherwise one of our own threads.
         ///
         /// # Errors
         ///
@@ -32,15 +31,8 @@ mod native {
             if let Some(handle) = handle {
                 return Ok(Executor { handle, own: None });
             }
-            let own = tokio::runtime::Builder::new_current_thread().thread_name("bevy_uhst").enable_all().build()?;
-            let handle = own.handle().clone();
-            let (end, ended) = oneshot::channel();
-            thread::Builder::new().name("bevy_uhst".to_owned()).spawn(move || {
-                let _: Result<(), _> = own.block_on(ended);
-                // Without a wait for name lookups in progress.
-                own.shutdown_background();
-            })?;
-            Ok(Executor { handle, own: Some(end) })
+            let own = NetworkThread::assign()?;
+            Ok(Executor { handle: own.handle().clone(), own: Some(own) })
         }
 
         /// Whether tasks stand still while this thread waits, since it is the only thread of the app's runtime.

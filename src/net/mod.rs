@@ -23,6 +23,8 @@ pub(crate) mod internals;
 mod listen;
 pub(crate) mod local;
 mod memory;
+#[cfg(not(target_family = "wasm"))]
+mod network_thread;
 mod offer;
 mod peer;
 mod peer_link;
