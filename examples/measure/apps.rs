@@ -50,11 +50,16 @@ pub fn app(paths: PathPolicy) -> App {
     let mut app = App::new();
     app.add_plugins((MinimalPlugins, UhstPlugin::default().relay(relay).paths(paths).ice_servers([])));
     app.init_schedule(Update);
-    // With short frames, the sleeping and waking of Bevy's threads would cost more than the work that is measured.
+    on_one_thread(&mut app);
+    app
+}
+
+/// Runs the systems of an app on the thread that updates it. With short frames, the sleeping and waking of Bevy's threads
+/// would cost more than the work that is measured.
+pub fn on_one_thread(app: &mut App) {
     for (_, schedule) in app.world_mut().resource_mut::<Schedules>().iter_mut() {
         schedule.set_executor(SingleThreadedExecutor::new());
     }
-    app
 }
 
 /// Converts an app into the part that may move to another thread: all but its runner.

@@ -6,6 +6,7 @@
 mod apps;
 mod direct;
 mod frames;
+mod idle_apps;
 mod load;
 mod procstat;
 mod raw;
@@ -66,6 +67,14 @@ const SCENARIOS: &[Scenario] = &[
         run: sessions::idle_clients,
     },
     Scenario { name: "idle-raw", about: "one round of idle, the raw webrtc crate", run: sessions::idle_raw },
+    Scenario {
+        name: "idle-apps",
+        about: "memory and CPU of 33 idle apps at 60 frames a second, by relay and directly",
+        run: idle_apps::all,
+    },
+    Scenario { name: "idle-apps-bare", about: "one round of idle-apps, Bevy alone", run: idle_apps::bare },
+    Scenario { name: "idle-apps-relay", about: "one round of idle-apps, by the relay", run: idle_apps::relay },
+    Scenario { name: "idle-apps-direct", about: "one round of idle-apps, directly", run: idle_apps::direct },
     Scenario {
         name: "growth",
         about: "what a direct message costs beside 33 idle direct peers, and alone",
