@@ -56,7 +56,6 @@ pub(super) fn is_closed_connection(_: &Error) -> bool {
 
 /// Drops an answer whose body has no reader.
 #[cfg(not(target_family = "wasm"))]
-#[expect(clippy::unused_async, reason = "it waits in a browser")]
 pub(in crate::net) async fn discard(response: Response) {
     drop(response);
 }
