@@ -1,5 +1,5 @@
-//! Many come and go, all directly, and leave nothing behind. Counts what the whole process has open, so each test is
-//! alone in it: `cargo test --test churn -- --ignored --test-threads=1`.
+//! Many clients with direct paths join and leave, and no resources remain. The tests count those of the whole process, so
+//! that each runs alone in it: `cargo test --test churn -- --ignored --test-threads=1`.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
@@ -19,7 +19,7 @@ use tokio::runtime::{Builder, Runtime};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What this process has open.
+/// The resources of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Open {
     tasks: usize,

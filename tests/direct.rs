@@ -1,4 +1,4 @@
-//! The direct path: connections leave the relay as soon as they can, and come back when they must.
+//! The direct path: connections move to it as soon as possible, and back to the relay when it fails.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 

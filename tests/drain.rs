@@ -1,4 +1,4 @@
-//! Sessions that move to another relay, since theirs makes room for it.
+//! Sessions move to another relay when theirs drains.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -19,12 +19,12 @@ use bevy_uhst::{
 };
 use support::{PATIENCE, StandaloneRelay, connected, diagnostics, disconnected, ended, the_peer};
 
-/// How long the former relay takes to end.
+/// How long the former relay drains.
 const DRAIN: Duration = Duration::from_secs(4);
-/// Where the key of the certificate is that this machine trusts in.
+/// The environment variable with the path of the certificate's key.
 const KEY: &str = "DRAIN_TEST_KEY";
 
-/// In a process of its own, since what a process trusts in is in its environment.
+/// Runs a test in a process of its own, since its trusted certificates are in its environment.
 #[test]
 fn a_session_moves_to_the_relay_that_takes_over() {
     let files = tempfile::tempdir().unwrap();
@@ -51,7 +51,7 @@ fn with_tls() -> (StandaloneRelay, RelayConfig, String) {
     (relay, config, url)
 }
 
-/// A relay that makes room for the one at this URL, and a host and a client that use it.
+/// A relay that drains in favour of the one at this URL, with a host and a client.
 fn pair(to: &str, paths: PathPolicy) -> (StandaloneRelay, App, App) {
     let relay = StandaloneRelay::start_with(RelayConfig { moved_to: to.parse().ok(), ..RelayConfig::default() });
     let network = TestNetwork::loopback().paths(paths);
@@ -72,7 +72,7 @@ fn send(app: &mut App, number: u32) {
     app.world().get::<UhstPeer>(peer).unwrap().send(number.to_string()).unwrap();
 }
 
-/// Both send a number in each frame, until `done`; how many they have sent.
+/// Lets both send a number in each frame until `done`. Returns the count of numbers.
 fn talk(apps: &mut [&mut App; 2], mut sent: u32, done: impl Fn(&[&mut App]) -> bool) -> u32 {
     let since = Instant::now();
     while !done(apps) {
@@ -86,14 +86,14 @@ fn talk(apps: &mut [&mut App; 2], mut sent: u32, done: impl Fn(&[&mut App]) -> b
     sent
 }
 
-/// How often its peer had no path, and had one again.
+/// Returns how often its peer had no path, and had one again.
 fn interruptions(app: &App) -> (usize, usize) {
     let log = TestLog::of(app);
     let interrupted = log.count(|event| matches!(event, TestEvent::Interrupted(_)));
     (interrupted, log.count(|event| matches!(event, TestEvent::Resumed(_))))
 }
 
-/// Everything arrives once and in order, and nobody goes.
+/// Checks that everything arrives once and in order, and that no session ends.
 fn all_arrives(apps: &mut [&mut App; 2], sent: u32) {
     let all: Vec<u32> = (0..sent).collect();
     update_until(apps, PATIENCE, |apps| apps.iter().all(|app| numbers(app).len() >= all.len()));
@@ -151,7 +151,7 @@ fn with_a_certificate_on_direct_paths() {
     moves(PathPolicy::Automatic);
 }
 
-/// Somebody else has the id at the other relay.
+/// Another host has the id at the other relay.
 #[test]
 #[ignore = "run by another test, with a certificate in its environment"]
 fn with_a_certificate_and_an_id_that_is_taken() {
@@ -164,6 +164,6 @@ fn with_a_certificate_and_an_id_that_is_taken() {
     let over = update_until(apps, 3 * PATIENCE, |apps| apps.iter().all(|app| !ended(app).is_empty()));
     assert!(over, "{:?}\n{:?}", TestLog::of(apps[0]), TestLog::of(apps[1]));
     assert_eq!((ended(apps[0]), disconnected(apps[0])), (vec![EndReason::HostIdInUse], vec![EndReason::TimedOut]));
-    // It has found a host that does not know it.
+    // The client has found a host that does not know it.
     assert_eq!(ended(apps[1]), [EndReason::HostRestarted]);
 }

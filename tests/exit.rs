@@ -1,4 +1,4 @@
-//! Every way in which an app ends, and what its peers see of it.
+//! Every way in which an app ends, and the events of its peers.
 
 mod support;
 
@@ -25,7 +25,7 @@ fn last_words(host: &mut App) {
     }
 }
 
-/// What was said before the end arrives, then the end, as a goodbye.
+/// Checks that the messages before the end arrive, and then the end with its reason.
 #[track_caller]
 fn assert_goodbye(way: &str, client: &mut App) {
     let in_time = update_until(&mut [client], PATIENCE, |apps| !ended(apps[0]).is_empty());
@@ -35,7 +35,7 @@ fn assert_goodbye(way: &str, client: &mut App) {
     assert_eq!(ended(client), [EndReason::Left], "{way}");
 }
 
-/// A host that has sent its last words ends in this way.
+/// Ends a host in this way after it has sent its last messages.
 #[track_caller]
 fn host_ends(way: &str, end: impl FnOnce(App)) {
     let (mut host, mut client) = TestNetwork::memory().pair("game");
@@ -193,7 +193,7 @@ fn an_app_whose_runtime_is_gone_does_not_wait_for_it() {
     assert!(begun.elapsed() < Duration::from_millis(400), "it waited for {:?}", begun.elapsed());
 }
 
-/// What the child process of a test is told to do: the test of this name, which hosts until it is ended.
+/// The environment variable with the way in which a child process ends. With it, the process hosts.
 const CHILD: &str = "UHST_TEST_EXIT";
 
 /// Hosts in this process until something ends it, if a test has started this process for that.
@@ -212,7 +212,7 @@ fn child() {
         // One of Bevy's `DefaultPlugins`.
         app.add_plugins(bevy::app::TerminalCtrlCHandlerPlugin);
     }
-    // When the test says so.
+    // The process ends once the test writes to its input, or closes it.
     let end: Option<fn() -> !> = match way.as_str() {
         "exit" => Some(|| std::process::exit(0)),
         "abort" => Some(|| std::process::abort()),
@@ -240,7 +240,7 @@ fn child() {
 struct Host {
     process: Child,
     link: String,
-    /// What it prints after the link has somewhere to go.
+    /// Kept open, so that the process can print more.
     _output: BufReader<ChildStdout>,
 }
 
@@ -282,7 +282,7 @@ impl Drop for Host {
     }
 }
 
-/// A client that is connected to a host in another process, and has heard it.
+/// Creates a client that is connected to a host in another process, and has received its messages.
 fn join(host: &Host, config: ConnectionConfig) -> App {
     let mut client = TestNetwork::loopback().join_with(UhstClient::join(host.link.clone()).connection(config));
     assert!(update_until(&mut [&mut client], PATIENCE, |apps| TestLog::of(apps[0]).texts().len() == 10));

@@ -1,5 +1,4 @@
-//! A peer that is silent or out of reach is interrupted, not gone: what both sides are told, whose place it keeps, and
-//! how it ends.
+//! A peer that is silent or unreachable is interrupted: the events of both sides, the place that it keeps, and its end.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -17,7 +16,7 @@ use support::{PATIENCE, connected, disconnected, ended, the_peer, until};
 const TIMEOUT: Duration = Duration::from_millis(400);
 const RESUME_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// An app whose network can be put to sleep alone, as its process would be.
+/// An app whose network can be suspended, as its process would be.
 struct Sleeper {
     app: App,
     runtime: tokio::runtime::Runtime,
@@ -52,7 +51,7 @@ impl Sleeper {
         sleeper
     }
 
-    /// Its only thread does nothing for so long.
+    /// Blocks the only thread of its network for this time.
     fn sleep(&self, time: Duration) {
         self.runtime.spawn(async move { std::thread::sleep(time) });
     }
@@ -66,7 +65,7 @@ fn pair(host: UhstHost) -> (MemoryRelay, Sleeper, Sleeper) {
     (relay, host, client)
 }
 
-/// What was told of the interruption of peers, in order.
+/// Returns the events about interruptions, in order.
 fn told(app: &App) -> Vec<Option<Interruption>> {
     let told = |event: &TestEvent| match event {
         TestEvent::Interrupted(event) => Some(Some(event.reason)),
@@ -181,7 +180,7 @@ fn a_host_ends_an_interrupted_peer_at_once() {
 #[test]
 fn a_client_learns_that_its_host_was_restarted() {
     let (relay, host, mut client) = pair(UhstHost::new("demo"));
-    // The old one is as good as killed.
+    // The old process counts as killed.
     host.sleep(Duration::from_secs(4));
     relay.stop();
     relay.restart();
@@ -192,7 +191,7 @@ fn a_client_learns_that_its_host_was_restarted() {
     assert!(since.elapsed() < RESUME_TIMEOUT, "{:?}", since.elapsed());
 }
 
-/// The guide's pattern: a token of the game's own tells who comes back.
+/// The pattern of the guide: a token of the game identifies a player who comes back.
 #[test]
 fn one_that_comes_back_as_a_new_program_takes_the_place_of_its_former_self() {
     #[derive(Component)]

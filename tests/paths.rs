@@ -1,5 +1,5 @@
-//! A connection outlives its paths: relays that die and come back, strangers who take a place meanwhile, processes
-//! that are killed. On the relay alone; with a direct path beside it, see `direct.rs`.
+//! A connection outlives its relay path: relays that die and come back, strangers who take a place meanwhile, and
+//! processes that are killed. `direct.rs` has the tests with a direct path.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -27,7 +27,7 @@ use uhst_proto::{connection::ConnectionEvent, protocol::frame::HandshakeKind};
 
 /// Where the counter of a resumption is: behind a zero, its kind and the name of its connection.
 const COUNTER: usize = 18;
-/// Messages each way while the relay dies.
+/// The number of messages each way while the relay dies.
 const MESSAGES: u32 = 1000;
 
 /// Real sockets, but no direct path.
@@ -60,7 +60,7 @@ fn send(app: &mut App, numbers: std::ops::Range<u32>) {
     }
 }
 
-/// A relay that is gone for this long in the middle of numbered messages each way.
+/// Kills the relay for this time in the middle of numbered messages each way.
 fn relay_dies(away: Duration, secret: Option<&str>) {
     let config = || RelayConfig { secret: secret.map(str::to_owned), ..RelayConfig::default() };
     let mut relay = StandaloneRelay::start_with(config());
@@ -183,7 +183,7 @@ fn a_host_that_is_started_anew_on_a_relay_of_others_says_so_at_once() {
     client.world_mut().spawn(UhstClient::join("paths"));
     assert!(update_until(&mut [&mut host, &mut client], PATIENCE, |apps| apps.iter().all(|app| connected(app) == 1)));
 
-    // As a process that is killed: without a word.
+    // The host ends like a killed process, without a goodbye.
     runtime.shutdown_background();
     let missed = |app: &App| TestLog::of(app).has(|event| matches!(event, TestEvent::Interrupted(_)));
     assert!(update_until(&mut [&mut client], PATIENCE, |apps| missed(apps[0])));
@@ -201,7 +201,7 @@ fn a_host_that_is_started_anew_on_a_relay_of_others_says_so_at_once() {
 fn a_joiner_whose_welcome_is_lost_with_the_relay_is_no_second_player() {
     let mut host = relay_only().host("paths");
     let mut client = ByHand::new(Original::join(&address(&host), "paths"), [7; 32]);
-    // Deaf: it hears nothing more once it has sent its proof.
+    // The client reads nothing more once it has sent its proof.
     assert!(update_until(&mut [&mut host], PATIENCE, |apps| {
         client.speak();
         if client.sent.iter().any(|packet| HandshakeKind::peek(packet) != HandshakeKind::Hello) {
@@ -218,7 +218,7 @@ fn a_joiner_whose_welcome_is_lost_with_the_relay_is_no_second_player() {
     assert!(hears(&mut host, &mut client, |event| matches!(event, ConnectionEvent::Message(_))));
 }
 
-/// Whether a client by hand comes to such an event in time.
+/// Waits for such an event of a client by hand. Returns whether it came in time.
 fn hears(host: &mut App, client: &mut ByHand, such: impl Fn(&ConnectionEvent) -> bool) -> bool {
     update_until(&mut [host], PATIENCE, |_| {
         client.speak();
@@ -260,7 +260,7 @@ fn a_stranger_who_claims_the_place_of_a_client_is_refused() {
     assert!(says(&mut host, &mut client, 0));
     let stranger = join();
     for packet in &resumptions {
-        // As it was, of a later time, with another nonce, and without the proof.
+        // The resumption as it was, of a later time, with another nonce, and without the proof.
         for change in [None, Some(COUNTER), Some(COUNTER + 1), Some(packet.len() - 1)] {
             let mut claim = packet.to_vec();
             change.into_iter().for_each(|at| claim[at] ^= 0x20);

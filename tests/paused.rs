@@ -1,4 +1,4 @@
-//! An app that is paused: Bevy drops no messages until its next fixed step, and peers must not fill its memory.
+//! A paused app: Bevy drops no messages until the next fixed step, and peers must not fill the memory.
 
 mod support;
 
@@ -22,7 +22,7 @@ fn network_config() -> ConnectionConfig {
     ConnectionConfig { max_message: 2 * MESSAGE, send_buffer: WINDOW, receive_buffer: WINDOW, ..Default::default() }
 }
 
-/// How many messages were read in `Update`.
+/// The number of messages that were read in `Update`.
 #[derive(Resource, Default)]
 struct Read(usize);
 
@@ -80,7 +80,7 @@ fn kept(app: &mut App) -> usize {
     lens.chain(of_chunks.read(chunks).map(|message| message.0.len())).map(|len| len + MESSAGE_OVERHEAD).sum()
 }
 
-/// Sends until the sender has been refused for a while: how many messages it sent.
+/// Sends until the queue has been full for a while. Returns the number of messages sent.
 fn flood(host: &mut App, client: &mut App, send: &dyn Fn(&mut App) -> Result<(), SendError>) -> usize {
     let (mut sent, mut largest, mut last) = (0, 0, Instant::now());
     while last.elapsed() < Duration::from_millis(500) {

@@ -1,5 +1,4 @@
-//! Peers of the original protocol, in the role of the host and of the client, through our relay and through the
-//! original one.
+//! Peers of the original protocol as hosts and as clients, through our relay and through the original one.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -16,15 +15,15 @@ use bevy_uhst::{
 use original::{Heard, Original};
 use support::{PATIENCE, StandaloneRelay, address, connected, disconnected, ended, the_peer};
 
-/// After how long a client that says nothing makes itself known, and a moment more.
+/// The time after which a silent client introduces itself, with some reserve.
 const KNOCK: Duration = Duration::from_millis(2000);
 
 fn texts(app: &App) -> Vec<String> {
     TestLog::of(app).texts().into_iter().map(str::to_owned).collect()
 }
 
-/// Where the relay reports nobody's leaving, only that nothing gets through any more shows that a peer is gone. The first
-/// message may still be taken, before the relay has seen the closed socket.
+/// Sends a message if the relay does not report that a peer has left: then only undelivered messages show it. The relay may
+/// accept the first one before it has noticed the closed socket.
 fn ask(app: &App, peer: Entity, tells_of_leaving: bool) {
     if !tells_of_leaving && let Some(peer) = app.world().get::<UhstPeer>(peer) {
         let _ = peer.send("anybody there?");
@@ -101,7 +100,7 @@ fn original_hosts(relay: &str, tells_of_leaving: bool) {
     assert_eq!((disconnected(&client), ended(&client)), (vec![reason.clone()], vec![reason]));
 }
 
-/// How many requests this relay has answered so far.
+/// Returns the number of requests that this relay has answered so far.
 fn requests(relay: &str) -> u64 {
     let mut stream = std::net::TcpStream::connect(relay).unwrap();
     let ask = format!("GET /metrics HTTP/1.1\r\nHost: {relay}\r\nConnection: close\r\n\r\n");
@@ -144,7 +143,7 @@ fn our_client_plays_with_an_original_host_through_our_relay() {
     original_hosts(relay.address(), true);
 }
 
-/// A session of ours with the original host `id`, connected.
+/// Creates a client of ours that is connected to the original host `id`.
 fn joined(relay: &StandaloneRelay, id: &str, network: &TestNetwork) -> App {
     let mut client = network.join_with(UhstClient::join(id).relay(relay.relay()));
     assert!(update_until(&mut [&mut client], PATIENCE, |apps| connected(apps[0]) == 1), "{:?}", TestLog::of(&client));

@@ -1,5 +1,5 @@
-//! One cause gives one reason, whichever layer sees it first: real causes, on every route and with the relay in the host's
-//! process or elsewhere, each of which another layer may notice before the others do.
+//! A cause leads to the same reason, whichever layer notices it first: on every route, and with the relay in the host's
+//! process or elsewhere.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -19,10 +19,10 @@ use tokio::runtime::Runtime;
 const TIMEOUT: Duration = Duration::from_secs(1);
 const RESUME_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Which paths messages may take. They do so before the cause comes.
+/// The allowed paths. Messages use the preferred one before the cause occurs.
 const ROUTES: [PathPolicy; 3] = [PathPolicy::RelayOnly, PathPolicy::Automatic, PathPolicy::DirectOnly];
 
-/// Where the relay is.
+/// The place of the relay.
 #[derive(Clone, Copy, Debug)]
 enum Place {
     /// In the host's process.
@@ -32,7 +32,7 @@ enum Place {
 
 const PLACES: [Place; 2] = [Place::Host, Place::Elsewhere];
 
-/// An app that can be killed as a process is: without a word.
+/// An app that can be killed as a process can: without a goodbye.
 struct Party {
     app: App,
     runtime: Runtime,
@@ -44,7 +44,7 @@ impl Party {
     }
 }
 
-/// Where a cause takes place.
+/// The route and the relay of a case.
 struct Scene {
     route: PathPolicy,
     relay: Option<StandaloneRelay>,
@@ -52,7 +52,7 @@ struct Scene {
 
 impl Scene {
     fn new(route: PathPolicy, place: Place) -> Self {
-        // Without a hold: a host that is killed may be followed by another.
+        // The relay holds no id, since a host that is killed may be followed by another.
         let config = RelayConfig { hold: Duration::ZERO, ..RelayConfig::default() };
         let relay = matches!(place, Place::Elsewhere).then(|| StandaloneRelay::start_with(config));
         Scene { route, relay }
@@ -87,7 +87,7 @@ impl Scene {
         self.party(of(UhstClient::from(link(&host.app))), "1")
     }
 
-    /// Connected, over the path that this route prefers.
+    /// Creates a host and a client that are connected over the path that this route prefers.
     fn pair(&self) -> (Party, Party) {
         let mut host = self.host_with(UhstHost::new("demo"));
         let mut client = self.client_with(&host, |client| client);
@@ -103,7 +103,7 @@ impl Scene {
         (host, client)
     }
 
-    /// A host that is asked whether this client may join, and has not answered.
+    /// Creates a host that is asked whether a client may join, and has not answered.
     fn asked(&self) -> (Party, Party) {
         let mut host = self.host_with(UhstHost::new("demo").admission(Admission::Ask));
         let mut client = self.client_with(&host, |client| client);
@@ -114,7 +114,7 @@ impl Scene {
     }
 }
 
-/// Why the session of this client ends, which is also why its peer is gone, if it had one.
+/// Returns the reason of the end of this client's session. The end of its peer, if any, must have the same reason.
 fn client_ends(mut client: Party) -> EndReason {
     until(&mut [&mut client.app], |apps| !ended(apps[0]).is_empty());
     let reasons = ended(&client.app);
@@ -125,7 +125,7 @@ fn client_ends(mut client: Party) -> EndReason {
     reasons[0].clone()
 }
 
-/// Why the one peer of this host is gone, while the session goes on.
+/// Returns the reason of the end of this host's only peer. The session goes on.
 fn peer_of(mut host: Party) -> EndReason {
     until(&mut [&mut host.app], |apps| !disconnected(apps[0]).is_empty());
     let reasons = disconnected(&host.app);
@@ -133,7 +133,7 @@ fn peer_of(mut host: Party) -> EndReason {
     reasons[0].clone()
 }
 
-/// Of both sides. A host whose relay is gone with its last peer ends, too.
+/// Returns the reason of both sides. A host whose relay is gone with its last peer ends, too.
 fn both_end(mut host: Party, mut client: Party) -> EndReason {
     until(&mut [&mut host.app, &mut client.app], |apps| apps.iter().all(|app| !disconnected(app).is_empty()));
     let at_client = client_ends(client);
@@ -266,7 +266,7 @@ fn no_relay(scene: &Scene) -> EndReason {
     client_ends(scene.party(UhstClient::join(format!("http://{free}/#demo")), "1"))
 }
 
-/// Every scene of this cause at once. Each ends with what is expected.
+/// Runs a cause in all of these scenes at once, and checks each end.
 fn each<End: Debug>(
     cause: impl Fn(&mut Scene) -> End + Sync,
     scenes: impl IntoIterator<Item = (PathPolicy, Place)>,
@@ -288,7 +288,7 @@ fn everywhere(cause: impl Fn(&mut Scene) -> EndReason + Sync, expected: EndReaso
     each(cause, scenes, |reason| *reason == expected);
 }
 
-/// With a relay of others only, for what the relay in the host's process cannot do.
+/// Runs a cause with a relay elsewhere only, since a relay in the host's process cannot do it.
 fn elsewhere(cause: impl Fn(&mut Scene) -> EndReason + Sync, expected: EndReason) {
     each(cause, ROUTES.map(|route| (route, Place::Elsewhere)), |reason| *reason == expected);
 }

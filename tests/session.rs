@@ -1,4 +1,4 @@
-//! Sessions of two apps and more: how they begin, and that each ends once.
+//! Sessions of several apps: their beginning, and their single end.
 
 mod support;
 
@@ -15,8 +15,8 @@ fn has_requests(app: &App) -> bool {
     TestLog::of(app).has(|event| matches!(event, TestEvent::JoinRequest(_)))
 }
 
-/// Waits until nothing more can come of the sessions that have ended: in each of these apps, another session begins now,
-/// is joined, left and ended, and so comes after all that is on its way. What is logged of that is forgotten.
+/// Waits until all events of ended sessions have arrived: in each of these apps, another session begins, is joined, left
+/// and ended after them. Its events are removed from the log.
 #[track_caller]
 fn settle(network: &TestNetwork, apps: &mut [&mut App]) {
     for number in 0..apps.len() {
@@ -115,7 +115,7 @@ fn an_id_is_hosted_once() {
     assert_eq!(ended(&second), [EndReason::HostIdInUse]);
     assert!(ended(&first).is_empty());
 
-    // Free again once the first has left.
+    // The place is free again once the first player has left.
     let entity = session::<UhstHost>(&mut first);
     first.world_mut().despawn(entity);
     until(&mut [&mut first, &mut second], |apps| {

@@ -1,4 +1,4 @@
-//! Typed messages: what a game registers is what arrives, and what does not fit does no harm.
+//! Typed messages: registered types arrive, and messages that do not decode do no harm.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -80,7 +80,7 @@ fn ended(app: &App) -> Option<EndReason> {
     })
 }
 
-/// A host by these settings and clients by those, none of them updated.
+/// Creates a host by the first function and clients by the others. None of them is updated.
 fn apps<const N: usize>(set_up: [fn(&mut App); N]) -> [App; N] {
     let network = TestNetwork::memory();
     let mut host = None;
@@ -101,7 +101,7 @@ fn apps<const N: usize>(set_up: [fn(&mut App); N]) -> [App; N] {
     })
 }
 
-/// The same, connected.
+/// Creates a host and clients that are connected.
 fn session<const N: usize>(set_up: [fn(&mut App); N]) -> [App; N] {
     let mut apps = apps(set_up);
     let mut all: Vec<_> = apps.iter_mut().collect();

@@ -13,12 +13,12 @@ use uhst_proto::{
 
 use crate::original::{Heard, Original};
 
-/// The body of a packet.
+/// Wraps a packet in a body.
 pub fn body(packet: Bytes) -> String {
     Body::Native { version: NATIVE_VERSION, packet }.to_json()
 }
 
-/// The native packets that have come to an original and were not looked at yet.
+/// Returns the native packets that have arrived at an original since the last call.
 pub fn packets(wire: &Original) -> Vec<Bytes> {
     let mut packets = Vec::new();
     while let Some(heard) = wire.next_within(Duration::ZERO) {
@@ -35,17 +35,17 @@ pub fn packets(wire: &Original) -> Vec<Bytes> {
     packets
 }
 
-/// The client.
+/// A native client that is driven by hand.
 pub struct ByHand {
     pub connection: Connection,
     pub wire: Original,
-    /// Every packet that it has sent.
+    /// Every packet that the client has sent.
     pub sent: Vec<Bytes>,
     began: Instant,
 }
 
 impl ByHand {
-    /// Has not said anything yet. Clients of other seeds are other clients.
+    /// Creates a client that has sent nothing yet. Another seed makes another client.
     pub fn new(wire: Original, seed: [u8; 32]) -> Self {
         let credentials = Credentials { host_id: wire.host_id.clone(), password: None, game: GameId::default() };
         let config = ConnectionConfig::default();
@@ -54,7 +54,7 @@ impl ByHand {
         ByHand { connection, wire, sent: Vec::new(), began: Instant::now() }
     }
 
-    /// Goes on over another wire, to which it has lost the way before or not.
+    /// Continues over another wire. `lost`: the path over the former one was lost before.
     pub fn over(&mut self, wire: Original, lost: bool) {
         let now = self.began.elapsed();
         if lost {
@@ -64,7 +64,7 @@ impl ByHand {
         self.connection.path_up(Path::Relay, now);
     }
 
-    /// Sends what is due.
+    /// Sends the packets that are due.
     pub fn speak(&mut self) {
         let now = self.began.elapsed();
         self.connection.handle_timeout(now);
@@ -74,7 +74,7 @@ impl ByHand {
         }
     }
 
-    /// Takes what has come, and returns what that means.
+    /// Receives the packets that have arrived, and returns the events of the connection.
     pub fn hear(&mut self) -> Vec<ConnectionEvent> {
         let now = self.began.elapsed();
         for packet in packets(&self.wire) {

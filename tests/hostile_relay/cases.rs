@@ -1,4 +1,4 @@
-//! Disturbances that ended sessions, each alone.
+//! Single disturbances, each of which has once ended sessions.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::{
     runtime,
 };
 
-/// Over the relay alone, for so long.
+/// Plays a session over the relay alone that is disturbed for this time.
 fn case(hostile: Duration, happenings: Vec<(Duration, Happening)>, faults: impl Faults) {
     let plan = Plan { happenings, ..Plan::calm(PathPolicy::RelayOnly, hostile) };
     let runtime = runtime();
@@ -38,7 +38,7 @@ fn a_host_whose_packets_stand_still_goes_on() {
     stands_still(Side::Host);
 }
 
-/// Each fourth POST meets this.
+/// Applies a fault to each fourth POST.
 struct EachFourth(PostFault);
 
 impl Faults for EachFourth {
@@ -47,7 +47,7 @@ impl Faults for EachFourth {
     }
 }
 
-/// All streams are cut each 1.7 s, four times.
+/// Cuts all streams four times, every 1.7 s.
 fn four_cuts() -> Vec<(Duration, Happening)> {
     (1..=4).map(|cut| (cut * Duration::from_millis(1700), Happening::Cut)).collect()
 }
@@ -63,7 +63,7 @@ fn streams_are_cut_and_each_fourth_answer_never_comes() {
     case(Duration::from_secs(8), four_cuts(), EachFourth(PostFault { answer: Answer::Never, ..PostFault::NONE }));
 }
 
-/// Streams are redirected to the same relay, each once.
+/// Redirects each stream once to the same relay.
 struct Redirected;
 
 impl Faults for Redirected {
@@ -79,7 +79,7 @@ fn a_stream_that_is_redirected_is_followed() {
     play(runtime.handle(), &mut Kind::Ours.start(), &plan, Redirected).unwrap_or_else(|why| panic!("{why}"));
 }
 
-/// The first stream of a client opens late, which relay 2.1.1 is known for.
+/// Opens the first stream of a client late, as relay 2.1.1 does.
 struct LateStream;
 
 impl Faults for LateStream {

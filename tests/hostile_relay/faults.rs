@@ -1,4 +1,4 @@
-//! What a hostile proxy does to single requests, and the faults that follow from a seed.
+//! The faults that a hostile proxy applies to requests, and their choice from a seed.
 
 #![allow(dead_code, reason = "the soak and the tests use a part of it each")]
 
@@ -6,25 +6,25 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-/// Whose requests these are: each side of a session reaches the relay by an address of its own.
+/// The side that sends requests. Each side of a session uses an address of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     Host,
     Client,
 }
 
-/// An answer that is not the relay's.
+/// An answer of the proxy in place of the relay's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub status: u16,
-    /// Seconds, for the header of this name.
+    /// The seconds of a `Retry-After` header.
     pub retry_after: Option<u16>,
-    /// A page for people, as captive portals and load balancers send.
+    /// Whether the body is a web page, as captive portals and load balancers send.
     pub html: bool,
 }
 
 impl Refusal {
-    /// It asks to come again.
+    /// A refusal that asks to come again.
     pub const BUSY: Self = Refusal { status: 503, retry_after: Some(1), html: false };
     pub const UNAVAILABLE: Self = Refusal { status: 503, retry_after: None, html: false };
 
@@ -34,29 +34,29 @@ impl Refusal {
     }
 }
 
-/// What the sender of a POST gets.
+/// The answer to the sender of a POST.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The relay's own answer, this much later.
+    /// The relay's answer, delayed by this time.
     Relayed(Duration),
-    /// Nothing, until the client gives up.
+    /// No answer until the client gives up.
     Never,
-    /// A closed connection.
+    /// The connection is closed.
     Closed,
     Refused(Refusal),
 }
 
-/// What becomes of one POST of a message.
+/// The fault of one POST of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PostFault {
-    /// Before it is passed on.
+    /// The delay before it is passed on.
     pub delay: Duration,
-    /// How often it is passed on: 0, 1 or 2 times.
+    /// The number of copies that are passed on: 0, 1 or 2.
     pub copies: u8,
-    /// Before the second copy.
+    /// The delay before the second copy.
     pub again_after: Duration,
     pub answer: Answer,
-    /// The answer does not wait for the delivery.
+    /// Whether the answer does not wait for the delivery.
     pub answer_first: bool,
 }
 
@@ -70,27 +70,27 @@ impl PostFault {
     };
 }
 
-/// How an event stream ends before its time.
+/// A cut of an event stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cut {
-    /// Since it was opened.
+    /// The time of the cut after the stream was opened.
     pub after: Duration,
-    /// The body ends as it should, instead of with a closed connection.
+    /// Whether the body is completed, instead of a closed connection.
     pub clean: bool,
-    /// How long the relay goes on to believe that the stream is open.
+    /// How long the relay still counts the stream as open.
     pub linger: Duration,
 }
 
-/// What becomes of one event stream.
+/// The fault of one event stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamFault {
-    /// Before it is requested from the relay.
+    /// The delay before it is requested from the relay.
     pub delay: Duration,
-    /// A 307 to the same relay instead.
+    /// Whether the answer is a 307 to the same relay.
     pub redirected: bool,
     pub refused: Option<Refusal>,
     pub cut: Option<Cut>,
-    /// Chunks of few bytes, wherever lines and characters end.
+    /// Whether it arrives in chunks of few bytes, which split lines and characters.
     pub split: bool,
 }
 
@@ -109,28 +109,28 @@ pub trait Faults: Send + Sync + 'static {
         StreamFault::NONE
     }
 
-    /// A request for a token.
+    /// The refusal of a request for a token, if it is refused.
     fn token(&self, _side: Side, _number: u64) -> Option<Refusal> {
         None
     }
 }
 
-/// No faults: a mere proxy.
+/// Applies no faults.
 pub struct Honest;
 
 impl Faults for Honest {}
 
-/// Faults of all kinds that a seed chooses, the same ones for the same request.
+/// Chooses faults of all kinds from a seed. The same request gets the same fault.
 pub struct Seeded {
     seed: u64,
-    /// Percent of the POSTs that meet a fault.
+    /// The percentage of POSTs with a fault.
     posts: u8,
     may_drop: bool,
     may_double: bool,
     may_delay: bool,
     may_swallow: bool,
     may_refuse: bool,
-    /// Percent of the streams that are refused, redirected, cut.
+    /// The percentages of streams that are refused, redirected and cut.
     streams: [u8; 3],
     split: bool,
 }
@@ -186,7 +186,7 @@ impl Faults for Seeded {
         };
         let again_after = millis(&mut random, 500);
         let answer = match self.answer(&mut random) {
-            // Whoever says that it was delivered has delivered it.
+            // An answer of the relay means that the message was delivered.
             Answer::Relayed(_) if copies == 0 => Answer::Refused(Refusal::any(&mut random)),
             answer => answer,
         };
@@ -217,7 +217,7 @@ impl Faults for Seeded {
         let mut random = self.random(2, side, number);
         let refused = random.u8(..100) < self.streams[0];
         let refusal = Refusal::any(&mut random);
-        // A relay that gives no token for seconds is a good reason for a start to give up, and so is a page instead.
+        // A start may give up if the relay gives no token for seconds, or a web page instead.
         (refused && number % 3 < 2 && refusal.status != 200).then_some(refusal)
     }
 }

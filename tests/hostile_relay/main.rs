@@ -29,7 +29,7 @@ use run::{AnyRelay, Plan, play};
 use support::{NpmRelay, StandaloneRelay};
 use tokio::runtime::{Builder, Runtime};
 
-/// Which relay is behind the proxy.
+/// The relay behind the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Ours,
@@ -54,7 +54,7 @@ fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// `count` seeds, the first ones always the same; or the one that is asked for.
+/// Returns `count` seeds, of which the first ones are always the same, or only the requested one.
 fn seeds(count: u64) -> Vec<u64> {
     match std::env::var("UHST_SEED") {
         Ok(seed) => vec![seed.parse().unwrap()],
@@ -65,7 +65,7 @@ fn seeds(count: u64) -> Vec<u64> {
     }
 }
 
-/// Runs these, so many at a time, and fails with all that failed.
+/// Runs these seeds, several at a time, and fails with all failures.
 fn run_all(kind: Kind, count: u64, at_a_time: usize) {
     let runtime = runtime();
     let runs: Vec<(u64, PathPolicy)> =

@@ -1,4 +1,4 @@
-//! A proxy between sessions and any relay, which does to each request what its faults say.
+//! A proxy between sessions and any relay, which applies faults to requests.
 
 #![allow(dead_code, reason = "the soak and the tests use a part of it each")]
 
@@ -43,7 +43,7 @@ use super::faults::{Answer, Faults, PostFault, Refusal, Side};
 #[error("closed by the hostile relay")]
 struct Closed;
 
-/// Lines that are kept of what happened: more than a run of seconds has.
+/// The most lines of the trace: more than a run of seconds has.
 const TRACE: usize = 5000;
 
 type Body = UnsyncBoxBody<Bytes, Closed>;
@@ -61,20 +61,20 @@ struct State {
     http: reqwest::Client,
     faults: RwLock<Arc<dyn Faults>>,
     mode: watch::Sender<Mode>,
-    /// How often all streams were cut.
+    /// Counts how often all streams were cut.
     cuts: watch::Sender<u32>,
-    /// Until when the packets of each side stand still: on the way up, and on the way down.
+    /// The time until which the packets of each side stand still, on the way up and on the way down.
     held: [[watch::Sender<Option<Instant>>; 2]; 2],
-    /// How many requests of each kind there were from each side.
+    /// The number of requests of each kind from each side.
     counts: [[AtomicU64; 3]; 2],
     begun: Instant,
     trace: Mutex<VecDeque<String>>,
 }
 
-/// When it disturbs what.
+/// The requests that are disturbed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Nothing. Requests that it disturbed already stay as they are, and streams are not cut any more.
+    /// None. Requests that were disturbed before stay as they are, and streams are no longer cut.
     Honest,
     /// Sessions are about to begin: streams and tokens are late, redirected, or refused by answers that ask to come again.
     /// Through an original relay a client cannot tell a native host that does not answer from an original one, and is
@@ -83,7 +83,7 @@ pub enum Mode {
     Hostile,
 }
 
-/// A direction, from the view of a session.
+/// A direction as a session sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     Up,
@@ -91,7 +91,7 @@ pub enum Way {
 }
 
 impl HostileRelay {
-    /// In front of the relay at `host:port`, on a runtime of the caller's.
+    /// Starts a proxy in front of the relay at `host:port`, on the caller's runtime.
     pub fn start(runtime: &Handle, relay: &str, faults: impl Faults) -> Self {
         // A relay closes idle connections after 5 s.
         let http = reqwest::Client::builder().no_proxy().pool_idle_timeout(Duration::from_secs(2)).tcp_nodelay(true);
@@ -116,12 +116,12 @@ impl HostileRelay {
         HostileRelay { state, addresses, listeners }
     }
 
-    /// The relay for sessions of this side.
+    /// Returns the URL for sessions of this side.
     pub fn url(&self, side: Side) -> String {
         format!("http://{}/", self.addresses[side as usize])
     }
 
-    /// Disturbs this from now on.
+    /// Sets which requests are disturbed from now on.
     pub fn set(&self, mode: Mode) {
         if self.state.mode.send_replace(mode) != mode {
             self.state.note(format_args!("{mode:?}"));
@@ -133,7 +133,7 @@ impl HostileRelay {
         }
     }
 
-    /// Disturbs requests and streams that follow by other faults.
+    /// Sets the faults of later requests and streams.
     pub fn set_faults(&self, faults: impl Faults) {
         *self.state.faults.write().unwrap() = Arc::new(faults);
     }
@@ -143,7 +143,7 @@ impl HostileRelay {
         self.state.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// Packets of this side stand still for a while.
+    /// Holds the packets of this side for a while.
     pub fn hold(&self, side: Side, ways: &[Way], time: Duration) {
         self.state.note(format_args!("{side:?} stands still, {ways:?}, for {time:?}"));
         for way in ways {
@@ -151,12 +151,12 @@ impl HostileRelay {
         }
     }
 
-    /// Adds something that happened elsewhere.
+    /// Adds a line to the trace.
     pub fn note(&self, what: impl std::fmt::Display) {
         self.state.note(what);
     }
 
-    /// What it did lately.
+    /// Returns the trace.
     pub fn trace(&self) -> Vec<String> {
         self.state.trace.lock().unwrap().iter().cloned().collect()
     }
@@ -256,7 +256,7 @@ impl State {
             self.note(format_args!("{side:?} POST #{number} by {}: {fault:?}", request.sender()));
         }
         self.pass(side, Way::Up).await;
-        // Not given up with the request: what was passed on is on its way, whatever the sender thinks.
+        // It is spawned, since a message that was passed on arrives even if the sender gives up.
         let state = self.clone();
         let delivery = tokio::spawn(async move {
             sleep(fault.delay).await;
@@ -309,7 +309,7 @@ impl State {
     }
 }
 
-/// What answers instead of a relay that was not asked.
+/// The answer in place of a relay that was not asked.
 const PORTAL: Refusal = Refusal { status: 200, retry_after: None, html: true };
 
 /// A request that was read to its end.
@@ -319,14 +319,14 @@ struct Forwarded {
 }
 
 impl Forwarded {
-    /// A few letters that tell one token from the other.
+    /// Returns the last letters of the token, which identify the sender in the trace.
     fn sender(&self) -> &str {
         let query = self.head.uri.query().unwrap_or_default();
         query.get(query.len().saturating_sub(4)..).unwrap_or_default()
     }
 }
 
-/// The headers that are not of one connection alone.
+/// Returns the headers that do not belong to one connection alone.
 fn end_to_end(upstream: &reqwest::Response) -> hyper::http::HeaderMap {
     let mut headers = upstream.headers().clone();
     for name in [CONNECTION, TRANSFER_ENCODING, CONTENT_LENGTH] {
@@ -355,7 +355,7 @@ fn refused(refusal: Refusal) -> Response<Body> {
     reply
 }
 
-/// 0 for a connection that was closed.
+/// Returns the status, or 0 for a closed connection.
 fn status(reply: &Reply) -> u16 {
     reply.as_ref().map_or(0, |reply| reply.status().as_u16())
 }

@@ -1,4 +1,5 @@
-//! One run: a host and its clients who talk through a hostile relay, and what must have come of it once it is honest.
+//! One run: a host and its clients send messages through a hostile relay. All of them must have arrived once the relay is
+//! honest again.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},
@@ -22,9 +23,9 @@ use crate::{
     support::{NpmRelay, StandaloneRelay},
 };
 
-/// Of all apps.
+/// The frame time of all apps.
 const FRAME: Duration = Duration::from_millis(16);
-/// Between messages, on each channel and each way.
+/// The interval of messages on each channel and each way.
 const PACE: Duration = Duration::from_millis(50);
 const CHANNELS: [UhstChannel; 3] = [UhstChannel::Reliable, UhstChannel::ReliableUnordered, UhstChannel::Unreliable];
 
@@ -49,7 +50,7 @@ impl AnyRelay {
         }
     }
 
-    /// `known`: with the secret from before, if it can have one.
+    /// Restarts the relay. `known`: with its former secret, if it has one.
     fn restart(&mut self, known: bool) {
         match self {
             AnyRelay::Ours(relay) => {
@@ -61,32 +62,32 @@ impl AnyRelay {
     }
 }
 
-/// What happens to all requests of a side, or to the relay itself.
+/// An event that concerns all requests of a side, or the relay itself.
 #[derive(Clone, Debug)]
 pub enum Happening {
     Hold(Side, Vec<Way>, Duration),
     /// All streams are cut.
     Cut,
-    /// The relay is gone for so long, and then knows its secret or not.
+    /// The relay is gone for this time, and then knows its secret or not.
     Restart(Duration, bool),
 }
 
-/// What a run does.
+/// The plan of a run.
 pub struct Plan {
-    /// Chooses the sizes of messages.
+    /// The seed of the sizes of messages.
     pub seed: u64,
     pub paths: PathPolicy,
     pub clients: usize,
-    /// The relay is hostile before the host listens and while clients join, too.
+    /// Whether the relay is hostile before the host listens and while clients join, too.
     pub from_the_start: bool,
-    /// How long it is hostile.
+    /// How long the relay is hostile.
     pub hostile: Duration,
-    /// Since it has become hostile.
+    /// The events, by the time since the relay has become hostile.
     pub happenings: Vec<(Duration, Happening)>,
 }
 
 impl Plan {
-    /// With one client, all connected before anything happens.
+    /// Creates a plan with one client that is connected before anything happens.
     pub fn calm(paths: PathPolicy, hostile: Duration) -> Self {
         Plan { seed: 0, paths, clients: 1, from_the_start: false, hostile, happenings: Vec::new() }
     }
@@ -111,7 +112,7 @@ impl Plan {
     }
 }
 
-/// A client, and what was sent both ways.
+/// A client, with the messages sent both ways.
 struct Guest {
     app: App,
     connected: bool,
@@ -121,7 +122,7 @@ struct Guest {
     peer: Option<Entity>,
 }
 
-/// Everybody in a run.
+/// The apps of a run.
 struct Party<'a> {
     host: App,
     guests: Vec<Guest>,
@@ -130,11 +131,11 @@ struct Party<'a> {
     talk_at: Instant,
 }
 
-/// Plays it, and says how long it took until everything had arrived after the relay had become honest.
+/// Plays a plan, and returns the time from the honesty of the relay until everything had arrived.
 ///
 /// # Errors
 ///
-/// What is not as promised, with everything that happened.
+/// The broken promise, with the trace.
 pub fn play(runtime: &Handle, relay: &mut AnyRelay, plan: &Plan, faults: impl Faults) -> Result<Duration, String> {
     let proxy = HostileRelay::start(runtime, relay.address(), faults);
     let result = Party::play(runtime, &proxy, relay, plan);
@@ -237,12 +238,12 @@ impl<'a> Party<'a> {
         self.guests.iter().all(|guest| guest.connected && guest.peer.is_some())
     }
 
-    /// How many reliable messages have not arrived.
+    /// Returns the number of reliable messages that have not arrived.
     fn missing(&self) -> u64 {
         self.guests.iter().map(|guest| guest.up.missing() + guest.down.missing()).sum()
     }
 
-    /// Updates everybody until something is so.
+    /// Updates all apps until a condition holds.
     fn frames_until(
         &mut self,
         patience: Duration,
@@ -330,7 +331,7 @@ fn events(app: &mut App) -> Vec<TestEvent> {
     std::mem::take(&mut app.world_mut().resource_mut::<TestLog>().0)
 }
 
-/// Nobody ends.
+/// Checks that no session has ended.
 fn note(event: &TestEvent, proxy: &HostileRelay, whose: String) -> Result<(), String> {
     let (end, what) = match event {
         TestEvent::Disconnected(event) => (true, format!("disconnected: {}", event.reason)),

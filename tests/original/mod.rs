@@ -1,5 +1,5 @@
-//! A peer of the original protocol over the relay transport, written from what the originals were seen to do on the
-//! wire, and from nothing of this crate: raw HTTP over a socket, one POST a message, an event stream read byte by byte.
+//! A peer of the original protocol on the relay transport. It uses nothing of this crate and follows the observed traffic
+//! of the originals: raw HTTP over a socket, one POST for each message, and an event stream that is read byte by byte.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
@@ -14,7 +14,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-/// One HTTP exchange with `Connection: close`: status and body.
+/// Sends one HTTP request with `Connection: close`, and returns the status and the body.
 pub fn request(relay: &str, method: &str, query: &str, json: Option<&str>) -> (u16, String) {
     let mut stream = TcpStream::connect(relay).unwrap();
     let body = json.unwrap_or_default();
@@ -56,20 +56,20 @@ fn read_head(reader: &mut impl BufRead) -> (u16, Vec<String>) {
     (status, lines)
 }
 
-/// What an original reads from its stream.
+/// An event on the stream of an original.
 #[derive(Debug, PartialEq)]
 pub enum Heard {
     /// The stream is open.
     Open,
-    /// A message: who can be answered how, and the body.
+    /// A message: the token for a response, and the body.
     Message { response_token: Option<String>, body: Value },
-    /// `client_closed` or `host_closed`, and whose.
+    /// `client_closed` or `host_closed`, with the id.
     Relay(String, String),
     /// The stream broke.
     Closed,
 }
 
-/// An original host or client, listening.
+/// An original host or client that listens.
 pub struct Original {
     relay: String,
     pub token: String,
@@ -132,12 +132,12 @@ impl Original {
         Original { relay: relay.to_owned(), token, host_id, heard, stream: Some(stream) }
     }
 
-    /// The next thing heard, within ten seconds.
+    /// Returns the next event within ten seconds.
     pub fn next(&self) -> Heard {
         self.heard.recv_timeout(Duration::from_secs(10)).expect("nothing was heard for ten seconds")
     }
 
-    /// The next thing heard, if there is one by then.
+    /// Returns the next event, if there is one within this time.
     pub fn next_within(&self, time: Duration) -> Option<Heard> {
         match self.heard.recv_timeout(time) {
             Ok(heard) => Some(heard),
@@ -146,7 +146,7 @@ impl Original {
         }
     }
 
-    /// The next message: its response token and payload.
+    /// Returns the response token and the payload of the next message.
     pub fn next_text(&self) -> (Option<String>, String) {
         loop {
             if let Heard::Message { response_token, body } = self.next() {
@@ -167,7 +167,7 @@ impl Original {
         request(&self.relay, "POST", &format!("token={token}"), Some(body)).0
     }
 
-    /// Closes the stream: all that an original does to leave.
+    /// Closes the stream, which is how an original leaves.
     pub fn close(mut self) {
         if let Some(stream) = self.stream.take() {
             let _ = stream.shutdown(std::net::Shutdown::Both);
@@ -175,7 +175,7 @@ impl Original {
     }
 }
 
-/// One chunk of a chunked body.
+/// Reads one chunk of a chunked body.
 fn read_chunk(reader: &mut impl BufRead, text: &mut String) -> bool {
     let mut size = String::new();
     if reader.read_line(&mut size).unwrap_or(0) == 0 {

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::npm_packages;
 
-/// Where Debian has it.
+/// The path of Chromium on Debian.
 pub const CHROMIUM: &str = "/usr/bin/chromium";
 
 /// The process of a script in `tests/browser`.
@@ -27,7 +27,7 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Starts a script with these arguments, and with these packages of npm in a folder of this name.
+    /// Starts a script with these arguments, and installs these packages of npm in a folder of this name.
     pub fn start(script: &str, arguments: &[&str], folder: &str, packages: &[&str]) -> Self {
         let packages = npm_packages(folder, packages);
         let mut process = Command::new("node")
@@ -48,7 +48,7 @@ impl Driver {
                 if event["event"] == "mistake" {
                     missed.lock().unwrap().push(event);
                 } else if let Some(peer) = to.lock().unwrap().get(event["peer"].as_str().unwrap()) {
-                    // Its test may be over.
+                    // The test that waited for it may be over.
                     let _ = peer.send(event);
                 }
             }
@@ -56,19 +56,19 @@ impl Driver {
         Driver { input: Mutex::new(process.stdin.take()), process, peers, mistakes }
     }
 
-    /// Gives it a command.
+    /// Sends a command to the script.
     pub fn command(&self, command: &Value) {
         writeln!(self.input.lock().unwrap().as_ref().unwrap(), "{command}").unwrap();
     }
 
-    /// The events of a peer from now on.
+    /// Returns the events of a peer from now on.
     pub fn listen(&self, peer: &str) -> Receiver<Value> {
         let (sender, events) = channel();
         self.peers.lock().unwrap().insert(peer.to_owned(), sender);
         events
     }
 
-    /// The errors that no peer caught.
+    /// Returns the errors that no peer caught.
     pub fn mistakes(&self) -> Vec<Value> {
         self.mistakes.lock().unwrap().clone()
     }
@@ -76,7 +76,7 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // It closes its browsers and ends with its input.
+        // The script closes its browsers and ends at the end of its input.
         self.input.lock().unwrap().take();
         let _ = self.process.wait();
     }

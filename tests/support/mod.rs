@@ -1,4 +1,4 @@
-//! What several of the tests need: relays to start and kill, and short questions to a test app.
+//! Helpers of several tests: relays to start and kill, and short queries of a test app.
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
@@ -27,12 +27,12 @@ pub use driver::{CHROMIUM, Driver};
 pub use relay::StandaloneRelay;
 pub use until::{PATIENCE, until};
 
-/// How many peers have connected to this app so far.
+/// Returns the number of peers that have connected to this app so far.
 pub fn connected(app: &App) -> usize {
     TestLog::of(app).count(|event| matches!(event, TestEvent::Connected(_)))
 }
 
-/// Why its peers left, in order.
+/// Returns the reasons why peers of this app ended, in order.
 pub fn disconnected(app: &App) -> Vec<EndReason> {
     let reason = |event: &TestEvent| match event {
         TestEvent::Disconnected(event) => Some(event.reason.clone()),
@@ -41,7 +41,7 @@ pub fn disconnected(app: &App) -> Vec<EndReason> {
     TestLog::of(app).0.iter().filter_map(reason).collect()
 }
 
-/// Why its sessions ended, in order.
+/// Returns the reasons why sessions of this app ended, in order.
 pub fn ended(app: &App) -> Vec<EndReason> {
     let reason = |event: &TestEvent| match event {
         TestEvent::Ended(event) => Some(event.reason.clone()),
@@ -50,7 +50,7 @@ pub fn ended(app: &App) -> Vec<EndReason> {
     TestLog::of(app).0.iter().filter_map(reason).collect()
 }
 
-/// What it was told that ended nothing, in order.
+/// Returns the diagnostics of this app, in order.
 pub fn diagnostics(app: &App) -> Vec<String> {
     let text = |event: &TestEvent| match event {
         TestEvent::Diagnostic(event) => Some(event.text.clone()),
@@ -59,18 +59,18 @@ pub fn diagnostics(app: &App) -> Vec<String> {
     TestLog::of(app).0.iter().filter_map(text).collect()
 }
 
-/// The one peer of this app.
+/// Returns the only peer of this app.
 pub fn the_peer(app: &mut App) -> Entity {
     app.world_mut().query_filtered::<Entity, With<UhstPeer>>().single(app.world()).unwrap()
 }
 
-/// Where the embedded relay of this app's host listens.
+/// Returns the address of the embedded relay of this app's host.
 pub fn address(host: &App) -> String {
     let relay = link(host).relay.unwrap();
     format!("{}:{}", relay.host_str().unwrap(), relay.port().unwrap())
 }
 
-/// The `node_modules` with these packages, installed if need be into a folder of this name.
+/// Returns the `node_modules` with these packages. Installs them into a folder of this name if they are missing.
 pub fn npm_packages(folder: &str, packages: &[&str]) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(folder);
     let installed = folder.join("installed");
@@ -96,17 +96,17 @@ pub struct NpmRelay {
 }
 
 impl NpmRelay {
-    /// Installs it if need be, and starts it on a free port.
+    /// Starts the relay on a free port. Installs it if it is missing.
     pub fn start() -> Self {
-        // Whoever connects somewhere may get the port in between.
+        // Another process may take the port in between.
         let mut ports =
             std::iter::repeat_with(|| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
         ports.by_ref().take(5).find_map(Self::try_start_at).expect("uhst-server listens")
     }
 
-    /// `None`: it ended instead of listening.
+    /// Starts the relay on this port. Returns `None` if it ended instead of listening.
     fn try_start_at(port: u16) -> Option<Self> {
-        // Tests in parallel install it once.
+        // Tests that run in parallel install it once.
         static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
         let installed = INSTALLED.get_or_init(|| npm_packages("uhst-server-2.1.1", &["uhst-server@2.1.1"]));
         let process = Command::new("node")
@@ -133,13 +133,13 @@ impl NpmRelay {
         &self.address
     }
 
-    /// Ends it.
+    /// Kills the relay.
     pub fn kill(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 
-    /// Comes back on the same port, and knows nobody.
+    /// Starts the relay again on the same port, without any session.
     pub fn restart(&mut self) {
         self.kill();
         let port = self.address.rsplit(':').next().unwrap().parse().unwrap();

@@ -1,4 +1,4 @@
-//! A relay to start and kill.
+//! A relay that tests start and kill.
 
 use std::{
     net::SocketAddr,
@@ -10,7 +10,7 @@ use bevy_uhst::{
     relay::{RelayConfig, RelayServer},
 };
 
-/// Our relay, apart from any host, so that it can die and come back.
+/// Our relay outside of a host, so that it can be killed and restarted.
 pub struct StandaloneRelay {
     runtime: tokio::runtime::Runtime,
     relay: Option<RelayServer>,
@@ -18,12 +18,12 @@ pub struct StandaloneRelay {
 }
 
 impl StandaloneRelay {
-    /// On a free port, with a secret of its own.
+    /// Starts a relay on a free port, with a random secret.
     pub fn start() -> Self {
         Self::start_with(RelayConfig::default())
     }
 
-    /// On a free port, by these settings.
+    /// Starts a relay on a free port with these settings.
     pub fn start_with(config: RelayConfig) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let mut relay =
@@ -37,29 +37,29 @@ impl StandaloneRelay {
         &self.address
     }
 
-    /// For sessions.
+    /// The relay setting of sessions.
     pub fn relay(&self) -> Relay {
         Relay::Url(format!("http://{}/", self.address))
     }
 
-    /// How many tasks serve it now.
+    /// The number of tasks of the relay.
     pub fn tasks(&self) -> usize {
         self.runtime.metrics().num_alive_tasks()
     }
 
-    /// Dies, as a process does.
+    /// Stops the relay at once, as a killed process does.
     pub fn kill(&mut self) {
         self.relay = None;
     }
 
-    /// Makes room for another one, in the background.
+    /// Drains the relay in the background.
     pub fn drain(&mut self, within: Duration) {
         if let Some(relay) = self.relay.take() {
             self.runtime.spawn(relay.drain(within));
         }
     }
 
-    /// Comes back on the same port.
+    /// Starts the relay again on the same port.
     pub fn restart(&mut self, config: RelayConfig) {
         self.kill();
         let config = RelayConfig { bind: self.address.parse().unwrap(), port_attempts: 1, ..config };
@@ -67,7 +67,7 @@ impl StandaloneRelay {
         let relay = loop {
             match self.runtime.block_on(RelayServer::start(config.clone())) {
                 Ok(relay) => break relay,
-                // What the one before it held is closed in the background, and tells nobody when it is.
+                // The sockets of the former relay are closed in the background, without a signal.
                 Err(error) if since.elapsed() > Duration::from_secs(5) => panic!("{error}"),
                 Err(_) => std::thread::sleep(Duration::from_millis(5)),
             }
