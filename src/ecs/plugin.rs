@@ -146,7 +146,8 @@ impl UhstPlugin {
     }
 
     /// Runs background tasks on the app's own runtime, which must have I/O and time enabled and outlive the app. Default: the
-    /// plugin starts a runtime with a single thread, which is the fastest for all but the largest sessions.
+    /// plugin uses one thread, which is the fastest for all but the largest sessions. Apps of one process share such
+    /// threads, once there are more apps than cores.
     ///
     /// An app that is dropped waits until its goodbyes are sent, except on the only thread of this runtime, where they are
     /// sent as soon as the thread is free.
