@@ -101,12 +101,25 @@ fn is_refused_connection(error: &reqwest::Error) -> bool {
     error.is_request()
 }
 
+/// The words of an innermost error.
+#[cfg(not(target_family = "wasm"))]
+fn words(error: String) -> String {
+    error
+}
+
+/// The words of an innermost error. In a browser it is an exception, whose other lines say where it was thrown.
+#[cfg(target_family = "wasm")]
+fn words(error: String) -> String {
+    let first = error.lines().next().unwrap_or_default();
+    first.trim_start_matches("JsValue(").trim_end_matches(')').to_owned()
+}
+
 /// The innermost error, which names the cause. The outer ones name the place, and often repeat it.
 fn root_cause(mut error: &(dyn Error + 'static)) -> String {
     while let Some(source) = error.source() {
         error = source;
     }
-    error.to_string()
+    words(error.to_string())
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use hyper::{
     body::{Body, Frame, SizeHint},
     header::{
         ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-        ACCESS_CONTROL_REQUEST_HEADERS, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue,
-        LOCATION, REFERRER_POLICY, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
+        ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+        HeaderName, HeaderValue, LOCATION, REFERRER_POLICY, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
     },
 };
 use serde::Serialize;
@@ -173,6 +173,10 @@ pub(super) fn not_found(method: &Method, path: &str) -> Answer {
     page(StatusCode::NOT_FOUND, &text)
 }
 
+/// How long a browser may keep the answer to a preflight request, in seconds: two hours, the most that Chromium keeps one.
+/// Without it, Chromium asks again after five seconds.
+const PREFLIGHT_MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
+
 /// Returns 204 to a CORS preflight request.
 pub(super) fn preflight(request: &HeaderMap) -> Answer {
     let mut answer = Response::new(Content::Full(Bytes::new()));
@@ -180,6 +184,7 @@ pub(super) fn preflight(request: &HeaderMap) -> Answer {
     let headers = answer.headers_mut();
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET,HEAD,PUT,PATCH,POST,DELETE"));
+    headers.insert(ACCESS_CONTROL_MAX_AGE, PREFLIGHT_MAX_AGE);
     headers.insert(VARY, HeaderValue::from_static("Access-Control-Request-Headers"));
     if let Some(wanted) = request.get(ACCESS_CONTROL_REQUEST_HEADERS).filter(|wanted| !wanted.is_empty()) {
         headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());

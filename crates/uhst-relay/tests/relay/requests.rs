@@ -221,7 +221,7 @@ async fn preflight_requests_are_answered() {
         ("vary", Some("Access-Control-Request-Headers")),
         ("access-control-allow-private-network", None),
         ("access-control-allow-credentials", None),
-        ("access-control-max-age", None),
+        ("access-control-max-age", Some("7200")),
         ("content-type", None),
     ] {
         assert_eq!(answer.header(name), value, "{name}");
