@@ -5,7 +5,7 @@ use bevy_uhst::prelude::WebFile;
 /// One file: its path in the browser, its type, and where it is here.
 macro_rules! file {
     ($path:literal, $content_type:expr, $file:literal) => {
-        WebFile { path: $path, content_type: $content_type, body: (&include_bytes!($file)[..]).into() }
+        WebFile::new($path, $content_type, &include_bytes!($file)[..])
     };
 }
 

@@ -105,3 +105,20 @@ impl Embedded {
 
     pub async fn stop(self) {}
 }
+
+#[cfg(all(test, feature = "relay", not(target_family = "wasm")))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_browser_gets_the_web_build_at_the_link() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("index.html"), "<p>the game").unwrap();
+        let options = EmbeddedRelay { bind: ([127, 0, 0, 1], 0).into(), ..EmbeddedRelay::default() };
+        let relay = Embedded::start(&options.web_app(folder.path()).unwrap()).await.unwrap();
+        let link = relay.links("483920").remove(0).to_string();
+        let page = reqwest::get(link).await.unwrap().text().await.unwrap();
+        assert_eq!(page, "<p>the game");
+        relay.stop().await;
+    }
+}

@@ -66,6 +66,21 @@ impl Relay {
 impl EmbeddedRelay {
     /// The default port, the same as that of the original relay.
     pub const DEFAULT_PORT: u16 = 3000;
+
+    /// Serves a game's web build at the join link, so that a friend who has nothing installed plays in a browser. `folder`
+    /// holds its `index.html`, and the files beside and below it, which are read now. Files that are compressed there already,
+    /// such as `game.wasm.gz`, are sent so to browsers that take them.
+    ///
+    /// A build that is part of the program goes to [`web_files`](Self::web_files) instead, file by file.
+    ///
+    /// # Errors
+    ///
+    /// [`WebBuildError`](crate::relay::WebBuildError) if the folder holds no web build or cannot be read.
+    #[cfg(all(feature = "relay", not(target_family = "wasm")))]
+    pub fn web_app(mut self, folder: impl AsRef<std::path::Path>) -> Result<Self, crate::relay::WebBuildError> {
+        self.web_files.extend(crate::relay::read_web_build(folder)?);
+        Ok(self)
+    }
 }
 
 impl Default for EmbeddedRelay {

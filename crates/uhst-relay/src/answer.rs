@@ -12,23 +12,27 @@ use hyper::{
     body::{Body, Frame, SizeHint},
     header::{
         ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-        ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
-        HeaderName, HeaderValue, LOCATION, REFERRER_POLICY, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
+        ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, CACHE_CONTROL, CONTENT_ENCODING,
+        CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LOCATION, REFERRER_POLICY, RETRY_AFTER,
+        VARY, X_CONTENT_TYPE_OPTIONS,
     },
 };
 use serde::Serialize;
 use url::Url;
 
 use super::stream::StreamHead;
-use uhst_proto::protocol::WebFile;
 
 /// Disables nginx's buffering of a stream.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// The policy for a game's page: it runs only the scripts that come with it and connects only to this relay. No other
-/// page may embed it in a frame, and no form or base URL leads out of it.
-const PAGE_POLICY: &str = "default-src 'self' data: blob:; script-src 'self' 'wasm-unsafe-eval'; \
-    style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// page may embed it in a frame, and no form or base URL leads out of it. `scripts` are further sources, each after a space.
+pub(super) fn page_policy(scripts: &str) -> String {
+    format!(
+        "default-src 'self' data: blob:; script-src 'self' 'wasm-unsafe-eval'{scripts}; style-src 'self' 'unsafe-inline'; \
+         object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+}
 
 /// The body of a response.
 pub(super) enum Content {
@@ -126,15 +130,30 @@ pub(super) fn prometheus(text: String) -> Answer {
     answer(StatusCode::OK, Content::Full(text.into()), "text/plain; version=0.0.4; charset=utf-8")
 }
 
-/// Returns 200 with a file. The browser revalidates it on every load, so the page always matches the game that serves
-/// it.
-pub(super) fn file(file: &WebFile) -> Answer {
-    let mut answer = answer(StatusCode::OK, Content::Full(file.body.clone()), file.content_type);
+/// Returns a file, or the status that the browser has it already. The browser revalidates it on every load, so the page
+/// always matches the game that serves it.
+pub(super) fn file(
+    status: StatusCode,
+    body: Bytes,
+    content_type: &HeaderValue,
+    policy: &HeaderValue,
+    encoding: Option<&'static str>,
+    tag: &HeaderValue,
+) -> Answer {
+    let mut answer = Response::new(Content::Full(body));
+    *answer.status_mut() = status;
     let headers = answer.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(CONTENT_TYPE, content_type.clone());
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(ETAG, tag.clone());
+    headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
+    headers.insert(CONTENT_SECURITY_POLICY, policy.clone());
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    if let Some(encoding) = encoding {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
+    }
     answer
 }
 

@@ -73,8 +73,8 @@ pub struct RelayConfig {
     pub limits: RelayLimits,
     /// The files for HTTPS. `None` serves plain HTTP. Default: `None`.
     pub tls: Option<TlsFiles>,
-    /// Files to serve to browsers. They do not affect peers: a request with a token or an action is never a request for
-    /// a file. Default: none.
+    /// Files to serve to browsers, such as a [web build](super::read_web_build). They do not affect peers: a request with a
+    /// token or an action is never a request for a file. Of two files with one path, the later counts. Default: none.
     pub web_files: Vec<WebFile>,
     /// The list of public relays, in which a public relay finds the prefix for its generated ids. `None` means that
     /// this relay is not public. Default: `None`.
@@ -267,6 +267,12 @@ pub enum RelayStartError {
         path: PathBuf,
         /// The reason why it cannot be used.
         reason: String,
+    },
+    /// The content type of a file for browsers is no value of a header.
+    #[error("the content type of the web file {path:?} has characters that no header may have")]
+    WebFile {
+        /// The path of the file in the URL.
+        path: String,
     },
     /// The secret is so short that it can be guessed.
     #[error("the secret has {length} bytes: give it at least {shortest}, such as the output of `openssl rand -hex 32`")]

@@ -191,7 +191,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_begins_after_the_answers_before_it() {
-        let service = Arc::new(Service::new(RelayConfig::default(), b"secret"));
+        let service = Arc::new(Service::new(RelayConfig::default(), Default::default(), b"secret"));
         let (_stop, stopping) = watch::channel(false);
         for pings in 0..20 {
             let token = service.tokens.issue(TokenKind::HostToken, &pings.to_string(), None).expect("random bytes");

@@ -68,6 +68,8 @@ mod ticket;
 mod tls;
 mod tokens;
 mod watched;
+mod web_build;
+mod web_files;
 mod write_scheduler;
 mod write_timeout;
 
@@ -75,3 +77,4 @@ pub use ipnet::IpNet;
 
 pub use config::{RelayConfig, RelayLimits, RelayStartError, TlsFiles};
 pub use server::RelayServer;
+pub use web_build::{WebBuildError, read_web_build};

@@ -18,7 +18,7 @@ use tokio::{
 };
 use url::Url;
 
-use super::{RelayConfig, RelayStartError, connection, proxies, service::Service, tls::Tls};
+use super::{RelayConfig, RelayStartError, connection, proxies, service::Service, tls::Tls, web_files::WebFiles};
 use uhst_proto::protocol::{AddressUse, LocalAddress, by_rank, outward};
 
 /// The interval at which expired rate-limit entries are removed.
@@ -94,13 +94,14 @@ impl RelayServer {
                 random
             }
         };
+        let web_files = WebFiles::new(&config.web_files).map_err(|path| RelayStartError::WebFile { path })?;
         let tls = config.tls.clone().map(Tls::new).transpose()?.map(Arc::new);
         let listener = bind(config.bind, config.port_attempts).await?;
         let addr = listener.local_addr().map_err(|source| RelayStartError::Bind { addr: config.bind, source })?;
 
         let shutdown_timeout = config.shutdown_timeout;
         let socket = Arc::new(Socket(Mutex::new(Some(listener))));
-        let service = Arc::new(Service::new(config, &secret));
+        let service = Arc::new(Service::new(config, web_files, &secret));
         let stopping = watch::Sender::new(false);
         let secure = tls.is_some();
         let (lives, alive) = watch::channel(());

@@ -34,9 +34,9 @@ use super::{
     sessions::Sessions,
     ticket::Ticket,
     tokens::{BadToken, Tokens, Verified},
+    web_files::WebFiles,
     write_scheduler::WriteScheduler,
 };
-use uhst_proto::protocol::WebFile;
 
 /// The longest time for reading a request body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -54,6 +54,7 @@ pub(super) struct Service {
     filter: RequestFilter,
     pub(super) join_limiter: Option<JoinLimiter>,
     limiter: Option<DefaultKeyedRateLimiter<IpAddr>>,
+    web_files: WebFiles,
     draining: AtomicBool,
 }
 
@@ -69,7 +70,7 @@ pub(super) struct RequestHead<'a> {
 }
 
 impl Service {
-    pub(super) fn new(config: RelayConfig, secret: &[u8]) -> Self {
+    pub(super) fn new(config: RelayConfig, web_files: WebFiles, secret: &[u8]) -> Self {
         let metrics = Arc::new(Metrics::new());
         let limits = &config.limits;
         Service {
@@ -83,6 +84,7 @@ impl Service {
             filter: RequestFilter::new(&config),
             join_limiter: limits.wrong_joins_per_minute.map(JoinLimiter::new),
             limiter: limits.requests_per_second.map(|rate| RateLimiter::keyed(Quota::per_second(rate))),
+            web_files,
             draining: AtomicBool::new(false),
             config,
         }
@@ -148,22 +150,18 @@ impl Service {
             }
             (&Method::OPTIONS, _) => answer::preflight(headers),
             (&Method::POST, "/") => self.post(&head, content).await,
-            (&Method::GET, "/") => match self.web_file("/") {
-                Some(page) if is_page_request(&head.query, headers) => answer::file(page),
+            (&Method::GET, "/") => match self.web_files.answer("/", headers) {
+                Some(page) if is_page_request(&head.query, headers) => page,
                 // A stream must not have a request body.
                 _ if !content.is_end_stream() => answer::refuse_stream(StatusCode::BAD_REQUEST),
                 _ => self.listen(&head),
             },
             (&Method::DELETE, "/") if head.query.token != Param::Missing => self.release(&head.query),
-            (method, path) => match self.web_file(path) {
-                Some(page) if method == Method::GET => answer::file(page),
-                _ => answer::not_found(method, path),
-            },
+            (method @ (&Method::GET | &Method::HEAD), path) => {
+                self.web_files.answer(path, headers).unwrap_or_else(|| answer::not_found(method, path))
+            }
+            (method, path) => answer::not_found(method, path),
         }
-    }
-
-    fn web_file(&self, path: &str) -> Option<&WebFile> {
-        self.config.web_files.iter().find(|page| page.path == path)
     }
 
     async fn read(&self, head: &RequestHead<'_>, content: Incoming) -> Result<(Message, Charge), StatusCode> {

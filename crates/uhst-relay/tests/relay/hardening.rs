@@ -41,7 +41,7 @@ async fn a_body_that_decompresses_beyond_the_limit_is_refused() {
 
 #[tokio::test]
 async fn a_page_runs_no_foreign_scripts() {
-    let page = WebFile { path: "/", content_type: "text/html", body: (&b"<p>hi"[..]).into() };
+    let page = WebFile::new("/", "text/html", &b"<p>hi"[..]);
     let relay = RelayServer::start(RelayConfig { web_files: vec![page], ..config() }).await.unwrap();
     let answer = ask(&relay, "GET", "/", &[], "").await;
     assert_eq!((answer.status, answer.text()), (200, "<p>hi"));

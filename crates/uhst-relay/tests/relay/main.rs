@@ -1,7 +1,8 @@
 //! Tests of the relay over loopback that check every byte.
 //!
 //! `requests`, `bodies` and `streams` cover the original protocol; `bounds`, `hold` and `order` cover the extensions;
-//! `attacks`, `hardening` and `table` cover attacks; `running` and `program` cover startup, operation and shutdown.
+//! `attacks`, `hardening` and `table` cover attacks; `running` and `program` cover startup, operation and shutdown; `web`
+//! covers files for browsers.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -20,3 +21,4 @@ mod streams;
 #[allow(dead_code, reason = "the attacks on hosts use more of it")]
 mod support;
 mod table;
+mod web;

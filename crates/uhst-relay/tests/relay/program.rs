@@ -187,6 +187,22 @@ async fn its_last_lines_are_written_before_it_ends() {
     assert!(last.contains("stopping"), "{last}");
 }
 
+#[tokio::test]
+async fn it_serves_a_web_build_and_says_what_is_wrong_with_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let web = ["--web", folder.path().to_str().unwrap()];
+    let refused = timeout(PATIENCE, program(&web).output()).await.unwrap().unwrap();
+    assert!(!refused.status.success());
+    let words = String::from_utf8(refused.stderr).unwrap();
+    assert!(words.contains(web[1]) && words.contains("has no index.html"), "{words}");
+
+    std::fs::write(folder.path().join("index.html"), "<p>the game").unwrap();
+    let program = Program::start(&web).await;
+    let page = reqwest::get(format!("http://{}/", program.address())).await.unwrap();
+    assert_eq!((page.status().as_u16(), page.text().await.unwrap()), (200, "<p>the game".to_owned()));
+    stop(program.child).await;
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn it_starts_with_a_full_disk() {

@@ -13,7 +13,7 @@ use std::{
 
 use clap::{Parser, ValueEnum};
 use tracing_subscriber::EnvFilter;
-use uhst_relay::{IpNet, RelayConfig, RelayLimits, RelayServer, TlsFiles};
+use uhst_relay::{IpNet, RelayConfig, RelayLimits, RelayServer, TlsFiles, read_web_build};
 use url::Url;
 
 use self::output::Output;
@@ -54,6 +54,9 @@ struct Args {
     /// PEM file with the private key
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// Folder with a game's web build, served to browsers that open this relay's URL or a join link
+    #[arg(long, value_name = "DIR")]
+    web: Option<PathBuf>,
     /// Format of logs and of the line that reports readiness. `RUST_LOG` selects which logs are written
     #[arg(long, visible_alias = "log-format", value_enum, default_value_t = LogFormat::Text)]
     log: LogFormat,
@@ -185,6 +188,7 @@ async fn run(args: Args, stdout: &Output) -> Result<(), Box<dyn std::error::Erro
         },
         tls: args.tls_cert.zip(args.tls_key).map(|(certificate, key)| TlsFiles { certificate, key }),
         directory: public.then_some(args.relays_list),
+        web_files: args.web.map(read_web_build).transpose()?.unwrap_or_default(),
         ..RelayConfig::default()
     };
     let relay = match args.host.filter(|host| !host.is_empty()) {
