@@ -62,8 +62,8 @@ pub use ecs::*;
 #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
 pub use net::Discovery;
 pub use net::{
-    Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, NetworkConditions, PathPolicy, Relay, SendError,
-    Traffic,
+    Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, NetworkConditions, PageLink, PathPolicy, Relay,
+    SendError, Traffic,
 };
 /// The promise that a message travels under. (Its name here is one that the prelude of no other networking crate has.)
 #[doc(inline)]
@@ -108,8 +108,8 @@ pub mod prelude {
             UhstResumed, UhstSender, UhstSession, UhstSystems, connected, hosting, joining, offline,
         },
         net::{
-            Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, NetworkConditions, PathPolicy, Relay,
-            SendError, Traffic,
+            Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, NetworkConditions, PageLink, PathPolicy,
+            Relay, SendError, Traffic,
         },
     };
     #[cfg(all(feature = "discovery", not(target_family = "wasm")))]

@@ -41,10 +41,15 @@ struct Page {
 
 impl Page {
     fn open(name: &'static str) -> Self {
+        Page::open_at(name, json!(true), &mut [])
+    }
+
+    /// Opens the page at a URL, or for `true` the page of the driver's own server.
+    fn open_at(name: &'static str, url: Value, apps: &mut [&mut App]) -> Self {
         let events = BROWSER.listen(name);
-        BROWSER.command(&json!({ "peer": name, "open": true }));
+        BROWSER.command(&json!({ "peer": name, "open": url }));
         let mut page = Page { name, events, reported: Vec::new() };
-        page.wait(&mut [], "open");
+        page.wait(apps, "open");
         page
     }
 
@@ -208,6 +213,25 @@ fn a_page_joins_a_native_host() {
     page.command(json!("leave"));
     until(&mut [&mut host], |apps| disconnected(apps[0]).len() == 2);
     assert_eq!(disconnected(&host)[1], EndReason::Left);
+    page.has_no_mistakes();
+}
+
+/// The promise of the project: the host shows a link, and a browser that opens it plays.
+#[test]
+#[ignore = "run by .ci/web, which builds the page"]
+fn a_page_that_its_host_serves_joins_by_its_link() {
+    let Relay::Embedded(relay) = TestNetwork::loopback().relay() else { panic!("it is embedded") };
+    let relay = relay.web_app(std::env::var("WEB_PAGE").unwrap()).unwrap();
+    let mut host = TestNetwork::loopback().host_with(UhstHost::new("shared").relay(Relay::Embedded(relay)));
+    let link = link(&host).to_string();
+    let mut page = Page::open_at("friend", json!(link), &mut [&mut host]);
+    page.command(json!({ "join": {} }));
+    assert_eq!(page.wait(&mut [&mut host], "connected"), true);
+    page.wait_for_path(&mut [&mut host], Path::Direct);
+    until(&mut [&mut host], |apps| path(apps[0]) == Path::Direct);
+    let peer = the_peer(&mut host);
+    host.world().get::<UhstPeer>(peer).unwrap().send("welcome").unwrap();
+    assert_eq!(page.wait(&mut [&mut host], "text"), json!({ "channel": "Reliable", "text": "welcome" }));
     page.has_no_mistakes();
 }
 

@@ -26,6 +26,7 @@ mod memory;
 #[cfg(not(target_family = "wasm"))]
 mod network_thread;
 mod offer;
+mod page_link;
 mod peer;
 mod peer_link;
 mod plain;
@@ -48,6 +49,7 @@ pub use contract::{Admission, SendError, Traffic};
 #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
 pub use discovery::Discovery;
 pub use memory::MemoryRelay;
+pub use page_link::PageLink;
 pub use relay_options::{EmbeddedRelay, Relay};
 pub(crate) use runtime::Runtime;
 pub(crate) use webrtc::DirectConfig;

@@ -2,10 +2,10 @@
 //
 //   node tests/browser/web.mjs CHROMIUM FOLDER
 //
-// FOLDER has the page's JavaScript and wasm. Standard input takes one command a line, standard output tells what
+// FOLDER has the page, its JavaScript and its wasm. Standard input takes one command a line, standard output tells what
 // happens:
 //
-//   {"peer":"a","open":true}    {"peer":"a","command":{"join":{"link":"…"}}}    {"peer":"a","close":true}
+//   {"peer":"a","open":true}    {"peer":"a","open":"http://…/#483920"}    {"peer":"a","command":{"join":{"link":"…"}}}    {"peer":"a","close":true}
 //   → {"peer":"a","event":"open","value":null}, then what the game reports, and mistake for an error of the page
 //
 // Packages are looked for in NODE_PATH.
@@ -20,18 +20,12 @@ const [executablePath, folder] = process.argv.slice(2);
 
 const say = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
 
-const PAGE = `<!doctype html><link rel="icon" href="data:,"><script type="module">
-import start, { command } from "/page.js";
-window.command = command;
-await start({ module_or_path: "/page_bg.wasm" });
-window.happened('{"event":"open","value":null}');
-</script>`;
-const FILES = { "/page.js": "text/javascript", "/page_bg.wasm": "application/wasm" };
+const FILES = { "/index.html": "text/html", "/page.js": "text/javascript", "/page_bg.wasm": "application/wasm" };
 
 const server = createServer(async (request, response) => {
-  const type = FILES[request.url];
-  response.setHeader("content-type", type ?? "text/html");
-  response.end(type ? await readFile(`${folder}${request.url}`) : PAGE);
+  const name = FILES[request.url] ? request.url : "/index.html";
+  response.setHeader("content-type", FILES[name]);
+  response.end(await readFile(`${folder}${name}`));
 }).listen(0, "127.0.0.1");
 const origin = () => `http://127.0.0.1:${server.address().port}`;
 
@@ -40,17 +34,18 @@ args.push("--disable-component-update", "--disable-sync", "--disable-features=We
 args.push("--disable-dev-shm-usage", "--no-proxy-server", "--allow-loopback-in-peer-connection");
 const browser = packages("playwright-core").chromium.launch({ executablePath, headless: true, args });
 
-/** Opens a page, with a pool of connections of its own: a browser has six to one relay. */
-async function open(peer) {
+/** Opens a page of this program's server, or the one at a link, with a pool of connections of its own: a browser has six to one relay. */
+async function open(peer, link) {
+  const url = typeof link === "string" ? link : `${origin()}/`;
   const context = await (await browser).newContext();
   // With it, a browser offers its addresses on loopback.
-  await context.grantPermissions(["microphone"], { origin: origin() });
+  await context.grantPermissions(["microphone"], { origin: new URL(url).origin });
   const page = await context.newPage();
   const mistake = (value) => say({ peer, event: "mistake", value });
   page.on("pageerror", (error) => mistake(error.message));
   page.on("console", (message) => ["error", "warning"].includes(message.type()) && say({ peer, event: "console", value: message.text() }));
   await page.exposeFunction("happened", (event) => say({ peer, ...JSON.parse(event) }));
-  await page.goto(`${origin()}/`);
+  await page.goto(url);
   return page;
 }
 
@@ -58,7 +53,7 @@ const peers = new Map();
 for await (const line of createInterface({ input: process.stdin })) {
   const { peer, ...wanted } = JSON.parse(line);
   const next = (peers.get(peer) ?? Promise.resolve()).then(async (page) => {
-    if (wanted.open) return open(peer);
+    if (wanted.open) return open(peer, wanted.open);
     if (wanted.command) await page.evaluate((json) => window.command(json), JSON.stringify(wanted.command));
     if (wanted.close) await page.close({ runBeforeUnload: wanted.close === "unload" });
     return page;

@@ -29,9 +29,9 @@ enum Command {
         relay: Option<String>,
         password: Option<String>,
     },
-    /// `resume_timeout`: in seconds.
+    /// Join by this link, or else by that of the page. `resume_timeout`: in seconds.
     Join {
-        link: String,
+        link: Option<String>,
         password: Option<String>,
         resume_timeout: Option<u64>,
     },
@@ -159,7 +159,17 @@ fn obey(
                 if let Some(seconds) = resume_timeout {
                     config.resume_timeout = Duration::from_secs(seconds);
                 }
-                let client = UhstClient::join(link).connection(config);
+                let client = match link {
+                    Some(link) => UhstClient::join(link),
+                    None => match JoinLink::of_page() {
+                        Some(link) => UhstClient::from(link),
+                        None => {
+                            report("diagnostic", json!("the page has no link"));
+                            continue;
+                        }
+                    },
+                };
+                let client = client.connection(config);
                 commands.spawn(match password {
                     Some(password) => client.password(password),
                     None => client,
