@@ -3,7 +3,7 @@
 use crate::protocol::JoinLink;
 
 /// The page of a path with a slash at its end.
-const PAGE: &str = "index.html";
+const PAGE: &str = "/index.html";
 
 /// Reads the join link of the page that runs this game.
 ///
@@ -45,9 +45,9 @@ fn page_url() -> Option<String> {
 /// The link in the URL of a page. Its query is the game's own.
 fn of_url(url: &str) -> Option<JoinLink> {
     let mut link: JoinLink = url.parse().ok()?;
-    let relay = link.relay.as_mut()?;
+    let relay = link.relay.as_mut().filter(|relay| matches!(relay.scheme(), "http" | "https"))?;
     relay.set_query(None);
-    if let Some(folder) = relay.path().strip_suffix(PAGE).map(str::to_owned) {
+    if let Some(folder) = relay.path().strip_suffix(PAGE).map(|folder| format!("{folder}/")) {
         relay.set_path(&folder);
     }
     Some(link)
@@ -69,7 +69,15 @@ mod tests {
         }
         let below = of_url("https://example.com/relay/?a#my%20game").expect("a link");
         assert_eq!((below.relay.expect("a relay").as_str(), &*below.id), ("https://example.com/relay/", "my game"));
-        for url in ["http://192.168.1.5:3000/", "http://192.168.1.5:3000/#", "about:blank", "about:srcdoc#483920"] {
+        let other = of_url("http://192.168.1.5:3000/myindex.html#1").and_then(|link| link.relay).expect("a relay");
+        assert_eq!(other.path(), "/myindex.html");
+        for url in [
+            "file:///game/index.html#483920",
+            "http://192.168.1.5:3000/",
+            "http://192.168.1.5:3000/#",
+            "about:blank",
+            "about:srcdoc#483920",
+        ] {
             assert_eq!(of_url(url), None, "{url}");
         }
         assert_eq!(JoinLink::of_page(), None, "a test runs in no page");

@@ -44,7 +44,7 @@ pub enum WebBuildError {
 /// below it.
 ///
 /// A file that also lies there as brotli or gzip, such as `game.wasm` and `game.wasm.br`, is served compressed to browsers
-/// that take it. Hidden files and links to folders are left out.
+/// that take it. Hidden files, links to folders and names that are not UTF-8 are left out.
 ///
 /// # Errors
 ///

@@ -323,10 +323,10 @@ impl NativePeer {
         self.may_be_original() && self.introduced.is_some_and(|at| self.now() >= at + INTRODUCTION)
     }
 
-    /// Until when a host that does not listen may come back. Only a host that has answered is waited for as long as a
-    /// connection can resume.
+    /// Until when a host that does not listen may come back; `None` while a request may still find it. Only a host that has
+    /// answered is waited for as long as a connection can resume.
     fn missing_until(&self) -> Option<Timestamp> {
-        self.missing_since.filter(|_| self.is_unanswered_client()).map(|at| at + HOST_MISSING)
+        self.missing_since.filter(|_| self.is_unanswered_client() && self.post.is_none()).map(|at| at + HOST_MISSING)
     }
 
     /// Whether the other side is a host that has not answered yet.

@@ -129,6 +129,9 @@ impl NativePeer {
         tracing::debug!(peer = self.cx.key.0, "a message was not delivered: {error}");
         self.connection.lost_in_flight(Lane::Relay);
         self.retry.failed(error);
+        if *error != RelayError::Rejected {
+            self.missing_since = None;
+        }
         match error {
             // The other side does not listen: the relay is fine.
             RelayError::Rejected => {

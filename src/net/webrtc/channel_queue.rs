@@ -11,7 +11,7 @@ use super::{Full, SEND_BUFFER};
 use crate::protocol::Payload;
 
 /// The cost of a message beside its bytes, so that empty messages are bounded, too.
-const MESSAGE_OVERHEAD: usize = 32;
+pub(super) const MESSAGE_OVERHEAD: usize = 32;
 
 /// The sender of the queue.
 #[derive(Debug)]

@@ -273,7 +273,7 @@ impl Liveness {
 
     /// The time after which an unanswered ping is repeated.
     fn repeat(&self, path: Path) -> Duration {
-        if self.is_standby(path) { self.period(path) } else { self.timeout / 5 }
+        if self.is_standby(path) { self.period(path) } else { self.interval() }
     }
 
     fn silence_limit(&self, path: Path) -> Duration {

@@ -10,6 +10,7 @@ use webrtc::{
     error::Error,
 };
 
+use super::progress::Progress;
 use crate::{
     net::webrtc::{NotUtf8, SendFailure},
     protocol::Payload,
@@ -19,23 +20,29 @@ use crate::{
 const ACKNOWLEDGED_CHECK: Duration = Duration::from_millis(2);
 
 /// One data channel.
-pub(in crate::net::webrtc) struct Channel(Arc<dyn DataChannel>);
+pub(in crate::net::webrtc) struct Channel {
+    channel: Arc<dyn DataChannel>,
+    progress: Arc<Progress>,
+}
 
 impl Channel {
-    pub(super) fn new(channel: Arc<dyn DataChannel>) -> Self {
-        Channel(channel)
+    pub(super) fn new(channel: Arc<dyn DataChannel>, progress: Arc<Progress>) -> Self {
+        Channel { channel, progress }
     }
 
     /// Whether the channel has this label.
     pub async fn has_label(&self, label: &str) -> bool {
-        self.0.label().await.is_ok_and(|own| own == label)
+        self.channel.label().await.is_ok_and(|own| own == label)
     }
 
     /// Waits until the channel is open. Returns `false` if it will not open.
     pub async fn opened(&self) -> bool {
-        while let Some(event) = self.0.poll().await {
+        while let Some(event) = self.channel.poll().await {
             match event {
-                DataChannelEvent::OnOpen => return true,
+                DataChannelEvent::OnOpen => {
+                    self.progress.set_opened();
+                    return true;
+                }
                 DataChannelEvent::OnClose => return false,
                 _ => {}
             }
@@ -46,7 +53,7 @@ impl Channel {
     /// Waits for a message of the peer; `None` once the channel is closed.
     pub async fn receive(&self) -> Option<Result<Payload, NotUtf8>> {
         loop {
-            let message = match self.0.poll().await? {
+            let message = match self.channel.poll().await? {
                 DataChannelEvent::OnMessage(message) => message,
                 DataChannelEvent::OnClose => return None,
                 _ => continue,
@@ -63,8 +70,8 @@ impl Channel {
     /// Sends a message, once the buffer of the channel has room for it.
     pub async fn send(&self, payload: Payload) -> Result<(), SendFailure> {
         let sent = match payload {
-            Payload::Text(text) => self.0.send_text(&text).await,
-            Payload::Binary(bytes) => self.0.send(into_mut(bytes)).await,
+            Payload::Text(text) => self.channel.send_text(&text).await,
+            Payload::Binary(bytes) => self.channel.send(into_mut(bytes)).await,
         };
         sent.map_err(|error| match error {
             Error::ErrDataChannelClosed => SendFailure::Closed,
@@ -75,7 +82,7 @@ impl Channel {
     /// Waits until the peer has what was sent. Closing a channel drops what the peer has not acknowledged, and the library
     /// does not report acknowledgements.
     pub async fn flush(&self) {
-        while self.0.outstanding_bytes().await.is_ok_and(|bytes| bytes > 0) {
+        while self.channel.outstanding_bytes().await.is_ok_and(|bytes| bytes > 0) {
             sleep(ACKNOWLEDGED_CHECK).await;
         }
     }

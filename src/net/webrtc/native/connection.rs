@@ -46,11 +46,12 @@ const MAX_UNAUTHENTICATED_CHECKS: u16 = 10;
 const UNSIGNALLED_WAIT: Duration = CHECK_INTERVAL;
 
 /// The silence after which a path is suspect, and the further silence after which it fails. On a path without messages,
-/// the peer is heard with each consent check.
+/// the peer is heard with each consent check. A connection notices either when it wakes.
 const DISCONNECTED: Duration = Duration::from_secs(10);
 const FAILED: Duration = Duration::from_secs(5);
 
-/// The interval of consent checks, that of RFC 7675.
+/// The shortest interval of consent checks, that of RFC 7675. An idle connection sends one each time that it wakes, at the
+/// latest after twice this time.
 pub(super) const CONSENT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// One peer connection.
@@ -97,7 +98,7 @@ impl PeerConnectionEventHandler for Handler {
         let take = |expected: usize| expected.checked_sub(1);
         if self.expected_channels.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
             self.progress.add_channel(&channel);
-            let _ = self.events.send(StackEvent::Channel(Channel::new(channel)));
+            let _ = self.events.send(StackEvent::Channel(Channel::new(channel, self.progress.clone())));
         }
     }
 }
@@ -113,7 +114,7 @@ impl Connection {
         };
         let channel = self.connection.create_data_channel(kind.label(), init).await.map_err(text)?;
         self.progress.add_channel(&channel);
-        Ok(Channel::new(channel))
+        Ok(Channel::new(channel, self.progress.clone()))
     }
 
     /// Creates an offer or an answer, which is not applied yet.
@@ -183,7 +184,8 @@ pub(in crate::net::webrtc) async fn connect(
     config.ice_servers.iter().flat_map(|server| &server.urls).for_each(|url| resolve::prefetch(url));
     let expected_channels = dialect.channels() - dialect.created(role);
     let expected_channels = expected_channels.into();
-    let handler = Arc::new(Handler { progress: Arc::default(), events, expected_channels });
+    let handler =
+        Arc::new(Handler { progress: Arc::new(Progress::new(dialect.channels())), events, expected_channels });
     // Browsers hide their addresses behind mDNS names, whose resolution needs multicast. Some networks have none.
     match build(config, (role, dialect), handler.clone(), MulticastDnsMode::QueryOnly).await {
         Ok(connection) => Ok(connection),

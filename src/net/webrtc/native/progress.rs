@@ -4,30 +4,48 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
+
+use futures_util::FutureExt;
 
 use webrtc::data_channel::DataChannel;
 
 use super::connection::CONSENT_INTERVAL;
 
 /// The progress of the driver of one peer connection.
-#[derive(Default)]
 pub(super) struct Progress {
     /// Whether the driver has run one round since it last had work.
     settled: AtomicBool,
     connected: AtomicBool,
     /// Whether the driver got work since it last slept: a datagram, or a due timer.
     woken: AtomicBool,
-    /// Whether the last sleep ran out, and no datagram has arrived since.
-    quiet: AtomicBool,
+    /// The channels that are not open yet.
+    unopened: AtomicUsize,
+    /// When the last datagram arrived.
+    received: Mutex<Option<Instant>>,
     /// The channels that this side sends on.
     channels: Mutex<Vec<Weak<dyn DataChannel>>>,
 }
 
+/// The longest delay of an acknowledgement in the library, and some more: a datagram may have to be acknowledged as long.
+const ACKNOWLEDGED: Duration = Duration::from_millis(250);
+
 impl Progress {
+    /// Creates the record of a connection with this many channels.
+    pub fn new(channels: usize) -> Self {
+        Progress {
+            settled: AtomicBool::default(),
+            connected: AtomicBool::default(),
+            woken: AtomicBool::default(),
+            unopened: channels.into(),
+            received: Mutex::default(),
+            channels: Mutex::default(),
+        }
+    }
+
     /// Marks the peer as reached: from here on, work begins with a datagram or a timer.
     pub fn set_connected(&self) {
         self.connected.store(true, Ordering::Relaxed);
@@ -43,16 +61,20 @@ impl Progress {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(channel));
     }
 
-    /// Records a datagram.
-    pub fn set_received(&self) {
-        self.woken.store(true, Ordering::Relaxed);
-        self.quiet.store(false, Ordering::Relaxed);
+    /// Records that a channel is open.
+    pub fn set_opened(&self) {
+        self.unopened.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Records a sleep that ran out: a timer may be due.
-    pub fn set_slept(&self) {
+    /// Records a datagram.
+    pub fn set_received(&self) {
+        self.set_woken();
+        *self.received.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Records work: a datagram, or a due timer.
+    pub fn set_woken(&self) {
         self.woken.store(true, Ordering::Relaxed);
-        self.quiet.store(true, Ordering::Relaxed);
     }
 
     /// Records a round without work.
@@ -70,25 +92,27 @@ impl Progress {
     /// How long to sleep where the library asks for `duration`.
     ///
     /// The library wakes five times a second for its ICE agent, which has work only every few seconds once the peer is
-    /// reached: its consent checks. Other timers need no service while the path rests: nothing sent waits for its acknowledgement, and the
-    /// acknowledgement of what arrived was due before the last sleep ran out.
-    pub async fn rest(&self, duration: Duration) -> Duration {
-        let rests = self.is_connected() && self.quiet.load(Ordering::Relaxed) && !self.has_unacknowledged().await;
-        if rests { duration.max(CONSENT_INTERVAL) } else { duration }
+    /// reached: its consent checks. The timers of the association run while it is set up, until the peer has acknowledged
+    /// what was sent, and until this side has acknowledged what arrived. At other times, the path rests.
+    pub fn rest(&self, duration: Duration) -> Duration {
+        let is_open = self.is_connected() && self.unopened.load(Ordering::Relaxed) == 0;
+        if is_open && self.is_quiet() && !self.has_unacknowledged() { duration.max(CONSENT_INTERVAL) } else { duration }
     }
 
-    async fn has_unacknowledged(&self) -> bool {
-        let mut index = 0;
-        loop {
-            let channel = self.channels.lock().unwrap_or_else(PoisonError::into_inner).get(index).cloned();
-            let Some(channel) = channel else { return false };
-            if let Some(channel) = channel.upgrade()
-                && channel.outstanding_bytes().await.is_ok_and(|bytes| bytes > 0)
-            {
-                return true;
+    fn is_quiet(&self) -> bool {
+        let received = *self.received.lock().unwrap_or_else(PoisonError::into_inner);
+        received.is_some_and(|at| at.elapsed() >= ACKNOWLEDGED)
+    }
+
+    fn has_unacknowledged(&self) -> bool {
+        let channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        channels.iter().filter_map(Weak::upgrade).any(|channel| {
+            // A task that uses the connection now may be sending. The driver must not wait for it in line.
+            match channel.outstanding_bytes().now_or_never() {
+                Some(bytes) => bytes.is_ok_and(|bytes| bytes > 0),
+                None => true,
             }
-            index += 1;
-        }
+        })
     }
 }
 

@@ -1,5 +1,5 @@
-//! The runtime of `webrtc`: tokio, with workarounds for four problems of its driver. `docs/webrtc-driver-wakeup.md`
-//! says how to fix three of them at their source; the fourth is in `socket`.
+//! The runtime of `webrtc`: tokio, with workarounds for five problems of its driver. `docs/webrtc-driver-wakeup.md`
+//! says how to fix four of them at their source; the fifth is in `socket`.
 
 use std::{
     future::{self, Future},
@@ -68,8 +68,8 @@ impl Runtime for EagerRuntime {
         }
         Box::pin(async move {
             future::poll_fn(|cx| outbox.poll_flush(cx)).await;
-            tokio::time::sleep(progress.rest(duration).await).await;
-            progress.set_slept();
+            tokio::time::sleep(progress.rest(duration)).await;
+            progress.set_woken();
         })
     }
 

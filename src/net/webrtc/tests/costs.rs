@@ -77,9 +77,10 @@ async fn churn() {
     }
 }
 
-/// The library wakes each end five times a second to find nothing to do.
+/// Counts how often idle links wake their thread. The library wakes each end five times a second to find nothing to do.
 #[tokio::test]
-async fn an_idle_path_lets_its_thread_sleep() {
+#[ignore = "counts what multicast on a real network adds to, too"]
+async fn idle_traffic_wakes_nobody() {
     const IDLE: Duration = Duration::from_secs(6);
     for dialect in [Native, Plain] {
         let (mut client, mut host) = connected(dialect).await;

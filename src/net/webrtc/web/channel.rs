@@ -16,7 +16,7 @@ use web_sys::{MessageEvent, RtcDataChannel, RtcDataChannelState, RtcDataChannelT
 
 use super::text;
 use crate::{
-    net::webrtc::{NotUtf8, SEND_BUFFER, SendFailure},
+    net::webrtc::{NotUtf8, SEND_BUFFER, SendFailure, channel_queue::MESSAGE_OVERHEAD},
     protocol::Payload,
 };
 
@@ -49,14 +49,14 @@ struct State {
 
 impl State {
     fn push(&self, payload: Payload) {
-        self.waiting.set(self.waiting.get() + payload.len());
+        self.waiting.set(self.waiting.get() + payload.len() + MESSAGE_OVERHEAD);
         self.received.borrow_mut().push_back(payload);
         self.changed.notify_one();
     }
 
     fn pop(&self) -> Option<Payload> {
         let payload = self.received.borrow_mut().pop_front()?;
-        self.waiting.set(self.waiting.get() - payload.len());
+        self.waiting.set(self.waiting.get() - payload.len() - MESSAGE_OVERHEAD);
         Some(payload)
     }
 }
