@@ -96,9 +96,10 @@ impl RelayServer {
         };
         let files = config.web_files.clone();
         // A web build takes a while to hash, and this thread may carry the sessions of an app.
-        let web_files = tokio::task::spawn_blocking(move || WebFiles::new(&files)).await;
-        let web_files = web_files.unwrap_or_else(|_| Ok(WebFiles::default()));
-        let web_files = web_files.map_err(|path| RelayStartError::WebFile { path })?;
+        let web_files = match tokio::task::spawn_blocking(move || WebFiles::new(&files)).await {
+            Ok(web_files) => web_files.map_err(|path| RelayStartError::WebFile { path })?,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
         let tls = config.tls.clone().map(Tls::new).transpose()?.map(Arc::new);
         let listener = bind(config.bind, config.port_attempts).await?;
         let addr = listener.local_addr().map_err(|source| RelayStartError::Bind { addr: config.bind, source })?;
