@@ -1,7 +1,7 @@
 //! A network made worse on purpose, between two apps. That the numbers set are the numbers measured is tested with the
 //! delay line itself, in virtual time.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a failed test panics")]
 
 mod support;
 

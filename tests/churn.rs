@@ -2,7 +2,7 @@
 //! that each runs alone in it: `cargo test --test churn -- --ignored --test-threads=1`.
 
 #![cfg(target_os = "linux")]
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a failed test panics")]
 
 mod support;
 

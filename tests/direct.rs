@@ -1,6 +1,6 @@
 //! The direct path: connections move to it as soon as possible, and back to the relay when it fails.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a failed test panics")]
 
 mod support;
 

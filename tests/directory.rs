@@ -1,6 +1,6 @@
 //! The directory of public relays: a host takes one that answers, and a code alone leads joiners to it.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a failed test panics")]
 
 mod support;
 

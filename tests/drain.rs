@@ -1,6 +1,6 @@
 //! Sessions move to another relay when theirs drains.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a failed test panics")]
 
 mod support;
 

@@ -1,7 +1,7 @@
 //! Relays and peers that send nonsense, too much, or nothing at all. Nothing panics, memory stays bounded, and each is
 //! reported once.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a failed test panics")]
 
 mod by_hand;
 mod original;

@@ -1,6 +1,6 @@
 //! A peer that is silent or unreachable is interrupted: the events of both sides, the place that it keeps, and its end.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a failed test panics")]
 
 mod support;
 

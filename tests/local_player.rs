@@ -1,6 +1,6 @@
-//! The player at the host's own machine: a client like all others, without a network.
+//! The local player of a host: a client like all others, without a network.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a failed test panics")]
 
 mod support;
 
@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 use support::until;
 use uhst_proto::connection::MESSAGE_OVERHEAD;
 
-/// What players say to the host.
+/// A message of a player to the host.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 struct Say(String);
 
-/// What the host tells everyone.
+/// A message of the host to all players.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 struct Said {
     by: String,
@@ -29,7 +29,7 @@ struct Said {
 #[derive(Resource, Default)]
 struct Screen(Vec<Said>);
 
-/// The whole game, the same on every machine.
+/// Adds the game, which is the same on every machine.
 fn game(app: &mut App) {
     app.add_uhst_message::<Say>(UhstChannel::Reliable)
         .add_uhst_message_json::<Said>(UhstChannel::Reliable)
@@ -37,7 +37,7 @@ fn game(app: &mut App) {
         .add_systems(Update, (pass_on, show));
 }
 
-/// Of the host, for all players.
+/// Passes on the messages of all players. It runs on the host.
 fn pass_on(mut said: MessageReader<FromPeer<Say>>, peers: Query<&UhstPeer>, sender: UhstSender<Said>) -> Result {
     for say in said.read() {
         let by = String::from_utf8_lossy(peers.get(say.peer)?.metadata()).into_owned();
@@ -46,7 +46,7 @@ fn pass_on(mut said: MessageReader<FromPeer<Say>>, peers: Query<&UhstPeer>, send
     Ok(())
 }
 
-/// Of every player.
+/// Shows the messages of the host. It runs for every player.
 fn show(mut said: MessageReader<FromPeer<Said>>, mut screen: ResMut<Screen>) {
     screen.0.extend(said.read().map(|said| said.message.clone()));
 }
@@ -57,7 +57,7 @@ struct Listen {
     client: Entity,
 }
 
-/// A host that is also a player, connected.
+/// Starts a host with a local player, and waits until it is connected.
 fn listen(network: &TestNetwork, host: UhstHost) -> Listen {
     let mut app = network.app();
     game(&mut app);
@@ -76,7 +76,7 @@ impl Listen {
         self.app.world().get(self.client).unwrap()
     }
 
-    /// The local player, as the host knows it.
+    /// Returns the host's peer for the local player.
     fn player(&self) -> Entity {
         self.app.world().get::<bevy_uhst::Peers>(self.host).unwrap()[0]
     }
@@ -148,7 +148,7 @@ fn what_one_side_sends_the_other_reads_in_the_next_frame() {
 #[test_log::test]
 fn the_same_systems_play_for_the_host_and_for_those_who_join() {
     let network = TestNetwork::memory();
-    // The local player takes none of the places.
+    // The local player does not count towards the limit.
     let mut listen = listen(&network, UhstHost::new("game").max_peers(1));
     let mut guest = network.app();
     game(&mut guest);
@@ -172,7 +172,7 @@ fn the_same_systems_play_for_the_host_and_for_those_who_join() {
     for app in [&listen.app, &guest] {
         assert_eq!(app.world().resource::<Screen>().0, [said("Ada", "hello"), said("Bob", "hi")]);
     }
-    // Another joiner finds the session full, though one of its players is local.
+    // The session is full for another joiner.
     let mut late = network.app();
     game(&mut late);
     late.world_mut().spawn(UhstClient::join("game"));
@@ -189,7 +189,7 @@ fn a_kick_ends_the_local_session_after_what_was_sent_before() {
     assert_eq!(listen.client().send("too late"), Err(SendError::Disconnected));
     let why = "removed by the host: idle";
     until(&mut [&mut listen.app], |apps| events(apps[0], &format!("ended: {why}")) == 1);
-    // The host had no message of its player to read. The player had.
+    // The player has a message to read before its disconnection. The host has none.
     let gone = format!("disconnected: {why}");
     assert_eq!(listen.log(), [&*gone, "last words", &*gone, &*format!("ended: {why}")]);
     assert!(listen.app.world().get_entity(listen.client).is_err() && listen.host().is_ready());
@@ -237,7 +237,7 @@ fn leaving_either_way_is_told_once_to_both() {
         let ended = format!("ended: {side_of_client} side left");
         assert_eq!(log, ["disconnected: the other side left", "disconnected: this side left", &*ended]);
         assert!(listen.app.world().get_entity(listen.client).is_err() && listen.host().is_ready());
-        // And may come back.
+        // The player can join again.
         listen.clear();
         listen.app.world_mut().spawn(LocalClientOf(listen.host));
         (0..3).for_each(|_| listen.app.update());
@@ -284,7 +284,7 @@ fn a_local_client_is_related_to_its_host() {
     listen.app.world_mut().despawn(listen.client);
     assert!(!listen.app.world().entity(listen.host).contains::<LocalClients>());
 
-    // A host that is spawned with its player.
+    // This host is spawned together with its player.
     let mut app = TestNetwork::memory().app();
     app.world_mut().spawn((UhstHost::new("game"), related!(LocalClients[UhstClient::local().metadata("Ada")])));
     until(&mut [&mut app], |apps| events(apps[0], "connected") == 2);
@@ -321,7 +321,7 @@ fn where_nobody_hosts_it_ends_with_the_reason() {
     let log: Vec<_> = TestLog::of(&app).0.iter().map(in_short).collect();
     assert_eq!(log, ["ended: could not start: a local client has no host: spawn it with `LocalClientOf`"]);
 
-    // A host that never becomes one: its id is taken.
+    // This host does not start, since its id is taken.
     let _host = network.host("game");
     let mut app = network.app();
     let host = app.world_mut().spawn(UhstHost::new("game")).id();
@@ -368,9 +368,9 @@ fn an_app_that_exits_does_not_wait_for_its_local_player() {
     listen.app.world_mut().write_message(AppExit::Success);
     let before = Instant::now();
     listen.app.update();
-    assert!(before.elapsed() < Duration::from_millis(450), "it waited in vain: {:?}", before.elapsed());
+    assert!(before.elapsed() < Duration::from_millis(450), "the exit waited for {:?}", before.elapsed());
     let mut log = listen.log();
     log.sort();
-    // Both sessions are of this app, which ends them.
+    // The app ends both sessions itself.
     assert_eq!(log, ["disconnected", "disconnected", "ended", "ended"].map(|what| format!("{what}: this side left")));
 }

@@ -1,4 +1,4 @@
-//! Messages between apps: what arrives, in which order, and in which frame.
+//! Messages between apps: their delivery, their order, and the frame in which they are read.
 
 mod support;
 
@@ -20,10 +20,10 @@ fn received(app: &App) -> Vec<&UhstMessage> {
 }
 
 fn component<C: Component>(app: &mut App) -> &C {
-    app.world_mut().query::<&C>().single(app.world()).expect("one of them")
+    app.world_mut().query::<&C>().single(app.world()).expect("exactly one such component")
 }
 
-/// A host and clients, connected.
+/// Starts a host and clients, and waits until all are connected.
 fn session(network: &TestNetwork, clients: usize) -> (App, Vec<App>) {
     let mut host = network.host("game");
     let mut clients: Vec<_> = (0..clients).map(|_| network.join(&host)).collect();
@@ -126,7 +126,7 @@ fn a_message_that_is_too_large_names_both_sizes() {
     assert_eq!(report, BroadcastReport { peers: 1, missed: 1, cause });
 }
 
-/// The host passes on what each says, as in the first example of the crate.
+/// The host broadcasts each message that it receives, as in the first example of the crate.
 #[test_log::test]
 fn a_peer_that_never_reads_costs_the_others_nothing() {
     const SAID: usize = 400;
@@ -149,11 +149,11 @@ fn a_peer_that_never_reads_costs_the_others_nothing() {
     let connected = |app: &App| TestLog::of(app).count(|event| matches!(event, TestEvent::Connected(_)));
     let mut apps: Vec<&mut App> = std::iter::once(&mut host).chain(&mut clients).collect();
     until(&mut apps, |apps| apps[1..].iter().all(|app| connected(app) == 1));
-    // From here on, its app is not updated: it reads nothing.
+    // From here on, the last client's app is not updated, so it reads nothing.
     let _sleeper = clients.pop();
     for number in 0..SAID {
         let text = format!("{number:0>400}");
-        // The queues of those who read have room for what is under way.
+        // At most eight messages are in flight, so that the queues of the other clients never fill up.
         let say = |apps: &mut [&mut App]| {
             apps[1..].iter().all(|app| TestLog::of(app).texts().len() + 8 > number)
                 && component::<UhstClient>(apps[1]).send(text.clone()).is_ok()
@@ -169,7 +169,7 @@ fn a_peer_that_never_reads_costs_the_others_nothing() {
     }
     let slow = |event: &TestEvent| matches!(event, TestEvent::Diagnostic(event) if event.text.contains("too slow"));
     assert_eq!(TestLog::of(&host).count(slow), 1);
-    // It ends at the next broadcast that it misses.
+    // The slow peer is disconnected at the next broadcast that it misses.
     let mut apps: Vec<&mut App> = std::iter::once(&mut host).chain(&mut clients).collect();
     until(&mut apps, |apps| {
         component::<UhstHost>(apps[0]).broadcast("still there?");
@@ -196,7 +196,7 @@ fn a_queue_that_is_full_is_an_error_until_it_drains() {
             Ok(()) => sent += 1,
             Err(error) => break error,
         }
-        assert!(sent < 10_000, "the queue has no bound");
+        assert!(sent < 10_000, "the queue has no limit");
     };
     assert!(matches!(error, SendError::QueueFull { limit: 100_000, .. }), "{error}");
     until(&mut [&mut host, &mut client], |apps| received(apps[1]).len() == sent);
@@ -205,7 +205,7 @@ fn a_queue_that_is_full_is_an_error_until_it_drains() {
     until(&mut [&mut host, &mut client], |apps| TestLog::of(apps[1]).texts() == ["again"]);
 }
 
-/// A message leaves in the frame that sends it, and `Update` reads it in the first frame after it arrived.
+/// A message is transmitted in the frame that sends it, and `Update` reads it in the first frame after its arrival.
 #[test_log::test]
 fn no_frame_is_lost_on_either_side() {
     #[derive(Resource, Default)]
@@ -219,13 +219,13 @@ fn no_frame_is_lost_on_either_side() {
     );
     client.add_systems(Update, |client: Single<&UhstClient>| -> Result { Ok(client.send("now")?) });
     for frame in 1..=20 {
-        // One frame of the client, and then the host's first that has anything new.
+        // The client runs one frame. Then the host runs a frame for each arrival.
         client.update();
         while host.world().resource::<Read>().0 < frame {
             let news = TestLog::of(&host).0.len();
             assert!(wait_for_arrival(&host, PATIENCE));
             host.update();
-            assert!(TestLog::of(&host).0.len() > news, "an arrival that no frame has told");
+            assert!(TestLog::of(&host).0.len() > news, "a frame after an arrival has no event");
         }
         assert_eq!((host.world().resource::<Read>().0, received(&host).len()), (frame, frame));
     }

@@ -1,10 +1,10 @@
-//! Paths that break and change, between three machines: network namespaces, in each of them a process.
+//! Paths that break and change between three machines. Each machine is a network namespace with a process.
 //!
-//! Needs root, the programs `ip` and `python3`, and a kernel that allows namespaces; `.ci/namespaces` looks for these,
-//! and runs some of them side by side.
+//! The tests need root, the programs `ip` and `python3`, and a kernel that allows namespaces. `.ci/namespaces` checks
+//! for these, and runs some of the tests in parallel.
 
 #![cfg(target_os = "linux")]
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a failed test panics")]
 
 #[path = "namespaces/addresses.rs"]
 mod addresses;
@@ -28,9 +28,10 @@ use net::{BadWire, Machine, Net};
 use status::Status;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A silent path is given up within this time, by default, and whoever runs this test may be busy.
+/// The limit for giving up a silent path with the default settings, on a busy machine.
 const NOTICED: Duration = Duration::from_secs(8);
-/// Nobody would notice. The machine may be busy: without a break it is a few milliseconds.
+/// A gap between messages that players do not notice. Without an outage, gaps are a few milliseconds on an idle
+/// machine.
 const A_MOMENT: Duration = Duration::from_millis(700);
 
 #[test]
@@ -57,7 +58,7 @@ fn nobody_notices_that_the_relay_is_gone_and_comes_back() {
     let mut game = Game::talking(&net);
     sleep(Duration::from_secs(5));
     let before = [game.host.status().gap, game.client.status().gap];
-    // First it is silent, then it is gone, and later another one is there that knows nobody.
+    // The relay is first silent, then gone. Later another relay starts, which knows no session.
     net.cut("relay");
     sleep(Duration::from_secs(5));
     game.relay.take().unwrap().kill();
@@ -69,10 +70,10 @@ fn nobody_notices_that_the_relay_is_gone_and_comes_back() {
     assert!(after.into_iter().all(|gap| gap < A_MOMENT));
     let relay = net.start(Machine::Relay, "relay", &[]);
     relay.wait_for("no relay", PATIENCE, |status| status.ready);
-    // The host has its id again: another client finds it.
+    // The host gets its id again, so another client finds it.
     let relay = [("BEVY_UHST_TEST_RELAY", "http://10.77.3.3:8080/"), ("BEVY_UHST_TEST_PATIENT", "1")];
     let late = net.start(Machine::Client, "client", &relay);
-    let found = late.wait_for("the host has no id", 3 * PATIENCE, |status| status.connected == 1);
+    let found = late.wait_for("still not connected", 3 * PATIENCE, |status| status.connected == 1);
     eprintln!("found again {found:?} after the relay was there");
     assert!([game.host.status().gap, game.client.status().gap].into_iter().all(|gap| gap < A_MOMENT));
     assert_eq!((game.client.status().disconnected, game.client.status().ended), (0, 0));
@@ -89,13 +90,12 @@ fn a_long_and_lossy_wire_keeps_every_promise() {
     wire.set(DELAY, 5, 0);
     let mut game = Game::direct(&net);
     game.say("reset");
-    // Less than the one packet in flight to which losses narrow SCTP's window here. All channels share it: whoever
-    // sends more waits for it, whatever the channel.
+    // Losses reduce SCTP's window to one packet in flight here. All channels share it, so this rate stays below it.
     game.say("rate 10");
     game.say("talk");
     sleep(Duration::from_secs(20));
     game.nothing_is_lost();
-    // Reliable messages that are sent now arrive after every unreliable message sent before that is not lost.
+    // These reliable messages arrive after all earlier unreliable messages that are not lost.
     game.say("talk reliable");
     game.goes_on(PATIENCE);
     for (player, other) in [(&game.host, &game.client), (&game.client, &game.host)] {
@@ -103,13 +103,13 @@ fn a_long_and_lossy_wire_keeps_every_promise() {
         let sent = other.status().sent;
         eprintln!("round trip {rtt:?}; unreliable {unreliable:?}, reliable {reliable:?}; {received:?} of {sent:?}");
         assert!((2 * DELAY..3 * DELAY).contains(&rtt), "round trip {rtt:?}");
-        // Lost ones are not sent again, and nobody waits for them.
+        // Lost unreliable messages are not sent again and delay nothing.
         let arrived = f64::from(received.unreliable) / f64::from(sent.unreliable);
         assert!((0.85..0.99).contains(&arrived), "{arrived}");
-        // Not more is asserted of the slowest: while SCTP waits for its own timer, a second at least, its window is one
-        // packet for all channels, and 1 of 100 unreliable messages was seen to take that long, too.
+        // The slowest unreliable message has no fixed limit: while SCTP waits for its retransmission timer, at least a
+        // second, its window is one packet for all channels, so 1 of 100 unreliable messages may wait as long.
         assert!(unreliable.median >= DELAY && unreliable.median < 2 * DELAY && unreliable.worst < reliable.worst);
-        // Those that are sent again come at least one round trip later.
+        // A retransmitted message arrives at least one round trip later.
         assert!(reliable.worst > 2 * DELAY);
     }
 }
@@ -121,7 +121,7 @@ fn a_game_outlives_all_of_its_paths() {
     let mut game = Game::talking(&net);
     net.cut("direct");
     net.cut("relay");
-    // Longer than a peer may be silent while the relay is there.
+    // This is longer than the timeout of a peer.
     sleep(Duration::from_secs(10));
     net.mend("relay");
     let since = game.goes_on(PATIENCE);
@@ -144,7 +144,7 @@ fn a_host_that_moves_to_another_network_goes_on() {
     moves(Machine::Host, &[("direct", "10.77.1.1", "10.77.1.11"), ("relay", "10.77.2.1", "10.77.2.11")]);
 }
 
-/// A machine has other addresses from one moment to the next.
+/// Replaces addresses of a machine, as a change of its network does.
 fn moves(machine: Machine, addresses: &[(&str, &str, &str)]) {
     let net = Net::with_direct();
     let mut game = Game::talking(&net);
@@ -177,15 +177,14 @@ fn without_a_direct_wire_those_who_allow_nothing_else_are_told_why() {
     assert_eq!((client.status().connected, host.status().connected), (0, 0));
 }
 
-/// What a direct connection costs on the wire, with all that belongs to it. Printed, and asserted where the design
-/// promises something.
+/// Measures the traffic of a direct connection, with all overhead. Prints it, and asserts the limit on idle traffic.
 #[test]
 #[ignore = "needs root and network namespaces"]
 fn the_cost_of_a_direct_connection() {
     const TIME: Duration = Duration::from_secs(20);
     let net = Net::with_direct();
     let mut game = Game::direct(&net);
-    // On the direct wire and on the wire to the relay.
+    // Measures the direct wire, and the wire to the relay.
     let measure = || {
         let traffic = || ["direct", "relay"].map(|wire| net.traffic(Machine::Client, wire));
         let before = traffic();

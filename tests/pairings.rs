@@ -1,7 +1,7 @@
-//! Every pairing of npm's `uhst` 3.3.0 with us and with itself: in node and in Chromium, over the relay and over
-//! WebRTC, through our relay and through npm's. The result is the table in the README.
+//! Every pairing of npm's `uhst` 3.3.0 with this crate and with itself: in node and in Chromium, over the relay and
+//! over WebRTC, through `uhst-relay` and through npm's relay. The result is the table in the README.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a failed test panics")]
 
 #[path = "pairings/peer.rs"]
 mod peer;
@@ -26,19 +26,19 @@ use serde_json::{Value, json};
 use support::{CHROMIUM, Driver, NpmRelay, StandaloneRelay, connected, disconnected, the_peer};
 
 const PATIENCE: Duration = Duration::from_secs(40);
-/// How many pairings are tried at once.
+/// The number of pairings that run in parallel.
 const WORKERS: usize = 6;
-/// How many texts go each way.
+/// The number of texts in each direction.
 const TEXTS: usize = 20;
-/// Bytes of the largest message over WebRTC.
+/// The size of the largest message over WebRTC, in bytes.
 const LARGEST: usize = 262_144;
-/// How long two originals have to break up. They do within 0.1 s on an idle machine.
+/// How long to wait for two originals to disconnect. On an idle machine they do so within 0.1 s.
 const BREAK_UP: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
     Chromium,
-    /// With its addresses hidden behind mDNS names, as it does unless told otherwise.
+    /// Chromium that hides its addresses behind mDNS names, as it does by default.
     ChromiumMdns,
     Node,
 }
@@ -74,12 +74,12 @@ const PAIRINGS: [Pairing; 4] = [
     Pairing::JoinsOriginalIn(Place::Node),
 ];
 
-/// What two peers can tell each other.
+/// The messages that two peers can exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Text,
     TextAndBytes,
-    /// The connection ends as soon as it has begun.
+    /// The connection ends as soon as it is open.
     Breaks,
 }
 
@@ -93,13 +93,13 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Starts the process in which the originals run.
+/// Starts the process of the originals.
 fn start_driver() -> Driver {
     let packages = ["uhst@3.3.0", "@roamhq/wrtc@0.10.0", "eventsource@4.1.0", "playwright-core@1.56"];
     Driver::start("originals.mjs", &[CHROMIUM], "originals", &packages)
 }
 
-/// What goes each way, as the driver takes it.
+/// Returns the messages of one direction as commands of the driver.
 fn messages(transport: Transport, from: &str) -> Vec<Value> {
     let mut messages: Vec<_> = (0..TEXTS).map(|i| json!({ "text": format!("{from} {i} ✓") })).collect();
     if transport == Transport::WebRtc {
@@ -117,7 +117,7 @@ fn payload(message: &Value) -> Payload {
     }
 }
 
-/// Messages both ways, in order, between an app and an original.
+/// Exchanges messages between an app and an original, and checks their order.
 fn talk(app: &mut App, original: &Peer, transport: Transport) -> Outcome {
     for message in messages(transport, "original") {
         original.send(message);
@@ -156,7 +156,7 @@ fn talk(app: &mut App, original: &Peer, transport: Transport) -> Outcome {
     }
 }
 
-/// A relay: whether it is ours, and where.
+/// The address of a relay, and whether it is ours.
 #[derive(Clone, Copy)]
 struct At<'a> {
     ours: bool,
@@ -168,7 +168,7 @@ impl At<'_> {
         Relay::Url(format!("http://{}/", self.address))
     }
 
-    /// npm's relay tells nobody that somebody left.
+    /// Whether the peer learns that the other side has left. npm's relay does not report it.
     fn tells_of_leaving(&self, transport: Transport) -> bool {
         self.ours || transport == Transport::WebRtc
     }
@@ -186,7 +186,7 @@ fn joins_our_host(driver: &Driver, at: At, original: Original, id: &str) -> Outc
         if !at.tells_of_leaving(transport)
             && let Some(peer) = apps[0].world().get::<UhstPeer>(peer)
         {
-            // Then it shows in that nothing gets through any more.
+            // The host notices only that its messages no longer arrive.
             let _ = peer.send("anybody there?");
         }
         disconnected(apps[0]).len() == 1
@@ -202,14 +202,15 @@ fn hosts_our_client(driver: &Driver, at: At, original: Original, id: &str) -> Ou
     host.wait("ready");
     let mut client = TestNetwork::loopback().join_with(UhstClient::join(id).relay(at.relay()));
     assert!(update_until(&mut [&mut client], PATIENCE, |apps| connected(apps[0]) == 1), "{:?}", TestLog::of(&client));
-    // To a host on the relay our introduction is an empty text, which makes the connection; to one on WebRTC an offer.
+    // For a host on the relay, the introduction is an empty text, which opens the connection. For a host on WebRTC, it
+    // is an // offer.
     if transport == Transport::Relay {
         host.hears(&json!({ "text": "" }));
     }
     host.wait("open");
     let peer = the_peer(&mut client);
     let path = if transport == Transport::Relay { Path::Relay } else { Path::Direct };
-    // At once, unless the machine is so busy that the host has answered late.
+    // The path is there at once, unless the host answers late on a busy machine.
     assert!(update_until(&mut [&mut client], PATIENCE, |apps| {
         apps[0].world().get::<UhstPeer>(peer).is_some_and(|peer| peer.path() == path)
     }));
@@ -228,7 +229,7 @@ fn originals_meet(driver: &Driver, at: At, client: Original, place: Place, id: &
     host.wait("ready");
     let client = Peer::start(driver, client, "join", at.address, id);
     client.wait("open");
-    // A relay that says who left makes the host close the channel.
+    // A relay that reports who has left makes the host close the channel.
     let until = Instant::now() + BREAK_UP;
     while transport == Transport::WebRtc && Instant::now() < until {
         if host.has_closed() || client.has_closed() {
@@ -278,7 +279,7 @@ fn table(outcomes: &BTreeMap<Job, Outcome>) -> String {
 fn every_pairing_does_what_the_readme_says() {
     let driver = start_driver();
     let (ours, theirs) = (StandaloneRelay::start(), NpmRelay::start());
-    // Those at npm's relay first: it is seconds late with everything.
+    // The pairings at npm's relay start first, since its responses take seconds.
     let jobs = [false, true].into_iter().flat_map(|ours| {
         ORIGINALS
             .into_iter()
@@ -312,10 +313,10 @@ fn every_pairing_does_what_the_readme_says() {
     let failures = failures.into_inner().unwrap();
     assert!(failures.is_empty(), "failed: {failures:?}");
     let mut mistakes = driver.mistakes();
-    // Where two originals break up, candidates still come for the connection that the host has closed.
+    // Where two originals disconnect, candidates still arrive for the closed connection of the host.
     mistakes
         .retain(|mistake| !mistake["text"].as_str().is_some_and(|text| text.ends_with("RTCPeerConnection is closed.")));
-    assert!(mistakes.is_empty(), "originals were made to stumble: {mistakes:?}");
+    assert!(mistakes.is_empty(), "errors of originals: {mistakes:?}");
     let table = table(&outcomes.into_inner().unwrap());
     println!("{table}");
     let readme = include_str!("../README.md");
@@ -326,16 +327,20 @@ fn every_pairing_does_what_the_readme_says() {
 #[ignore = "needs node, npm and Chromium"]
 fn a_host_that_answers_late_hears_everything() {
     let (driver, relay) = (start_driver(), StandaloneRelay::start());
-    // Not in node: a message that comes while `@roamhq/wrtc` makes the channel may be told before the channel's opening.
+    // This needs Chromium: `@roamhq/wrtc` may report a message before the opening of its channel.
     let original = Original(Place::Chromium, Transport::WebRtc);
     let host = Peer::start_slow(&driver, original, "host", relay.address(), "slow", 3000);
     host.wait("ready");
     let mut client = TestNetwork::loopback().join_with(UhstClient::join("slow").relay(relay.relay()));
-    // Its silence is that of a host on the relay.
+    // A silent host counts as one on the relay.
     assert!(update_until(&mut [&mut client], PATIENCE, |apps| connected(apps[0]) == 1));
     let peer = the_peer(&mut client);
     let send = |app: &App, text: String| app.world().get::<UhstPeer>(peer).unwrap().send(text).unwrap();
-    assert_eq!(client.world().get::<UhstPeer>(peer).unwrap().max_message(), 65_536, "of a text over the relay");
+    assert_eq!(
+        client.world().get::<UhstPeer>(peer).unwrap().max_message(),
+        65_536,
+        "the limit of a text over the relay"
+    );
     (0..20).for_each(|i| send(&client, format!("early {i}")));
     host.wait("open");
     assert!(update_until(&mut [&mut client], PATIENCE, |apps| {

@@ -1,7 +1,7 @@
 //! A connection outlives its relay path: relays that die and come back, strangers who take a place meanwhile, and
 //! processes that are killed. `direct.rs` has the tests with a direct path.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a failed test panics")]
 
 mod by_hand;
 mod original;

@@ -1,6 +1,6 @@
 //! Peers of the original protocol as hosts and as clients, through our relay and through the original one.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a failed test panics")]
 
 mod original;
 mod support;

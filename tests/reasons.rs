@@ -1,7 +1,7 @@
 //! A cause leads to the same reason, whichever layer notices it first: on every route, and with the relay in the host's
 //! process or elsewhere.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a failed test panics")]
 
 mod support;
 

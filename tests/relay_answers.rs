@@ -1,7 +1,7 @@
 //! What comes back instead of a relay's answer: redirects, requests to come again later, pages to log in on, and
 //! nothing at all.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a failed test panics")]
 
 #[path = "answers/between.rs"]
 mod between;

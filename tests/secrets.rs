@@ -1,6 +1,6 @@
 //! No log, error or `Debug` shows a token, a password or a key: all that a session writes at the finest level is searched.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a failed test panics")]
 
 #[path = "../crates/uhst-relay/tests/relay/log.rs"]
 mod log;

@@ -1,6 +1,6 @@
 //! Typed messages: registered types arrive, and messages that do not decode do no harm.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a failed test panics")]
 
 #[cfg(feature = "relay")]
 mod original;

@@ -1,6 +1,6 @@
 //! Games of this crate in pages of a headless Chromium, with each other and with native ones. `.ci/web` builds the page.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a failed test panics")]
 
 mod support;
 

@@ -1,4 +1,4 @@
-//! A way to a relay that begins at another address of this machine: whoever takes it comes from elsewhere.
+//! A TCP forwarder to a relay. The relay sees its connections come from another address of this machine.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use tokio::{
     runtime::Runtime,
 };
 
-/// Where to connect so that the relay sees this address.
+/// Starts a forwarder whose connections come from `address`, and returns its own address.
 pub fn from(runtime: &Runtime, address: [u8; 4], relay: SocketAddr) -> SocketAddr {
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let here = listener.local_addr().unwrap();

@@ -22,14 +22,14 @@ use crate::{
     stranger::{ELSEWHERE, Introduction, Stranger},
 };
 
-/// Nothing takes so long.
+/// The limit for every wait.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Some frames of a game.
+/// The duration of some frames of a game.
 const FRAMES: Duration = Duration::from_millis(100);
-/// Honest players come one after the other, for as long as the attack goes on.
+/// The number of honest players who join during an attack, one after the other.
 const BESIDE: usize = 3;
 
-/// Every row of attacks against a host.
+/// Runs every row of attacks on a host.
 pub fn rows(runtime: &Runtime) {
     let introduction = Arc::new(Introduction::learn(runtime));
     hellos(runtime, &introduction);
@@ -47,7 +47,7 @@ fn connected(app: &App) -> usize {
     count(app, |event| matches!(event, TestEvent::Connected(_)))
 }
 
-/// An attack that the host cannot read is none.
+/// Asserts that the host could read every packet. Otherwise the attack does not reach the code that it tests.
 fn everything_was_read(host: &App) {
     let unread =
         |event: &TestEvent| matches!(event, TestEvent::Diagnostic(said) if said.text.contains("cannot be read"));
@@ -59,7 +59,7 @@ fn relay_of(host: &App) -> SocketAddr {
     format!("{}:{}", url.host_str().unwrap(), url.port().unwrap()).parse().unwrap()
 }
 
-/// The longest of some honest joins of a client as this one, one after the other, while the attack goes on.
+/// Returns the longest of [`BESIDE`] honest joins with this client during the attack.
 fn honest(network: &TestNetwork, host: &mut App, client: impl Fn() -> UhstClient) -> Duration {
     let (began, mut longest) = (Instant::now(), Duration::ZERO);
     for _ in 0..BESIDE {
@@ -83,7 +83,7 @@ fn hellos(runtime: &Runtime, introduction: &Arc<Introduction>) {
         runtime.spawn(async move {
             while !stop.is_set() {
                 let Some(mut stranger) = Stranger::join(relay, true).await else { continue };
-                // Each connection says hello as many clients would.
+                // Each connection sends the hellos of many clients.
                 for n in 0..200 {
                     if stop.is_set() || stranger.say(&introduction.hello((attacker << 32) + n)).await != 200 {
                         break;
@@ -121,7 +121,7 @@ fn places(runtime: &Runtime) {
         strangers
     });
     let to = link(&host);
-    // A place is free once the game has dropped the last messages of who had it, which takes some frames.
+    // A place is free once the game has read the last messages of its former peer, which takes some frames.
     update_until(&mut [&mut host], FRAMES, |_| false);
     let longest = honest(&network, &mut host, || UhstClient::from(to.clone()));
     let there = host.world_mut().query::<&UhstPeer>().iter(host.world()).filter(|peer| !peer.is_native()).count();
@@ -167,7 +167,7 @@ fn signals_unasked(runtime: &Runtime, introduction: &Introduction) {
     everything_was_read(&host);
 }
 
-/// The address of this machine from which others are reached. A UDP socket that connects sends nothing.
+/// Returns the address from which this machine sends to others. Connecting a UDP socket sends no datagram.
 fn outward() -> Option<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
     socket.connect("192.0.2.1:9").ok()?;
@@ -175,12 +175,12 @@ fn outward() -> Option<IpAddr> {
 }
 
 fn candidates(runtime: &Runtime, introduction: &Introduction) {
-    // With those of the offer, fewer than make the host drop it.
+    // Together with the candidates of the offer, this is below the number at which the host drops the peer.
     const PORTS: usize = 48;
     let network = TestNetwork::loopback();
     let mut host = network.host_with(UhstHost::new("x"));
     let relay = relay_of(&host);
-    // Where a host sends from its other addresses, too. Nothing leaves this machine.
+    // The host can reach this address from its other addresses too. Nothing leaves this machine.
     let here = outward().unwrap_or(Ipv4Addr::LOCALHOST.into());
     let victims: Vec<_> = (0..PORTS).map(|_| UdpSocket::bind((here, 0)).unwrap()).collect();
     let mut said = vec![serde_json::json!({ "type": "offer", "sdp": introduction.sdp }).to_string()];
@@ -212,7 +212,8 @@ fn candidates(runtime: &Runtime, introduction: &Introduction) {
     let (sum, ports) = (counts.iter().sum::<usize>(), counts.iter().filter(|count| **count > 0).count());
     let now = format!("{sum} to {ports} ports in {:?}", 4 * LENGTH);
     row("11 an unproven offer with 48 candidates", "6,464 datagrams, of 64", now, longest);
-    // Some are checked, or this would see no datagram at all; each a few times, from each of the host's few addresses.
+    // The host checks some candidates, otherwise the test would see no datagram. It checks each a few times from each
+    // of // its few addresses.
     assert!((1..=8).contains(&ports), "{counts:?}");
     assert!(counts.iter().all(|count| *count <= 6 * 11), "{counts:?}");
     assert!(sum < 6 * said.len(), "{counts:?}");
@@ -246,6 +247,6 @@ fn guesses(runtime: &Runtime) {
     let told = count(&host, |event| matches!(event, TestEvent::Diagnostic(event) if event.text.contains("password")));
     let now = format!("{heard} of {tried} are heard in {:?}, and the game is told {told} times", since.elapsed());
     row("15 guessed passwords", "7,000 a second, 64 heard, none told", now, longest);
-    // Three are free, then they wait for 1, 2 and 4 seconds.
+    // Three guesses are free. The next ones wait for 1, 2 and 4 seconds.
     assert!((4..=8).contains(&heard) && tried > heard && told > 0, "{heard} of {tried}, {told}");
 }

@@ -1,5 +1,5 @@
-//! The attacks on a game that hosts as a table: what each has reached, what it reaches now, and how long an honest player
-//! beside it takes to join. Those on a relay alone are in the tests of `uhst-relay`.
+//! A table of attacks on a game that hosts: the effect each attack used to have, its effect now, and how long an honest
+//! player takes to join in the meantime. The tests of `uhst-relay` contain the attacks on a relay alone.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -20,7 +20,7 @@ use tokio::runtime::Builder;
 fn the_table_of_attacks() {
     report::head();
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    // Apps are updated on this thread; those who attack their relays have others.
+    // This thread updates the apps. The attackers of their relays run on other threads.
     host::rows(&runtime);
     places::rows(&runtime);
 }

@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{report::row, support::*};
 
-/// A machine of the player's own network, and who comes there.
+/// Starts a machine of the player's own network. Returns its address and a queue with an entry for each connection.
 async fn victim() -> (SocketAddr, UnboundedReceiver<()>) {
     let victim = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = victim.local_addr().unwrap();
@@ -30,7 +30,7 @@ async fn victim() -> (SocketAddr, UnboundedReceiver<()>) {
     (address, came)
 }
 
-/// A relay that answers each request with this.
+/// Starts a relay that answers each request with this head and body. Returns its URL.
 async fn hostile(head: String, json: String) -> String {
     let relay = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", relay.local_addr().unwrap());
@@ -52,7 +52,7 @@ pub fn rows(runtime: &Runtime) {
     let network = TestNetwork::loopback();
     let mut host = network.host("x");
     let (mut came, mut asked) = (0, 0);
-    // In replies, in redirects, and in links of strangers.
+    // The address comes in replies, in redirects, and in links of strangers.
     for (head, json, link) in [
         ("200 OK", r#"{"clientToken":"t","sendUrl":"http://VICTIM/reboot"}"#, "/#x"),
         ("200 OK", r#"{"clientToken":"t","receiveUrl":"http://VICTIM/reboot"}"#, "/#x"),

@@ -1,4 +1,4 @@
-//! Who joins a session by hand, and says what no client would say.
+//! A peer that joins a session by hand, and sends what no client would send.
 
 use std::{
     net::SocketAddr,
@@ -20,10 +20,10 @@ use tokio::{
 
 use crate::support::*;
 
-/// Where strangers come from.
+/// The address of all strangers.
 pub const ELSEWHERE: [u8; 4] = [127, 0, 0, 2];
 
-/// A client of the session `x`, by hand.
+/// A client of the session `x` without the code of this crate.
 pub struct Stranger {
     wire: Wire,
     target: String,
@@ -31,7 +31,7 @@ pub struct Stranger {
 }
 
 impl Stranger {
-    /// Joins, with an event stream or without. `None`: the relay refuses.
+    /// Joins, with an event stream or without. Returns `None` if the relay refuses.
     pub async fn join(relay: SocketAddr, listens: bool) -> Option<Self> {
         let mut wire = Wire::open_from(relay, ELSEWHERE).await;
         let joined = wire.request("POST", "/?action=join&hostId=x", &[], "").await;
@@ -41,12 +41,12 @@ impl Stranger {
         Some(Stranger { wire, target, stream })
     }
 
-    /// Says this; the relay's status.
+    /// Sends a message to the host. Returns the status of the relay's response.
     pub async fn say(&mut self, body: &str) -> u16 {
         self.wire.request("POST", &self.target, &[JSON], body).await.status
     }
 
-    /// Waits until the host says something with this in it.
+    /// Waits until the host has sent something that contains this text.
     pub async fn hears(&mut self, what: &str) {
         let (mut heard, stream) = (Vec::new(), self.stream.as_mut().unwrap());
         while !String::from_utf8_lossy(&heard).contains(what) {
@@ -67,15 +67,15 @@ async fn listen(relay: SocketAddr, target: &str) -> Option<Wire> {
     (stream.head().await.status == 200).then_some(stream)
 }
 
-/// What a client of this crate says first.
+/// The first messages of a client of this crate.
 pub struct Introduction {
     hello: Vec<u8>,
-    /// The description of a direct path that it offers.
+    /// The description of the direct path in its offer.
     pub sdp: String,
 }
 
 impl Introduction {
-    /// Lets a client introduce itself to a relay that knows nothing.
+    /// Records the introduction of a client at a relay that does not know this crate.
     pub fn learn(runtime: &Runtime) -> Self {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -93,7 +93,7 @@ impl Introduction {
         Introduction { hello, sdp: body["sdp"].as_str().unwrap().to_owned() }
     }
 
-    /// The first word of a client with a nonce of its own.
+    /// Returns the first message of a client whose nonce is this number.
     pub fn hello(&self, number: u64) -> String {
         let mut hello = self.hello.clone();
         hello[3..11].copy_from_slice(&number.to_be_bytes());

@@ -1,18 +1,18 @@
-// Peers of npm's `uhst`, in this process and in headless Chromiums, driven by lines of JSON.
+// Runs peers of npm's `uhst` in this process and in headless Chromiums. Lines of JSON control them.
 //
 //   node tests/browser/originals.mjs CHROMIUM
 //
-// Standard input takes one command a line, standard output tells what happens:
+// Standard input takes one command per line. Standard output reports events:
 //
 //   {"peer":"a","start":"host","in":"chromium","transport":"webrtc","relay":"http://…/","id":"x"}
 //   {"peer":"a","send":{"text":"hi"}}    {"peer":"a","send":{"bytes":[1,2]}}    {"peer":"a","close":true}
 //   → {"peer":"a","event":"ready"}       open, close, error, mistake, message with "text" or "bytes"
 //
-// With "slow":3000, whatever it sends over the relay is three seconds late.
+// With "slow":3000, messages of this peer over the relay are delayed by three seconds.
 //
-// `in` is `node`, `chromium`, or `chromium-mdns`, which hides addresses behind mDNS names, as is Chromium's default. A host
-// talks with the first that connects. A mistake is an unhandled rejection or an error of the page: in node it would
-// have ended the process. Packages are looked for in NODE_PATH.
+// `in` is `node`, `chromium` or `chromium-mdns`. The last one hides addresses behind mDNS names, as Chromium does by
+// default. A host exchanges messages with the first client that connects. A mistake is an unhandled rejection, which
+// would end a process of node, or an error of the page. Packages come from NODE_PATH.
 
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
@@ -24,11 +24,11 @@ const executablePath = process.argv[2];
 
 const say = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
 
-/** Makes a peer with `uhst` as a game does. Runs in node and, as text, in pages. */
+/** Creates a peer with `uhst` as a game does. Runs in node, and as text in pages. */
 function makePeer(uhst, { peer, start, transport, relay, id, slow }, say) {
   const tell = (event, more = {}) => say({ peer, event, ...more });
   const options = { relayUrl: relay };
-  // No servers: nothing leaves the machine.
+  // Without servers, nothing leaves this machine.
   if (transport === "webrtc") options.socketProvider = new uhst.WebRTCSocketProvider({ iceServers: [] });
   const api = new uhst.UHST(options);
   if (slow) {
@@ -62,7 +62,7 @@ function makePeer(uhst, { peer, start, transport, relay, id, slow }, say) {
   };
 }
 
-/** A peer in this process. */
+/** Starts a peer in this process. */
 function inNode(command) {
   globalThis.EventSource ??= packages("eventsource").EventSource;
   Object.assign(globalThis, packages("@roamhq/wrtc"));
@@ -83,7 +83,7 @@ function browser(hidesAddresses) {
   return browsers.get(hidesAddresses);
 }
 
-/** A peer in a browser, with a pool of connections of its own: a browser has six to one relay. */
+/** Starts a peer in a browser context of its own, since a context has only six connections to one relay. */
 async function inChromium(command) {
   const context = await (await browser(command.in === "chromium-mdns")).newContext();
   const page = await context.newPage();
@@ -104,7 +104,7 @@ const peers = new Map();
 for await (const line of createInterface({ input: process.stdin })) {
   const command = JSON.parse(line);
   const { peer } = command;
-  // The commands of one peer are done one after the other: parallel sends of an original overtake each other.
+  // The commands of one peer run one after the other, since parallel sends of an original overtake each other.
   const before = peers.get(peer) ?? Promise.resolve();
   const next = before.then(async (it) => {
     if (command.start) return command.in === "node" ? inNode(command) : inChromium(command);

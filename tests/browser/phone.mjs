@@ -1,14 +1,14 @@
-// Drives the phone page in a headless Chromium through a visit to a running lobby, and takes a picture of it.
+// Runs the phone page in a headless Chromium through a visit to a running lobby, and takes a picture of it.
 //
 //   node tests/browser/phone.mjs LINK CHROMIUM PICTURE [HOST-INPUT [HOST-PID]]
 //
-// LINK is the host's join link; `?path=relay` or `?path=direct` before its # settles the path. CHROMIUM is the browser's
-// program, PICTURE the PNG to write. HOST-INPUT is a named pipe that the host reads its lines from
-// (`lobby host --terminal < HOST-INPUT`): the host's part of the visit is written there. Without it somebody types it.
-// HOST-PID is the host's process: it is stopped for some seconds, and the page must show that it misses the host.
-// `playwright-core` is looked for in the working directory and in NODE_PATH.
+// LINK is the host's join link. `?path=relay` or `?path=direct` before its # selects the path. CHROMIUM is the browser's
+// program, PICTURE the PNG to write. HOST-INPUT is a named pipe for the input of the host
+// (`lobby host --terminal < HOST-INPUT`): this script writes the host's lines there. Without it, somebody types them.
+// HOST-PID is the host's process: it is suspended for some seconds, and the page must show that it reconnects.
+// `playwright-core` comes from the working directory or from NODE_PATH.
 //
-// Prints every step that happened, and exits with 0 only if all did.
+// Prints every completed step, and exits with 0 only if all steps are completed.
 
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -30,7 +30,7 @@ const PHONE = { width: 390, height: 844 };
 const PATIENCE_MS = 30_000;
 
 const profile = mkdtempSync(join(tmpdir(), "phone-"));
-// Held open: the host takes the pipe's end for the end of its input.
+// The pipe stays open, since the host leaves at the end of its input.
 const pipe = hostInput ? openSync(hostInput, "w") : null;
 const mistakes = [];
 const shots = [];
@@ -44,13 +44,13 @@ function asHost(line) {
   else writeSync(pipe, `${line}\n`);
 }
 
-/** Waits until there is such an element that can be seen. */
+/** Waits until such an element is visible. */
 const see = (selector) => page.locator(selector).locator("visible=true").first().waitFor();
 const press = (action) => page.locator(`[data-action=${action}]`).locator("visible=true").click();
 const isOn = (name) => see(`[data-page=${name}]`);
 const take = async () => shots.push(await page.screenshot());
 
-/** Where the host has told everyone that we are. */
+/** Returns the position of this player according to the host. */
 const seen = () => page.evaluate(() => ({ ...document.querySelector("[data-arena]").dataset }));
 const seenElsewhere = ({ seenX, seenY }) =>
   page.waitForFunction(
@@ -83,7 +83,7 @@ async function visit() {
 
   await page.fill("[data-field=chat]", WORDS);
   await page.press("[data-field=chat]", "Enter");
-  // The host hands every line to everyone, the one who said it too.
+  // The host sends every line to all players, also to its author.
   await see(`[data-chat] [data-mine=true] .text:text-is("${WORDS}")`);
   done("chatted, and the host passed it on");
   asHost(ANSWER);
@@ -126,7 +126,7 @@ async function visit() {
   done(`is in the lobby again: ${(await page.textContent("[data-result]")).trim()}`);
 }
 
-/** The host sleeps, and wakes up as soon as the page misses it. */
+/** Suspends the host until the page reports that it reconnects. */
 async function missTheHost(host) {
   process.kill(host, "SIGSTOP");
   try {
@@ -139,7 +139,7 @@ async function missTheHost(host) {
   done("missed a host that slept, and is the same player after it woke up");
 }
 
-/** Steers until the host says that we are somewhere else. */
+/** Steers until the host has moved this player. */
 async function walkBy(what, start, stop) {
   const before = await seen();
   await start();
@@ -154,7 +154,7 @@ async function dragRight() {
   await page.mouse.move(PHONE.width / 2 + 60, 600, { steps: 5 });
 }
 
-/** The pages side by side, as for a README. */
+/** Saves the screenshots side by side. */
 async function savePicture() {
   const sheet = await browser.newPage();
   await sheet.setViewportSize({ width: 1000, height: 660 });
@@ -180,7 +180,7 @@ try {
       "--disable-background-networking",
       "--disable-component-update",
       "--disable-sync",
-      // Names in place of addresses would need multicast, which test machines lack.
+      // mDNS names in place of addresses would need multicast, which test machines lack.
       "--disable-features=WebRtcHideLocalIpsWithMdns",
     ],
     viewport: PHONE,

@@ -1,14 +1,14 @@
-// Pages of a headless Chromium that run a game of ours, driven by lines of JSON.
+// Runs a game in pages of a headless Chromium. Lines of JSON control them.
 //
 //   node tests/browser/web.mjs CHROMIUM FOLDER
 //
-// FOLDER has the page, its JavaScript and its wasm. Standard input takes one command a line, standard output tells what
-// happens:
+// FOLDER has the page, its JavaScript and its wasm. Standard input takes one command per line. Standard output reports
+// events:
 //
 //   {"peer":"a","open":true}    {"peer":"a","open":"http://…/#483920"}    {"peer":"a","command":{"join":{"link":"…"}}}    {"peer":"a","close":true}
 //   → {"peer":"a","event":"open","value":null}, then what the game reports, and mistake for an error of the page
 //
-// Packages are looked for in NODE_PATH.
+// Packages come from NODE_PATH.
 
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -34,11 +34,11 @@ args.push("--disable-component-update", "--disable-sync", "--disable-features=We
 args.push("--disable-dev-shm-usage", "--no-proxy-server", "--allow-loopback-in-peer-connection");
 const browser = packages("playwright-core").chromium.launch({ executablePath, headless: true, args });
 
-/** Opens a page of this program's server, or the one at a link, with a pool of connections of its own: a browser has six to one relay. */
+/** Opens a page of this program's server, or of a link, in a context of its own: a context has only six connections to one relay. */
 async function open(peer, link) {
   const url = typeof link === "string" ? link : `${origin()}/`;
   const context = await (await browser).newContext();
-  // With it, a browser offers its addresses on loopback.
+  // With this permission, the browser offers its loopback addresses.
   await context.grantPermissions(["microphone"], { origin: new URL(url).origin });
   const page = await context.newPage();
   const mistake = (value) => say({ peer, event: "mistake", value });

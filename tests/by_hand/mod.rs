@@ -1,7 +1,7 @@
 //! A native client without an app: its connection, and the wire of an original below it, driven step by step.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, reason = "a failed test panics")]
 
 use std::time::{Duration, Instant};
 

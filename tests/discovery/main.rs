@@ -1,7 +1,7 @@
-//! Sessions on the local network: announced by one app, listed by another, and joined. All of it on the loopback
-//! interface, or in network namespaces of its own.
+//! Sessions on the local network: one app announces a session, another lists and joins it. All traffic stays on the
+//! loopback interface or in network namespaces of the tests.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a failed test panics")]
 
 mod processes;
 mod responder;
@@ -23,11 +23,11 @@ use responder::{Responder, announcement, strings};
 use support::StandaloneRelay;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-/// A session is taken off the list within this time after its goodbye, which mDNS has be heard for a second. Silence
-/// takes longer, also where all is on one machine.
+/// The limit for the removal of a session after its goodbye, for which mDNS waits a second. The removal after silence
+/// takes longer, also on one machine.
 const GOODBYE: Duration = Duration::from_millis(2900);
 
-/// What one test sends, the browsers of all others hear: those that send too much have it for themselves.
+/// Serialises tests that send much, since the browsers of all tests receive it.
 static NETWORK: RwLock<()> = RwLock::new(());
 
 fn beside_others() -> RwLockReadGuard<'static, ()> {
@@ -38,7 +38,7 @@ fn alone() -> RwLockWriteGuard<'static, ()> {
     NETWORK.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A game that no other test, and no other run of this one, announces.
+/// Returns a game id that no other test, and no other run of this test, announces.
 fn game(test: &str) -> String {
     format!("{test} {}", std::process::id())
 }
@@ -55,7 +55,7 @@ fn browser_app(game: &str) -> App {
     app
 }
 
-/// Names and players of the sessions that an app lists.
+/// Returns the names and player counts of the sessions that an app lists.
 fn listed(app: &mut App) -> Vec<(String, u16)> {
     let mut sessions = app.world_mut().query::<&DiscoveredSession>();
     let mut listed: Vec<_> =
@@ -72,7 +72,7 @@ fn diagnostics(app: &App) -> usize {
     TestLog::of(app).count(|event| matches!(event, TestEvent::Diagnostic(_)))
 }
 
-/// What a click on the only entry of a list does.
+/// Joins the only session of the list, as a click does.
 fn click(app: &mut App) -> Entity {
     let mut sessions = app.world_mut().query::<&DiscoveredSession>();
     let link = sessions.single(app.world()).unwrap().link.clone();
@@ -88,9 +88,9 @@ fn a_session_is_found_joined_followed_and_gone() {
     let _beside_others = beside_others();
     let game = game("found");
     let (mut host, mut browser) = (host_app(&game, "Ada’s round"), browser_app(&game));
-    // One of another game, which is none of ours.
+    // This session belongs to another game.
     let mut other = host_app("another game", "Ben’s round");
-    // A second list in the same app, of its own entities.
+    // A second browser in the same app has entities of its own.
     browser.world_mut().spawn(UhstBrowser::new(&game));
     let apps = &mut [&mut host, &mut browser, &mut other];
     assert!(update_until(apps, PATIENCE, |apps| lists(apps[1], &[("Ada’s round", 1), ("Ada’s round", 1)])));
@@ -105,7 +105,7 @@ fn a_session_is_found_joined_followed_and_gone() {
     let client = click(&mut browser);
     let apps = &mut [&mut host, &mut browser];
     assert!(update_until(apps, PATIENCE, |apps| is_connected(apps[1], client) && lists(apps[1], &[("Ada’s round", 2)])));
-    // In place: whatever a game has put on the entity is still there.
+    // The entity is updated in place, so components of the game stay.
     assert!(browser.world().get::<DiscoveredSession>(entity).is_some());
 
     browser.world_mut().despawn(client);
@@ -117,7 +117,7 @@ fn a_session_is_found_joined_followed_and_gone() {
     host.world_mut().despawn(session);
     let goodbye = Instant::now();
     assert!(update_until(&mut [&mut host, &mut browser], PATIENCE, |apps| lists(apps[1], &[])));
-    assert!(goodbye.elapsed() < GOODBYE, "by a goodbye, not by silence: {:?}", goodbye.elapsed());
+    assert!(goodbye.elapsed() < GOODBYE, "it was removed for its silence, after {:?}", goodbye.elapsed());
 }
 
 #[test]
@@ -141,17 +141,18 @@ fn what_strangers_announce_is_ignored_and_reported_once() {
     let _alone = alone();
     let game = game("strangers");
     let mut browser = browser_app(&game);
-    // A good announcement in the same bytes shows that they are read at all.
+    // A good announcement in the same format shows that the browser reads these packets.
     let stranger = Responder::on(Ipv4Addr::LOCALHOST);
     announce_nonsense(&stranger, &game);
     assert!(is_listed(&mut browser, &stranger, &game, "good"));
     announce_nonsense(&stranger, &game);
-    // Whatever is sent after it is read after it.
+    // Packets are read in order, so the browser has read the bad ones by then.
     assert!(is_listed(&mut browser, &stranger, &game, "renamed"), "{:?}", listed(&mut browser));
     assert_eq!(diagnostics(&browser), 1, "{:?}", TestLog::of(&browser));
 }
 
-/// Announces one session under this name, every so often, until it is all that is listed.
+/// Announces a session under this name five times a second, until the list has only this session. Returns whether it
+/// does.
 fn is_listed(browser: &mut App, stranger: &Responder, game: &str, name: &str) -> bool {
     let strings = strings(game, name, &[]);
     let strings: Vec<&[u8]> = strings.iter().map(Vec::as_slice).collect();
@@ -189,13 +190,13 @@ fn a_flood_of_sessions_is_bounded_and_the_first_stays() {
         diagnostics(apps[1]) > 0
     }));
     assert!(listed(&mut browser).contains(&("Ada’s round".to_owned(), 1)));
-    // Once for the crowd, once for the flood.
+    // The number of sessions and the rate of packets are reported once each.
     assert!(diagnostics(&browser) <= 2, "{:?}", TestLog::of(&browser));
-    // Long after, only who still beats is there.
+    // The sessions that are not announced again leave the list.
     assert!(update_until(&mut [&mut host, &mut browser], PATIENCE, |apps| lists(apps[1], &[("Ada’s round", 1)])));
 }
 
-/// Everything that may be wrong with an announcement.
+/// Sends announcements with every kind of fault.
 fn announce_nonsense(stranger: &Responder, game: &str) {
     let long = [b'x'; 250];
     let wrong: [(&str, &[u8]); 12] = [
@@ -219,7 +220,7 @@ fn announce_nonsense(stranger: &Responder, game: &str) {
     }
     stranger.announce("empty", 3000, &[]);
     stranger.announce("keys", 3000, &[b"=", b"==", b"no value", b"\xff=\xff"]);
-    // A port that nobody listens on, and addresses that are nobody's business.
+    // These announcements have a port without a listener, or addresses that no host can have.
     let good = strings(game, "wrong", &[]);
     let good: Vec<&[u8]> = good.iter().map(Vec::as_slice).collect();
     stranger.announce("port", 0, &good);
@@ -228,7 +229,7 @@ fn announce_nonsense(stranger: &Responder, game: &str) {
     {
         stranger.send(&announcement(&format!("address{number}"), 3000, address.into(), &good));
     }
-    // No DNS at all, or the beginning of some.
+    // These packets are truncated DNS messages, or no DNS messages.
     let whole = announcement("cut", 3000, Ipv4Addr::LOCALHOST, &good);
     for end in (0..whole.len()).step_by(7) {
         stranger.send(&whole[..end]);

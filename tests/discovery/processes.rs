@@ -1,4 +1,4 @@
-//! Hosts in processes of their own: on this machine, and in another network namespace.
+//! Hosts in separate processes, on this machine and in another network namespace.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -22,7 +22,7 @@ use crate::{
     responder::Responder,
 };
 
-/// A host in a process of its own. Killed when dropped.
+/// A host in a separate process, which dropping it kills.
 struct HostProcess(Child, Option<ChildStdin>);
 
 impl HostProcess {
@@ -35,7 +35,7 @@ impl HostProcess {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("the program of this test");
+            .expect("this test binary starts");
         HostProcess(child, None)
     }
 
@@ -44,12 +44,15 @@ impl HostProcess {
         stdin.write_all(b"go\n").unwrap();
         self.1 = Some(stdin);
         let mut lines = BufReader::new(self.0.stdout.take().unwrap()).lines();
-        assert!(lines.any(|line| line.is_ok_and(|line| line.contains("hosting"))), "it does not host");
-        // Whatever else it says has somewhere to go.
+        assert!(
+            lines.any(|line| line.is_ok_and(|line| line.contains("hosting"))),
+            "the process ended before it hosted"
+        );
+        // The process must not block on further output.
         std::thread::spawn(move || lines.for_each(drop));
     }
 
-    /// Has it exit by itself, as a player closes a game.
+    /// Lets the process exit by itself, as when a player closes the game.
     fn close(&mut self) {
         self.1 = None;
         assert!(self.0.wait().unwrap().success());
@@ -68,7 +71,7 @@ impl Drop for HostProcess {
 }
 
 #[test]
-#[ignore = "a process that other tests start, and kill"]
+#[ignore = "other tests start it in a separate process"]
 fn a_host_for_the_other_tests() {
     let (Ok(game), Ok(name)) = (std::env::var("UHST_GAME"), std::env::var("UHST_NAME")) else { return };
     std::io::stdin().read_line(&mut String::new()).unwrap();
@@ -84,7 +87,7 @@ fn a_host_for_the_other_tests() {
     }
     let closed = Arc::new(AtomicBool::new(false));
     let seen = closed.clone();
-    // Its parent closes it.
+    // The parent process closes standard input to end this process.
     std::thread::spawn(move || {
         let _ = std::io::stdin().read_line(&mut String::new());
         seen.store(true, Ordering::Relaxed);
@@ -98,7 +101,7 @@ fn a_host_for_the_other_tests() {
             std::thread::sleep(Duration::from_millis(10));
         }
         drop(app);
-        // Nothing of it runs any more.
+        // No task of the app runs after the drop.
         std::process::exit(0);
     }
     app.add_systems(Update, move |mut exit: MessageWriter<AppExit>| {
@@ -122,7 +125,7 @@ fn a_host_in_another_process_is_joined_and_missed_when_it_is_killed() {
     joined_and_missed(&mut browser_app(&game), &mut host);
 }
 
-/// By an `AppExit`, or because its app is dropped, on a runtime of its own or not.
+/// The host ends by an `AppExit`, or because its app is dropped, with and without a runtime of the game.
 #[test]
 fn a_host_that_ends_is_gone_at_once() {
     let _beside_others = beside_others();
@@ -145,7 +148,7 @@ fn ends_and_is_gone(end: &str) {
     let goodbye = Instant::now();
     assert!(update_until(&mut [&mut browser], PATIENCE, |apps| lists(apps[0], &[])));
     let after = goodbye.elapsed();
-    assert!(after < GOODBYE, "{end}: by a goodbye, not by silence: {after:?}");
+    assert!(after < GOODBYE, "{end}: it was removed for its silence, after {after:?}");
 }
 
 fn joined_and_missed(browser: &mut App, host: &mut HostProcess) {
@@ -167,13 +170,13 @@ fn a_host_in_another_network_namespace_is_joined_and_missed_when_it_is_killed() 
         assert!(done.success(), "ip {arguments}");
     };
     let strangers = if_addrs();
-    assert_eq!(strangers, ["lo"], "to be run in a network namespace of its own");
+    assert_eq!(strangers, ["lo"], "this test needs a network namespace of its own");
     let game = game("namespaces");
     let mut elsewhere = Command::new("unshare");
     elsewhere.arg("--net").arg(std::env::current_exe().unwrap());
     let mut host = HostProcess::start(elsewhere, &game, "next door", true);
     let pid = host.0.id();
-    // Once it is in a namespace of its own.
+    // Waits until the process is in its own namespace.
     let ours = std::fs::read_link("/proc/self/ns/net").unwrap();
     let begun = Instant::now();
     while std::fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|theirs| theirs == ours) {
@@ -191,7 +194,7 @@ fn a_host_in_another_network_namespace_is_joined_and_missed_when_it_is_killed() 
     inside("link set lo up");
     inside("address add 10.77.0.2/24 dev uhst1");
     inside("link set uhst1 up");
-    // The cable stays in when the host is killed: that is silence, not a machine that is gone.
+    // This process keeps the namespace when the host is killed, so that the host is silent instead of unreachable.
     let mut cable = Command::new("nsenter");
     cable.args(["-t", &pid.to_string(), "-n", "sleep", "300"]);
     let _cable = HostProcess(cable.spawn().expect("util-linux is installed"), None);
@@ -210,7 +213,7 @@ fn a_host_in_another_network_namespace_is_joined_and_missed_when_it_is_killed() 
     assert!(diagnostics(&browser) <= 1, "{:?}", TestLog::of(&browser));
 }
 
-/// The interfaces of this machine.
+/// Returns the names of this machine's interfaces.
 fn if_addrs() -> Vec<String> {
     let devices = std::fs::read_to_string("/proc/net/dev").unwrap();
     devices.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect()

@@ -1,10 +1,10 @@
-//! A responder that puts any bytes it likes on the network, as a stranger may.
+//! An mDNS responder that sends arbitrary bytes, as a stranger may.
 
 use std::net::{Ipv4Addr, UdpSocket};
 
 const SERVICE: &str = "_bevy-uhst._tcp.local";
 
-/// Sends from this address, and so on its network.
+/// A responder that sends from this address, and so on its network.
 pub struct Responder {
     socket: UdpSocket,
     address: Ipv4Addr,
@@ -19,13 +19,13 @@ impl Responder {
         self.socket.send_to(packet, (Ipv4Addr::new(224, 0, 0, 251), 5353)).unwrap();
     }
 
-    /// Announces a service with these strings in its TXT record, at this address of its own.
+    /// Announces a service at its own address, with these strings in the TXT record.
     pub fn announce(&self, instance: &str, port: u16, strings: &[&[u8]]) {
         self.send(&announcement(instance, port, self.address, strings));
     }
 }
 
-/// The strings of a good announcement, with some of them replaced.
+/// Returns the strings of a valid announcement, with some of them replaced.
 pub fn strings(game: &str, name: &str, other: &[(&str, &[u8])]) -> Vec<Vec<u8>> {
     let mut pairs: Vec<(&str, &[u8])> = vec![
         ("uhst", b"1"),
@@ -43,7 +43,7 @@ pub fn strings(game: &str, name: &str, other: &[(&str, &[u8])]) -> Vec<Vec<u8>> 
     pairs.into_iter().map(|(key, value)| [key.as_bytes(), b"=", value].concat()).collect()
 }
 
-/// A response with the four records of a service.
+/// Returns a response with the four records of a service.
 pub fn announcement(instance: &str, port: u16, address: Ipv4Addr, strings: &[&[u8]]) -> Vec<u8> {
     let (service, instance, host) = (name(&[SERVICE]), name(&[instance, SERVICE]), name(&[instance, "local"]));
     let text: Vec<u8> = strings
@@ -51,7 +51,7 @@ pub fn announcement(instance: &str, port: u16, address: Ipv4Addr, strings: &[&[u
         .flat_map(|string| [&[string.len().min(255) as u8], &string[..string.len().min(255)]].concat())
         .collect();
     let srv = [&[0, 0, 0, 0][..], &port.to_be_bytes(), &host].concat();
-    // An answer of authority, with four records.
+    // The header of an authoritative response with four records.
     let mut packet = vec![0, 0, 0x84, 0, 0, 0, 0, 4, 0, 0, 0, 0];
     for (owner, kind, flush, data) in [
         (&service, 12_u16, 0_u16, &instance),
@@ -69,7 +69,7 @@ pub fn announcement(instance: &str, port: u16, address: Ipv4Addr, strings: &[&[u
     packet
 }
 
-/// A name as DNS writes it.
+/// Encodes a name for DNS.
 fn name(parts: &[&str]) -> Vec<u8> {
     let labels = parts.iter().flat_map(|part| part.split('.'));
     let mut bytes: Vec<u8> = labels.flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat()).collect();

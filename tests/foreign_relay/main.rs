@@ -1,7 +1,7 @@
 //! What remains without any feature: hosting and joining by a relay that others run, and that knows nothing of this
 //! crate.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a failed test panics")]
 
 #[path = "../support/mod.rs"]
 mod support;

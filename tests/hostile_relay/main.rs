@@ -3,7 +3,7 @@
 //!
 //! A run that fails prints its seed, and everything that happened. `UHST_SEED=…` runs only that seed.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a failed test panics")]
 
 mod cases;
 mod faults;

@@ -1,4 +1,4 @@
-//! Machines with many addresses, of which one counts, or with one family only.
+//! Machines with many addresses of which one leads to the peer, and machines with one address family.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::{
     status::Status,
 };
 
-/// A machine with many addresses before the one that counts: bridges of containers, and wires to them.
+/// Adds addresses to a machine, as containers do: bridges, and wires to them.
 fn crowd(net: &Net, machine: Machine, addresses: usize) {
     for i in 0..addresses {
         let device = if i % 2 == 0 { format!("abr{i}") } else { format!("veth{i}") };
@@ -41,7 +41,7 @@ fn many_addresses_neither_hide_the_way_nor_starve_the_game() {
     let gaps = [&game.host, &game.client].map(|player| player.status().gap);
     eprintln!("direct {direct:?} after it was connected, silent for {gaps:?} at most");
     assert!(direct < Duration::from_secs(5), "{direct:?}");
-    // A peer that is silent for 5 s counts as interrupted.
+    // A peer is interrupted after 5 s of silence.
     assert!(gaps.iter().all(|gap| *gap < Duration::from_secs(4)), "{gaps:?}");
     game.nothing_is_lost();
 }
@@ -51,7 +51,7 @@ fn many_addresses_neither_hide_the_way_nor_starve_the_game() {
 fn a_machine_without_ipv4_hosts_and_one_without_ipv6_too() {
     let net = Net::new();
     for (machine, other, without) in [(Machine::Host, "127.0.0.1/8", "-4"), (Machine::Client, "::1/128", "-6")] {
-        // All addresses of that family, of the loopback device too.
+        // All addresses of the family are removed, also those of the loopback device.
         for device in ["lo", "relay"] {
             net.ip(machine, &format!("{without} addr flush dev {device}"));
         }
@@ -77,10 +77,10 @@ fn links_follow_when_addresses_change() {
 }
 
 const JOINERS: u32 = 32;
-/// Of which three seconds are handshakes. The machine may be busy.
+/// The limit until all paths are direct, on a busy machine. The handshakes alone take three seconds.
 const ALL_DIRECT: Duration = Duration::from_secs(15);
 
-/// All at once, and all of them from one machine. Both machines have a crowd of addresses.
+/// Connects [`JOINERS`] clients at once from one machine. Both machines have many addresses.
 fn many_join(crowd: impl Fn(&Net, Machine)) {
     let net = Net::new();
     for machine in [Machine::Host, Machine::Client] {
@@ -116,8 +116,8 @@ fn many_join_from_many_addresses() {
     many_join(|net, machine| crowd(net, machine, 40));
 }
 
-/// Devices that are named and numbered as real ones are: bridges, and wires that end on this machine. Some addresses are
-/// the other machine's, too: what is sent to it there arrives here.
+/// Adds devices with the names and addresses of real ones: bridges, and wires that end on this machine. The other
+/// machine has some of these addresses too, so packets to it there arrive here.
 fn look_alikes(net: &Net, machine: Machine) {
     for i in 0..40 {
         let device = format!("eth{i}");

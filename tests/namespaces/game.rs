@@ -8,9 +8,9 @@ use crate::{
     status::Status,
 };
 
-/// A relay, a host and a client, connected.
+/// A relay with a host and a client that are connected.
 pub struct Game {
-    /// Unless the host has it.
+    /// The process of the relay; `None` if the host embeds the relay.
     pub relay: Option<Player>,
     pub host: Player,
     pub client: Player,
@@ -28,7 +28,7 @@ impl Game {
         game
     }
 
-    /// The relay is in the host, and there is one wire.
+    /// Starts a game whose host embeds the relay, over the direct wire.
     pub fn embedded(net: &Net, settings: &[(&str, &str)]) -> Self {
         let host = net.start(Machine::Host, "host", settings);
         host.wait_for("does not listen", PATIENCE, |status| status.ready);
@@ -45,7 +45,7 @@ impl Game {
         game
     }
 
-    /// Directly, with messages on their way; gaps are counted from now on.
+    /// Starts a game with a direct path and traffic in both directions. Gaps count from now on.
     pub fn talking(net: &Net) -> Self {
         let mut game = Game::direct(net);
         game.say("talk");
@@ -64,7 +64,7 @@ impl Game {
         self.client.say(words);
     }
 
-    /// Waits until more has arrived on both sides than before.
+    /// Waits until both sides have received more messages.
     pub fn goes_on(&self, patience: Duration) -> Duration {
         let before = [self.host.status().received.reliable, self.client.status().received.reliable];
         let mut slowest = Duration::ZERO;
@@ -75,8 +75,7 @@ impl Game {
         slowest
     }
 
-    /// Stops sending, and waits until everything reliable that was sent has arrived. (Each arrival was checked to be
-    /// the next one.)
+    /// Stops sending, and waits until all reliable messages have arrived. Both sides have checked their order.
     pub fn nothing_is_lost(&mut self) {
         self.say("silent");
         for (from, to) in [(&self.host, &self.client), (&self.client, &self.host)] {

@@ -12,7 +12,7 @@ use crate::{
     status::Status,
 };
 
-/// So many join at once. Their status is that of all.
+/// Runs `count` clients that join at once, and reports one status for all.
 pub fn joiners(count: u32, relay: &Relay) {
     let mut app = TestNetwork::loopback().app();
     for _ in 0..count {

@@ -1,4 +1,4 @@
-//! Network namespaces, what joins them, and the processes that run in them.
+//! Network namespaces, the wires between them, and the processes in them.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -13,8 +13,8 @@ use std::{
 
 use crate::status::Status;
 
-/// Three machines: a host, a client, a relay. Every two are joined by a wire of their own, and none forwards for
-/// others, so that each way can be cut alone.
+/// Three machines: a host, a client and a relay. Each two share a wire, and none forwards packets, so that each wire
+/// can be cut on its own.
 ///
 /// | wire | host | client | relay |
 /// |---|---|---|---|
@@ -53,7 +53,7 @@ fn run(command: &str) {
 }
 
 impl Net {
-    /// With every wire but the direct one.
+    /// Creates the machines with all wires except the direct one.
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let net = Net { prefix: format!("uhst{}n{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)) };
@@ -66,7 +66,7 @@ impl Net {
         net
     }
 
-    /// Also with a direct wire.
+    /// Creates the machines with all wires.
     pub fn with_direct() -> Self {
         let net = Net::new();
         net.direct();
@@ -99,7 +99,7 @@ impl Net {
         self.ip(machine, &format!("link set {device} up"));
     }
 
-    /// Packets on this wire vanish, and nobody is told.
+    /// Drops all packets on this wire, without an error to their senders.
     pub fn cut(&self, wire: &str) {
         self.set(wire, false);
     }
@@ -111,7 +111,7 @@ impl Net {
     fn set(&self, wire: &str, whole: bool) {
         if wire == "direct" {
             for (machine, other) in [(Machine::Host, "10.77.1.2"), (Machine::Client, "10.77.1.1")] {
-                // To a neighbour who is not there: the sender sees nothing but silence.
+                // Packets go to a neighbour that does not exist, so the sender sees only silence.
                 let nobody = format!("neigh replace {other} lladdr 02:00:00:00:00:99 dev direct nud permanent");
                 let command = if whole { format!("neigh del {other} dev direct") } else { nobody };
                 self.ip(machine, &command);
@@ -123,7 +123,8 @@ impl Net {
         }
     }
 
-    /// Bytes that this machine has sent and received on a device, IP headers included, Ethernet headers not.
+    /// Returns the bytes that this machine has sent and received on a device, with IP headers but without Ethernet
+    /// headers.
     pub fn traffic(&self, machine: Machine, device: &str) -> [u64; 2] {
         let output = Command::new("ip").args(["netns", "exec", &self.name(machine), "cat", "/proc/net/dev"]).output();
         let counters = String::from_utf8(output.unwrap().stdout).unwrap();
@@ -133,7 +134,7 @@ impl Net {
         [ip(numbers[8], numbers[9]), ip(numbers[0], numbers[1])]
     }
 
-    /// Starts this test binary in a machine, in a role.
+    /// Starts a process of this test binary in a machine, with a role.
     pub fn start(&self, machine: Machine, role: &str, settings: &[(&str, &str)]) -> Player {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name(machine)]).arg(std::env::current_exe().unwrap());
@@ -151,11 +152,11 @@ impl Drop for Net {
     }
 }
 
-/// A wire that is as long, lossy and slow as it is told to be.
+/// A wire with a configurable delay, loss and rate.
 pub struct BadWire(Child);
 
 impl BadWire {
-    /// Between the host and the client, as the direct one.
+    /// Creates the wire between the host and the client, in place of the direct one.
     pub fn between_players(net: &Net) -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/namespaces/wire.py");
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -179,7 +180,7 @@ impl BadWire {
         BadWire(child)
     }
 
-    /// In each direction. A rate of 0 is no limit.
+    /// Sets the conditions of both directions. A rate of 0 is unlimited.
     pub fn set(&mut self, delay: Duration, loss_percent: u32, bytes_per_second: u32) {
         let input = self.0.stdin.as_mut().unwrap();
         writeln!(input, "{} {loss_percent} {bytes_per_second}", delay.as_millis()).unwrap();
@@ -207,7 +208,7 @@ impl Player {
         let (output, latest, name) = (process.stdout.take().unwrap(), status.clone(), role.to_owned());
         thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
-                // The harness writes its own words in front.
+                // The test harness may write its own text before ours on the line.
                 if let Some((_, words)) = line.split_once("@status ") {
                     *latest.lock().unwrap() = serde_json::from_str(words).unwrap();
                 } else if let Some((_, words)) = line.split_once("@event ") {
@@ -226,13 +227,13 @@ impl Player {
         writeln!(self.process.stdin.as_mut().unwrap(), "{words}").unwrap();
     }
 
-    /// Ends it, as a crash does.
+    /// Kills the process, as a crash does.
     pub fn kill(mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 
-    /// Stops it, as a closed lid does.
+    /// Suspends the process, as a closed lid does.
     pub fn sleep(&self) {
         run(&format!("kill -STOP {}", self.process.id()));
     }
@@ -241,7 +242,7 @@ impl Player {
         run(&format!("kill -CONT {}", self.process.id()));
     }
 
-    /// Waits for a state, which must come in time.
+    /// Waits for a state, and panics if it takes longer than `patience`.
     pub fn wait_for(&self, what: &str, patience: Duration, such: impl Fn(&Status) -> bool) -> Duration {
         let since = Instant::now();
         while !such(&self.status()) {

@@ -1,5 +1,5 @@
-//! Links that are down, processes that sleep and die, and last words on a slow wire. These mostly wait, so they run all
-//! at once.
+//! Links that are down, processes that are suspended or killed, and closes over a slow wire. These tests mostly wait,
+//! so they run in parallel.
 
 use std::{
     sync::Mutex,
@@ -18,14 +18,14 @@ use crate::{
 
 const RELAY_ONLY: &[(&str, &str)] = &[("BEVY_UHST_TEST_PATHS", "relay")];
 const AUTOMATIC: &[(&str, &str)] = &[];
-/// How long a peer may be silent, by default, and what a busy machine adds to it.
+/// The default timeout of a peer, and the delay of a busy machine.
 const INTERRUPTED: Duration = Duration::from_millis(5000 + 1000);
-/// After so long, the interrupted are gone, counted from the silence.
+/// The time from the beginning of a silence to the end of the connection.
 const GONE: Duration = Duration::from_secs(5 + 30);
 
-/// By all paths that it may take.
+/// Starts a game, and waits until it uses the best path that the settings allow.
 fn connected(net: &Net, settings: &[(&str, &str)]) -> Game {
-    // A start takes a second of a processor: one after the other.
+    // A start takes a second of CPU time, so games start one after the other.
     static STARTS: Mutex<()> = Mutex::new(());
     let _turn = STARTS.lock();
     let game = Game::embedded(net, settings);
@@ -35,7 +35,7 @@ fn connected(net: &Net, settings: &[(&str, &str)]) -> Game {
     game
 }
 
-/// With reliable messages on their way both ways.
+/// Starts a game with reliable messages in both directions.
 fn talking(net: &Net, settings: &[(&str, &str)]) -> Game {
     let mut game = connected(net, settings);
     game.say("rate 10");
@@ -139,7 +139,7 @@ fn a_link_that_is_down_for_43_s_ends_both_sides_alike_by_relay() {
     link_down_for_good(RELAY_ONLY);
 }
 
-/// With the relay in it. Another run of it then takes its id.
+/// Kills a host with its embedded relay. A new process then hosts under the same id.
 fn host_killed(settings: &[(&str, &str)]) {
     let net = Net::with_direct();
     let Game { host, client, .. } = talking(&net, settings);
@@ -164,7 +164,7 @@ fn a_host_that_is_killed_by_relay() {
     host_killed(RELAY_ONLY);
 }
 
-/// The host, the client, or both.
+/// Suspends the host, the client, or both.
 fn asleep(time: Duration, who: [bool; 2], settings: &[(&str, &str)]) {
     let net = Net::with_direct();
     let mut game = talking(&net, settings);
@@ -179,7 +179,7 @@ fn asleep(time: Duration, who: [bool; 2], settings: &[(&str, &str)]) {
     sleep(time);
     sleepers(&game, Player::wake);
     if time > GONE && who != [true; 2] {
-        // The other one has given up, and says so.
+        // The peer has timed it out, and reports so.
         let told = game.both("not gone", Duration::from_secs(10), gone);
         eprintln!("asleep {time:?} {who:?} {settings:?}: told after {told:?}");
         [&game.host, &game.client].into_iter().for_each(timed_out);
@@ -220,10 +220,10 @@ asleep! {
     both_asleep_for_60_s: 60, [true, true];
 }
 
-/// A third more bytes, and each POST waits for its answer.
+/// The limit over a relay: base64 adds a third, and each POST waits for its response.
 const BY_RELAY: Duration = Duration::from_secs(180);
 
-/// 20 MiB at 500 kB/s, then goodbye.
+/// Sends 20 MiB over a wire of 500 kB/s, and leaves at once.
 fn last_words(from: Machine, settings: &[(&str, &str)], patience: Duration) {
     const MESSAGES: u32 = 20;
     let net = Net::new();

@@ -1,5 +1,5 @@
-//! What runs in a namespace: a relay, or a host or client that sends numbered messages at a game's pace, and tells what
-//! becomes of those of the other side.
+//! The process in a namespace: a relay, or a host or client that sends numbered messages at the rate of a game and
+//! reports which messages of the other side arrive.
 
 use std::{
     io::BufRead,
@@ -21,18 +21,18 @@ use crate::{
     status::{Delays, Status},
 };
 
-/// How many messages a second, on each channel.
+/// The messages per second on each channel.
 const RATE: f64 = 60.0;
 const MESSAGE: usize = 64;
-/// Of which a flood consists.
+/// The size of a message of a flood, in bytes.
 const LARGE: usize = 1 << 20;
-/// Where a relay listens, alone or in a host.
+/// The address on which a relay listens, alone or embedded in a host.
 const RELAY: ([u8; 4], u16) = ([0, 0, 0, 0], 8080);
 pub const TELL: Duration = Duration::from_millis(50);
 
-/// Not a test of its own.
+/// The entry point of the processes. It does nothing when it runs as a test.
 #[test_log::test]
-#[ignore = "what the tests start in a namespace"]
+#[ignore = "the tests start it in a namespace"]
 fn player() {
     let setting = |name: &str| std::env::var(format!("BEVY_UHST_TEST_{name}")).ok();
     match setting("ROLE").as_deref() {
@@ -65,11 +65,11 @@ fn relay() {
     let _relay =
         runtime.block_on(RelayServer::start(RelayConfig { bind: RELAY.into(), ..RelayConfig::default() })).unwrap();
     tell(&Status { ready: true, ..Status::default() });
-    // To the end of this process, or of the test.
+    // The relay runs until the test ends.
     for _ in std::io::stdin().lines() {}
 }
 
-/// A host with a relay of its own by default, and a player who joins it on this machine by its bare code.
+/// Runs a host with an embedded relay, and a client that joins it on this machine by its short code.
 fn embedded() {
     let network = TestNetwork::memory();
     let mut host = network.app();
@@ -89,7 +89,7 @@ fn embedded() {
     }
 }
 
-/// One message: its number, and when it was sent.
+/// Creates a message with its number and the time.
 fn message(number: u32, size: usize) -> Vec<u8> {
     let sent: u64 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros().try_into().unwrap();
     let mut message = vec![0; size];
@@ -118,7 +118,7 @@ struct Talker {
     /// Whether to join again until it works.
     patient: bool,
     status: Status,
-    /// On the reliable and on the unreliable channel.
+    /// Whether to send on the reliable channel, and on the unreliable one.
     talks: [bool; 2],
     delays: [Vec<Duration>; 2],
     heard: Instant,
@@ -205,7 +205,7 @@ impl Talker {
         world.query::<&UhstClient>().iter(world).for_each(UhstClient::leave);
     }
 
-    /// Sends large messages at once.
+    /// Queues this many large messages at once.
     fn flood(&mut self, messages: u32) {
         let world = self.app.world_mut();
         let peer = world.query::<&UhstPeer>().single(world).unwrap();
@@ -226,7 +226,7 @@ impl Talker {
             (UhstChannel::Unreliable, self.talks[1], &mut sent.unreliable),
         ] {
             let message = message(*count, MESSAGE);
-            // To every one of them.
+            // A host sends the message to all of its peers.
             let sent = |peer: &&&UhstPeer| peer.send_on(channel, message.clone()).is_ok();
             if talks && peers.iter().filter(sent).count() > 0 {
                 *count += 1;

@@ -1,4 +1,4 @@
-//! What a process tells of its player, twenty times a second.
+//! The state of a player, which its process reports twenty times a second.
 
 use std::time::Duration;
 
@@ -6,45 +6,45 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Status {
-    /// It listens, or is on its way in.
+    /// Whether the host listens, or the client has begun to join.
     pub ready: bool,
     pub connected: u32,
-    /// Of a host.
+    /// The join links of a host.
     pub links: Vec<String>,
     pub disconnected: u32,
     pub ended: u32,
     pub no_direct_path: bool,
-    /// Why its last peer left, in words.
+    /// The reason with which its last peer left, as text.
     pub reason: Option<String>,
     pub interrupted: u32,
     pub resumed: u32,
-    /// Something reliable came twice, not at all, or in another order.
+    /// Whether a reliable message was lost, duplicated or out of order.
     pub broken: bool,
     pub direct: bool,
-    /// How many of many are.
+    /// The number of peers on a direct path.
     pub directs: u32,
-    /// It sends nothing any more.
+    /// Whether it has stopped sending.
     pub silent: bool,
     pub rtt: Duration,
     pub sent: Counts,
     pub received: Counts,
-    /// The longest time without anything reliable, since it was asked to forget.
+    /// The longest time without a reliable message since the last reset.
     pub gap: Duration,
     pub reliable: Delays,
     pub unreliable: Delays,
 }
 
-/// Messages on each channel.
+/// The number of messages on each channel.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Counts {
     pub reliable: u32,
     pub unreliable: u32,
 }
 
-/// From sending to receiving.
+/// Delays from sending to receiving.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Delays {
     pub median: Duration,
-    /// What 99 of 100 keep to.
+    /// The delay that 99 of 100 messages do not exceed.
     pub worst: Duration,
 }

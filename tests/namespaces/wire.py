@@ -18,7 +18,7 @@ import time
 
 TUNSETIFF = 0x400454CA
 IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
-# What waits for a slow wire, in seconds. The rest is lost.
+# The longest wait for a slow wire, in seconds. Packets that would wait longer are lost.
 QUEUE = 0.4
 
 

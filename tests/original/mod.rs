@@ -2,7 +2,7 @@
 //! of the originals: raw HTTP over a socket, one POST for each message, and an event stream that is read byte by byte.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, reason = "a failed test panics")]
 
 use std::{
     io::{BufRead, BufReader, Read, Write},

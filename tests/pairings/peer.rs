@@ -14,12 +14,12 @@ pub struct Peer<'a> {
 }
 
 impl<'a> Peer<'a> {
-    /// `role`: `host` or `join`.
+    /// Starts a peer. `role` is `host` or `join`.
     pub fn start(driver: &'a Driver, Original(place, transport): Original, role: &str, relay: &str, id: &str) -> Self {
         Self::start_slow(driver, Original(place, transport), role, relay, id, 0)
     }
 
-    /// One whose words come this many milliseconds late over the relay.
+    /// Starts a peer whose messages over the relay are delayed by this many milliseconds.
     pub fn start_slow(
         driver: &'a Driver,
         Original(place, transport): Original,
@@ -51,7 +51,7 @@ impl<'a> Peer<'a> {
         self.driver.command(&json!({ "peer": self.name, "close": true }));
     }
 
-    /// Waits for this event. Errors are passed over: through npm's relay every send of an original is one.
+    /// Waits for this event, and ignores errors: through npm's relay, every send of an original reports one.
     pub fn wait(&self, event: &str) -> Value {
         let mut errors = Vec::new();
         let until = Instant::now() + PATIENCE;
@@ -64,7 +64,7 @@ impl<'a> Peer<'a> {
             }
             match heard["event"].as_str() {
                 Some("error") => errors.push(heard),
-                // A host on the relay has its first messages before.
+                // A host on the relay receives its first messages before this event.
                 Some("open") => {}
                 _ => panic!("{}: {heard} instead of {event}", self.name),
             }
@@ -78,7 +78,7 @@ impl<'a> Peer<'a> {
         }
     }
 
-    /// Whether it was told of the end meanwhile.
+    /// Whether the peer has reported the end of its connection.
     pub fn has_closed(&self) -> bool {
         self.heard.try_iter().any(|heard| heard["event"] == "close")
     }

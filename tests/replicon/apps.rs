@@ -1,4 +1,4 @@
-//! Apps that replicate, and what they have heard.
+//! Apps that replicate, and a record of what they receive.
 
 use bevy::{app::PluginGroupBuilder, prelude::*, state::app::StatesPlugin};
 use bevy_replicon::prelude::*;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::support::until;
 
-/// The way between host and clients.
+/// The kind of connection between a host and its clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     Memory,
@@ -32,15 +32,15 @@ impl Way {
 #[derive(Component, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Number(pub u32);
 
-/// What the server says.
+/// A message of the server.
 #[derive(Message, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Told(pub u32);
 
-/// What a client says.
+/// A message of a client.
 #[derive(Message, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Asked(pub u32);
 
-/// What an app has heard and been.
+/// The messages that an app has received, and the states that it has entered.
 #[derive(Resource, Default)]
 pub struct Heard {
     pub told: Vec<u32>,
@@ -48,12 +48,12 @@ pub struct Heard {
     pub states: Vec<String>,
 }
 
-/// An app with everything, ready to be updated. Replication ticks with every update.
+/// Creates an app with all plugins, ready to be updated. Replication ticks with every update.
 pub fn app(network: &TestNetwork) -> App {
     app_with(network, |replicon| replicon, |_| {})
 }
 
-/// The same, with replicon as you like it, and more of your own.
+/// Creates such an app with changed plugins of replicon, and with more of the test's own.
 pub fn app_with(
     network: &TestNetwork,
     replicon: impl FnOnce(PluginGroupBuilder) -> PluginGroupBuilder,
@@ -84,18 +84,18 @@ fn hear(mut told: MessageReader<Told>, mut asked: MessageReader<FromClient<Asked
     heard.asked.extend(asked.read().map(|asked| asked.message.0));
 }
 
-/// Has an app host, updated until it is replicon's server.
+/// Starts a host, and updates the app until it is replicon's server.
 pub fn host(app: &mut App) {
     app.world_mut().spawn(UhstHost::new("replicon"));
     until(&mut [app], |apps| server_state(apps[0]) == ServerState::Running);
 }
 
-/// Has an app join the host of another one.
+/// Joins the host of another app.
 pub fn join(app: &mut App, host: &App) {
     app.world_mut().spawn(UhstClient::from(link(host)));
 }
 
-/// A host and a client that replicate this way.
+/// Creates a host and a client that replicate over this kind of connection.
 pub fn pair(way: Way) -> (App, App) {
     let network = way.network();
     let (mut server, mut client) = (app(&network), app(&network));
@@ -129,44 +129,44 @@ fn count<F: bevy::ecs::query::QueryFilter>(app: &mut App) -> usize {
     app.world_mut().query_filtered::<(), F>().iter(app.world()).count()
 }
 
-/// How many clients replicon's server has.
+/// Returns the number of clients of replicon's server.
 pub fn clients(app: &mut App) -> usize {
     count::<With<ConnectedClient>>(app)
 }
 
-/// How many of them take part in replication.
+/// Returns the number of clients that take part in replication.
 pub fn authorized(app: &mut App) -> usize {
     count::<(With<ConnectedClient>, With<AuthorizedClient>)>(app)
 }
 
-/// How many entities replication has spawned here.
+/// Returns the number of entities that replication has spawned in this app.
 pub fn remotes(app: &mut App) -> usize {
     count::<With<Remote>>(app)
 }
 
-/// The one client of this server.
+/// Returns the only client of this server.
 pub fn the_client(app: &mut App) -> Entity {
     app.world_mut().query_filtered::<Entity, With<ConnectedClient>>().single(app.world()).unwrap()
 }
 
-/// The entity of this app's one session.
+/// Returns the entity of this app's only session.
 pub fn session<S: Component>(app: &mut App) -> Entity {
     app.world_mut().query_filtered::<Entity, With<S>>().single(app.world()).unwrap()
 }
 
-/// All replicated numbers of this app, in order.
+/// Returns the replicated numbers of this app, sorted.
 pub fn numbers(app: &mut App) -> Vec<u32> {
     let mut numbers: Vec<_> = app.world_mut().query::<&Number>().iter(app.world()).map(|number| number.0).collect();
     numbers.sort_unstable();
     numbers
 }
 
-/// The path of the one peer.
+/// Returns the path of the only peer.
 pub fn path(app: &mut App) -> Path {
     app.world_mut().query::<&UhstPeer>().single(app.world()).unwrap().path()
 }
 
-/// The path that was last changed to.
+/// Returns the path of the last `UhstPathChanged`.
 pub fn last_path(app: &App) -> Option<Path> {
     TestLog::of(app).0.iter().rev().find_map(|event| match event {
         TestEvent::PathChanged(event) => Some(event.path),

@@ -1,4 +1,4 @@
-//! What replicon asks of every backend, on every path.
+//! The requirements of replicon on a backend, tested on every path.
 
 use bevy::prelude::*;
 use bevy_replicon::prelude::*;
@@ -46,14 +46,14 @@ fn connect_disconnect(way: Way) {
     assert_eq!(client_state(&client), ClientState::Disconnected);
     until(&mut [&mut host], |apps| clients(apps[0]) == 0);
     assert_eq!(server_state(&host), ServerState::Running);
-    // A client may be connected before its first frame, and is then never seen connecting: the next test sees that.
+    // A client that connects before its first frame never enters `Connecting`. The next test covers that state.
     let seen = heard(&client).states.iter().filter(|state| !["Stopped", "Connecting"].contains(&state.as_str()));
     assert!(seen.eq(["Disconnected", "Connected", "Disconnected"].iter()), "{:?}", heard(&client).states);
 }
 
 #[test_log::test]
 fn a_client_is_connecting_until_a_host_answers() {
-    // It takes connections, and says nothing.
+    // This relay accepts connections and never responds.
     let relay = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut client = app(&Way::Relay.network());
     let url = format!("http://{}/", relay.local_addr().unwrap());
@@ -75,7 +75,7 @@ fn disconnect_request(way: Way) {
     assert_eq!(client_state(&client), ClientState::Disconnected);
     assert_eq!(heard(&client).told, [1]);
     assert_eq!(numbers(&mut client), [1]);
-    // The host has no use for the peer either.
+    // The host despawns the peer too.
     until(&mut [&mut host], |apps| {
         apps[0].world_mut().query::<&bevy_uhst::UhstPeer>().iter(apps[0].world()).len() == 0
     });
@@ -109,7 +109,7 @@ fn server_message(way: Way) {
     for number in 0..100 {
         tell(&mut host, number);
     }
-    // The host's own player hears it as well.
+    // The host's own player receives the messages too.
     until(&mut [&mut host, &mut client], |apps| apps.iter().all(|app| heard(app).told.len() >= 100));
     for app in [&host, &client] {
         assert!(heard(app).told.iter().copied().eq(0..100));
@@ -123,14 +123,15 @@ fn client_message(way: Way) {
     }
     until(&mut [&mut host, &mut client], |apps| heard(apps[0]).asked.len() >= 100);
     assert!(heard(&host).asked.iter().copied().eq(0..100));
-    // And may speak as every client does.
+    // The host's own player may send messages, like every client.
     ask(&mut host, 100);
     host.update();
     host.update();
     assert_eq!(heard(&host).asked.last(), Some(&100));
 }
 
-/// Another version of the game is told so, by an unreliable message and right before it is disconnected.
+/// A client with another version of the game receives `ProtocolMismatch`, an unreliable message, before the
+/// disconnection.
 fn protocol_mismatch(way: Way) {
     #[derive(Component, serde::Serialize, serde::Deserialize)]
     struct New;

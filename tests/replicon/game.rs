@@ -1,5 +1,5 @@
-//! A game of sixteen players over a network as bad as a mobile one: every client ends with the host's state, and no
-//! reliable message is missing.
+//! A game of sixteen players over a simulated mobile network. Every client ends with the host's state, and no reliable
+//! message is lost.
 
 use std::time::{Duration, Instant};
 
@@ -17,14 +17,14 @@ use super::{
 };
 
 const PLAYERS: usize = 16;
-/// How often everyone is drawn, and the server ticks.
+/// The interval of frames and of server ticks.
 const FRAME: Duration = Duration::from_millis(33);
-/// How many frames are played at least, however slow the machine is.
+/// The least number of frames, also on a slow machine.
 const FRAMES: u32 = 100;
-/// How long the last messages may take over this network, once nobody says more.
+/// The limit for the last messages to arrive over this network.
 const CALM: Duration = Duration::from_secs(60);
 
-/// A player's figure, which the host moves as its player steers.
+/// A figure, which the host moves in the direction that its player has set.
 #[derive(Component, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
 struct Figure {
     owner: NetworkId,
@@ -32,26 +32,26 @@ struct Figure {
     velocity: Vec2,
 }
 
-/// Where a player wants to go: the newest counts.
+/// The direction of a player. Only the newest one counts.
 #[derive(Event, Serialize, Deserialize, Clone, Copy)]
 struct Steer(Vec2);
 
-/// A player's numbered shot, of which none may be missing.
+/// The number of a player's shot. None may be lost.
 #[derive(Message, Serialize, Deserialize, Clone, Copy)]
 struct Shot(u32);
 
-/// What the host tells everyone of each shot: whose, and which.
+/// The host's report of one shot to all players.
 #[derive(Message, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 struct Hit {
     shooter: NetworkId,
     shot: u32,
 }
 
-/// Every hit that an app has seen, in order.
+/// The hits that an app has received, in order.
 #[derive(Resource, Default)]
 struct Hits(Vec<Hit>);
 
-/// Whether figures move; and what a client does on its own while they do: it steers and shoots.
+/// Whether the game runs, and what a client has done by itself in the meantime.
 #[derive(Resource, Default)]
 struct Playing {
     on: bool,
@@ -86,7 +86,7 @@ fn app(network: &TestNetwork) -> App {
     )
 }
 
-/// Everyone who takes part has a figure.
+/// Spawns a figure for each client.
 fn enter(joined: On<Add, AuthorizedClient>, ids: Query<&NetworkId>, mut commands: Commands) -> Result {
     let figure = Figure { owner: *ids.get(joined.entity)?, at: Vec2::ZERO, velocity: Vec2::ZERO };
     commands.spawn((Replicated, figure));
@@ -145,7 +145,7 @@ fn figures(app: &mut App) -> Vec<Figure> {
     figures
 }
 
-/// Sixteen players, each on a phone on a train, play for so long. Looks at everything afterwards.
+/// Runs a game of sixteen clients, each on a mobile network, for this time. Then compares the states of all apps.
 fn play(way: Way, time: Duration) {
     let network = way.network();
     let mut host = app(&network);
@@ -159,7 +159,7 @@ fn play(way: Way, time: Duration) {
         let direct = |app: &App| way != Way::Direct || last_path(app) == Some(Path::Direct);
         authorized(apps[0]) == PLAYERS && apps[1..].iter().all(|app| replicating(app) && direct(app))
     });
-    assert!(ready, "{} players are here", authorized(apps[0]));
+    assert!(ready, "{} players have joined", authorized(apps[0]));
 
     for app in &mut apps {
         app.world_mut().resource_mut::<Playing>().on = true;
@@ -172,7 +172,7 @@ fn play(way: Way, time: Duration) {
         for app in &mut apps {
             app.update();
         }
-        // A frame's worth of real time: the network runs by the clock.
+        // A frame lasts in real time, since the network runs in real time.
         std::thread::sleep(frame.saturating_duration_since(Instant::now()));
     }
     for app in &mut apps {
@@ -186,7 +186,7 @@ fn play(way: Way, time: Duration) {
     });
 
     let heard: Vec<usize> = apps.iter().map(|app| app.world().resource::<Hits>().0.len()).collect();
-    assert!(calm, "of {all} hits each has seen so many: {heard:?}");
+    assert!(calm, "the apps have received {heard:?} of {all} hits");
     let truth = figures(apps[0]);
     assert_eq!((truth.len(), clients(apps[0]), server_state(apps[0])), (PLAYERS, PLAYERS, ServerState::Running));
     let moved = truth.iter().filter(|figure| figure.at != Vec2::ZERO).count();
@@ -194,7 +194,7 @@ fn play(way: Way, time: Duration) {
     let order = apps[0].world().resource::<Hits>().0.clone();
     for (app, shots) in apps[1..].iter_mut().zip(shots) {
         assert_eq!(figures(app), truth);
-        // The host's order is everyone's.
+        // All apps receive the hits in the same order.
         assert_eq!(app.world().resource::<Hits>().0, order);
         let me = the_peer(app);
         let me = *app.world().get::<NetworkId>(me).unwrap();
@@ -209,7 +209,7 @@ fn sixteen_players_end_with_the_hosts_state() {
     play(Way::Memory, Duration::from_secs(5));
 }
 
-/// Here unreliable messages are really lost.
+/// On direct paths, unreliable messages are lost.
 #[test_log::test]
 fn sixteen_players_with_direct_paths_end_with_the_hosts_state() {
     play(Way::Direct, Duration::from_secs(10));

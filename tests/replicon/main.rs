@@ -1,7 +1,8 @@
-//! Replication over our sessions. `backend.rs` asks of every path what bevy_replicon's own backend is asked by its tests;
-//! the others ask what is ours: sessions, changes of path, a game of sixteen on a bad network, and preludes side by side.
+//! Replication over sessions. `backend.rs` repeats the tests of bevy_replicon's own backend on every path. The other
+//! modules test what this crate adds: sessions, changes of path, a game of sixteen players over a bad network, and the
+//! prelude beside those of Bevy and bevy_replicon.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a failed test panics")]
 
 mod apps;
 mod backend;

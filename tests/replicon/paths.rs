@@ -1,4 +1,4 @@
-//! Replication while the path changes: nothing is lost, nothing comes twice.
+//! Replication while the path changes. Nothing is lost, and nothing is duplicated.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use bevy_uhst::prelude::*;
 
 use super::{apps::*, support::StandaloneRelay};
 
-/// Entities that are spawned, changed and despawned, and numbered messages each way, step by step.
+/// The traffic of a test. Each step spawns, changes and despawns entities, and sends a numbered message each way.
 struct Traffic {
     steps: u32,
     living: Vec<Entity>,
@@ -30,7 +30,7 @@ impl Traffic {
         self.steps += 1;
     }
 
-    /// Steps until a condition holds, and then some more.
+    /// Runs steps until a condition holds, and 20 more.
     #[track_caller]
     fn run(&mut self, host: &mut App, client: &mut App, condition: impl Fn(&mut App, &mut App) -> bool) {
         let mut after = 0;
@@ -42,7 +42,7 @@ impl Traffic {
         });
     }
 
-    /// Waits until everything is there, and looks at it.
+    /// Waits until everything has arrived, and checks it.
     #[track_caller]
     fn arrives(&self, host: &mut App, client: &mut App) {
         let all = self.steps as usize;
@@ -61,7 +61,7 @@ fn both_are(path: Path) -> impl Fn(&mut App, &mut App) -> bool {
     move |host, client| [host, client].into_iter().all(|app| super::apps::path(app) == path)
 }
 
-/// A host and a client that replicate over this relay, and may become direct.
+/// Creates a host and a client that replicate over this relay. A direct path may follow.
 fn pair(relay: &StandaloneRelay) -> (App, App) {
     let network = Way::Direct.network();
     let (mut host, mut client) = (app(&network), app(&network));
@@ -75,7 +75,7 @@ fn pair(relay: &StandaloneRelay) -> (App, App) {
 #[test_log::test]
 fn replication_moves_from_the_relay_to_a_direct_path() {
     let relay = StandaloneRelay::start();
-    // A busy machine may come to its first frame so late that the direct path is there already.
+    // On a busy machine, the direct path may open before the first frame.
     let still_on_the_relay = |_| Some(pair(&relay)).filter(|(_, client)| last_path(client).is_none());
     let (mut host, mut client) = (0..20).find_map(still_on_the_relay).unwrap();
     let mut traffic = Traffic { steps: 0, living: Vec::new() };
@@ -96,18 +96,18 @@ fn replication_goes_on_directly_when_the_relay_dies() {
     traffic.arrives(&mut host, &mut client);
 }
 
-/// From the relay to a direct path, back when no UDP gets through any more, and to a direct path again.
+/// Changes from the relay to a direct path, back when UDP is blocked, and to a direct path again.
 ///
 /// `unshare -rn sh -c 'ip link set lo up && cargo test --features replicon --test replicon udp -- --ignored'`
 #[test_log::test]
-#[ignore = "needs a network namespace of its own, in which it may forbid UDP"]
+#[ignore = "blocks UDP, and needs a network namespace of its own"]
 fn replication_survives_the_loss_of_udp() {
     let relay = StandaloneRelay::start();
     let (mut host, mut client) = pair(&relay);
     let mut traffic = Traffic { steps: 0, living: Vec::new() };
     traffic.run(&mut host, &mut client, both_are(Path::Direct));
 
-    // Rules before the one that delivers to this very machine.
+    // These rules precede the one that delivers to this machine.
     for family in ["-4", "-6"] {
         ip(&format!("{family} rule add pref 10 lookup local"));
         ip(&format!("{family} rule del pref 0"));

@@ -1,4 +1,4 @@
-//! An app that is paused, and whose messages Bevy therefore keeps.
+//! A paused app. Bevy keeps its messages until it runs again.
 
 use std::time::{Duration, Instant};
 
@@ -11,17 +11,17 @@ use crate::apps::*;
 
 const WINDOW: usize = 1 << 20;
 const MESSAGE: usize = 64 << 10;
-/// More than a window.
+/// The number of messages, which exceed the receive buffer.
 const MESSAGES: u32 = 40;
 
-/// A large message of a client's, or of the server's.
+/// A large message of a client or of the server.
 #[derive(Message, Serialize, Deserialize, Clone)]
 struct Bulk {
     number: u32,
     padding: String,
 }
 
-/// The numbers of those that came.
+/// The numbers of the received messages.
 #[derive(Resource, Default)]
 struct Came(Vec<u32>);
 
@@ -34,11 +34,11 @@ fn came(
     came.0.extend(from_server.read().map(|bulk| bulk.0.number));
 }
 
-/// What a server says: a type of its own, for replicon's host hears what it says itself.
+/// A message of the server. It has its own type, since replicon's host receives its own messages.
 #[derive(Message, Serialize, Deserialize, Clone)]
 struct FromServer(Bulk);
 
-/// Each side takes a window at a time, and has room for three that wait to be sent.
+/// Returns a config with a receive buffer of [`WINDOW`] and a send buffer three times as large.
 fn config() -> ConnectionConfig {
     ConnectionConfig {
         max_message: 2 * MESSAGE,
@@ -67,7 +67,7 @@ fn pair() -> (App, App) {
     until(&mut [&mut server], |apps| server_state(apps[0]) == ServerState::Running);
     client.world_mut().spawn(UhstClient::from(link(&server)).connection(config()));
     until(&mut [&mut server, &mut client], |apps| authorized(apps[0]) == 1 && replicating(apps[1]));
-    // Both have made fixed steps.
+    // Both apps run some fixed updates.
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_millis(50) {
         server.update();
@@ -81,21 +81,21 @@ fn pause(app: &mut App, paused: bool) {
     if paused { time.pause() } else { time.unpause() }
 }
 
-/// Bytes of the messages that Bevy keeps.
+/// Returns the size of the messages that Bevy keeps, in bytes.
 fn kept(app: &App) -> usize {
     let (asked, told) =
         (app.world().resource::<Messages<FromClient<Bulk>>>(), app.world().resource::<Messages<FromServer>>());
     MESSAGE * (asked.len() + told.len())
 }
 
-/// One side floods the other, which is paused and then is not.
+/// Sends a flood to a paused app, and then lets it run again.
 fn flood(paused: &mut App, other: &mut App, send: impl Fn(&mut World, Bulk)) {
     pause(paused, true);
     for number in 0..MESSAGES {
         send(other.world_mut(), Bulk { number, padding: "x".repeat(MESSAGE) });
     }
     until(&mut [paused, other], |apps| kept(apps[0]) >= WINDOW / 2);
-    // Until nothing has come for a while.
+    // Waits until no message has arrived for a while.
     let (mut most, mut last) = (0, Instant::now());
     while last.elapsed() < Duration::from_millis(500) {
         other.update();

@@ -1,13 +1,13 @@
-//! Our prelude beside those of Bevy and of bevy_replicon: no name in it needs to be told apart from one of theirs.
+//! The prelude beside those of Bevy and bevy_replicon. No name in it clashes with one of theirs.
 
-/// What a game has in scope that uses all three.
+/// The scope of a game that uses all three preludes.
 mod game {
     pub use bevy::prelude::*;
     pub use bevy_replicon::prelude::*;
     pub use bevy_uhst::prelude::*;
 }
 
-/// Uses each name by way of the globs: one that two of them export does not compile.
+/// Imports each name through the globs. A name that two preludes export does not compile.
 macro_rules! unambiguous {
     ($($name:ident)*) => {
         $(
@@ -31,13 +31,13 @@ unambiguous! {
 #[test]
 fn no_name_of_the_prelude_clashes() {
     use game::*;
-    // Replicon's own name is free for it.
+    // `Channel` is the type of replicon.
     assert!(Channel::Ordered != Channel::Unreliable && UhstChannel::Reliable.is_reliable());
     let source = include_str!("../../src/lib.rs");
     let prelude = source.split("pub mod prelude {").nth(1).unwrap();
     let names = prelude.split(['{', '}', ',', ';', ':']).map(str::trim);
     let names = names.filter(|name| name.chars().next().is_some_and(|first| first.is_ascii_uppercase()));
-    // The overlay is another feature.
+    // The overlay needs a feature that these tests do not enable.
     let missing: Vec<_> = names.filter(|name| !name.starts_with("UhstOverlay") && !NAMES.contains(name)).collect();
-    assert!(missing.is_empty(), "names of the prelude that are not tried: {missing:?}");
+    assert!(missing.is_empty(), "names of the prelude that this test does not cover: {missing:?}");
 }

@@ -1,4 +1,4 @@
-//! Sessions as replicon sees them: what clients carry, which session it takes, and that none leaves anything behind.
+//! Sessions in replicon: the components of clients, the choice of the session, and what remains after its end.
 
 use bevy::prelude::*;
 use bevy_replicon::{
@@ -30,7 +30,7 @@ fn a_client_carries_its_largest_message_its_number_and_its_numbers() {
     let max_size = host.world().get::<ConnectedClient>(entity).unwrap().max_size;
     assert!((1000..=peer.max_message()).contains(&max_size), "{max_size}");
 
-    // Both sides know the connection by the same number.
+    // Both sides have the same id for the connection.
     let id = network_id(&host, entity);
     assert_eq!(network_id(&client, on_client), id);
     assert_eq!(host.world().resource::<NetworkIdMap>().get(&id), Some(&entity));
@@ -89,7 +89,7 @@ fn a_host_that_starts_again_has_no_stale_client_and_no_old_message() {
     let stale = the_client(&mut host);
     ask(&mut client, 1);
     client.update();
-    // In one frame, so that replicon never sees an app without a session.
+    // Both happen in one frame, so that replicon never sees an app without a session.
     host.world_mut().despawn(old);
     host.world_mut().spawn(UhstHost::new("again"));
     until(&mut [&mut host, &mut client], |apps| {
@@ -116,13 +116,13 @@ fn a_client_that_joins_again_starts_afresh() {
     let stale = the_client(&mut host);
     tell(&mut host, 1);
     host.update();
-    // Again in one frame. What was sent to the old session does not reach the new one.
+    // Both happen in one frame. Messages to the old session do not reach the new one.
     client.world_mut().despawn(old);
     join(&mut client, &host);
     until(&mut [&mut host, &mut client], |apps| {
         heard(apps[1]).states.iter().filter(|state| *state == "Connected").count() == 2 && authorized(apps[0]) == 1
     });
-    // In memory, a client may be connected before its first frame.
+    // In memory, a client may connect before its first frame.
     let states = heard(&client).states.iter().filter(|state| *state != "Connecting");
     assert!(states.skip_while(|state| *state != "Connected").eq(["Connected", "Disconnected", "Connected"]));
     until(&mut [&mut host, &mut client], |apps| clients(apps[0]) == 1);
@@ -171,7 +171,7 @@ fn a_request_between_two_ticks_waits_for_what_was_sent_before() {
     host.world_mut().resource_mut::<ServerTick>().increment();
     host.update();
     assert_eq!(clients(&mut host), 0);
-    // The end of the session may come a frame after that of its peer.
+    // The session may end a frame after its peer.
     until(&mut [&mut host, &mut client], |apps| !replicating(apps[1]) && !ended(apps[1]).is_empty());
     assert_eq!(heard(&client).told, [1]);
     assert_eq!(numbers(&mut client), [1]);
@@ -199,12 +199,12 @@ fn replicon_takes_the_session_that_started_first_and_then_the_next() {
     until(&mut apps, |apps| connected(apps[0]) == 3 && authorized(apps[0]) == 1);
     let client = the_client(&mut host);
     assert_eq!(host.world().get::<PeerOf>(client), Some(&PeerOf(first)));
-    // The other clients' games speak of replication, and nobody here listens: said once for each.
+    // The host reports the replication messages of the other clients, once for each.
     let mut apps: Vec<&mut App> = std::iter::once(&mut host).chain(&mut in_all).collect();
     until(&mut apps, |apps| diagnostics(apps[0]).len() == 2);
     assert!(diagnostics(&host).iter().all(|text| text.contains("Replication")), "{:?}", diagnostics(&host));
 
-    // The second has a peer, whose first words replicon has not heard: it takes the third.
+    // The second session has a peer whose first messages replicon has missed, so replicon takes the third session.
     host.world_mut().despawn(first);
     let third = host.world_mut().spawn(UhstHost::new("third")).id();
     until(&mut [&mut host], |apps| heard(apps[0]).states.ends_with(&["Stopped".to_owned(), "Running".to_owned()]));
@@ -243,11 +243,11 @@ fn the_hosts_own_player_is_no_client() {
     let session = session::<UhstHost>(&mut host);
     let player = host.world_mut().spawn(LocalClientOf(session)).id();
     until(&mut [&mut host], |apps| apps[0].world().get::<UhstClient>(player).unwrap().is_connected());
-    // Though it is there, and plays by replicon's own means.
+    // The host's player is connected, and its messages reach replicon's server directly.
     ask(&mut host, 1);
     until(&mut [&mut host], |apps| heard(apps[0]).asked == [1]);
     assert_eq!((connected(&host), clients(&mut host)), (2, 0));
-    // Not even when the host has gone, and only the player's end is left to tell.
+    // The end of the player's session, after the end of the host, does not make it a client either.
     host.world_mut().despawn(session);
     until(&mut [&mut host], |apps| server_state(apps[0]) == ServerState::Stopped);
     assert!(!heard(&host).states.iter().any(|state| state == "Connecting" || state == "Connected"));
@@ -274,7 +274,7 @@ fn a_channel_that_this_game_does_not_have_is_reported_once() {
     #[derive(Message, serde::Serialize, serde::Deserialize)]
     struct Unknown;
     let network = TestNetwork::memory();
-    // Otherwise replicon would send the client away.
+    // Otherwise replicon would disconnect the client.
     let trust = || RepliconSharedPlugin { auth_method: AuthMethod::None };
     let mut host = app_with(&network, |replicon| replicon.set(trust()), |_| {});
     let mut client = app_with(
@@ -304,7 +304,7 @@ fn a_client_that_replication_cannot_reach_is_told_why() {
     until(&mut [&mut host], |apps| server_state(apps[0]) == ServerState::Running);
     join(&mut client, &host);
     until(&mut [&mut host, &mut client], |apps| authorized(apps[0]) == 1);
-    // In one frame: more than one message holds.
+    // One frame spawns more than one message can hold.
     for number in 0..1000 {
         host.world_mut().spawn((Replicated, Number(number)));
     }

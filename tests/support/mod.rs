@@ -1,7 +1,7 @@
 //! Helpers of several tests: relays to start and kill, and short queries of a test app.
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, reason = "a failed test panics")]
 
 mod driver;
 #[cfg(feature = "relay")]

@@ -1,4 +1,4 @@
-//! Joining: who may connect.
+//! Joining: admissions and refusals.
 
 use std::time::Duration;
 
@@ -156,7 +156,7 @@ fn a_host_that_leaves_waits_until_its_refusal_is_sent_but_no_longer() {
     exchange(&mut client, &mut host, START);
     host.path_down(Path::Relay, START);
     host.close(EndReason::EndedLocally, START);
-    let end = host.next_timeout().expect("an end");
+    let end = host.next_timeout().expect("the refusal has a deadline");
     assert!(end <= START + Duration::from_secs(2), "{end:?}");
     host.handle_timeout(end);
     assert!(host.is_closed());

@@ -1,4 +1,4 @@
-//! Resumption: who may come back.
+//! Resumptions, and packets that must not resume a connection.
 
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ fn a_copied_resumption_is_answered_until_it_is_confirmed() {
     assert_eq!(events(&mut host).len(), 1);
 }
 
-/// Otherwise only the client's next request would get another answer.
+/// An answer whose POST failed is sent again, without another request of the client.
 #[test]
 fn an_answer_to_a_resumption_outlives_the_hosts_stream_and_its_post() {
     let (mut client, mut host) = connected();

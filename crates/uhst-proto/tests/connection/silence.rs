@@ -82,7 +82,7 @@ fn an_interrupted_peer_is_pinged_modestly_and_resumes_with_any_packet() {
         now += Duration::from_secs(20);
         let probes = host.stats().packets_sent - before;
         assert!((15..=40).contains(&probes), "{probes} in 20 s");
-        // The client was suspended: it missed what was sent meanwhile, and counts nothing as silence.
+        // The client was suspended. It missed the packets in the meantime, and does not count the time as silence.
         idle(&mut client, &mut host, now, Duration::from_secs(2));
         assert_eq!(events(&mut host), [ConnectionEvent::Resumed]);
         let message = |text: &str| {

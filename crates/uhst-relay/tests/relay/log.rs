@@ -1,11 +1,11 @@
-//! What is logged, as text.
+//! Captures the log as text.
 
 use std::{
     io,
     sync::{Arc, Mutex},
 };
 
-/// All that was logged.
+/// The captured log.
 #[derive(Clone, Default)]
 pub struct Log(Arc<Mutex<Vec<u8>>>);
 

@@ -158,7 +158,7 @@ async fn a_batch_is_passed_on_in_its_order_or_not_at_all() {
         assert_eq!(ask(&relay, "POST", &batch(token), &[JSON], bad).await.status, 400, "{bad}");
     }
     assert_eq!(send(&relay, token, "[\"next\"]").await.0, 200);
-    assert_eq!(host.message().await.1, "[\"next\"]", "nothing of what was refused");
+    assert_eq!(host.message().await.1, "[\"next\"]", "no message of a refused batch arrives");
 }
 
 /// Returns the response to a broadcast that reaches the client with this token.

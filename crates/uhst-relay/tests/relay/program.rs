@@ -222,7 +222,7 @@ pub async fn starts(program: &mut Command, address: SocketAddr) -> Child {
         .unwrap();
     let starts = async {
         while TcpStream::connect(address).await.is_err() {
-            assert!(child.try_wait().unwrap().is_none(), "it has ended");
+            assert!(child.try_wait().unwrap().is_none(), "the program has ended");
             sleep(Duration::from_millis(5)).await;
         }
     };

@@ -117,7 +117,7 @@ impl Network {
                 }
                 ConnectionEvent::Cut { .. } => side.cut = true,
                 ConnectionEvent::Closed(reason) => {
-                    assert!(self.may_close, "ended by itself: {reason}, side {of} at {now:?}");
+                    assert!(self.may_close, "side {of} ended without a cause at {now:?}: {reason}");
                     side.closed.push(reason);
                 }
                 // A path that still works comes back by itself.

@@ -63,7 +63,7 @@ impl Side {
     pub fn take(&mut self, channel: Channel, message: (Tag, Bytes)) {
         let known = match channel {
             Channel::Reliable => {
-                assert_eq!(Some(&message), self.reliable.front(), "lost, doubled or out of order");
+                assert_eq!(Some(&message), self.reliable.front(), "lost, duplicated or out of order");
                 self.reliable.pop_front();
                 return;
             }
@@ -77,7 +77,7 @@ impl Side {
                 &mut self.sequenced
             }
         };
-        let left = known.get_mut(&message).expect("a message which was never sent");
-        *left = left.checked_sub(1).expect("doubled");
+        let left = known.get_mut(&message).expect("the message was sent");
+        *left = left.checked_sub(1).expect("the message arrives once");
     }
 }

@@ -1,4 +1,4 @@
-//! What may happen to a simulated network.
+//! The steps of a test on a simulated network.
 
 use bytes::Bytes;
 
@@ -40,8 +40,8 @@ pub enum Step {
     HostStream {
         outage: u16,
     },
-    /// A side takes the relay for dead because a POST gets no answer for a while. Then the answer arrives, and the
-    /// route stays as it is.
+    /// A side takes the relay's path down because a POST gets no response for a while. Then the response arrives, and
+    /// the route stays the same.
     Suspect {
         client: bool,
         time: u16,

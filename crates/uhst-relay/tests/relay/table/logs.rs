@@ -46,7 +46,7 @@ pub async fn rows() {
             joins += 1;
         }
         flood.await.unwrap();
-        assert!(child.try_wait().unwrap().is_none(), "it has ended");
+        assert!(child.try_wait().unwrap().is_none(), "the program has ended");
         row(name, before, format!("it runs, and all {joins} joins succeed"), longest);
         stop(child).await;
     }
