@@ -26,6 +26,7 @@ mod memory;
 #[cfg(not(target_family = "wasm"))]
 mod network_thread;
 mod offer;
+mod page_end;
 mod page_link;
 mod peer;
 mod peer_link;

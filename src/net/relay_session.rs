@@ -13,6 +13,7 @@ use super::{
     backoff::Backoff,
     events::{EventStream, StreamItem},
     listen::{join, open_host},
+    page_end,
     relay_access::Access,
     relay_client::RelayClient,
     relay_error::RelayError,
@@ -119,6 +120,8 @@ impl RelaySession {
                     Ok(StreamItem::Event(event)) => return RelayEvent::Event(event),
                     Ok(StreamItem::Malformed(error)) => return RelayEvent::Malformed(error),
                     Ok(StreamItem::Open | StreamItem::Alive) => {}
+                    // The browser cut it. Requests that outlive the page still reach the relay.
+                    Err(_) if page_end::is_closing() => self.stream = None,
                     Err(error) => {
                         self.give_up_stream();
                         return RelayEvent::Lost(error);

@@ -7,6 +7,7 @@ use super::{
     client,
     contract::{ClientOptions, Event, HostOptions, SessionHandle, SessionKey},
     host,
+    page_end::leave_with_page,
 };
 
 /// The runtime of all sessions of an app.
@@ -38,7 +39,7 @@ impl Runtime {
         events: crossbeam_channel::Sender<Event>,
     ) -> SessionHandle {
         let (handle, commands) = SessionHandle::new();
-        self.0.spawn(host::run(session, options, events, commands));
+        self.0.spawn(leave_with_page(handle.leave_later(), host::run(session, options, events, commands)));
         handle
     }
 
@@ -50,7 +51,7 @@ impl Runtime {
         events: crossbeam_channel::Sender<Event>,
     ) -> SessionHandle {
         let (handle, commands) = SessionHandle::new();
-        self.0.spawn(client::run(session, options, events, commands));
+        self.0.spawn(leave_with_page(handle.leave_later(), client::run(session, options, events, commands)));
         handle
     }
 

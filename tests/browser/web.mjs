@@ -5,7 +5,7 @@
 // FOLDER has the page, its JavaScript and its wasm. Standard input takes one command per line. Standard output reports
 // events:
 //
-//   {"peer":"a","open":true}    {"peer":"a","open":"http://…/#483920"}    {"peer":"a","command":{"join":{"link":"…"}}}    {"peer":"a","close":true}
+//   {"peer":"a","open":true}    {"peer":"a","open":"http://…/#483920"}    {"peer":"a","command":{"join":{"link":"…"}}}    {"peer":"a","leave":"Close"}
 //   → {"peer":"a","event":"open","value":null}, then what the game reports, and mistake for an error of the page
 //
 // Packages come from NODE_PATH.
@@ -23,6 +23,8 @@ const say = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
 const FILES = { "/index.html": "text/html", "/page.js": "text/javascript", "/page_bg.wasm": "application/wasm" };
 
 const server = createServer(async (request, response) => {
+  // The page of another site.
+  if (request.url === "/away") return response.end("away");
   const name = FILES[request.url] ? request.url : "/index.html";
   response.setHeader("content-type", FILES[name]);
   response.end(await readFile(`${folder}${name}`));
@@ -32,7 +34,7 @@ const origin = () => `http://127.0.0.1:${server.address().port}`;
 const args = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"];
 args.push("--disable-component-update", "--disable-sync", "--disable-features=WebRtcHideLocalIpsWithMdns");
 args.push("--disable-dev-shm-usage", "--no-proxy-server", "--allow-loopback-in-peer-connection");
-const browser = packages("playwright-core").chromium.launch({ executablePath, headless: true, args });
+const browser = packages("playwright-core").chromium.launch({ executablePath, headless: true, args, ignoreDefaultArgs: ["--disable-back-forward-cache"] });
 
 /** Opens a page of this program's server, or of a link, in a context of its own: a context has only six connections to one relay. */
 async function open(peer, link) {
@@ -45,9 +47,22 @@ async function open(peer, link) {
   page.on("pageerror", (error) => mistake(error.message));
   page.on("console", (message) => ["error", "warning"].includes(message.type()) && say({ peer, event: "console", value: message.text() }));
   await page.exposeFunction("happened", (event) => say({ peer, ...JSON.parse(event) }));
+  // A page that comes back as it was, or anew.
+  await page.addInitScript(() => {
+    const shown = (event) => location.pathname !== "/away" && window.happened(JSON.stringify({ event: "shown", value: event.persisted }));
+    window.addEventListener("pageshow", shown);
+  });
   await page.goto(url);
   return page;
 }
+
+// Handlers of a page run as they do for a player.
+const LEAVE = {
+  Close: (page) => page.close({ runBeforeUnload: true }),
+  GoAway: (page) => page.goto(`http://localhost:${server.address().port}/away`),
+  GoBack: (page) => page.goBack({ waitUntil: "commit" }),
+  Reload: (page) => page.reload(),
+};
 
 const peers = new Map();
 for await (const line of createInterface({ input: process.stdin })) {
@@ -55,7 +70,7 @@ for await (const line of createInterface({ input: process.stdin })) {
   const next = (peers.get(peer) ?? Promise.resolve()).then(async (page) => {
     if (wanted.open) return open(peer, wanted.open);
     if (wanted.command) await page.evaluate((json) => window.command(json), JSON.stringify(wanted.command));
-    if (wanted.close) await page.close({ runBeforeUnload: wanted.close === "unload" });
+    if (wanted.leave) await LEAVE[wanted.leave](page);
     return page;
   });
   peers.set(peer, next);

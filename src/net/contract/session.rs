@@ -64,6 +64,19 @@ impl SessionHandle {
         }
     }
 
+    /// Returns a function that leaves the session, unless it has ended. It does not keep the session.
+    pub fn leave_later(&self) -> impl Fn() + use<> {
+        let commands = match &self.0 {
+            SessionSink::Network(commands) => Some(commands.downgrade()),
+            SessionSink::Local(_) => None,
+        };
+        move || {
+            if let Some(commands) = commands.as_ref().and_then(mpsc::WeakUnboundedSender::upgrade) {
+                let _ = commands.send(SessionCommand::Leave);
+            }
+        }
+    }
+
     /// Says goodbye to every peer and ends the session.
     pub fn leave(&self) {
         match &self.0 {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     connection::Lane,
-    net::{contract::EventKind, peer_link::PeerEnd},
+    net::{contract::EventKind, page_end, peer_link::PeerEnd},
     protocol::{Body, EndReason, NATIVE_VERSION},
 };
 
@@ -23,6 +23,28 @@ const LAST_PACKETS: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_millis(100);
 
 impl NativePeer {
+    /// Closes the connection with the page that runs this task: no answer arrives any more, and nothing that needs another
+    /// turn is sent. What is unacknowledged is sent again with the goodbye, in requests that outlive the page.
+    pub(super) fn close_with_page(&mut self, reason: EndReason) {
+        let now = self.now();
+        self.post = None;
+        // Last packets do not wait for simulated delays.
+        self.outbound.release();
+        self.connection.close_unanswered(reason, page_end::room(), now);
+        self.transmit_direct();
+        let Some(route) = self.route.clone() else { return };
+        let farewell = self.connection.farewell();
+        if farewell.is_none() || self.connection.stats().queued > 0 {
+            let NativePeer { cx, connection, outbound, .. } = &mut *self;
+            while let Some(packet) = next_packet(connection, outbound, Lane::Relay, POST_LIMIT, now) {
+                cx.post(route.clone(), packet);
+            }
+        }
+        if let Some(farewell) = farewell {
+            self.cx.post(route, farewell);
+        }
+    }
+
     /// Reports the end to the game, and sends the last packets (a refusal, the answer to a goodbye).
     pub(super) async fn finish(mut self: Box<Self>, reason: EndReason) -> PeerEnd {
         if self.connected || self.adopted.is_some() {

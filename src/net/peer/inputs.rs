@@ -9,6 +9,7 @@ use crate::{
         conditions::NetworkConditions,
         contract::{PeerCommand, queue_cost},
         offer::Offer,
+        page_end,
         peer_link::{PeerInput, PeerOutput, Route},
     },
     protocol::{Body, EndReason},
@@ -61,7 +62,11 @@ impl NativePeer {
                 while let Ok(command) = self.commands.try_recv() {
                     self.command(command);
                 }
-                self.connection.close(reason, now);
+                if page_end::is_closing() {
+                    self.close_with_page(reason);
+                } else {
+                    self.connection.close(reason, now);
+                }
             }
         }
         None

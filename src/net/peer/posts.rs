@@ -12,6 +12,7 @@ use crate::{
     connection::{Lane, Path, Timestamp},
     net::{
         backoff::Backoff,
+        page_end,
         peer_link::{PeerInput, PeerOutput, Route},
         relay_client::RelayClient,
         relay_error::RelayError,
@@ -104,6 +105,10 @@ impl NativePeer {
     pub(super) fn posted(&mut self, result: Result<(), RelayError>) {
         let now = self.now();
         let suspect = self.post.take().is_some_and(|post| post.suspect);
+        if result.is_err() && page_end::is_closing() {
+            // The browser cut it. It is sent again with the goodbye.
+            return;
+        }
         if let Err(error) = &result
             && error.is_gone()
         {

@@ -23,6 +23,7 @@ use super::{
     events::EventStream,
     http::{Http, HttpRequest, discard, is_this_machine, read_bounded},
     memory::MemoryRelay,
+    page_end::outlives_page,
     relay_access::{Access, HostHint, Joined},
     relay_error::RelayError,
     relay_location::RelayLocation,
@@ -222,7 +223,6 @@ impl RelayClient {
     async fn post(self, send_to: Arc<Url>, token: Arc<str>, post: Post) -> Result<(), RelayError> {
         match self {
             RelayClient::Http { http, post_permits, .. } => {
-                let permit = post_permits.acquire().await;
                 let (url, body) = match post {
                     Post::One(body) => (RelayRequest::Send { token: &token }.url(&send_to), body),
                     Post::All(bodies) => {
@@ -231,6 +231,10 @@ impl RelayClient {
                 };
                 let request = HttpRequest::new(Method::POST, url).header(CONTENT_TYPE, "application/json");
                 let request = HttpRequest { body: Some(body.into()), timeout: Some(REQUEST_TIMEOUT), ..request };
+                if outlives_page(&request) {
+                    return Ok(());
+                }
+                let permit = post_permits.acquire().await;
                 let mut answer = pin!(async { delivered(http.send(request).await?).await });
                 match timeout(POST_PERMIT, &mut answer).await {
                     Ok(answer) => answer,

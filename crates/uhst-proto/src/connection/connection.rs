@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::{
-    ConnectionConfig, ConnectionEvent, ConnectionId, ConnectionStats, Credentials, EnqueueError, MetadataTooLarge,
-    Path, Timestamp, Tombstone,
+    ConnectionConfig, ConnectionEvent, ConnectionId, ConnectionStats, Credentials, EnqueueError, Lane,
+    MetadataTooLarge, Path, Timestamp, Tombstone,
     acknowledgements::Acknowledgements,
     client_handshake::ClientHandshake,
     closing::{CloseFrames, Closing},
@@ -227,6 +227,35 @@ impl Connection {
             State::Joining(_) => self.finish(reason),
             State::Closing(_) | State::Closed(_) => {}
         }
+    }
+
+    /// Closes the connection as [`close`](Self::close) does, for a side that can still send, and receives nothing more:
+    /// what is unacknowledged is sent again, before the reason, and over the relay if it is up. Only the reason is sent if
+    /// more than `room` bytes wait, or the peer has no room for them.
+    pub fn close_unanswered(&mut self, reason: EndReason, room: usize, now: Timestamp) {
+        let was_open = self.is_open();
+        self.close(reason.clone(), now);
+        if !was_open {
+            return;
+        }
+        self.lost_in_flight(Lane::Relay);
+        if self.paths.heartbeats().usable(Path::Relay) {
+            // What it has not sent yet ends with this side.
+            self.suspect(Path::Direct, now);
+        }
+        if self.outgoing.queued() > room || !self.outgoing.is_granted() {
+            self.abandon(reason, now);
+        }
+    }
+
+    /// Returns the last packet of a host that has [closed](Self::close_unanswered) the connection. It goes over the relay,
+    /// after all others: a client that was told by the relay that the host is gone resumes, and takes only packets that
+    /// prove their sender.
+    #[must_use]
+    pub fn farewell(&self) -> Option<Bytes> {
+        let State::Closing(closing) = &self.state else { return None };
+        let tombstone = self.resumption.tombstone(closing.reason().clone())?;
+        (!self.resumption.is_client()).then(|| tombstone.farewell())
     }
 
     /// Ends the connection at once, without draining. The reason is sent once on each path, for a peer that may still

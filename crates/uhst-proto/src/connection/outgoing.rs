@@ -129,6 +129,12 @@ impl Outgoing {
         (0..2).any(|stream| self.streams[stream].has_unsent() && !self.may_send(stream))
     }
 
+    /// Whether the grant has room for every message that is queued.
+    pub(super) fn is_granted(&self) -> bool {
+        let unsent: usize = self.streams[..SIGNAL].iter().map(SendStream::unsent_cost).sum();
+        unsent as u64 <= self.grant.saturating_sub(self.used)
+    }
+
     /// The streams that a path with these contents carries.
     fn streams(&self, contents: PathContents) -> impl Iterator<Item = &SendStream> {
         let messages = if contents.messages { 0..SIGNAL } else { 0..0 };

@@ -171,6 +171,12 @@ impl Resumption {
         let (Some(secret), Side::Client { request: current, .. }) = (&self.secret, &mut self.side) else {
             return ResumeStep::Continue;
         };
+        if let HandshakePacket::Gone { id, counter: handshake_packet::UNASKED, reason } = &message
+            && *id == secret.id
+            && secret.key.opens(&[], packet)
+        {
+            return ResumeStep::Gone(reason.clone());
+        }
         let Some(request) = current else { return ResumeStep::Continue };
         let is_ours = |id, counter| id == secret.id && counter == request.counter;
         match message {

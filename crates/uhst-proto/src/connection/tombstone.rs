@@ -31,6 +31,12 @@ impl Tombstone {
         &self.reason
     }
 
+    /// Returns the packet by which a host that is about to vanish ends the connection for its client. Such a host cannot
+    /// answer a resumption any more.
+    pub(super) fn farewell(&self) -> Bytes {
+        self.key.seal(&[], handshake_packet::gone(self.id, handshake_packet::UNASKED, &self.reason))
+    }
+
     /// Returns the answer to a resumption of this connection, to be sent back to its sender. `None` if the packet is
     /// something else, or has no valid MAC.
     #[must_use]

@@ -7,8 +7,8 @@ pub enum EndReason {
     /// The other side ended it on purpose.
     #[error("the other side left")]
     Left,
-    /// This side ended it on purpose: the game left, disconnected the peer, or despawned an entity. The other side sees
-    /// [`Left`](Self::Left).
+    /// This side ended it on purpose: the game left, disconnected the peer, or despawned an entity, or the player left the
+    /// page of a game in a browser. The other side sees [`Left`](Self::Left).
     #[error("this side left")]
     EndedLocally,
     /// The host removed this player, for the given reason.

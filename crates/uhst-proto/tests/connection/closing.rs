@@ -3,8 +3,10 @@
 use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
-use uhst_proto::connection::{ConnectionConfig, ConnectionEvent, EnqueueError, Lane, MESSAGE_OVERHEAD, Path, Received};
-use uhst_proto::protocol::{Channel, EndReason};
+use uhst_proto::connection::{
+    ConnectionConfig, ConnectionEvent, EnqueueError, Interruption, Lane, MESSAGE_OVERHEAD, Path, Received,
+};
+use uhst_proto::protocol::{Channel, EndReason, Payload};
 
 use crate::{
     START,
@@ -162,4 +164,87 @@ fn closing_an_interrupted_peer_ends_at_once_and_notifies_it() {
     carry(&mut host, &mut client, now);
     assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::Kicked("too late".into()))]);
     assert_eq!(host.next_timeout(), None);
+}
+
+/// The texts among these events.
+fn texts(events: &[ConnectionEvent]) -> Vec<Payload> {
+    let text = |event: &ConnectionEvent| match event {
+        ConnectionEvent::Message(message) => Some(message.payload.clone()),
+        _ => None,
+    };
+    events.iter().filter_map(text).collect()
+}
+
+#[test]
+fn a_side_that_receives_no_answer_sends_all_again_before_its_close() {
+    for direct in [false, true] {
+        let (mut client, mut host) = pair(small());
+        if direct {
+            client.path_up(Path::Direct, START);
+            host.path_up(Path::Direct, START);
+            exchange(&mut client, &mut host, START);
+        }
+        client.send(Channel::Reliable, "lost".into()).unwrap();
+        for lane in Lane::ALL {
+            while client.poll_transmit(lane, 16 << 10, START).is_some() {}
+        }
+        client.send(Channel::Reliable, "queued".into()).unwrap();
+        client.close_unanswered(EndReason::Left, 1000, START);
+        let only = client.poll_transmit(Lane::Relay, 64 << 10, START).unwrap();
+        host.receive(Lane::Relay, only, START);
+        let events = events(&mut host);
+        assert_eq!(texts(&events), ["lost".into(), "queued".into()], "direct: {direct}");
+        assert_eq!(events.last(), Some(&ConnectionEvent::Closed(EndReason::Left)));
+    }
+}
+
+#[test]
+fn a_side_that_receives_no_answer_leaves_out_what_does_not_fit() {
+    // The host reads nothing, so its grant ends before the queue does.
+    for (room, len) in [(1000, 1001), (1 << 20, 80 << 10)] {
+        let (mut client, mut host) = pair(small());
+        while client.stats().queued < len {
+            client.send(Channel::Reliable, bytes(10_000)).unwrap();
+        }
+        client.close_unanswered(EndReason::Left, room, START);
+        let only = client.poll_transmit(Lane::Relay, 64 << 10, START).unwrap();
+        assert!(only.len() < 100);
+        host.receive(Lane::Relay, only, START);
+        assert_eq!(events(&mut host), [ConnectionEvent::Closed(EndReason::Left)]);
+    }
+}
+
+/// The relay reports that a host is gone, and then delivers its goodbye.
+#[test]
+fn a_client_that_resumes_takes_only_a_goodbye_that_proves_its_sender() {
+    let kicked = || EndReason::Kicked("enough".into());
+    let (mut client, host) = pair(small());
+    client.path_up(Path::Relay, START);
+    assert!(client.poll_transmit(Lane::Relay, 16 << 10, START).is_some(), "a resumption");
+    assert_eq!((host.farewell(), client.farewell()), (None, None));
+    client.close_unanswered(kicked(), 1000, START);
+    assert_eq!(client.farewell(), None, "a host takes the close of a client");
+
+    let (mut client, mut host) = pair(small());
+    client.path_up(Path::Relay, START);
+    host.close_unanswered(kicked(), 1000, START);
+    carry(&mut host, &mut client, START);
+    assert_eq!(events(&mut client), [ConnectionEvent::Interrupted(Interruption::NoPath)], "a close has no proof");
+
+    for resumes in [false, true] {
+        let (mut client, mut host) = pair(small());
+        if resumes {
+            client.path_up(Path::Relay, START);
+        }
+        host.close_unanswered(kicked(), 1000, START);
+        let farewell = host.farewell().unwrap();
+        for byte in 2..farewell.len() {
+            let mut forged = farewell.to_vec();
+            forged[byte] ^= 0x20;
+            client.receive(Lane::Relay, forged.into(), START);
+        }
+        assert!(client.is_open());
+        client.receive(Lane::Relay, farewell, START);
+        assert_eq!(events(&mut client).last(), Some(&ConnectionEvent::Closed(kicked())));
+    }
 }

@@ -11,7 +11,7 @@
 //! resume    = 7  id[16]  counter  nonce[16]  ack  mac[32]                         client → host
 //! resume-challenge = 8  id[16]  counter  nonce[16]  mac[32]   resume with this nonce                  host → client
 //! resumed   = 9  id[16]  counter  ack  mac[32]                                    host → client
-//! gone      = 10 id[16]  counter  reason  mac[32]                                 host → client
+//! gone      = 10 id[16]  counter  reason  mac[32]         counter: that of the resumption, or 0       host → client
 //! unknown   = 11 id[16]  counter  nonce[16]    without a MAC: the host does not know the connection   host → client
 //! limits    = max-message  receive-buffer  timeout  resume-timeout  paths
 //!                                      the timeouts in milliseconds; paths: 0 automatic, 1 relay only, 2 direct only
@@ -231,6 +231,9 @@ pub(crate) fn resumed(id: ConnectionId, counter: u64) -> BytesMut {
     put_varint(&mut out, counter);
     out
 }
+
+/// The counter of a [`gone`] that answers no resumption.
+pub(crate) const UNASKED: u64 = 0;
 
 pub(crate) fn gone(id: ConnectionId, counter: u64, reason: &EndReason) -> BytesMut {
     let mut out = with_id(GONE, id);
