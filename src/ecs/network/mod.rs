@@ -319,6 +319,9 @@ impl Network {
 
     /// Makes every session over the network leave, and forgets those whose tasks are gone.
     pub fn leave_all(&mut self) {
+        // Nobody plays a session that its test has not taken.
+        #[cfg(test)]
+        self.fake.iter().for_each(|fake| fake.lock().unwrap().clear());
         self.sessions.retain(|_, session| {
             session.commands.as_ref().is_some_and(|commands| commands.send(SessionCommand::Leave).is_ok())
         });
