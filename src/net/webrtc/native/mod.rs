@@ -4,6 +4,7 @@
 //! cannot share them.
 
 mod addresses;
+mod association_timers;
 mod channel;
 mod connection;
 mod outbox;

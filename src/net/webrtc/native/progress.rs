@@ -13,7 +13,10 @@ use futures_util::FutureExt;
 
 use webrtc::data_channel::DataChannel;
 
-use super::connection::CONSENT_INTERVAL;
+use super::{
+    association_timers::{AssociationTimers, may_hold_data},
+    connection::CONSENT_INTERVAL,
+};
 
 /// The progress of the driver of one peer connection.
 pub(super) struct Progress {
@@ -24,14 +27,12 @@ pub(super) struct Progress {
     woken: AtomicBool,
     /// The channels that are not open yet.
     unopened: AtomicUsize,
-    /// When the last datagram arrived.
-    received: Mutex<Option<Instant>>,
+    /// Whether the connection has a stream. Data on it arrives without a record here.
+    has_stream: AtomicBool,
+    timers: Mutex<AssociationTimers>,
     /// The channels that this side sends on.
     channels: Mutex<Vec<Weak<dyn DataChannel>>>,
 }
-
-/// The longest delay of an acknowledgement in the library, and some more: a datagram may have to be acknowledged as long.
-const ACKNOWLEDGED: Duration = Duration::from_millis(250);
 
 impl Progress {
     /// Creates the record of a connection with this many channels.
@@ -41,7 +42,8 @@ impl Progress {
             connected: AtomicBool::default(),
             woken: AtomicBool::default(),
             unopened: channels.into(),
-            received: Mutex::default(),
+            has_stream: AtomicBool::default(),
+            timers: Mutex::default(),
             channels: Mutex::default(),
         }
     }
@@ -66,10 +68,17 @@ impl Progress {
         self.unopened.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Records a datagram.
-    pub fn set_received(&self) {
+    /// Records a stream, such as one to a TURN server.
+    pub fn set_stream(&self) {
+        self.has_stream.store(true, Ordering::Relaxed);
+    }
+
+    /// Records a datagram, the largest of those that arrived at once.
+    pub fn set_received(&self, datagram: &[u8]) {
         self.set_woken();
-        *self.received.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        if may_hold_data(datagram) {
+            self.timers.lock().unwrap_or_else(PoisonError::into_inner).data_received(Instant::now());
+        }
     }
 
     /// Records work: a datagram, or a due timer.
@@ -92,16 +101,19 @@ impl Progress {
     /// How long to sleep where the library asks for `duration`.
     ///
     /// The library wakes five times a second for its ICE agent, which has work only every few seconds once the peer is
-    /// reached: its consent checks. The timers of the association run while it is set up, until the peer has acknowledged
-    /// what was sent, and until this side has acknowledged what arrived. At other times, the path rests.
+    /// reached: its consent checks. The other timers are those of the association.
     pub fn rest(&self, duration: Duration) -> Duration {
         let is_open = self.is_connected() && self.unopened.load(Ordering::Relaxed) == 0;
-        if is_open && self.is_quiet() && !self.has_unacknowledged() { duration.max(CONSENT_INTERVAL) } else { duration }
-    }
-
-    fn is_quiet(&self) -> bool {
-        let received = *self.received.lock().unwrap_or_else(PoisonError::into_inner);
-        received.is_some_and(|at| at.elapsed() >= ACKNOWLEDGED)
+        if !is_open || self.has_stream.load(Ordering::Relaxed) {
+            return duration;
+        }
+        let has_unacknowledged = self.has_unacknowledged();
+        let now = Instant::now();
+        let mut timers = self.timers.lock().unwrap_or_else(PoisonError::into_inner);
+        match timers.earliest(has_unacknowledged, now + duration, now) {
+            Some(due) => duration.max(due.saturating_duration_since(now)),
+            None => duration.max(CONSENT_INTERVAL),
+        }
     }
 
     fn has_unacknowledged(&self) -> bool {

@@ -92,6 +92,7 @@ impl Runtime for EagerRuntime {
     }
 
     fn connect_tcp<'a>(&'a self, remote: SocketAddr) -> BoxFuture<'a, io::Result<Arc<dyn AsyncTcpStream>>> {
+        self.progress.set_stream();
         TokioRuntime.connect_tcp(remote)
     }
 

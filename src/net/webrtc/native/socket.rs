@@ -74,9 +74,9 @@ impl AsyncUdpSocket for SplittingSocket {
                 buffer.resize(AT_ONCE, 0);
                 let mut first = [RecvMeta::default()];
                 ready!(self.socket.poll_recv(cx, &mut [IoSliceMut::new(buffer)], &mut first))?;
-                self.progress.set_received();
                 let [first] = first;
                 let (datagram, others) = buffer[..first.len].split_at(first.len.min(first.stride));
+                self.progress.set_received(datagram);
                 *meta = copy_out(datagram, buf, first);
                 *rest = Rest { datagrams: Bytes::copy_from_slice(others), meta: first };
                 Poll::Ready(Ok(1))

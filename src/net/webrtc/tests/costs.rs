@@ -97,6 +97,28 @@ async fn idle_traffic_wakes_nobody() {
     }
 }
 
+/// Counts how often a message and its answer wake their thread, after they have arrived. Heartbeats are such messages.
+#[tokio::test]
+#[ignore = "counts what multicast on a real network adds to, too"]
+async fn idle_traffic_wakes_each_side_twice_for_a_message() {
+    const ROUNDS: u32 = 5;
+    let (mut client, mut host) = connected(Native).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let parks = || Handle::current().metrics().worker_park_count(0);
+    let before = parks();
+    for round in 0..ROUNDS {
+        client.send(false, number(round)).await;
+        assert_eq!(host.packet().await, (false, number(round)));
+        host.send(false, number(round)).await;
+        assert_eq!(client.packet().await, (false, number(round)));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let woken = parks() - before;
+    // The message, its answer, two acknowledgements that are due, two that arrive, and the end of this sleep. Consent checks
+    // and their answers come once.
+    assert!(woken <= (7 * ROUNDS + 8).into(), "woken {woken} times for {ROUNDS} messages");
+}
+
 /// Measures the traffic of an idle link. Runs in its own network namespace: `unshare -rn sh -c 'ip link set lo up; …'`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "counts what the whole machine sends on loopback, for 20 s"]
