@@ -1,5 +1,6 @@
 //! The task of the host as a client's peer: speaks the native dialect, unless the host turns out to be an original.
 
+use n0_future::time::Instant;
 use tokio::sync::mpsc;
 
 use super::{
@@ -59,7 +60,8 @@ async fn introduce(
         Err(reason) => return reason.into(),
     };
     let offer = if certain || has_password { None } else { Offer::create(offer_config(cx)).await };
-    let native = NativePeer::new(cx.clone(), Role::Client { certain, offer }, Some(route.clone()), connection);
+    let role = Role::Client { certain, offer };
+    let native = NativePeer::new(cx.clone(), role, Some(route.clone()), connection, Instant::now());
     let (first, offer, native) = match native.run(inputs).await {
         NativeOutcome::Original { first, offer, peer } => (first, offer, peer),
         NativeOutcome::Ended(end) => return end,

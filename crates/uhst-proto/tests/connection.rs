@@ -6,6 +6,8 @@
 mod bounds;
 #[path = "connection/closing.rs"]
 mod closing;
+#[path = "connection/heartbeats.rs"]
+mod heartbeats;
 #[path = "connection/joining.rs"]
 mod joining;
 #[path = "connection/losses.rs"]

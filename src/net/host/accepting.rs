@@ -5,7 +5,7 @@ use n0_future::{task, time::Instant};
 
 use super::{Host, dispatch::Sender, handshake_limits::Verdict, settings::LOCKED};
 use crate::{
-    connection::{Connection, Credentials, Timestamp},
+    connection::{Connection, Credentials},
     net::{
         contract::{Admission, PeerKey, SessionOptions},
         peer::{NativeOutcome, NativePeer, Role, connection_seed},
@@ -92,13 +92,12 @@ impl Host {
         let (config, metadata) = (connection.clone(), metadata.clone());
         let Ok(seed) = connection_seed() else { return };
         // The start has checked the size of the metadata.
-        let Ok(connection) = Connection::accept(config, &credentials, metadata, seed, Timestamp::ZERO) else {
-            return;
-        };
+        let now = self.origin.elapsed();
+        let Ok(connection) = Connection::accept(config, &credentials, metadata, seed, now) else { return };
         let (key, mut receiver) = self.peers.add(from, Some(packet.clone()));
         let cx = self.context(key);
         let connection = connection.with_paths(cx.paths);
-        let peer = NativePeer::new(cx.clone(), role, Some(route.clone()), connection);
+        let peer = NativePeer::new(cx.clone(), role, Some(route.clone()), connection, self.origin);
         let hello = PeerInput::Body(Body::Native { version: NATIVE_VERSION, packet }, Some(route));
         self.peers.send(key, hello).await;
         task::spawn(async move {
@@ -185,7 +184,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        connection::{ConnectionConfig, Lane, Path},
+        connection::{ConnectionConfig, Lane, Path, Timestamp},
         net::{
             contract::{HostOptions, SessionKey},
             host::{

@@ -68,6 +68,8 @@ struct Host {
     peers: PeerTable,
     former: FormerPeers,
     limits: HandshakeLimits,
+    /// When the timestamps of all connections begin, so that their timers fall together.
+    origin: Instant,
     /// Whether unknown peers may join: until the host ends.
     accepting: bool,
     outputs: mpsc::UnboundedSender<(PeerKey, PeerOutput)>,
@@ -94,6 +96,7 @@ impl Host {
             peers: PeerTable::default(),
             former: FormerPeers::default(),
             limits: HandshakeLimits::new(Instant::now()),
+            origin: Instant::now(),
             accepting: true,
             outputs,
             outputs_receiver,

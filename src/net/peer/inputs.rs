@@ -193,6 +193,8 @@ impl NativePeer {
 mod tests {
     use std::{sync::Arc, time::Duration};
 
+    use n0_future::time::Instant;
+
     use super::{super::posts::POST_LIMIT, *};
     use crate::{
         connection::{Connection, ConnectionConfig, ConnectionEvent, Credentials, Received, Timestamp},
@@ -226,7 +228,7 @@ mod tests {
         let host = Connection::accept(config.clone(), &credentials, Bytes::new(), [2; 32], Timestamp::ZERO);
         let (client, host) = (client.expect("no metadata"), host.expect("no metadata"));
         let (cx, events) = PeerContext::of_a_test(config, PathPolicy::RelayOnly, Default::default());
-        (NativePeer::new(cx, Role::Client { certain: true, offer: None }, None, client), host, events)
+        (NativePeer::new(cx, Role::Client { certain: true, offer: None }, None, client, Instant::now()), host, events)
     }
 
     /// Connects them, and returns the handle that the app gets.

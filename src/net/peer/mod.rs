@@ -143,11 +143,17 @@ pub(super) struct NativePeer {
 }
 
 impl NativePeer {
-    /// Creates the task for a connection that began at [`Timestamp::ZERO`]. It is boxed, since otherwise each future that
-    /// it passes through reserves room for it.
-    pub fn new(cx: PeerContext, role: Role, route: Option<Route>, mut connection: Connection) -> Box<Self> {
+    /// Creates the task for a connection whose timestamps count from `origin`. It is boxed, since otherwise each future
+    /// that it passes through reserves room for it.
+    pub fn new(
+        cx: PeerContext,
+        role: Role,
+        route: Option<Route>,
+        mut connection: Connection,
+        origin: Instant,
+    ) -> Box<Self> {
         if matches!(role, Role::Client { .. }) {
-            connection.path_up(Path::Relay, Timestamp::ZERO);
+            connection.path_up(Path::Relay, origin.elapsed());
         }
         let (handle, commands) = PeerHandle::new(native_limits(&cx.config));
         let direct_role = if matches!(role, Role::Client { .. }) { DirectRole::Offer } else { DirectRole::Answer };
@@ -160,7 +166,7 @@ impl NativePeer {
             connection,
             direct,
             role,
-            origin: Instant::now(),
+            origin,
             route,
             relay_up: true,
             post: None,

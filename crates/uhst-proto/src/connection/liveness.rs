@@ -1,7 +1,8 @@
 //! Liveness of paths and of the peer: heartbeats, silence, and round-trip times.
 //!
 //! A ping requests a pong on the same path. Both show that their sender is alive, so receiving a ping postpones ours,
-//! and the sides of an idle connection take turns.
+//! and the sides of an idle connection take turns. The connections of one host ping at common times, so that its process
+//! wakes up once for many of them.
 
 use core::time::Duration;
 
@@ -192,7 +193,7 @@ impl Liveness {
 
     pub(super) fn ping_received(&mut self, path: Path, token: u64, now: Timestamp) {
         self.losses.ping(token);
-        let due = now + self.period(path);
+        let due = self.common_time(now + self.period(path));
         let state = &mut self.paths[path];
         // A pong for a probe carries less than one for an ordinary ping, so it does not replace that one.
         if token != PROBE || state.pong.is_none() {
@@ -243,7 +244,7 @@ impl Liveness {
         // The peer's turn is next. If its ping does not come, this side asks again before the silence is long. The host
         // does so first: after two pings that crossed, both would go on at the same time otherwise.
         let repeat = self.repeat(path);
-        let due = now + self.period(path) + if self.is_client { repeat } else { repeat / 2 };
+        let due = self.common_time(now + self.period(path) + if self.is_client { repeat } else { repeat / 2 });
         let state = &mut self.paths[path];
         (state.ping_wanted, state.probed, state.ping_due, state.pinged) = (false, false, due, now);
         state.outstanding = Some(token);
@@ -269,6 +270,13 @@ impl Liveness {
 
     fn period(&self, path: Path) -> Duration {
         if self.is_standby(path) { self.interval() * STANDBY } else { self.heartbeat() }
+    }
+
+    /// The last time before `due` at which the connections of a host ping. A client has no others.
+    fn common_time(&self, due: Timestamp) -> Timestamp {
+        let interval = (self.timeout / 10).as_nanos();
+        let early = if self.is_client { None } else { due.as_nanos().checked_rem(interval) };
+        due - Duration::from_nanos(early.and_then(|early| early.try_into().ok()).unwrap_or(0))
     }
 
     /// The time after which an unanswered ping is repeated.
