@@ -4,6 +4,8 @@
 
 #[path = "web/browser.rs"]
 mod browser;
+#[path = "web/hidden.rs"]
+mod hidden;
 #[path = "web/joining.rs"]
 mod joining;
 #[path = "web/leaving.rs"]

@@ -34,7 +34,10 @@ const origin = () => `http://127.0.0.1:${server.address().port}`;
 const args = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"];
 args.push("--disable-component-update", "--disable-sync", "--disable-features=WebRtcHideLocalIpsWithMdns");
 args.push("--disable-dev-shm-usage", "--no-proxy-server", "--allow-loopback-in-peer-connection");
-const browser = packages("playwright-core").chromium.launch({ executablePath, headless: true, args, ignoreDefaultArgs: ["--disable-back-forward-cache"] });
+// What a player's browser does, and the driver forbids by default.
+const ignoreDefaultArgs = ["--disable-back-forward-cache", "--disable-background-timer-throttling"];
+ignoreDefaultArgs.push("--disable-backgrounding-occluded-windows", "--disable-renderer-backgrounding");
+const browser = packages("playwright-core").chromium.launch({ executablePath, headless: true, args, ignoreDefaultArgs });
 
 /** Opens a page of this program's server, or of a link, in a context of its own: a context has only six connections to one relay. */
 async function open(peer, link) {
@@ -64,12 +67,54 @@ const LEAVE = {
   Reload: (page) => page.reload(),
 };
 
+// The tabs in front of the hidden ones.
+const fronts = new Map();
+
+/** Puts another tab in front of a page, and counts the frames and timers that the page still gets. */
+async function hide(page) {
+  // The driver keeps pages in front, and has no other way to stop that.
+  const session = page._connection.toImpl(page).delegate._mainFrameSession._client;
+  await session.send("Emulation.setFocusEmulationEnabled", { enabled: false });
+  fronts.set(page, await page.context().newPage());
+  await fronts.get(page).bringToFront();
+  await page.waitForFunction(() => document.visibilityState === "hidden", undefined, { polling: 50 });
+  await page.evaluate(() => {
+    const hidden = { frames: 0, timers: 0, since: performance.now() };
+    const frame = () => (hidden.frames++, requestAnimationFrame(frame));
+    const timer = () => (hidden.timers++, setTimeout(timer, 8));
+    requestAnimationFrame(frame), setTimeout(timer, 8);
+    window.hidden = hidden;
+  });
+}
+
+async function freeze(page, state) {
+  const session = await page.context().newCDPSession(page);
+  await session.send("Page.setWebLifecycleState", { state });
+}
+
+/** Shows a page again, and tells what it got while it was hidden. */
+async function show(peer, page) {
+  const hidden = await page.evaluate(() => ({ ...window.hidden, seconds: (performance.now() - window.hidden.since) / 1000 }));
+  say({ peer, event: "hidden", value: hidden });
+  await page.bringToFront();
+  await fronts.get(page).close();
+}
+
+const TAB = {
+  Hidden: (_, page) => hide(page),
+  Frozen: async (_, page) => (await hide(page), await freeze(page, "frozen")),
+  Thawed: (_, page) => freeze(page, "active"),
+  Shown: show,
+};
+
 const peers = new Map();
 for await (const line of createInterface({ input: process.stdin })) {
   const { peer, ...wanted } = JSON.parse(line);
   const next = (peers.get(peer) ?? Promise.resolve()).then(async (page) => {
     if (wanted.open) return open(peer, wanted.open);
     if (wanted.command) await page.evaluate((json) => window.command(json), JSON.stringify(wanted.command));
+    if (wanted.tab) await TAB[wanted.tab](peer, page);
+    if (wanted.tab) say({ peer, event: "tab", value: wanted.tab });
     if (wanted.leave) await LEAVE[wanted.leave](page);
     return page;
   });

@@ -30,6 +30,19 @@ pub enum Leave {
     Reload,
 }
 
+/// What the browser does with the tab of a page.
+#[derive(Clone, Copy, Debug)]
+pub enum Tab {
+    /// Another tab is in front: the page has no frames, and its timers are slow.
+    Hidden,
+    /// Hidden, and nothing in the page runs.
+    Frozen,
+    /// Hidden, and no longer frozen.
+    Thawed,
+    /// In front again.
+    Shown,
+}
+
 /// A page.
 pub struct Page {
     name: &'static str,
@@ -84,6 +97,18 @@ impl Page {
     /// Ends the page, or leaves it.
     pub fn leave(&self, leave: Leave) {
         BROWSER.command(&json!({ "peer": self.name, "leave": format!("{leave:?}") }));
+    }
+
+    /// Changes whether the page is shown, and waits until that is done.
+    pub fn tab(&mut self, apps: &mut [&mut App], tab: Tab) {
+        BROWSER.command(&json!({ "peer": self.name, "tab": format!("{tab:?}") }));
+        self.wait(apps, "tab");
+    }
+
+    /// Whether the page has reported this event, which nobody has waited for.
+    pub fn has_reported(&mut self, event: &str) -> bool {
+        self.reported.extend(self.events.try_iter());
+        self.reported.iter().any(|reported| reported["event"] == event)
     }
 
     /// Updates the apps until the page reports this event, and returns its value. Other events wait for their turn.

@@ -7,38 +7,50 @@ use bevy_uhst::{prelude::*, test_app::TestLog};
 
 use crate::support::the_peer;
 
-/// How many numbered messages go each way.
+/// How many numbered messages go each way, unless a test needs more.
 pub const NUMBERS: u32 = 1000;
 
 /// Sends numbered messages, a few in each update.
 pub struct Numbers {
     pub next: u32,
+    count: u32,
+    every: Duration,
     at: Instant,
 }
 
 impl Numbers {
     pub fn new() -> Self {
-        Numbers { next: 0, at: Instant::now() }
+        Numbers::every(Duration::from_millis(15), NUMBERS)
     }
 
+    /// So many messages, at this interval.
+    pub fn every(every: Duration, count: u32) -> Self {
+        Numbers { next: 0, count, every, at: Instant::now() }
+    }
+
+    /// Sends the message that is due, unless the queue is full.
     pub fn send(&mut self, app: &mut App) {
-        if self.next < NUMBERS && self.at.elapsed() > Duration::from_millis(20) {
+        if self.next < self.count && self.at.elapsed() > self.every {
             let peer = the_peer(app);
             let peer = app.world().get::<UhstPeer>(peer).unwrap();
-            if peer.send(format!("number {} of {NUMBERS}", self.next)).is_ok() {
+            if peer.send(format!("number {} of {}", self.next, self.count)).is_ok() {
                 self.next += 1;
-                self.at += Duration::from_millis(15);
+                self.at += self.every;
             }
         }
     }
+
+    pub fn are_sent(&self) -> bool {
+        self.next == self.count
+    }
 }
 
-/// Whether an app has received all numbers, in order.
-pub fn has_numbers(app: &App) -> bool {
+/// Whether an app has received so many numbers, in order.
+pub fn has_numbers(app: &App, count: u32) -> bool {
     let texts = TestLog::of(app).texts();
     let numbers: Vec<_> = texts.iter().filter(|text| text.starts_with("number ")).collect();
     for (at, text) in numbers.iter().enumerate() {
-        assert_eq!(**text, format!("number {at} of {NUMBERS}"));
+        assert_eq!(**text, format!("number {at} of {count}"));
     }
-    numbers.len() == NUMBERS as usize
+    numbers.len() == count as usize
 }

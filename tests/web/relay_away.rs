@@ -37,7 +37,7 @@ fn numbers_outlast_a_relay(name: &'static str, paths: PathPolicy) {
             }
             _ => {}
         }
-        back_at == Some(None) && numbers.next == NUMBERS && has_numbers(apps[0])
+        back_at == Some(None) && numbers.are_sent() && has_numbers(apps[0], NUMBERS)
     });
     assert_eq!(page.wait(&mut [&mut host], "numbers"), NUMBERS);
     assert_eq!((connected(&host), disconnected(&host)), (1, Vec::new()));

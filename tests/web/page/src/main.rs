@@ -2,13 +2,13 @@
 
 #![expect(clippy::needless_pass_by_value, reason = "systems take their parameters by value")]
 
-use std::{cell::RefCell, time::Duration};
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
-use bevy::{app::ScheduleRunnerPlugin, prelude::*};
+use bevy::{app::PluginsState, prelude::*};
 use bevy_uhst::prelude::*;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use wasm_bindgen::prelude::wasm_bindgen;
+use wasm_bindgen::{JsCast, prelude::*};
 
 thread_local! {
     static COMMANDS: RefCell<Vec<Command>> = const { RefCell::new(Vec::new()) };
@@ -34,6 +34,8 @@ enum Command {
         link: Option<String>,
         password: Option<String>,
         resume_timeout: Option<u64>,
+        /// The bytes of messages that may wait, and the largest one is a quarter of it.
+        receive_buffer: Option<usize>,
     },
     /// Send a text, or this many bytes, to all peers.
     Send {
@@ -77,9 +79,10 @@ fn main() {
     console_error_panic_hook::set_once();
     App::new()
         .add_plugins((
-            MinimalPlugins.set(ScheduleRunnerPlugin::run_loop(Duration::from_millis(8))),
+            MinimalPlugins,
             UhstPlugin::default().ice_servers([]),
         ))
+        .set_runner(run_in_frames)
         .init_resource::<Numbers>()
         .init_resource::<Echo>()
         .add_observer(|event: On<UhstReady>| report("ready", json!(event.id)))
@@ -94,6 +97,31 @@ fn main() {
         .add_observer(|event: On<UhstDiagnostic>| report("diagnostic", json!(event.text)))
         .add_systems(Update, (receive, obey, number).chain())
         .run();
+}
+
+/// Updates the app in each frame of the page, as a game with a picture does.
+fn run_in_frames(mut app: App) -> AppExit {
+    assert_eq!(app.plugins_state(), PluginsState::Ready);
+    app.finish();
+    app.cleanup();
+    let frame = Rc::new(RefCell::new(None::<Closure<dyn FnMut()>>));
+    let next = {
+        let frame = frame.clone();
+        move || {
+            if let (Some(window), Some(frame)) = (web_sys::window(), &*frame.borrow()) {
+                window.request_animation_frame(frame.as_ref().unchecked_ref()).expect("the page has frames");
+            }
+        }
+    };
+    let begin = next.clone();
+    frame.replace(Some(Closure::new(move || {
+        app.update();
+        if app.should_exit().is_none() {
+            next();
+        }
+    })));
+    begin();
+    AppExit::Success
 }
 
 fn report(event: &str, value: Value) {
@@ -154,10 +182,13 @@ fn obey(
                     None => host,
                 });
             }
-            Command::Join { link, password, resume_timeout } => {
+            Command::Join { link, password, resume_timeout, receive_buffer } => {
                 let mut config = ConnectionConfig::default();
                 if let Some(seconds) = resume_timeout {
                     config.resume_timeout = Duration::from_secs(seconds);
+                }
+                if let Some(bytes) = receive_buffer {
+                    (config.receive_buffer, config.max_message) = (bytes, bytes / 4);
                 }
                 let client = match link {
                     Some(link) => UhstClient::join(link),
