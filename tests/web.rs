@@ -12,6 +12,8 @@ mod joining;
 mod leaving;
 #[path = "web/numbers.rs"]
 mod numbers;
+#[path = "web/offline.rs"]
+mod offline;
 #[path = "web/relay_away.rs"]
 mod relay_away;
 mod support;

@@ -133,6 +133,10 @@ impl RelaySession {
                         self.pending_change = Some(change);
                         return RelayEvent::Lost(RelayError::Unreachable("an address of this machine is gone".to_owned()));
                     }
+                    if self.reconnection.is_some() {
+                        // The network may be there again, and the request in progress may have lost it.
+                        self.start_reconnection(Duration::ZERO);
+                    }
                     return RelayEvent::AddressesChanged(change);
                 }
             }

@@ -39,10 +39,13 @@ const ignoreDefaultArgs = ["--disable-back-forward-cache", "--disable-background
 ignoreDefaultArgs.push("--disable-backgrounding-occluded-windows", "--disable-renderer-backgrounding");
 const browser = packages("playwright-core").chromium.launch({ executablePath, headless: true, args, ignoreDefaultArgs });
 
-/** Opens a page of this program's server, or of a link, in a context of its own: a context has only six connections to one relay. */
-async function open(peer, link) {
+/**
+ * Opens a page of this program's server, or of a link, in a context of its own: a context has only six connections to one
+ * relay. With `beside`, the page is a tab beside that peer's.
+ */
+async function open(peer, link, beside) {
   const url = typeof link === "string" ? link : `${origin()}/`;
-  const context = await (await browser).newContext();
+  const context = beside ? (await peers.get(beside)).context() : await (await browser).newContext();
   // With this permission, the browser offers its loopback addresses.
   await context.grantPermissions(["microphone"], { origin: new URL(url).origin });
   const page = await context.newPage();
@@ -111,10 +114,11 @@ const peers = new Map();
 for await (const line of createInterface({ input: process.stdin })) {
   const { peer, ...wanted } = JSON.parse(line);
   const next = (peers.get(peer) ?? Promise.resolve()).then(async (page) => {
-    if (wanted.open) return open(peer, wanted.open);
+    if (wanted.open) return open(peer, wanted.open, wanted.beside);
     if (wanted.command) await page.evaluate((json) => window.command(json), JSON.stringify(wanted.command));
     if (wanted.tab) await TAB[wanted.tab](peer, page);
     if (wanted.tab) say({ peer, event: "tab", value: wanted.tab });
+    if (wanted.offline !== undefined) await page.context().setOffline(wanted.offline);
     if (wanted.leave) await LEAVE[wanted.leave](page);
     return page;
   });

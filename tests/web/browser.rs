@@ -53,13 +53,22 @@ pub struct Page {
 
 impl Page {
     pub fn open(name: &'static str) -> Self {
-        Page::open_at(name, json!(true), &mut [])
+        Page::opened(name, &json!({ "peer": name, "open": true }), &mut [])
     }
 
-    /// Opens the page at a URL, or for `true` the page of the driver's own server.
-    pub fn open_at(name: &'static str, url: Value, apps: &mut [&mut App]) -> Self {
+    /// Opens the page in a tab beside another one of the same browser.
+    pub fn open_beside(name: &'static str, other: &Page) -> Self {
+        Page::opened(name, &json!({ "peer": name, "open": true, "beside": other.name }), &mut [])
+    }
+
+    /// Opens the page at a URL.
+    pub fn open_at(name: &'static str, url: &str, apps: &mut [&mut App]) -> Self {
+        Page::opened(name, &json!({ "peer": name, "open": url }), apps)
+    }
+
+    fn opened(name: &'static str, command: &Value, apps: &mut [&mut App]) -> Self {
         let events = BROWSER.listen(name);
-        BROWSER.command(&json!({ "peer": name, "open": url }));
+        BROWSER.command(command);
         let mut page = Page { name, events, reported: Vec::new() };
         page.wait(apps, "open");
         page
@@ -90,6 +99,10 @@ impl Page {
         self.command(json!({ "join": join }));
     }
 
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
     pub fn command(&self, command: Value) {
         BROWSER.command(&json!({ "peer": self.name, "command": command }));
     }
@@ -97,6 +110,11 @@ impl Page {
     /// Ends the page, or leaves it.
     pub fn leave(&self, leave: Leave) {
         BROWSER.command(&json!({ "peer": self.name, "leave": format!("{leave:?}") }));
+    }
+
+    /// Cuts the requests of the page, or lets them through again. Data channels stay.
+    pub fn set_offline(&self, offline: bool) {
+        BROWSER.command(&json!({ "peer": self.name, "offline": offline }));
     }
 
     /// Changes whether the page is shown, and waits until that is done.

@@ -46,7 +46,7 @@ fn a_page_that_its_host_serves_joins_by_its_link() {
     let relay = relay.web_app(std::env::var("WEB_PAGE").unwrap()).unwrap();
     let mut host = TestNetwork::loopback().host_with(UhstHost::new("shared").relay(Relay::Embedded(relay)));
     let link = link(&host).to_string();
-    let mut page = Page::open_at("friend", json!(link), &mut [&mut host]);
+    let mut page = Page::open_at("friend", &link, &mut [&mut host]);
     page.command(json!({ "join": {} }));
     assert_eq!(page.wait(&mut [&mut host], "connected"), true);
     page.wait_for_path(&mut [&mut host], Path::Direct);
@@ -140,4 +140,26 @@ fn a_page_notices_that_its_host_was_killed() {
     runtime.shutdown_background();
     page.wait(&mut [], "interrupted");
     assert_eq!(page.wait(&mut [], "ended"), "TimedOut");
+}
+
+#[test]
+#[ignore = "run by .ci/web, which builds the page"]
+fn two_tabs_of_a_browser_join_the_same_host() {
+    let mut host = native_host(UhstHost::new("tabs"));
+    let link = link(&host).to_string();
+    let mut one = Page::join("tab-one", &link, json!({}));
+    let mut two = Page::open_beside("tab-two", &one);
+    two.joins(&link, json!({}));
+    for page in [&mut one, &mut two] {
+        assert_eq!(page.wait(&mut [&mut host], "connected"), true);
+        page.wait_for_path(&mut [&mut host], Path::Direct);
+        page.command(json!({ "send": { "channel": "Reliable", "text": page.name() } }));
+    }
+    until(&mut [&mut host], |apps| TestLog::of(apps[0]).texts().len() == 2);
+    two.command(json!("leave"));
+    until(&mut [&mut host], |apps| disconnected(apps[0]) == [EndReason::Left]);
+    one.command(json!({ "send": { "channel": "Reliable", "text": "still here" } }));
+    until(&mut [&mut host], |apps| TestLog::of(apps[0]).texts().contains(&"still here"));
+    one.has_no_mistakes();
+    two.has_no_mistakes();
 }
