@@ -14,6 +14,8 @@ mod leaving;
 mod numbers;
 #[path = "web/offline.rs"]
 mod offline;
+#[path = "web/originals.rs"]
+mod originals;
 #[path = "web/relay_away.rs"]
 mod relay_away;
 mod support;

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::{
     CHANNELS, MEBIBYTE,
     browser::Page,
-    native_host, path,
+    messages, native_host, path, pattern,
     support::{StandaloneRelay, connected, disconnected, ended, the_peer, until},
     talk,
 };
@@ -162,4 +162,37 @@ fn two_tabs_of_a_browser_join_the_same_host() {
     until(&mut [&mut host], |apps| TestLog::of(apps[0]).texts().contains(&"still here"));
     one.has_no_mistakes();
     two.has_no_mistakes();
+}
+
+/// The largest message of the default settings, each way.
+fn sixteen_mebibytes(name: &'static str, paths: PathPolicy) {
+    const LEN: usize = 16 * MEBIBYTE;
+    let mut host = native_host(UhstHost::new(name).paths(paths));
+    let mut page = Page::join(name, &link(&host).to_string(), json!({}));
+    page.wait(&mut [&mut host], "connected");
+    if paths == PathPolicy::Automatic {
+        page.wait_for_path(&mut [&mut host], Path::Direct);
+        until(&mut [&mut host], |apps| path(apps[0]) == Path::Direct);
+    }
+    let peer = the_peer(&mut host);
+    host.world().get::<UhstPeer>(peer).unwrap().send(pattern(LEN)).unwrap();
+    let expected = json!({ "channel": "Reliable", "len": LEN, "is_whole": true });
+    assert_eq!(page.wait(&mut [&mut host], "bytes"), expected);
+    page.command(json!({ "send": { "channel": "Reliable", "bytes": LEN } }));
+    until(&mut [&mut host], |apps| !messages(apps[0]).is_empty());
+    assert!(messages(&host) == [("Reliable".to_owned(), pattern(LEN).into())]);
+    assert_eq!(disconnected(&host), []);
+    page.has_no_mistakes();
+}
+
+#[test]
+#[ignore = "run by .ci/web, which builds the page"]
+fn messages_of_16_mebibytes_pass_the_relay() {
+    sixteen_mebibytes("large-relay", PathPolicy::RelayOnly);
+}
+
+#[test]
+#[ignore = "run by .ci/web, which builds the page"]
+fn messages_of_16_mebibytes_pass_a_direct_path() {
+    sixteen_mebibytes("large-direct", PathPolicy::Automatic);
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use bevy::prelude::*;
 use bevy_uhst::{prelude::*, relay::RelayConfig, test_app::TestNetwork};
 use serde_json::json;
 
@@ -11,20 +12,16 @@ use crate::{
     support::{StandaloneRelay, connected, disconnected, until},
 };
 
-/// A relay that is away for ten seconds in the middle loses nothing, and neither side ends.
-fn numbers_outlast_a_relay(name: &'static str, paths: PathPolicy) {
-    let mut relay = StandaloneRelay::start();
-    let host = UhstHost::new(name).relay(relay.relay()).paths(paths);
-    let mut host = TestNetwork::loopback().host_with(host);
-    let mut page = Page::join(name, &format!("http://{}/#{name}", relay.address()), json!({}));
-    page.wait(&mut [&mut host], "connected");
+/// A relay that is away for ten seconds, and has forgotten everything then, loses nothing, and neither side ends.
+fn numbers_outlast(mut relay: StandaloneRelay, mut app: App, mut page: Page, paths: PathPolicy) {
+    page.wait(&mut [&mut app], "connected");
     if paths == PathPolicy::Automatic {
-        page.wait_for_path(&mut [&mut host], Path::Direct);
+        page.wait_for_path(&mut [&mut app], Path::Direct);
     }
     page.command(json!({ "number": { "count": NUMBERS, "each_frame": 1 } }));
     let mut numbers = Numbers::new();
     let mut back_at = None;
-    until(&mut [&mut host], |apps| {
+    until(&mut [&mut app], |apps| {
         numbers.send(apps[0]);
         match back_at {
             None if numbers.next == NUMBERS / 3 => {
@@ -39,18 +36,46 @@ fn numbers_outlast_a_relay(name: &'static str, paths: PathPolicy) {
         }
         back_at == Some(None) && numbers.are_sent() && has_numbers(apps[0], NUMBERS)
     });
-    assert_eq!(page.wait(&mut [&mut host], "numbers"), NUMBERS);
-    assert_eq!((connected(&host), disconnected(&host)), (1, Vec::new()));
+    assert_eq!(page.wait(&mut [&mut app], "numbers"), NUMBERS);
+    assert_eq!((connected(&app), disconnected(&app)), (1, Vec::new()));
+}
+
+fn a_guest_outlasts(name: &'static str, paths: PathPolicy) {
+    let relay = StandaloneRelay::start();
+    let host = UhstHost::new(name).relay(relay.relay()).paths(paths);
+    let host = TestNetwork::loopback().host_with(host);
+    let page = Page::join(name, &format!("http://{}/#{name}", relay.address()), json!({}));
+    numbers_outlast(relay, host, page, paths);
+}
+
+fn a_host_outlasts(name: &'static str, paths: PathPolicy) {
+    let relay = StandaloneRelay::start();
+    let page = Page::host(name, &relay, json!({}));
+    let client = UhstClient::join(name).relay(relay.relay()).paths(paths);
+    let client = TestNetwork::loopback().join_with(client);
+    numbers_outlast(relay, client, page, paths);
 }
 
 #[test]
 #[ignore = "run by .ci/web, which builds the page"]
-fn nothing_is_lost_while_the_relay_is_away() {
-    numbers_outlast_a_relay("away-relay", PathPolicy::RelayOnly);
+fn a_guest_outlasts_a_relay_that_is_away() {
+    a_guest_outlasts("away-relay", PathPolicy::RelayOnly);
 }
 
 #[test]
 #[ignore = "run by .ci/web, which builds the page"]
-fn nothing_is_lost_on_a_direct_path_while_the_relay_is_away() {
-    numbers_outlast_a_relay("away-direct", PathPolicy::Automatic);
+fn a_guest_on_a_direct_path_outlasts_a_relay_that_is_away() {
+    a_guest_outlasts("away-direct", PathPolicy::Automatic);
+}
+
+#[test]
+#[ignore = "run by .ci/web, which builds the page"]
+fn a_host_outlasts_a_relay_that_is_away() {
+    a_host_outlasts("host-away-relay", PathPolicy::RelayOnly);
+}
+
+#[test]
+#[ignore = "run by .ci/web, which builds the page"]
+fn a_host_on_a_direct_path_outlasts_a_relay_that_is_away() {
+    a_host_outlasts("host-away-direct", PathPolicy::Automatic);
 }
