@@ -18,6 +18,8 @@ import { createInterface } from "node:readline";
 const packages = createRequire(`${process.env.NODE_PATH}/x.js`);
 const [executablePath, folder] = process.argv.slice(2);
 
+// The tests have ended. The browser ends with this process.
+process.stdout.on("error", () => process.exit(0));
 const say = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
 
 const FILES = { "/index.html": "text/html", "/page.js": "text/javascript", "/page_bg.wasm": "application/wasm" };
