@@ -18,6 +18,8 @@ mod offline;
 mod originals;
 #[path = "web/relay_away.rs"]
 mod relay_away;
+#[path = "web/speed.rs"]
+mod speed;
 mod support;
 
 use bevy::prelude::*;

@@ -2,12 +2,15 @@
 
 #![expect(clippy::needless_pass_by_value, reason = "systems take their parameters by value")]
 
+mod speed;
+
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use bevy::{app::PluginsState, prelude::*};
 use bevy_uhst::prelude::*;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use speed::{Measurement, Speed};
 use wasm_bindgen::{JsCast, prelude::*};
 
 thread_local! {
@@ -50,6 +53,8 @@ enum Command {
     },
     /// Whether to send each message back.
     Echo(bool),
+    /// Measure the speed of the connection.
+    Speed(Measurement),
     Kick,
     Leave,
     Exit,
@@ -78,13 +83,11 @@ struct Echo(bool);
 fn main() {
     console_error_panic_hook::set_once();
     App::new()
-        .add_plugins((
-            MinimalPlugins,
-            UhstPlugin::default().ice_servers([]),
-        ))
+        .add_plugins((MinimalPlugins, UhstPlugin::default().ice_servers([])))
         .set_runner(run_in_frames)
         .init_resource::<Numbers>()
         .init_resource::<Echo>()
+        .init_resource::<Speed>()
         .add_observer(|event: On<UhstReady>| report("ready", json!(event.id)))
         .add_observer(|event: On<UhstConnected>, peers: Query<&UhstPeer>| {
             report("connected", json!(peers.get(event.entity).is_ok_and(UhstPeer::is_native)));
@@ -95,7 +98,7 @@ fn main() {
         .add_observer(|event: On<UhstDisconnected>| report("disconnected", json!(format!("{:?}", event.reason))))
         .add_observer(|event: On<UhstEnded>| report("ended", json!(format!("{:?}", event.reason))))
         .add_observer(|event: On<UhstDiagnostic>| report("diagnostic", json!(event.text)))
-        .add_systems(Update, (receive, obey, number).chain())
+        .add_systems(Update, (receive, obey, number, speed::send).chain())
         .run();
 }
 
@@ -133,9 +136,13 @@ fn receive(
     mut messages: MessageReader<UhstMessage>,
     mut numbers: ResMut<Numbers>,
     echo: Res<Echo>,
+    mut speed: ResMut<Speed>,
     peers: Query<&UhstPeer>,
 ) {
     for message in messages.read() {
+        if speed.receive() {
+            continue;
+        }
         let channel = format!("{:?}", message.channel);
         if echo.0
             && let Ok(peer) = peers.get(message.peer)
@@ -171,6 +178,7 @@ fn obey(
     peers: Query<&UhstPeer>,
     mut numbers: ResMut<Numbers>,
     mut echo: ResMut<Echo>,
+    mut speed: ResMut<Speed>,
     mut exit: MessageWriter<AppExit>,
 ) {
     for command in COMMANDS.take() {
@@ -211,6 +219,7 @@ fn obey(
                 *numbers = Numbers { end: count, each_frame, received: numbers.received, ..default() };
             }
             Command::Echo(on) => echo.0 = on,
+            Command::Speed(measurement) => *speed = Speed::of(measurement),
             Command::Kick => peers.iter().for_each(|peer| {
                 peer.kick("enough").unwrap_or_else(|error| report("diagnostic", json!(error.to_string())))
             }),

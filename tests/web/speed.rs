@@ -1,0 +1,71 @@
+//! How fast a page is on a direct path: figures, which depend on the machine and on how the page was built.
+
+use std::time::Instant;
+
+use bevy_uhst::{
+    prelude::*,
+    test_app::{TestEvent, TestLog, link},
+};
+use serde_json::json;
+
+use crate::{
+    browser::Page,
+    native_host, path,
+    support::{StandaloneRelay, the_peer, until},
+};
+
+/// How many messages a flood has. Many fit into the queue of the sender at once, but not all.
+const FLOOD: usize = 300_000;
+
+/// The round trip of a message between two pages with sixty frames a second.
+#[test]
+#[ignore = "run by .ci/web, which builds the page"]
+fn the_round_trip_between_two_pages() {
+    let relay = StandaloneRelay::start();
+    let mut host = Page::host("echo-host", &relay, json!({}));
+    let mut client = Page::join("echo-client", &format!("http://{}/#echo-host", relay.address()), json!({}));
+    client.wait_for_path(&mut [], Path::Direct);
+    host.wait_for_path(&mut [], Path::Direct);
+    host.command(json!({ "echo": true }));
+    client.command(json!({ "speed": { "echo": 120 } }));
+    println!("echo of 64 bytes between two pages, in ms: {}", client.wait(&mut [], "echo"));
+}
+
+/// Messages of 64 bytes, as many as the queues take.
+#[test]
+#[ignore = "run by .ci/web, which builds the page"]
+fn a_flood_each_way() {
+    let mut host = native_host(UhstHost::new("flood"));
+    let mut page = Page::join("flood", &link(&host).to_string(), json!({}));
+    page.wait_for_path(&mut [&mut host], Path::Direct);
+    until(&mut [&mut host], |apps| path(apps[0]) == Path::Direct);
+
+    page.command(json!({ "speed": { "send": FLOOD } }));
+    let (mut received, mut since) = (0, None);
+    until(&mut [&mut host], |apps| {
+        let mut log = apps[0].world_mut().resource_mut::<TestLog>();
+        received += log.0.iter().filter(|event| matches!(event, TestEvent::Message(_))).count();
+        log.0.retain(|event| !matches!(event, TestEvent::Message(_)));
+        if received > 0 {
+            since.get_or_insert_with(Instant::now);
+        }
+        received == FLOOD
+    });
+    let rate = FLOOD as f64 / since.unwrap().elapsed().as_secs_f64();
+    println!("a page sends {rate:.0} messages of 64 bytes a second");
+
+    page.command(json!({ "speed": { "receive": FLOOD } }));
+    page.wait(&mut [&mut host], "sent");
+    let peer = the_peer(&mut host);
+    let mut sent = 0;
+    until(&mut [&mut host], |apps| {
+        let peer = apps[0].world().get::<UhstPeer>(peer).unwrap();
+        while sent < FLOOD && peer.send(vec![7; 64]).is_ok() {
+            sent += 1;
+        }
+        sent == FLOOD
+    });
+    let seconds = page.wait(&mut [&mut host], "received").as_f64().unwrap();
+    println!("a page receives {:.0} messages of 64 bytes a second", FLOOD as f64 / seconds);
+    page.has_no_mistakes();
+}
