@@ -88,6 +88,9 @@ impl Connection {
     /// over the relay. Pass that packet to [`receive`](Self::receive) next. The client receives `metadata` when it is
     /// admitted. The seed must be random and used once.
     ///
+    /// The timestamps of all connections of a host should count from the same origin. Idle connections then send their
+    /// heartbeats at the same times, and the host wakes up less often.
+    ///
     /// # Errors
     ///
     /// [`MetadataTooLarge`] if `metadata` exceeds [`MAX_METADATA`](super::MAX_METADATA).

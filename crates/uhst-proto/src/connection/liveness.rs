@@ -272,7 +272,8 @@ impl Liveness {
         if self.is_standby(path) { self.interval() * STANDBY } else { self.heartbeat() }
     }
 
-    /// The last time before `due` at which the connections of a host ping. A client has no others.
+    /// Returns the last common time before `due`. The connections of a host ping at multiples of a tenth of the timeout. A
+    /// client pings at any time, since it has one connection.
     fn common_time(&self, due: Timestamp) -> Timestamp {
         let interval = (self.timeout / 10).as_nanos();
         let early = if self.is_client { None } else { due.as_nanos().checked_rem(interval) };
