@@ -1,6 +1,6 @@
 //! How fast a page is on a direct path: figures, which depend on the machine and on how the page was built.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bevy_uhst::{
     prelude::*,
@@ -16,25 +16,51 @@ use crate::{
 
 /// How many messages a flood has. Many fit into the queue of the sender at once, but not all.
 const FLOOD: usize = 300_000;
+/// How long a measurement may take on a busy machine.
+const LONG: Duration = Duration::from_secs(120);
+
+/// A page that hosts and one that joins it, on a direct path.
+fn pages(host: &'static str, client: &'static str) -> (StandaloneRelay, Page, Page) {
+    let relay = StandaloneRelay::start();
+    let mut host = Page::host(host, &relay, json!({}));
+    let mut client = Page::join(client, &format!("http://{}/#{}", relay.address(), host.name()), json!({}));
+    for page in [&mut host, &mut client] {
+        page.wait_for_path(&mut [], Path::Direct);
+    }
+    (relay, host, client)
+}
 
 /// The round trip of a message between two pages with sixty frames a second.
 #[test]
 #[ignore = "run by .ci/web, which builds the page"]
 fn the_round_trip_between_two_pages() {
-    let relay = StandaloneRelay::start();
-    let mut host = Page::host("echo-host", &relay, json!({}));
-    let mut client = Page::join("echo-client", &format!("http://{}/#echo-host", relay.address()), json!({}));
-    client.wait_for_path(&mut [], Path::Direct);
-    host.wait_for_path(&mut [], Path::Direct);
+    let (_relay, host, mut client) = pages("echo-host", "echo-client");
     host.command(json!({ "echo": true }));
     client.command(json!({ "speed": { "echo": 120 } }));
-    println!("echo of 64 bytes between two pages, in ms: {}", client.wait(&mut [], "echo"));
+    let times = client.wait_for(&mut [], LONG, "echo");
+    println!("echo of 64 bytes between two pages, in ms: {}", times);
 }
 
 /// Messages of 64 bytes, as many as the queues take.
 #[test]
 #[ignore = "run by .ci/web, which builds the page"]
-fn a_flood_each_way() {
+fn a_flood_between_two_pages() {
+    let (_relay, mut to, mut from) = pages("flood-host", "flood-client");
+    for _ in 0..2 {
+        to.command(json!({ "speed": { "receive": FLOOD } }));
+        to.wait(&mut [], "measures");
+        from.command(json!({ "speed": { "send": FLOOD } }));
+        let seconds = to.wait_for(&mut [], LONG, "received").as_f64().unwrap();
+        println!("a page sends another one {:.0} messages of 64 bytes a second", FLOOD as f64 / seconds);
+        from.wait(&mut [], "sent");
+        std::mem::swap(&mut from, &mut to);
+    }
+}
+
+/// As above, with a native host.
+#[test]
+#[ignore = "run by .ci/web, which builds the page"]
+fn a_flood_between_a_page_and_a_native_host() {
     let mut host = native_host(UhstHost::new("flood"));
     let mut page = Page::join("flood", &link(&host).to_string(), json!({}));
     page.wait_for_path(&mut [&mut host], Path::Direct);
@@ -54,8 +80,9 @@ fn a_flood_each_way() {
     let rate = FLOOD as f64 / since.unwrap().elapsed().as_secs_f64();
     println!("a page sends {rate:.0} messages of 64 bytes a second");
 
-    page.command(json!({ "speed": { "receive": FLOOD } }));
     page.wait(&mut [&mut host], "sent");
+    page.command(json!({ "speed": { "receive": FLOOD } }));
+    page.wait(&mut [&mut host], "measures");
     let peer = the_peer(&mut host);
     let mut sent = 0;
     until(&mut [&mut host], |apps| {
@@ -65,7 +92,7 @@ fn a_flood_each_way() {
         }
         sent == FLOOD
     });
-    let seconds = page.wait(&mut [&mut host], "received").as_f64().unwrap();
+    let seconds = page.wait_for(&mut [&mut host], LONG, "received").as_f64().unwrap();
     println!("a page receives {:.0} messages of 64 bytes a second", FLOOD as f64 / seconds);
     page.has_no_mistakes();
 }

@@ -219,7 +219,10 @@ fn obey(
                 *numbers = Numbers { end: count, each_frame, received: numbers.received, ..default() };
             }
             Command::Echo(on) => echo.0 = on,
-            Command::Speed(measurement) => *speed = Speed::of(measurement),
+            Command::Speed(measurement) => {
+                *speed = Speed::of(measurement);
+                report("measures", Value::Null);
+            }
             Command::Kick => peers.iter().for_each(|peer| {
                 peer.kick("enough").unwrap_or_else(|error| report("diagnostic", json!(error.to_string())))
             }),
