@@ -35,10 +35,10 @@ impl Plugin for RepliconUhstServerPlugin {
                     release_all.after(ServerSystems::Receive).run_if(is_stopping),
                 ),
             )
-            .add_systems(PostUpdate, send.in_set(ServerSystems::SendPackets))
-            .add_observer(|gone: On<Remove, UhstPeer>, mut commands: Commands| {
-                commands.entity(gone.entity).queue_silenced(release);
-            });
+            .add_systems(PostUpdate, send.in_set(ServerSystems::SendPackets));
+        app.world_mut().register_component_hooks::<UhstPeer>().on_remove(|mut world, gone| {
+            world.commands().entity(gone.entity).queue_silenced(release);
+        });
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::any::{TypeId, type_name};
 
-use bevy::{ecs::world::DeferredWorld, prelude::*, utils::TypeIdMap};
+use bevy::{ecs::world::DeferredWorld, platform::collections::HashMap, prelude::*};
 
 use super::{
     Encoding, TypedMessage,
@@ -17,7 +17,7 @@ use crate::{
 #[derive(Resource, Default)]
 pub(in crate::ecs) struct Types {
     list: Vec<Registered>,
-    by_type: TypeIdMap<u16>,
+    by_type: HashMap<TypeId, u16>,
     /// The game's name for its version.
     pub version: Option<String>,
     /// Known, and the types fixed, once a session has started.
