@@ -42,6 +42,7 @@
 #![doc = include_str!("../docs/guide/peers.md")]
 #![doc = include_str!("../docs/guide/leaving-and-errors.md")]
 #![doc = include_str!("../docs/guide/paths-and-relays.md")]
+#![doc = include_str!("../docs/guide/browser.md")]
 #![doc = include_str!("../docs/guide/replication.md")]
 #![doc = include_str!("../docs/guide/testing.md")]
 #![doc = include_str!("../docs/guide/troubleshooting.md")]
