@@ -19,7 +19,7 @@ pub struct Cli {
 }
 
 /// Options that concern how the lobby is shown, not what it does.
-#[derive(Args, Resource, Clone)]
+#[derive(Args, Resource, Clone, Default)]
 pub struct View {
     /// Stay in the terminal, even where there is a screen
     #[arg(long, global = true)]
@@ -119,6 +119,9 @@ pub struct HostArgs {
     /// The port of the relay inside this game; 3000 or the next free one without it
     #[arg(long)]
     pub port: Option<u16>,
+    /// The folder of this game's web build, which browsers get that open the link: `.ci/web-build DIR` makes it
+    #[arg(long, value_name = "DIR", conflicts_with = "relay")]
+    pub web: Option<PathBuf>,
 }
 
 #[derive(Args, Clone, Debug, PartialEq)]
@@ -140,10 +143,19 @@ pub struct JoinArgs {
 impl HostArgs {
     /// What `lobby host` means without options.
     pub fn ordinary() -> Self {
-        HostArgs { id: None, name: "Host".to_owned(), max_players: 4, password: None, relay: None, port: None }
+        HostArgs {
+            id: None,
+            name: "Host".to_owned(),
+            max_players: 4,
+            password: None,
+            relay: None,
+            port: None,
+            web: None,
+        }
     }
 }
 
+#[cfg(not(target_family = "wasm"))]
 impl JoinArgs {
     /// What `lobby join CODE` means without options.
     pub fn ordinary(code: &str) -> Self {

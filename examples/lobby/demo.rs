@@ -11,11 +11,11 @@ use bevy::{
     prelude::*,
     state::app::StatesPlugin,
 };
+use bevy_uhst::prelude::UhstPlugin;
 
 use crate::{
     args::{HostArgs, JoinArgs},
-    autopilot,
-    game::LobbyPlugin,
+    autopilot, game,
     intent::Intent,
     rules,
     table::{Page, Table},
@@ -150,7 +150,7 @@ impl Stage {
                 // One log for the process.
                 app.add_plugins(LogPlugin { level: Level::WARN, filter: crate::LOG_FILTER.into(), ..default() });
             }
-            app.add_plugins((MinimalPlugins, StatesPlugin, LobbyPlugin::default(), autopilot::plugin));
+            app.add_plugins((MinimalPlugins, StatesPlugin, UhstPlugin::default(), game::plugin, autopilot::plugin));
             app.finish();
             app.cleanup();
             app

@@ -1,5 +1,4 @@
 //! The lobby as a Bevy plugin without a window: joins intents, rules, table and network.
-//! This module, `words.rs` and `nearby.rs` alone use `bevy_uhst`.
 
 mod frame;
 
@@ -10,49 +9,39 @@ use self::frame::{measure, miss_the_host, tick, walk, way_of};
 use super::{
     args::{HostArgs, JoinArgs},
     intent::Intent,
-    phone,
+    platform,
     rules::Rules,
     table::{News, Page, Table},
     words::*,
 };
 
-#[derive(Default)]
-pub struct LobbyPlugin {
-    /// Where games are announced and found.
-    pub discovery: Discovery,
-    /// How much worse than the real one the network is.
-    pub network: NetworkConditions,
-}
-
-impl Plugin for LobbyPlugin {
-    fn build(&self, app: &mut App) {
-        register(app);
-        app.add_plugins(UhstPlugin::default().conditions(self.network).discovery(self.discovery))
-            .init_state::<Page>()
-            .init_resource::<Table>()
-            .init_resource::<Session>()
-            .init_resource::<Heading>()
-            .add_message::<Intent>()
-            .add_message::<News>()
-            .add_observer(on_ready)
-            .add_observer(on_connected)
-            .add_observer(on_disconnected)
-            .add_observer(on_trouble)
-            .add_observer(on_ended)
-            .add_systems(
-                Update,
-                (
-                    (hear_players, hear_host),
-                    handle_intents,
-                    walk.run_if(in_state(Page::Arena)),
-                    measure,
-                    miss_the_host,
-                    tick.run_if(resource_exists::<Rules>),
-                )
-                    .chain()
-                    .in_set(LobbySystems),
-            );
-    }
+/// Adds the lobby to an app that has [`UhstPlugin`].
+pub fn plugin(app: &mut App) {
+    register(app);
+    app.init_state::<Page>()
+        .init_resource::<Table>()
+        .init_resource::<Session>()
+        .init_resource::<Heading>()
+        .add_message::<Intent>()
+        .add_message::<News>()
+        .add_observer(on_ready)
+        .add_observer(on_connected)
+        .add_observer(on_disconnected)
+        .add_observer(on_trouble)
+        .add_observer(on_ended)
+        .add_systems(
+            Update,
+            (
+                (hear_players, hear_host),
+                handle_intents,
+                walk.run_if(in_state(Page::Arena)),
+                measure,
+                miss_the_host,
+                tick.run_if(resource_exists::<Rules>),
+            )
+                .chain()
+                .in_set(LobbySystems),
+        );
 }
 
 /// Everything the lobby does in a frame. Views come after it.
@@ -173,21 +162,17 @@ fn handle_intents(mut intents: MessageReader<Intent>, mut lobby: Lobby, mut head
 }
 
 fn host(args: &HostArgs, lobby: &mut Lobby) {
+    let relay = match platform::relay(args) {
+        Ok(relay) => relay,
+        Err(why) => return lobby.go_home(Some(why)),
+    };
     let mut host = match &args.id {
         Some(id) => UhstHost::new(id),
         None => UhstHost::any_id(),
     }
     // The player at this machine takes none of these places.
-    .max_peers(usize::from(args.max_players) - 1);
-    if let Some(url) = &args.relay {
-        host = host.relay(Relay::Url(url.clone()));
-    } else {
-        let mut relay = EmbeddedRelay { web_files: phone::page(), ..default() };
-        if let Some(port) = args.port {
-            (relay.bind, relay.port_attempts) = (([0, 0, 0, 0], port).into(), 1);
-        }
-        host = host.relay(Relay::Embedded(relay));
-    }
+    .max_peers(usize::from(args.max_players) - 1)
+    .relay(relay);
     if let Some(password) = &args.password {
         host = host.password(password);
     }

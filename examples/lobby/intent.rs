@@ -23,6 +23,7 @@ pub enum Intent {
     /// Host only.
     FinishRound,
     /// Make the network worse or better.
+    #[cfg_attr(target_family = "wasm", expect(dead_code, reason = "the terminal alone asks for it"))]
     Network(NetworkConditions),
     /// Walk this way in the arena until told otherwise. Longer than 1 is cut to 1.
     Steer(Vec2),

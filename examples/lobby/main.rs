@@ -7,6 +7,7 @@
 //! cargo run --example lobby -- join 483920 --name Ben
 //! cargo run --example lobby -- join 483920 --network mobile
 //! cargo run --example lobby -- demo               a host and three players in one process
+//! cargo run --example lobby -- host --web DIR     friends play in their browsers, by the link: see docs/guide/browser.md
 //! ```
 //!
 //! Where to read on: `words.rs` is what players and host say to each other, `rules.rs` what the host makes of it,
@@ -15,53 +16,47 @@
 
 mod args;
 mod autopilot;
-mod demo;
 mod game;
 mod intent;
-mod nearby;
-mod phone;
 mod qr;
 mod rules;
 mod table;
-mod terminal;
 mod window;
 mod words;
 
+#[cfg(target_family = "wasm")]
+mod browser;
+#[cfg(not(target_family = "wasm"))]
+mod demo;
+#[cfg(not(target_family = "wasm"))]
+mod desktop;
+#[cfg(not(target_family = "wasm"))]
+mod nearby;
+#[cfg(not(target_family = "wasm"))]
+mod phone;
+#[cfg(not(target_family = "wasm"))]
+mod terminal;
+
+#[cfg(target_family = "wasm")]
+use browser as platform;
+#[cfg(not(target_family = "wasm"))]
+use desktop as platform;
+
 use args::{Cli, Command, View};
 use bevy::prelude::*;
-use bevy_uhst::prelude::Discovery;
-use clap::Parser;
 use intent::Intent;
 use table::News;
 
 fn main() -> AppExit {
-    let cli = Cli::parse();
-    if matches!(cli.command, Some(Command::Demo)) {
-        return demo::run();
-    }
-    if cli.view.terminal {
-        return terminal::run(cli);
-    }
-    if !has_screen() {
-        println!("There is no screen here, so the lobby runs in the terminal.");
-        return terminal::run(cli);
-    }
-    window::run(cli)
+    platform::run()
 }
 
 /// Without the WebRTC library, which logs its every stumble on the way to a direct path.
 const LOG_FILTER: &str = "wgpu=error,naga=warn,webrtc=off,rtc=off";
 
-fn has_screen() -> bool {
-    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    !cfg!(target_os = "linux") || set("DISPLAY") || set("WAYLAND_DISPLAY")
-}
-
 /// Adds what every view has: the lobby, and what the command line asks for.
 fn add_lobby(app: &mut App, cli: &Cli) {
-    let discovery = if cli.view.this_machine { Discovery::ThisMachine } else { Discovery::LocalNetwork };
-    let network = cli.view.network.into();
-    app.add_plugins((game::LobbyPlugin { network, discovery }, nearby::plugin));
+    app.add_plugins((platform::network(&cli.view), game::plugin));
     let first = match cli.command.clone() {
         Some(Command::Host(args)) => Some(Intent::Host(args)),
         Some(Command::Join(args)) => Some(Intent::Join(args)),

@@ -39,6 +39,7 @@ impl QrCode {
         &self.dark
     }
 
+    #[cfg(not(target_family = "wasm"))]
     /// Lines of text, two modules high each, in which ink is dark.
     pub fn half_blocks(&self) -> impl Iterator<Item = String> {
         self.dark.chunks(2 * self.side).map(|two| {

@@ -5,6 +5,8 @@ use bevy::{prelude::*, ui_widgets::Activate};
 
 use super::{
     WindowSystems,
+    shape::Shape,
+    stick::{self, Push},
     theme::{self, GRID, Theme, Type},
     widgets::{Eyes, Look, ShowToast, button, column, figure, row, spring},
 };
@@ -39,37 +41,21 @@ struct Walker {
 #[derive(Component)]
 struct Spark;
 
-fn spawn(mut commands: Commands, theme: Res<Theme>, table: Res<Table>) {
+fn spawn(mut commands: Commands, theme: Res<Theme>, table: Res<Table>, shape: Res<Shape>) {
+    let shape = *shape;
     commands.spawn((DespawnOnExit(Page::Arena), super::page())).with_children(|page| {
         page.spawn(Node {
             width: percent(100),
             height: percent(100),
-            padding: UiRect::axes(px(5.0 * GRID), px(3.0 * GRID)),
+            padding: shape.pick(UiRect::axes(px(5.0 * GRID), px(3.0 * GRID)), UiRect::all(px(2.0 * GRID))),
             align_items: AlignItems::Stretch,
             ..column(2.0)
         })
         .with_children(|body| {
-            body.spawn(row(2.0)).with_children(|head| {
-                head.spawn((
-                    Clock,
-                    theme.text(Type::Title, theme::TEXT, ""),
-                    Node { width: px(9.0 * GRID), ..default() },
-                ));
-                head.spawn((Scores { shown: Vec::new() }, row(1.0)));
-                head.spawn(spring());
-                if table.is_host() {
-                    head.spawn(button(&theme, Look::Secondary, "End the round")).observe(
-                        |_: On<Activate>, mut intents: MessageWriter<Intent>| {
-                            intents.write(Intent::FinishRound);
-                        },
-                    );
-                }
-                head.spawn(button(&theme, Look::Quiet, "Leave")).observe(
-                    |_: On<Activate>, mut intents: MessageWriter<Intent>| {
-                        intents.write(Intent::Leave);
-                    },
-                );
-            });
+            head_line(body, &theme, &table, shape);
+            if shape == Shape::Tall {
+                body.spawn((Scores { shown: Vec::new() }, scores(shape)));
+            }
             body.spawn(Node {
                 flex_grow: 1.0,
                 min_height: px(0),
@@ -77,31 +63,68 @@ fn spawn(mut commands: Commands, theme: Res<Theme>, table: Res<Table>) {
                 align_items: AlignItems::Center,
                 ..default()
             })
-            .with_children(spawn_floor);
-            body.spawn(row(1.0)).with_children(|foot| {
-                foot.spawn(theme.text(
-                    Type::Small,
-                    theme::DIM,
-                    "Walk with WASD or the arrow keys and catch the spark.",
-                ));
-                foot.spawn(spring());
-                foot.spawn(theme.text(
-                    Type::Small,
-                    theme::FAINT,
-                    "Positions: UnreliableSequenced, the newest counts  ·  Sparks and scores: Reliable, none is lost",
-                ));
-            });
+            .with_children(|middle| spawn_floor(middle, shape));
+            match shape {
+                Shape::Wide => foot(body, &theme),
+                Shape::Tall => {
+                    let hint = theme.text(Type::Small, theme::DIM, "Push the stick and catch the spark.");
+                    body.spawn(hint).insert(Node { align_self: AlignSelf::Center, ..default() });
+                }
+            }
+            stick::spawn(body, shape);
         });
     });
 }
 
-fn spawn_floor(parent: &mut ChildSpawnerCommands) {
+fn head_line(body: &mut ChildSpawnerCommands, theme: &Theme, table: &Table, shape: Shape) {
+    body.spawn(row(shape.pick(2.0, 1.0))).with_children(|head| {
+        head.spawn((Clock, theme.text(Type::Title, theme::TEXT, ""), Node { width: px(9.0 * GRID), ..default() }));
+        if shape == Shape::Wide {
+            head.spawn((Scores { shown: Vec::new() }, scores(shape)));
+        }
+        head.spawn(spring());
+        if table.is_host() {
+            head.spawn(button(theme, Look::Secondary, "End the round")).observe(
+                |_: On<Activate>, mut intents: MessageWriter<Intent>| {
+                    intents.write(Intent::FinishRound);
+                },
+            );
+        }
+        head.spawn(button(theme, Look::Quiet, "Leave")).observe(
+            |_: On<Activate>, mut intents: MessageWriter<Intent>| {
+                intents.write(Intent::Leave);
+            },
+        );
+    });
+}
+
+/// The layout of the scores. A phone shows them in several lines.
+fn scores(shape: Shape) -> Node {
+    Node { flex_wrap: shape.pick(FlexWrap::NoWrap, FlexWrap::Wrap), row_gap: px(GRID), ..row(1.0) }
+}
+
+fn foot(body: &mut ChildSpawnerCommands, theme: &Theme) {
+    body.spawn(row(1.0)).with_children(|foot| {
+        foot.spawn(theme.text(Type::Small, theme::DIM, "Walk with WASD or the arrow keys and catch the spark."));
+        foot.spawn(spring());
+        foot.spawn(theme.text(
+            Type::Small,
+            theme::FAINT,
+            "Positions: UnreliableSequenced, the newest counts  ·  Sparks and scores: Reliable, none is lost",
+        ));
+    });
+}
+
+fn spawn_floor(parent: &mut ChildSpawnerCommands, shape: Shape) {
+    let (width, height) = shape.pick((Val::Auto, percent(100)), (percent(100), Val::Auto));
     parent
         .spawn((
             Floor,
             Node {
-                height: percent(100),
+                width,
+                height,
                 max_width: percent(100),
+                max_height: percent(100),
                 aspect_ratio: Some(ARENA.x / ARENA.y),
                 border: UiRect::all(px(1)),
                 border_radius: BorderRadius::all(px(24)),
@@ -116,24 +139,23 @@ fn spawn_floor(parent: &mut ChildSpawnerCommands) {
             for (x, y) in (1..ARENA.x as u32).flat_map(|x| (1..ARENA.y as u32).map(move |y| (x, y))) {
                 floor.spawn((at(Vec2::new(x as f32, y as f32), 4.0), BackgroundColor(theme::CARD_EDGE)));
             }
-            // The glow is not rotated with the diamond, since clipping at the edge of the floor ignores rotation.
-            floor.spawn((
-                Spark,
-                at(ARENA / 2.0, 22.0),
-                UiTransform::default(),
-                BoxShadow::new(theme::ACCENT.with_alpha(0.55), px(0), px(0), px(4), px(24)),
-                children![(
-                    Node {
-                        width: percent(100),
-                        height: percent(100),
-                        border_radius: BorderRadius::all(px(5)),
-                        ..default()
-                    },
-                    UiTransform::from_rotation(Rot2::degrees(45.0)),
-                    BackgroundColor(theme::ACCENT),
-                )],
-            ));
+            spawn_spark(floor);
         });
+}
+
+fn spawn_spark(floor: &mut ChildSpawnerCommands) {
+    // The glow is not rotated with the diamond, since clipping at the edge of the floor ignores rotation.
+    floor.spawn((
+        Spark,
+        at(ARENA / 2.0, 22.0),
+        UiTransform::default(),
+        BoxShadow::new(theme::ACCENT.with_alpha(0.55), px(0), px(0), px(4), px(24)),
+        children![(
+            Node { width: percent(100), height: percent(100), border_radius: BorderRadius::all(px(5)), ..default() },
+            UiTransform::from_rotation(Rot2::degrees(45.0)),
+            BackgroundColor(theme::ACCENT),
+        )],
+    ));
 }
 
 /// A round node of this size in pixels, centred at this place of the arena.
@@ -150,13 +172,14 @@ fn at(place: Vec2, size: f32) -> Node {
     }
 }
 
-/// Sets the heading from the keys.
-fn steer(keys: Res<ButtonInput<KeyCode>>, mut intents: MessageWriter<Intent>, mut last: Local<Vec2>) {
+/// Sets the heading from the keys and the stick.
+fn steer(keys: Res<ButtonInput<KeyCode>>, push: Res<Push>, mut intents: MessageWriter<Intent>, mut last: Local<Vec2>) {
     let pressed = |codes: [KeyCode; 2]| f32::from(u8::from(keys.any_pressed(codes)));
     let way = Vec2::new(
         pressed([KeyCode::KeyD, KeyCode::ArrowRight]) - pressed([KeyCode::KeyA, KeyCode::ArrowLeft]),
         pressed([KeyCode::KeyS, KeyCode::ArrowDown]) - pressed([KeyCode::KeyW, KeyCode::ArrowUp]),
     );
+    let way = way + push.0;
     if way != *last {
         *last = way;
         intents.write(Intent::Steer(way));

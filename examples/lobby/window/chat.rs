@@ -10,6 +10,7 @@ use bevy::{
 use super::{
     WindowSystems,
     fields::{Submit, field, value},
+    shape::Shape,
     theme::{self, GRID, Theme, Type},
     widgets::{Look, button, card, column, row},
 };
@@ -26,9 +27,11 @@ struct Lines {
 #[derive(Component)]
 struct ChatInput;
 
-pub fn spawn(parent: &mut ChildSpawnerCommands, theme: &Theme) {
+pub fn spawn(parent: &mut ChildSpawnerCommands, theme: &Theme, shape: Shape) {
     parent.spawn(card(Node { flex_grow: 1.0, min_height: px(0), ..default() })).with_children(|card| {
-        card.spawn(theme.text(Type::Heading, theme::TEXT, "Chat"));
+        if shape == Shape::Wide {
+            card.spawn(theme.text(Type::Heading, theme::TEXT, "Chat"));
+        }
         card.spawn((
             Lines { shown: 0 },
             ScrollArea,

@@ -1,10 +1,11 @@
 //! Text fields: a box around Bevy's editable text, with a placeholder and an event for Enter.
 
 use bevy::{
+    camera::visibility::VisibilitySystems,
     input::keyboard::{Key, KeyboardInput},
     input_focus::{FocusCause, FocusedInput, InputFocus, tab_navigation::TabIndex},
     prelude::*,
-    text::{EditableText, TextCursorStyle},
+    text::{EditableText, EditableTextSystems, TextCursorStyle},
     ui::widget::TextScroll,
     ui_widgets::SelectAllOnFocus,
 };
@@ -13,7 +14,11 @@ use super::theme::{self, GRID, Theme, Type};
 
 /// Marks the editable text inside a field.
 #[derive(Component)]
-pub struct Field;
+pub struct Field {
+    /// What a screen reader calls it: the placeholder.
+    #[cfg_attr(not(target_family = "wasm"), expect(dead_code, reason = "only a browser has elements to label"))]
+    pub label: String,
+}
 
 #[derive(Component)]
 struct FieldBox;
@@ -45,7 +50,7 @@ pub fn field(theme: &Theme, placeholder: &str, text: &str, longest: usize, marke
         BorderColor::all(theme::CARD_EDGE),
         children![
             (
-                Field,
+                Field { label: placeholder.to_owned() },
                 marker,
                 editable,
                 TextLayout::no_wrap(),
@@ -134,5 +139,10 @@ fn submit_on_enter(
 pub fn plugin(app: &mut App) {
     app.add_observer(focus_on_press)
         .add_observer(submit_on_enter)
-        .add_systems(Update, (show_placeholders, light_focused));
+        // In the frame in which the text changes.
+        .add_systems(
+            PostUpdate,
+            show_placeholders.after(EditableTextSystems).before(VisibilitySystems::VisibilityPropagate),
+        )
+        .add_systems(Update, light_focused);
 }

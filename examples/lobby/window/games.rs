@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use bevy::{
-    input_focus::tab_navigation::TabIndex,
+    input_focus::{FocusCause, InputFocus, tab_navigation::TabIndex},
     picking::hover::Hovered,
     prelude::*,
     render::view::screenshot::{Screenshot, ScreenshotCaptured, save_to_disk},
@@ -13,13 +13,15 @@ use bevy::{
 };
 
 use super::{
-    start_page,
+    start_page::{Input, Typed, filled},
     theme::{self, GRID, Theme, Type},
     widgets::{Look, column, row},
 };
 use crate::{
+    args::JoinArgs,
+    intent::Intent,
     nearby::{Game, Nearby},
-    table::Page,
+    table::{Page, Table},
 };
 
 /// The most games in the list.
@@ -79,6 +81,27 @@ fn fill(
     });
 }
 
+/// Joins a game of this network. If it needs a password, the player types it first.
+fn join(
+    In(game): In<Game>,
+    typed: Res<Typed>,
+    inputs: Query<(Entity, &Input)>,
+    mut table: ResMut<Table>,
+    mut intents: MessageWriter<Intent>,
+    mut focus: ResMut<InputFocus>,
+) {
+    if game.locked && typed.password.is_empty() {
+        table.notice = Some(format!("{} has a password: enter it, then choose the game again.", game.name));
+        if let Some((entity, _)) = inputs.iter().find(|(_, input)| **input == Input::Password) {
+            focus.set(entity, FocusCause::Navigated);
+        }
+        return;
+    }
+    let name = filled(&typed.name).unwrap_or_else(|| "Player".to_owned());
+    let password = filled(&typed.password).filter(|_| game.locked);
+    intents.write(Intent::Join(JoinArgs { name, password, ..JoinArgs::ordinary(&game.link) }));
+}
+
 fn looking(list: &mut ChildSpawnerCommands, theme: &Theme) {
     list.spawn(Node { height: px(ROW), ..row(1.5) }).with_children(|line| {
         line.spawn((
@@ -127,7 +150,7 @@ fn entry(list: &mut ChildSpawnerCommands, theme: &Theme, game: &Game) {
     } else {
         let game = game.clone();
         button.observe(move |_: On<Activate>, mut commands: Commands| {
-            commands.run_system_cached_with(start_page::join_nearby, game.clone());
+            commands.run_system_cached_with(join, game.clone());
         });
     }
 }

@@ -88,6 +88,16 @@ pub fn spawn(parent: &mut ChildSpawnerCommands, theme: &Theme, table: &Table, im
     });
 }
 
+/// The code and a button for the link, in one line.
+pub fn spawn_line(parent: &mut ChildSpawnerCommands, theme: &Theme, table: &Table) {
+    parent.spawn(row(1.5)).with_children(|line| {
+        line.spawn(theme.text(Type::Caps, theme::DIM, "JOIN CODE"));
+        line.spawn(theme.text(Type::Heading, theme::ACCENT, as_spoken(&table.code)));
+        line.spawn(spring());
+        copy_button(line, theme, "Copy link", table.link.clone());
+    });
+}
+
 /// An image with one pixel for each module. It stays sharp at any size.
 fn picture(code: &QrCode) -> Image {
     let side = code.side() as u32;

@@ -4,6 +4,7 @@ use bevy::{prelude::*, ui_widgets::Activate};
 
 use super::{
     WindowSystems, chat, invite, players,
+    shape::Shape,
     theme::{self, GRID, Theme, Type},
     widgets::{Look, button, column, row, set_enabled, spring},
 };
@@ -24,17 +25,25 @@ struct ReadyButton;
 #[derive(Component)]
 struct StartButton;
 
-fn spawn(mut commands: Commands, theme: Res<Theme>, table: Res<Table>, mut images: ResMut<Assets<Image>>) {
+fn spawn(
+    mut commands: Commands,
+    theme: Res<Theme>,
+    table: Res<Table>,
+    shape: Res<Shape>,
+    mut images: ResMut<Assets<Image>>,
+) {
+    let shape = *shape;
     commands.spawn((DespawnOnExit(Page::Lobby), super::page())).with_children(|page| {
         page.spawn(Node {
             width: percent(100),
             height: percent(100),
-            padding: UiRect::axes(px(5.0 * GRID), px(4.0 * GRID)),
-            ..column(3.0)
+            padding: shape.pick(UiRect::axes(px(5.0 * GRID), px(4.0 * GRID)), UiRect::all(px(2.0 * GRID))),
+            ..column(shape.pick(3.0, 1.5))
         })
         .with_children(|body| {
             body.spawn(row(2.0)).with_children(|head| {
-                head.spawn((Headline, theme.text(Type::Title, theme::TEXT, "")));
+                let kind = shape.pick(Type::Title, Type::Heading);
+                head.spawn((Headline, theme.text(kind, theme::TEXT, "")));
                 head.spawn(spring());
                 head.spawn(button(&theme, Look::Quiet, "Leave")).observe(
                     |_: On<Activate>, mut intents: MessageWriter<Intent>| {
@@ -42,33 +51,60 @@ fn spawn(mut commands: Commands, theme: Res<Theme>, table: Res<Table>, mut image
                     },
                 );
             });
-            body.spawn(Node { flex_grow: 1.0, min_height: px(0), column_gap: px(3.0 * GRID), ..default() })
-                .with_children(|columns| {
-                    columns
-                        .spawn(Node { flex_grow: 6.0, flex_basis: px(0), min_height: px(0), ..column(3.0) })
-                        .with_children(|left| players::spawn(left, &theme));
-                    columns
-                        .spawn(Node { flex_grow: 5.0, flex_basis: px(0), min_height: px(0), ..column(3.0) })
-                        .with_children(|right| {
-                            invite::spawn(right, &theme, &table, &mut images);
-                            chat::spawn(right, &theme);
-                        });
-                });
-            body.spawn(row(2.0)).with_children(|foot| {
-                foot.spawn((Hint, theme.text(Type::Body, theme::DIM, "")));
-                foot.spawn(spring());
-                let look = if table.is_host() { Look::Secondary } else { Look::Primary };
-                foot.spawn((ReadyButton, button(&theme, look, "I am ready"))).observe(toggle_ready);
-                if table.is_host() {
-                    foot.spawn((StartButton, button(&theme, Look::Primary, "Start the round"))).observe(
-                        |_: On<Activate>, mut intents: MessageWriter<Intent>| {
-                            intents.write(Intent::StartRound);
-                        },
-                    );
-                }
-            });
+            match shape {
+                Shape::Wide => wide(body, &theme, &table, &mut images),
+                Shape::Tall => tall(body, &theme, &table),
+            }
+            foot(body, &theme, &table, shape);
         });
     });
+}
+
+/// The players beside the invitation and the chat.
+fn wide(body: &mut ChildSpawnerCommands, theme: &Theme, table: &Table, images: &mut Assets<Image>) {
+    body.spawn(Node { flex_grow: 1.0, min_height: px(0), column_gap: px(3.0 * GRID), ..default() }).with_children(
+        |columns| {
+            columns
+                .spawn(Node { flex_grow: 6.0, flex_basis: px(0), min_height: px(0), ..column(3.0) })
+                .with_children(|left| players::spawn(left, theme, Shape::Wide));
+            columns.spawn(Node { flex_grow: 5.0, flex_basis: px(0), min_height: px(0), ..column(3.0) }).with_children(
+                |right| {
+                    invite::spawn(right, theme, table, images);
+                    chat::spawn(right, theme, Shape::Wide);
+                },
+            );
+        },
+    );
+}
+
+/// Everything below each other, and an invitation of one line.
+fn tall(body: &mut ChildSpawnerCommands, theme: &Theme, table: &Table) {
+    invite::spawn_line(body, theme, table);
+    players::spawn(body, theme, Shape::Tall);
+    chat::spawn(body, theme, Shape::Tall);
+}
+
+/// What everybody waits for, and the next step.
+fn foot(body: &mut ChildSpawnerCommands, theme: &Theme, table: &Table, shape: Shape) {
+    let direction = shape.pick(FlexDirection::Row, FlexDirection::Column);
+    let align_items = shape.pick(AlignItems::Center, AlignItems::Stretch);
+    body.spawn(Node { flex_direction: direction, row_gap: px(1.5 * GRID), align_items, ..row(2.0) }).with_children(
+        |foot| {
+            foot.spawn((Hint, theme.text(shape.pick(Type::Body, Type::Small), theme::DIM, "")));
+            if shape == Shape::Wide {
+                foot.spawn(spring());
+            }
+            let look = if table.is_host() { Look::Secondary } else { Look::Primary };
+            foot.spawn((ReadyButton, button(theme, look, "I am ready"))).observe(toggle_ready);
+            if table.is_host() {
+                foot.spawn((StartButton, button(theme, Look::Primary, "Start the round"))).observe(
+                    |_: On<Activate>, mut intents: MessageWriter<Intent>| {
+                        intents.write(Intent::StartRound);
+                    },
+                );
+            }
+        },
+    );
 }
 
 fn toggle_ready(_: On<Activate>, table: Res<Table>, mut intents: MessageWriter<Intent>) {

@@ -4,12 +4,15 @@ mod arena;
 mod banner;
 mod chat;
 mod fields;
+#[cfg(not(target_family = "wasm"))]
 mod games;
 mod invite;
 mod lobby_page;
 mod players;
 mod screenshot;
+mod shape;
 mod start_page;
+mod stick;
 mod theme;
 mod widgets;
 
@@ -22,22 +25,32 @@ use bevy::{
 #[cfg(feature = "overlay")]
 use bevy_uhst::prelude::UhstOverlayPlugin;
 
+#[cfg(target_family = "wasm")]
+pub use self::fields::{Field, Submit};
+use self::shape::Shape;
+pub use self::start_page::Typed;
 use super::{
     args::{Cli, Command},
     autopilot,
     game::LobbySystems,
+    platform,
 };
 
-/// The size the pages are designed for, in logical pixels.
-const SIZE: UVec2 = UVec2::new(1280, 800);
-
-/// Runs the lobby in a window until the player closes it, which leaves the lobby.
-pub fn run(cli: Cli) -> AppExit {
+/// Runs the lobby in a window until the player closes it, which leaves the lobby. `typed` is what the fields of the start
+/// page hold at first.
+pub fn run(cli: Cli, typed: Typed) -> AppExit {
     let mut app = App::new();
+    let size = Shape::Wide.size();
+    // The browser decides on the size of a page.
+    let smallest = WindowResizeConstraints { min_width: 960.0, min_height: 640.0, ..default() };
+    let limits = if cfg!(target_family = "wasm") { default() } else { smallest };
     let window = Window {
         title: "Lobby".to_owned(),
-        resolution: WindowResolution::new(SIZE.x, SIZE.y),
-        resize_constraints: WindowResizeConstraints { min_width: 960.0, min_height: 640.0, ..default() },
+        resolution: WindowResolution::new(size.x, size.y),
+        // In a browser, the game fills the page.
+        canvas: platform::canvas(),
+        fit_canvas_to_parent: true,
+        resize_constraints: limits,
         ..default()
     };
     app.add_plugins((
@@ -48,24 +61,25 @@ pub fn run(cli: Cli) -> AppExit {
     ))
     .insert_resource(ClearColor(theme::BACKGROUND))
     .init_resource::<theme::Theme>()
-    .insert_resource(start_page::Typed::from(&cli.command))
+    .insert_resource(typed)
     .add_systems(Startup, |mut commands: Commands| {
         commands.spawn(Camera2d);
     })
-    .add_systems(PreUpdate, fit)
     .configure_sets(Update, WindowSystems.after(LobbySystems));
     super::add_lobby(&mut app, &cli);
     app.add_plugins((
+        shape::plugin,
         widgets::plugin,
         fields::plugin,
         start_page::plugin,
-        games::plugin,
         lobby_page::plugin,
         invite::plugin,
         players::plugin,
         chat::plugin,
         arena::plugin,
+        stick::plugin,
         banner::plugin,
+        platform::window,
     ));
     #[cfg(feature = "overlay")]
     app.add_plugins(UhstOverlayPlugin { shown: cli.view.overlay, ..default() });
@@ -75,16 +89,14 @@ pub fn run(cli: Cli) -> AppExit {
     if let Some(file) = cli.view.screenshot {
         app.add_plugins(screenshot::plugin(file));
     }
-    if let Some(file) = cli.view.screenshot_games {
-        app.add_plugins(games::picture(file));
+    #[cfg(not(target_family = "wasm"))]
+    {
+        app.add_plugins(games::plugin);
+        if let Some(file) = cli.view.screenshot_games {
+            app.add_plugins(games::picture(file));
+        }
     }
     app.run()
-}
-
-/// Scales the UI with the window, so that pages fit every size.
-fn fit(window: Single<&Window, Changed<Window>>, mut scale: ResMut<UiScale>) {
-    let fits = window.size() / SIZE.as_vec2();
-    scale.0 = fits.min_element().clamp(0.5, 3.0);
 }
 
 /// The systems that update the screen from the table.
@@ -105,16 +117,16 @@ fn page() -> impl Bundle {
     )
 }
 
-impl From<&Option<Command>> for start_page::Typed {
+impl From<&Option<Command>> for Typed {
     fn from(command: &Option<Command>) -> Self {
         match command.clone() {
-            Some(Command::Host(host)) => start_page::Typed {
+            Some(Command::Host(host)) => Typed {
                 name: host.name.clone(),
                 password: host.password.clone().unwrap_or_default(),
                 host: Some(host),
                 ..default()
             },
-            Some(Command::Join(join)) => start_page::Typed {
+            Some(Command::Join(join)) => Typed {
                 name: join.name,
                 code: join.code,
                 password: join.password.unwrap_or_default(),

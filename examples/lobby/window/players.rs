@@ -7,6 +7,7 @@ use bevy::{
 
 use super::{
     WindowSystems,
+    shape::Shape,
     theme::{self, GRID, Theme, Type},
     widgets::{Look, button, card, column, figure, row, spring},
 };
@@ -44,8 +45,13 @@ enum Kind {
     Kick,
 }
 
-pub fn spawn(parent: &mut ChildSpawnerCommands, theme: &Theme) {
-    parent.spawn(card(Node { flex_grow: 1.0, min_height: px(0), ..default() })).with_children(|card| {
+pub fn spawn(parent: &mut ChildSpawnerCommands, theme: &Theme, shape: Shape) {
+    // On a phone, the chat takes what the seats leave.
+    let node = shape.pick(
+        Node { flex_grow: 1.0, min_height: px(0), ..default() },
+        Node { max_height: percent(50), flex_shrink: 0.0, ..default() },
+    );
+    parent.spawn(card(node)).with_children(|card| {
         card.spawn(row(1.5)).with_children(|head| {
             head.spawn(theme.text(Type::Heading, theme::TEXT, "Players"));
             head.spawn(spring());
@@ -63,6 +69,9 @@ pub fn spawn(parent: &mut ChildSpawnerCommands, theme: &Theme) {
                 ..column(1.0)
             },
         ));
+        if shape == Shape::Tall {
+            return;
+        }
         card.spawn(theme.text(
             Type::Small,
             theme::FAINT,
@@ -76,19 +85,20 @@ fn lay_seats(
     table: Res<Table>,
     seats: Single<(Entity, Option<&Children>), With<Seats>>,
     theme: Res<Theme>,
+    shape: Res<Shape>,
     mut commands: Commands,
 ) {
     let (seats, rows) = *seats;
     if rows.map_or(0, |rows| rows.len()) != table.max {
         commands.entity(seats).despawn_children().with_children(|list| {
             // Eight rows fit if each is a little lower.
-            let height = if table.max > 6 { 6.25 } else { 9.0 };
-            (0..table.max).for_each(|seat| spawn_row(list, &theme, seat, height));
+            let height = if table.max > 6 || *shape == Shape::Tall { 6.25 } else { 9.0 };
+            (0..table.max).for_each(|seat| spawn_row(list, &theme, seat, height, *shape));
         });
     }
 }
 
-fn spawn_row(parent: &mut ChildSpawnerCommands, theme: &Theme, seat: usize, height: f32) {
+fn spawn_row(parent: &mut ChildSpawnerCommands, theme: &Theme, seat: usize, height: f32, shape: Shape) {
     let part = |kind| Part { seat, kind };
     parent
         .spawn((
@@ -114,7 +124,8 @@ fn spawn_row(parent: &mut ChildSpawnerCommands, theme: &Theme, seat: usize, heig
                 words.spawn((part(Kind::Connection), theme.text(Type::Small, theme::DIM, "")));
             });
             line.spawn(spring());
-            line.spawn(Node { align_items: AlignItems::End, flex_shrink: 0.0, ..column(0.0) }).with_children(
+            let display = shape.pick(Display::Flex, Display::None);
+            line.spawn(Node { align_items: AlignItems::End, flex_shrink: 0.0, display, ..column(0.0) }).with_children(
                 |figures| {
                     figures.spawn((part(Kind::Rate), theme.text(Type::Small, theme::DIM, "")));
                     figures.spawn((part(Kind::Lost), theme.text(Type::Small, theme::FAINT, "")));

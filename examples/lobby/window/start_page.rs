@@ -1,22 +1,17 @@
 //! The start page: host or join.
 
-use bevy::{
-    input_focus::{AutoFocus, FocusCause, InputFocus},
-    prelude::*,
-    text::EditableText,
-    ui_widgets::Activate,
-};
+use bevy::{input_focus::AutoFocus, prelude::*, text::EditableText, ui_widgets::Activate};
+use bevy_uhst::prelude::JoinLink;
 
 use super::{
     fields::{Submit, field, value},
-    games,
+    shape::Shape,
     theme::{self, GRID, Theme, Type},
     widgets::{Look, button, card, column, figure, row},
 };
 use crate::{
     args::{HostArgs, JoinArgs},
     intent::Intent,
-    nearby::Game,
     table::{Page, Table},
 };
 
@@ -29,6 +24,8 @@ pub struct Typed {
     /// The options of the command line that have no field.
     pub host: Option<HostArgs>,
     pub relay: Option<String>,
+    /// The player came by the link in `code`: there is only that lobby to join.
+    pub invited: bool,
 }
 
 /// The place of the notice.
@@ -42,39 +39,47 @@ pub enum Input {
     Password,
 }
 
-fn spawn(mut commands: Commands, theme: Res<Theme>, typed: Res<Typed>) {
+fn spawn(mut commands: Commands, theme: Res<Theme>, typed: Res<Typed>, shape: Res<Shape>) {
     commands.spawn((DespawnOnExit(Page::Start), super::page())).with_children(|page| {
         page.spawn(Node {
             width: percent(100),
             height: percent(100),
+            flex_direction: shape.pick(FlexDirection::Row, FlexDirection::Column),
             justify_content: JustifyContent::Center,
             align_items: AlignItems::Center,
             column_gap: px(12.0 * GRID),
+            // On a phone, the notice takes the place between the two.
+            row_gap: px(9.0 * GRID),
+            padding: UiRect::all(px(shape.pick(0.0, 2.0 * GRID))),
             ..default()
         })
         .with_children(|split| {
-            pitch(split, &theme);
-            split
-                .spawn(card(Node { width: px(56.0 * GRID), ..default() }))
-                .with_children(|card| form(card, &theme, &typed));
+            pitch(split, &theme, *shape);
+            let width = shape.pick(px(56.0 * GRID), percent(100));
+            split.spawn(card(Node { width, ..default() })).with_children(|card| form(card, &theme, &typed));
         });
     });
 }
 
-fn pitch(parent: &mut ChildSpawnerCommands, theme: &Theme) {
-    parent.spawn(Node { width: px(50.0 * GRID), ..column(3.0) }).with_children(|pitch| {
+fn pitch(parent: &mut ChildSpawnerCommands, theme: &Theme, shape: Shape) {
+    let width = shape.pick(px(50.0 * GRID), percent(100));
+    parent.spawn(Node { width, ..column(3.0) }).with_children(|pitch| {
         pitch.spawn(Node { align_items: AlignItems::End, ..row(1.5) }).with_children(|crowd| {
             for (colour, size) in [(0, 88.0), (1, 64.0), (2, 72.0), (3, 48.0)] {
-                crowd.spawn(figure(theme::player_colour(colour), size));
+                crowd.spawn(figure(theme::player_colour(colour), size * shape.pick(1.0, 0.8)));
             }
         });
         pitch.spawn(theme.text(Type::Title, theme::TEXT, "Play together,\nwithout a game server"));
+        if shape == Shape::Tall {
+            return;
+        }
         pitch.spawn(theme.text(
             Type::Body,
             theme::DIM,
             "One of you opens a lobby and shares its code or link. Everyone else joins, chats, gets ready and chases sparks.",
         ));
-        games::spawn(pitch, theme);
+        #[cfg(not(target_family = "wasm"))]
+        super::games::spawn(pitch, theme);
     });
 }
 
@@ -90,18 +95,16 @@ fn form(card: &mut ChildSpawnerCommands, theme: &Theme, typed: &Typed) {
         ..column(0.0)
     };
     card.spawn((Notice, above));
-    let labelled = |card: &mut ChildSpawnerCommands, label: &str, placeholder: &str, text: &str, longest, input| {
-        card.spawn(column(1.0)).with_children(|group| {
-            group.spawn(theme.text(Type::Caps, theme::DIM, label));
-            let mut line = group.spawn(Node::default());
-            line.with_children(|line| {
-                let field = field(theme, placeholder, text, longest, input);
-                line.spawn(field);
-            });
+    labelled(card, theme, "YOUR NAME", "What should the others call you?", &typed.name, 16, Input::Name);
+    labelled(card, theme, "PASSWORD", "Only if the lobby has one", &typed.password, 64, Input::Password);
+    if typed.invited {
+        let code = typed.code.parse::<JoinLink>().map_or_else(|_| typed.code.clone(), |link| link.id);
+        let caption = format!("Join {code}");
+        card.spawn(button(theme, Look::Primary, &caption)).observe(|_: On<Activate>, mut commands: Commands| {
+            commands.run_system_cached(join);
         });
-    };
-    labelled(card, "YOUR NAME", "What should the others call you?", &typed.name, 16, Input::Name);
-    labelled(card, "PASSWORD", "Only if the lobby has one", &typed.password, 64, Input::Password);
+        return;
+    }
     card.spawn(button(theme, Look::Primary, "Open a lobby")).observe(|_: On<Activate>, mut commands: Commands| {
         commands.run_system_cached(host);
     });
@@ -119,6 +122,24 @@ fn form(card: &mut ChildSpawnerCommands, theme: &Theme, typed: &Typed) {
     });
 }
 
+/// A field with a caption above it.
+fn labelled(
+    card: &mut ChildSpawnerCommands,
+    theme: &Theme,
+    label: &str,
+    placeholder: &str,
+    text: &str,
+    longest: usize,
+    input: Input,
+) {
+    card.spawn(column(1.0)).with_children(|group| {
+        group.spawn(theme.text(Type::Caps, theme::DIM, label));
+        group.spawn(Node::default()).with_children(|line| {
+            line.spawn(field(theme, placeholder, text, longest, input));
+        });
+    });
+}
+
 /// Focuses the field that the player fills in first.
 fn focus_first(
     inputs: Query<(Entity, &Input), Added<Input>>,
@@ -129,7 +150,7 @@ fn focus_first(
     let password = table.notice.as_ref().is_some_and(|notice| notice.contains("password"));
     let first = match () {
         () if password => Input::Password,
-        () if typed.name.is_empty() => Input::Name,
+        () if typed.name.is_empty() || typed.invited => Input::Name,
         () => Input::Code,
     };
     if let Some((entity, _)) = inputs.iter().find(|(_, input)| **input == first) {
@@ -168,28 +189,8 @@ fn join(typed: Res<Typed>, mut table: ResMut<Table>, mut intents: MessageWriter<
     }));
 }
 
-/// Joins a game of this network. If it needs a password, the player types it first.
-pub fn join_nearby(
-    In(game): In<Game>,
-    typed: Res<Typed>,
-    inputs: Query<(Entity, &Input)>,
-    mut table: ResMut<Table>,
-    mut intents: MessageWriter<Intent>,
-    mut focus: ResMut<InputFocus>,
-) {
-    if game.locked && typed.password.is_empty() {
-        table.notice = Some(format!("{} has a password: enter it, then choose the game again.", game.name));
-        if let Some((entity, _)) = inputs.iter().find(|(_, input)| **input == Input::Password) {
-            focus.set(entity, FocusCause::Navigated);
-        }
-        return;
-    }
-    let name = filled(&typed.name).unwrap_or_else(|| "Player".to_owned());
-    let password = filled(&typed.password).filter(|_| game.locked);
-    intents.write(Intent::Join(JoinArgs { name, password, ..JoinArgs::ordinary(&game.link) }));
-}
-
-fn filled(text: &str) -> Option<String> {
+/// A text that was typed, or nothing.
+pub fn filled(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 

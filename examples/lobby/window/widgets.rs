@@ -6,7 +6,7 @@ use bevy::{
     picking::hover::Hovered,
     prelude::*,
     ui::{InteractionDisabled, Pressed},
-    ui_widgets::{Activate, Button},
+    ui_widgets::{Activate, Button, ScrollArea},
 };
 
 use super::theme::{self, GRID, Theme, Type};
@@ -125,11 +125,26 @@ fn finish_short_presses(
     if mouse.get_pressed().len() > 0 || touches.iter().next().is_some() {
         return;
     }
+    // A finger that is lifted hovers over nothing any more.
+    let tapped = touches.any_just_released();
     for (button, hovered) in &pressed {
         commands.entity(button).remove::<Pressed>();
-        if hovered.get() {
+        if hovered.get() || tapped {
             commands.trigger(Activate { entity: button });
         }
+    }
+}
+
+/// Scrolls with the finger. Bevy's scroll area hears the wheel alone.
+fn scroll_by_touch(
+    drag: On<Pointer<Drag>>,
+    mut areas: Query<&mut ScrollPosition, With<ScrollArea>>,
+    scale: Res<UiScale>,
+) {
+    if drag.pointer_id.is_touch()
+        && let Ok(mut position) = areas.get_mut(drag.entity)
+    {
+        position.y = (position.y - drag.delta.y / scale.0).max(0.0);
     }
 }
 
@@ -305,6 +320,7 @@ fn run_toasts(
 
 pub fn plugin(app: &mut App) {
     app.add_message::<ShowToast>()
+        .add_observer(scroll_by_touch)
         .add_systems(Startup, spawn_toast_stack)
         .add_systems(Update, ((finish_short_presses, paint_buttons).chain(), ring_focus, warn_of_trouble, run_toasts));
 }
