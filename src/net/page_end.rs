@@ -64,20 +64,25 @@ mod web {
 
     impl PageEnd {
         fn new(leave: impl Fn() + 'static) -> Self {
+            // A page in which a session starts is alive. The session that was to hear that the player came back to the page
+            // may have ended before.
+            Self::page_lives();
             let hide = Closure::new(move || {
                 IS_CLOSING.set(true);
                 leave();
             });
             // The browser kept the page, and the player went back to it.
-            let show = Closure::new(|| {
-                IS_CLOSING.set(false);
-                SENT.set(0);
-            });
+            let show = Closure::new(Self::page_lives);
             if let Some(window) = window() {
                 let _ = window.add_event_listener_with_callback("pagehide", hide.as_ref().unchecked_ref());
                 let _ = window.add_event_listener_with_callback("pageshow", show.as_ref().unchecked_ref());
             }
             PageEnd { hide, show }
+        }
+
+        fn page_lives() {
+            IS_CLOSING.set(false);
+            SENT.set(0);
         }
     }
 

@@ -195,6 +195,19 @@ impl PeerContext {
     pub fn post(&self, route: Route, packet: Bytes) {
         post_packet(&self.relay, route, packet);
     }
+
+    /// Posts packets in one POST, where they keep their order, or each alone if the relay takes only one at a time.
+    pub fn post_all(&self, route: Route, packets: Vec<Bytes>) {
+        if packets.len() < 2 || !self.relay.batches() {
+            packets.into_iter().for_each(|packet| self.post(route.clone(), packet));
+            return;
+        }
+        let bodies = packets.into_iter().map(|packet| Body::Native { version: NATIVE_VERSION, packet }.to_json());
+        let answer = self.relay.clone().send_all(route.send_to, route.token, bodies.collect());
+        task::spawn(async move {
+            let _ = answer.await;
+        });
+    }
 }
 
 /// Posts one packet, without an order to any other POST. The other side repeats its request if the packet is lost.

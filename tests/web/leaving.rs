@@ -11,6 +11,7 @@ use crate::{
     browser::{Leave, Page},
     native_host, path,
     support::{StandaloneRelay, connected, disconnected, ended, until},
+    talk,
 };
 
 /// Whether an app has noticed that the other side is silent, and so waited for a timeout.
@@ -102,6 +103,31 @@ fn a_guest_comes_back_to_its_page() {
         if was_kept {
             return assert!(disconnected(&host).iter().all(|reason| *reason == EndReason::Left));
         }
+    }
+    panic!("the browser keeps no page");
+}
+
+/// The session that ended with the visit is gone when the page is shown again. The next one talks as in a new page.
+#[test]
+#[ignore = "run by .ci/web, which builds the page"]
+fn a_guest_comes_back_to_a_page_that_was_left_while_it_joined() {
+    let mut asked = native_host(UhstHost::new("asked").admission(Admission::Ask));
+    let mut host = native_host(UhstHost::new("comes-later").paths(PathPolicy::RelayOnly));
+    let mut page = Page::open("comes-later");
+    assert_eq!(page.wait(&mut [], "shown"), false);
+    let requests = |app: &App| TestLog::of(app).count(|event| matches!(event, TestEvent::JoinRequest(_)));
+    for visit in 1..=20 {
+        page.joins(&link(&asked).to_string(), json!({}));
+        until(&mut [&mut asked], |apps| requests(apps[0]) == visit);
+        page.leave(Leave::GoAway);
+        page.leave(Leave::GoBack);
+        if page.wait(&mut [&mut asked], "shown") == true {
+            page.wait(&mut [&mut asked], "ended");
+            page.joins(&link(&host).to_string(), json!({}));
+            page.wait(&mut [&mut host], "connected");
+            return talk(&mut host, &mut page);
+        }
+        page.wait(&mut [&mut asked], "open");
     }
     panic!("the browser keeps no page");
 }

@@ -34,15 +34,13 @@ impl NativePeer {
         self.transmit_direct();
         let Some(route) = self.route.clone() else { return };
         let farewell = self.connection.farewell();
+        let mut last = Vec::new();
         if farewell.is_none() || self.connection.stats().queued > 0 {
-            let NativePeer { cx, connection, outbound, .. } = &mut *self;
-            while let Some(packet) = next_packet(connection, outbound, Lane::Relay, POST_LIMIT, now) {
-                cx.post(route.clone(), packet);
-            }
+            let NativePeer { connection, outbound, .. } = &mut *self;
+            last.extend(std::iter::from_fn(|| next_packet(connection, outbound, Lane::Relay, POST_LIMIT, now)));
         }
-        if let Some(farewell) = farewell {
-            self.cx.post(route, farewell);
-        }
+        last.extend(farewell);
+        self.cx.post_all(route, last);
     }
 
     /// Reports the end to the game, and sends the last packets (a refusal, the answer to a goodbye).
