@@ -46,6 +46,11 @@ pub fn canvas() -> Option<String> {
     None
 }
 
+/// Whether a keyboard on the screen may cover a part of the window: never.
+pub const fn is_typing() -> bool {
+    false
+}
+
 /// Adds what only this platform needs to the lobby's window: nothing.
 pub fn window(_: &mut App) {}
 

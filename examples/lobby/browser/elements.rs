@@ -44,9 +44,15 @@ impl Drop for Element {
 
 impl Element {
     /// Creates the element of a field or a button.
-    fn new(node: Entity, field: bool, activated: &Rc<RefCell<Vec<Entity>>>) -> Result<Self, JsValue> {
+    fn new(node: Entity, field: Option<&EditableText>, activated: &Rc<RefCell<Vec<Entity>>>) -> Result<Self, JsValue> {
         let document = document().ok_or(JsValue::NULL)?;
-        let html: HtmlElement = document.create_element(if field { "input" } else { "button" })?.dyn_into()?;
+        let kind = if field.is_some() { "input" } else { "button" };
+        let html: HtmlElement = document.create_element(kind)?.dyn_into()?;
+        if let (Some(input), Some(longest)) =
+            (html.dyn_ref::<HtmlInputElement>(), field.and_then(|field| field.max_characters))
+        {
+            input.set_max_length(longest as i32);
+        }
         // The keyboard moves between the nodes of the canvas, not between these.
         html.set_tab_index(-1);
         let activated = activated.clone();
@@ -55,7 +61,7 @@ impl Element {
                 activated.borrow_mut().push(node);
             }
         });
-        let what = if field { "keydown" } else { "click" };
+        let what = if field.is_some() { "keydown" } else { "click" };
         html.add_event_listener_with_callback(what, listener.as_ref().unchecked_ref())?;
         document.body().ok_or(JsValue::NULL)?.append_child(&html)?;
         let (place, label, text) = (Rect::default(), String::new(), String::new());
@@ -127,15 +133,22 @@ fn mirror(
     mut focus: ResMut<InputFocus>,
 ) {
     let Elements { of, activated } = &mut *elements;
-    of.retain(|node, _| nodes.contains(*node));
+    let focused = document().and_then(|document| document.active_element());
+    of.retain(|node, element| {
+        let stays = nodes.contains(*node);
+        // Otherwise nothing would have the keyboard.
+        if !stays && focused.as_ref().is_some_and(|focused| *focused == *element.html) {
+            focus_canvas();
+        }
+        stays
+    });
     // Nodes are measured in pixels of the screen, elements in those of the page.
     let pixel = 1.0 / window.scale_factor();
-    let focused = document().and_then(|document| document.active_element());
     for (node, computed, transform, field, text, children, disabled) in &mut nodes {
         let element = match of.entry(node) {
             bevy::platform::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
             bevy::platform::collections::hash_map::Entry::Vacant(entry) => {
-                match Element::new(node, field.is_some(), activated) {
+                match Element::new(node, text.as_deref(), activated) {
                     Ok(element) => entry.insert(element),
                     Err(error) => {
                         error_once!("the page takes no elements: {error:?}");
@@ -170,6 +183,13 @@ fn activate(mut elements: NonSendMut<Elements>, mut fields: Query<&mut EditableT
             commands.trigger(Activate { entity });
         }
     }
+}
+
+/// Whether the player types into an element, and a phone may show its keyboard.
+pub fn is_typing() -> bool {
+    document()
+        .and_then(|document| document.active_element())
+        .is_some_and(|element| element.has_type::<HtmlInputElement>())
 }
 
 /// Gives the canvas the keyboard, which a browser otherwise does at the first click.

@@ -3,6 +3,8 @@
 mod elements;
 mod news;
 
+pub use self::elements::is_typing;
+
 use bevy::prelude::*;
 use bevy_uhst::{Url, prelude::*};
 use web_sys::Storage;

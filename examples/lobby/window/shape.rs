@@ -2,7 +2,7 @@
 
 use bevy::prelude::*;
 
-use crate::table::Page;
+use crate::{platform, table::Page};
 
 /// The shape of the pages. A page is laid out anew when it changes.
 #[derive(Resource, Clone, Copy, Debug, Default, PartialEq)]
@@ -44,14 +44,15 @@ fn fit(
     mut scale: ResMut<UiScale>,
 ) {
     let fitting = Shape::of(window.size());
-    if *shape != fitting {
+    // Some phones make the page lower for their keyboard. A page that is laid out anew would close it.
+    if *shape != fitting && !platform::is_typing() {
         *shape = fitting;
         // Entering a page again lays it out anew. A change of the page that is due does so as well.
         if matches!(*next, NextState::Unchanged) {
             next.set(*page.get());
         }
     }
-    let fits = window.size() / fitting.size().as_vec2();
+    let fits = window.size() / shape.size().as_vec2();
     scale.0 = fits.min_element().clamp(0.5, 3.0);
 }
 
