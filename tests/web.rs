@@ -25,10 +25,10 @@ mod support;
 use bevy::prelude::*;
 use bevy_uhst::{
     prelude::*,
-    test_app::{TestEvent, TestLog, TestNetwork},
+    test_app::{TestEvent, TestLog, TestNetwork, link},
 };
 use browser::Page;
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{the_peer, until};
 
 const MEBIBYTE: usize = 1024 * 1024;
@@ -52,6 +52,25 @@ fn pattern(len: usize) -> Vec<u8> {
 fn path(app: &mut App) -> Path {
     let peer = the_peer(app);
     app.world().get::<UhstPeer>(peer).unwrap().path()
+}
+
+/// A native host, and a page that has joined it and uses the path that the policy leads to.
+#[track_caller]
+fn host_and_guest(host: UhstHost, name: &'static str, paths: PathPolicy, more: Value) -> (App, Page) {
+    let mut host = native_host(host.paths(paths));
+    let mut page = Page::join(name, &link(&host).to_string(), more);
+    page.wait(&mut [&mut host], "connected");
+    settle(&mut host, &mut page, paths);
+    (host, page)
+}
+
+/// Waits until both sides use the direct path, if the policy allows one.
+#[track_caller]
+fn settle(app: &mut App, page: &mut Page, paths: PathPolicy) {
+    if paths == PathPolicy::Automatic {
+        page.wait_for_path(&mut [app], Path::Direct);
+        until(&mut [app], |apps| path(apps[0]) == Path::Direct);
+    }
 }
 
 /// Texts on every channel, and bytes up to a mebibyte, each way.

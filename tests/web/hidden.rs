@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 use bevy::prelude::*;
 use bevy_uhst::{
     prelude::*,
-    test_app::{TestEvent, TestLog, TestNetwork, link},
+    test_app::{TestEvent, TestLog, TestNetwork},
 };
 use serde_json::json;
 
 use crate::{
     browser::{Page, Tab},
-    native_host,
+    host_and_guest,
     numbers::{Numbers, has_numbers},
-    path, pattern,
+    pattern, settle,
     support::{StandaloneRelay, connected, disconnected, the_peer, until},
 };
 
@@ -29,10 +29,8 @@ impl Play {
     /// A page that joins a native host.
     fn guest(name: &'static str, paths: PathPolicy, more: serde_json::Value) -> Self {
         let queue = ConnectionConfig { max_message: 256 << 10, send_buffer: 1 << 20, ..default() };
-        let mut app = native_host(UhstHost::new(name).paths(paths).connection(queue));
-        let mut page = Page::join(name, &link(&app).to_string(), more);
-        page.wait(&mut [&mut app], "connected");
-        Play { app, page }.on(paths)
+        let (app, page) = host_and_guest(UhstHost::new(name).connection(queue), name, paths, more);
+        Play { app, page }
     }
 
     /// A page that hosts a native client.
@@ -40,15 +38,8 @@ impl Play {
         let mut page = Page::host(name, relay, json!({}));
         let mut app = TestNetwork::loopback().join_with(UhstClient::join(name).relay(relay.relay()));
         page.wait(&mut [&mut app], "connected");
-        Play { app, page }.on(PathPolicy::Automatic)
-    }
-
-    fn on(mut self, paths: PathPolicy) -> Self {
-        if paths == PathPolicy::Automatic {
-            self.page.wait_for_path(&mut [&mut self.app], Path::Direct);
-            until(&mut [&mut self.app], |apps| path(apps[0]) == Path::Direct);
-        }
-        self
+        settle(&mut app, &mut page, PathPolicy::Automatic);
+        Play { app, page }
     }
 
     fn tab(&mut self, tab: Tab) {

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::{
     CHANNELS, MEBIBYTE,
     browser::Page,
-    messages, native_host, path, pattern,
+    host_and_guest, messages, native_host, path, pattern,
     support::{StandaloneRelay, connected, disconnected, ended, the_peer, until},
     talk,
 };
@@ -167,13 +167,7 @@ fn two_tabs_of_a_browser_join_the_same_host() {
 /// The largest message of the default settings, each way.
 fn sixteen_mebibytes(name: &'static str, paths: PathPolicy) {
     const LEN: usize = 16 * MEBIBYTE;
-    let mut host = native_host(UhstHost::new(name).paths(paths));
-    let mut page = Page::join(name, &link(&host).to_string(), json!({}));
-    page.wait(&mut [&mut host], "connected");
-    if paths == PathPolicy::Automatic {
-        page.wait_for_path(&mut [&mut host], Path::Direct);
-        until(&mut [&mut host], |apps| path(apps[0]) == Path::Direct);
-    }
+    let (mut host, mut page) = host_and_guest(UhstHost::new(name), name, paths, json!({}));
     let peer = the_peer(&mut host);
     host.world().get::<UhstPeer>(peer).unwrap().send(pattern(LEN)).unwrap();
     let expected = json!({ "channel": "Reliable", "len": LEN, "is_whole": true });

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::{
     browser::{Leave, Page},
-    native_host, path,
+    host_and_guest, native_host, path,
     support::{StandaloneRelay, connected, disconnected, ended, until},
     talk,
 };
@@ -22,14 +22,7 @@ fn noticed_silence(app: &App) -> bool {
 }
 
 fn guest(name: &'static str, paths: PathPolicy) -> (App, Page) {
-    let mut host = native_host(UhstHost::new(name).paths(paths));
-    let mut page = Page::join(name, &link(&host).to_string(), json!({}));
-    page.wait(&mut [&mut host], "connected");
-    if paths == PathPolicy::Automatic {
-        page.wait_for_path(&mut [&mut host], Path::Direct);
-        until(&mut [&mut host], |apps| path(apps[0]) == Path::Direct);
-    }
-    (host, page)
+    host_and_guest(UhstHost::new(name), name, paths, json!({}))
 }
 
 #[track_caller]

@@ -4,15 +4,13 @@ use std::time::{Duration, Instant};
 
 use bevy_uhst::{
     prelude::*,
-    test_app::{TestEvent, TestLog, link},
+    test_app::{TestEvent, TestLog},
 };
 use serde_json::json;
 
 use crate::{
-    browser::Page,
-    native_host,
+    host_and_guest,
     numbers::{NUMBERS, Numbers, has_numbers},
-    path,
     support::{connected, disconnected, until},
 };
 
@@ -21,13 +19,7 @@ const OFFLINE: Duration = Duration::from_secs(8);
 
 /// The browser is offline in the middle of numbered messages each way. Data channels are not cut with it.
 fn numbers_outlast_an_offline_browser(name: &'static str, paths: PathPolicy) {
-    let mut host = native_host(UhstHost::new(name).paths(paths));
-    let mut page = Page::join(name, &link(&host).to_string(), json!({}));
-    page.wait(&mut [&mut host], "connected");
-    if paths == PathPolicy::Automatic {
-        page.wait_for_path(&mut [&mut host], Path::Direct);
-        until(&mut [&mut host], |apps| path(apps[0]) == Path::Direct);
-    }
+    let (mut host, mut page) = host_and_guest(UhstHost::new(name), name, paths, json!({}));
     page.command(json!({ "number": { "count": NUMBERS, "each_frame": 1 } }));
     let (mut numbers, mut offline) = (Numbers::new(), None);
     until(&mut [&mut host], |apps| {
