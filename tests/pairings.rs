@@ -203,7 +203,7 @@ fn hosts_our_client(driver: &Driver, at: At, original: Original, id: &str) -> Ou
     let mut client = TestNetwork::loopback().join_with(UhstClient::join(id).relay(at.relay()));
     assert!(update_until(&mut [&mut client], PATIENCE, |apps| connected(apps[0]) == 1), "{:?}", TestLog::of(&client));
     // For a host on the relay, the introduction is an empty text, which opens the connection. For a host on WebRTC, it
-    // is an // offer.
+    // is an offer.
     if transport == Transport::Relay {
         host.hears(&json!({ "text": "" }));
     }
