@@ -59,14 +59,15 @@ fn path(app: &mut App) -> Path {
 fn host_and_guest(host: UhstHost, name: &'static str, paths: PathPolicy, more: Value) -> (App, Page) {
     let mut host = native_host(host.paths(paths));
     let mut page = Page::join(name, &link(&host).to_string(), more);
-    page.wait(&mut [&mut host], "connected");
     settle(&mut host, &mut page, paths);
     (host, page)
 }
 
-/// Waits until both sides use the direct path, if the policy allows one.
+/// Waits until both sides have said that they are connected, and that they use the direct path if the policy allows one.
 #[track_caller]
 fn settle(app: &mut App, page: &mut Page, paths: PathPolicy) {
+    assert_eq!(page.wait(&mut [app], "connected"), true, "the peer is native");
+    until(&mut [app], |apps| apps[0].world_mut().query::<&UhstPeer>().iter(apps[0].world()).count() == 1);
     if paths == PathPolicy::Automatic {
         page.wait_for_path(&mut [app], Path::Direct);
         until(&mut [app], |apps| path(apps[0]) == Path::Direct);

@@ -25,7 +25,7 @@ use bevy_uhst::{
 pub use driver::{CHROMIUM, Driver};
 #[cfg(feature = "relay")]
 pub use relay::StandaloneRelay;
-pub use until::{PATIENCE, until};
+pub use until::{PATIENCE, in_time, told, until};
 
 /// Returns the number of peers that have connected to this app so far.
 pub fn connected(app: &App) -> usize {
@@ -60,8 +60,10 @@ pub fn diagnostics(app: &App) -> Vec<String> {
 }
 
 /// Returns the only peer of this app.
+#[track_caller]
 pub fn the_peer(app: &mut App) -> Entity {
-    app.world_mut().query_filtered::<Entity, With<UhstPeer>>().single(app.world()).unwrap()
+    let peer = app.world_mut().query_filtered::<Entity, With<UhstPeer>>().single(app.world());
+    peer.unwrap_or_else(|error| panic!("{error}; the app says: {}", told(app)))
 }
 
 /// Returns the address of the embedded relay of this app's host.

@@ -1,15 +1,16 @@
 //! The browser of the tests, and its pages.
 
 use std::{
+    cell::Cell,
     sync::{LazyLock, mpsc::Receiver},
     time::Duration,
 };
 
 use bevy::prelude::*;
-use bevy_uhst::{prelude::*, test_app::update_until};
+use bevy_uhst::prelude::*;
 use serde_json::{Value, json};
 
-use crate::support::{CHROMIUM, Driver, PATIENCE, StandaloneRelay};
+use crate::support::{CHROMIUM, Driver, PATIENCE, StandaloneRelay, in_time};
 
 /// All tests share a browser. It ends with this process, which closes its input.
 pub static BROWSER: LazyLock<Driver> = LazyLock::new(|| {
@@ -137,12 +138,19 @@ impl Page {
 
     #[track_caller]
     pub fn wait_for(&mut self, apps: &mut [&mut App], patience: Duration, event: &str) -> Value {
+        let reported = Cell::new(self.reported.len());
         let mut found = None;
-        update_until(apps, patience, |_| {
-            self.reported.extend(self.events.try_iter());
-            found = self.reported.iter().position(|reported| reported["event"] == event);
-            found.is_some()
-        });
+        in_time(
+            apps,
+            patience,
+            || reported.get(),
+            |_| {
+                self.reported.extend(self.events.try_iter());
+                reported.set(self.reported.len());
+                found = self.reported.iter().position(|reported| reported["event"] == event);
+                found.is_some()
+            },
+        );
         let Some(found) = found else { panic!("{}: no {event}, but {:?}", self.name, self.reported) };
         self.reported.remove(found)["value"].take()
     }

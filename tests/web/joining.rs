@@ -1,5 +1,7 @@
 //! Pages join and host, and sessions end.
 
+use std::time::Duration;
+
 use bevy::prelude::*;
 use bevy_uhst::{
     prelude::*,
@@ -10,8 +12,8 @@ use serde_json::json;
 use crate::{
     CHANNELS, MEBIBYTE,
     browser::Page,
-    host_and_guest, messages, native_host, path, pattern,
-    support::{StandaloneRelay, connected, disconnected, ended, the_peer, until},
+    host_and_guest, messages, native_host, pattern, settle,
+    support::{StandaloneRelay, connected, disconnected, ended, in_time, the_peer, until},
     talk,
 };
 
@@ -21,9 +23,7 @@ fn a_page_joins_a_native_host() {
     let mut host = native_host(UhstHost::new("native"));
     let link = link(&host).to_string();
     let mut page = Page::join("client", &link, json!({}));
-    assert_eq!(page.wait(&mut [&mut host], "connected"), true);
-    page.wait_for_path(&mut [&mut host], Path::Direct);
-    until(&mut [&mut host], |apps| path(apps[0]) == Path::Direct);
+    settle(&mut host, &mut page, PathPolicy::Automatic);
     talk(&mut host, &mut page);
 
     let peer = the_peer(&mut host);
@@ -48,9 +48,7 @@ fn a_page_that_its_host_serves_joins_by_its_link() {
     let link = link(&host).to_string();
     let mut page = Page::open_at("friend", &link, &mut [&mut host]);
     page.command(json!({ "join": {} }));
-    assert_eq!(page.wait(&mut [&mut host], "connected"), true);
-    page.wait_for_path(&mut [&mut host], Path::Direct);
-    until(&mut [&mut host], |apps| path(apps[0]) == Path::Direct);
+    settle(&mut host, &mut page, PathPolicy::Automatic);
     let peer = the_peer(&mut host);
     host.world().get::<UhstPeer>(peer).unwrap().send("welcome").unwrap();
     assert_eq!(page.wait(&mut [&mut host], "text"), json!({ "channel": "Reliable", "text": "welcome" }));
@@ -71,9 +69,7 @@ fn a_native_client_joins_a_page() {
 
     let mut client = join("meadow");
     until(&mut [&mut client], |apps| connected(apps[0]) == 1);
-    page.wait(&mut [&mut client], "connected");
-    page.wait_for_path(&mut [&mut client], Path::Direct);
-    until(&mut [&mut client], |apps| path(apps[0]) == Path::Direct);
+    settle(&mut client, &mut page, PathPolicy::Automatic);
     talk(&mut client, &mut page);
     page.command(json!("kick"));
     until(&mut [&mut client], |apps| ended(apps[0]) == [EndReason::Kicked("enough".to_owned())]);
@@ -167,13 +163,15 @@ fn two_tabs_of_a_browser_join_the_same_host() {
 /// The largest message of the default settings, each way.
 fn sixteen_mebibytes(name: &'static str, paths: PathPolicy) {
     const LEN: usize = 16 * MEBIBYTE;
+    // Nothing is reported while the message is on its way.
+    const LONG: Duration = Duration::from_secs(120);
     let (mut host, mut page) = host_and_guest(UhstHost::new(name), name, paths, json!({}));
     let peer = the_peer(&mut host);
     host.world().get::<UhstPeer>(peer).unwrap().send(pattern(LEN)).unwrap();
     let expected = json!({ "channel": "Reliable", "len": LEN, "is_whole": true });
-    assert_eq!(page.wait(&mut [&mut host], "bytes"), expected);
+    assert_eq!(page.wait_for(&mut [&mut host], LONG, "bytes"), expected);
     page.command(json!({ "send": { "channel": "Reliable", "bytes": LEN } }));
-    until(&mut [&mut host], |apps| !messages(apps[0]).is_empty());
+    assert!(in_time(&mut [&mut host], LONG, || 0, |apps| !messages(apps[0]).is_empty()));
     assert!(messages(&host) == [("Reliable".to_owned(), pattern(LEN).into())]);
     assert_eq!(disconnected(&host), []);
     page.has_no_mistakes();

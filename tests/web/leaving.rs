@@ -9,8 +9,8 @@ use serde_json::json;
 
 use crate::{
     browser::{Leave, Page},
-    host_and_guest, native_host, path,
-    support::{StandaloneRelay, connected, disconnected, ended, until},
+    host_and_guest, native_host, path, settle,
+    support::{StandaloneRelay, connected, disconnected, ended, told, until},
     talk,
 };
 
@@ -28,8 +28,8 @@ fn guest(name: &'static str, paths: PathPolicy) -> (App, Page) {
 #[track_caller]
 fn sees_guest_leave(host: &mut App) {
     until(&mut [host], |apps| disconnected(apps[0]).len() == 1);
-    assert_eq!(disconnected(host), [EndReason::Left]);
-    assert!(!noticed_silence(host));
+    assert_eq!(disconnected(host), [EndReason::Left], "{}", told(host));
+    assert!(!noticed_silence(host), "{}", told(host));
 }
 
 #[track_caller]
@@ -117,7 +117,7 @@ fn a_guest_comes_back_to_a_page_that_was_left_while_it_joined() {
         if page.wait(&mut [&mut asked], "shown") == true {
             page.wait(&mut [&mut asked], "ended");
             page.joins(&link(&host).to_string(), json!({}));
-            page.wait(&mut [&mut host], "connected");
+            settle(&mut host, &mut page, PathPolicy::RelayOnly);
             return talk(&mut host, &mut page);
         }
         page.wait(&mut [&mut asked], "open");
@@ -157,8 +157,8 @@ fn host_leaves(name: &'static str, leave: Leave, paths: PathPolicy) -> (Standalo
     page.leave(leave);
     until(&mut [&mut one, &mut two], |apps| apps.iter().all(|app| ended(app).len() == 1));
     for app in [&one, &two] {
-        assert_eq!(ended(app), [EndReason::Left]);
-        assert!(!noticed_silence(app));
+        assert_eq!(ended(app), [EndReason::Left], "{}", told(app));
+        assert!(!noticed_silence(app), "{}", told(app));
     }
     (relay, page)
 }

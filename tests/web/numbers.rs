@@ -10,7 +10,7 @@ use crate::support::the_peer;
 /// How many numbered messages go each way, unless a test needs more.
 pub const NUMBERS: u32 = 1000;
 
-/// Sends numbered messages, a few in each update.
+/// Sends numbered messages at an interval.
 pub struct Numbers {
     pub next: u32,
     count: u32,
@@ -28,15 +28,16 @@ impl Numbers {
         Numbers { next: 0, count, every, at: Instant::now() }
     }
 
-    /// Sends the message that is due, unless the queue is full.
+    /// Sends the messages that are due, until the queue is full.
     pub fn send(&mut self, app: &mut App) {
-        if self.next < self.count && self.at.elapsed() > self.every {
-            let peer = the_peer(app);
-            let peer = app.world().get::<UhstPeer>(peer).unwrap();
-            if peer.send(format!("number {} of {}", self.next, self.count)).is_ok() {
-                self.next += 1;
-                self.at += self.every;
-            }
+        let peer = the_peer(app);
+        let peer = app.world().get::<UhstPeer>(peer).unwrap();
+        while self.next < self.count
+            && self.at.elapsed() > self.every
+            && peer.send(format!("number {} of {}", self.next, self.count)).is_ok()
+        {
+            self.next += 1;
+            self.at += self.every;
         }
     }
 

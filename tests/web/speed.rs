@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use bevy_uhst::{
     prelude::*,
-    test_app::{TestEvent, TestLog, link},
+    test_app::{TestEvent, TestLog},
 };
 use serde_json::json;
 
 use crate::{
     browser::Page,
-    native_host, path,
+    host_and_guest,
     support::{StandaloneRelay, the_peer, until},
 };
 
@@ -61,17 +61,13 @@ fn a_flood_between_two_pages() {
 #[test]
 #[ignore = "run by .ci/web, which builds the page"]
 fn a_flood_between_a_page_and_a_native_host() {
-    let mut host = native_host(UhstHost::new("flood"));
-    let mut page = Page::join("flood", &link(&host).to_string(), json!({}));
-    page.wait_for_path(&mut [&mut host], Path::Direct);
-    until(&mut [&mut host], |apps| path(apps[0]) == Path::Direct);
-
+    let (mut host, mut page) = host_and_guest(UhstHost::new("flood"), "flood", PathPolicy::Automatic, json!({}));
     page.command(json!({ "speed": { "send": FLOOD } }));
-    let (mut received, mut since) = (0, None);
+    let (mut received, mut seen, mut since) = (0, TestLog::of(&host).0.len(), None);
     until(&mut [&mut host], |apps| {
-        let mut log = apps[0].world_mut().resource_mut::<TestLog>();
-        received += log.0.iter().filter(|event| matches!(event, TestEvent::Message(_))).count();
-        log.0.retain(|event| !matches!(event, TestEvent::Message(_)));
+        let log = &TestLog::of(apps[0]).0;
+        received += log[seen..].iter().filter(|event| matches!(event, TestEvent::Message(_))).count();
+        seen = log.len();
         if received > 0 {
             since.get_or_insert_with(Instant::now);
         }
