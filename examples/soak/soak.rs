@@ -321,7 +321,7 @@ impl Soak {
     }
 
     fn say(&mut self, what: impl Into<String>) {
-        const STEPS: usize = 50;
+        const STEPS: usize = 500;
         if self.trace.len() == STEPS {
             self.trace.pop_front();
         }
