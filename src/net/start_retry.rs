@@ -17,13 +17,16 @@ const FOREIGN_ANSWER: Duration = Duration::from_secs(2);
 /// seconds.
 const RELAY_RESTART: Duration = Duration::from_secs(10);
 /// How long a client retries when the relay knows no such host. A host whose stream broke is back after a moment.
-pub(super) const HOST_MISSING: Duration = Duration::from_secs(2);
+const HOST_MISSING: Duration = Duration::from_secs(2);
+/// How long a client waits for a host that the relay knew when the client joined. It is likely to come back, and its own
+/// network may be slow. Below the default timeout of a connection.
+pub(super) const HOST_LOST: Duration = Duration::from_secs(4);
 
 /// The retries of one start.
 pub(super) struct StartRetry {
     since: Instant,
     backoff: Backoff,
-    /// Whether the server has answered as only a relay does.
+    /// Whether the server has answered as only a relay does. It has then known the host that a client joins.
     is_relay: bool,
     /// Whether a request has failed. Later errors may have the same cause.
     has_failed: bool,
@@ -93,8 +96,24 @@ impl StartRetry {
             | RelayError::Moved(_) => SERVER_FAILURE,
             RelayError::NotARelay(_) => FOREIGN_ANSWER,
             RelayError::Rejected if self.has_failed => RELAY_RESTART,
+            RelayError::Rejected if self.is_relay => HOST_LOST,
             RelayError::Rejected => HOST_MISSING,
             _ => return None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_was_known_is_waited_for_longer() {
+        let mut retry = StartRetry::new();
+        assert_eq!(retry.limit(&RelayError::Rejected), Some(HOST_MISSING));
+        retry.relay_found();
+        assert_eq!(retry.limit(&RelayError::Rejected), Some(HOST_LOST));
+        retry.has_failed = true;
+        assert_eq!(retry.limit(&RelayError::Rejected), Some(RELAY_RESTART));
     }
 }

@@ -28,7 +28,7 @@ use super::{
     peer_link::{PeerContext, PeerEnd, PeerInput, Route},
     post_retry::PostRetry,
     slots::Slots,
-    start_retry::HOST_MISSING,
+    start_retry::HOST_LOST,
     webrtc::{DirectEvent, DirectRole},
 };
 use crate::{
@@ -332,7 +332,7 @@ impl NativePeer {
     /// Until when a host that does not listen may come back; `None` while a request may still find it. Only a host that has
     /// answered is waited for as long as a connection can resume.
     fn missing_until(&self) -> Option<Timestamp> {
-        self.missing_since.filter(|_| self.is_unanswered_client() && self.post.is_none()).map(|at| at + HOST_MISSING)
+        self.missing_since.filter(|_| self.is_unanswered_client() && self.post.is_none()).map(|at| at + HOST_LOST)
     }
 
     /// Whether the other side is a host that has not answered yet.
