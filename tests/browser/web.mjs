@@ -5,7 +5,8 @@
 // FOLDER has the page, its JavaScript and its wasm. Standard input takes one command per line. Standard output reports
 // events:
 //
-//   {"peer":"a","open":true}    {"peer":"a","open":"http://…/#483920"}    {"peer":"a","command":{"join":{"link":"…"}}}    {"peer":"a","leave":"Close"}
+//   {"peer":"a","open":true}    {"peer":"a","open":true,"hides":true}    {"peer":"a","open":"http://…/#483920"}
+//   {"peer":"a","command":{"join":{"link":"…"}}}    {"peer":"a","leave":"Close"}
 //   → {"peer":"a","event":"open","value":null}, then what the game reports, and mistake for an error of the page
 //
 // Packages come from NODE_PATH.
@@ -34,22 +35,27 @@ const server = createServer(async (request, response) => {
 const origin = () => `http://127.0.0.1:${server.address().port}`;
 
 const args = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"];
-args.push("--disable-component-update", "--disable-sync", "--disable-features=WebRtcHideLocalIpsWithMdns");
-args.push("--disable-dev-shm-usage", "--no-proxy-server", "--allow-loopback-in-peer-connection");
+args.push("--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--no-proxy-server");
+args.push("--allow-loopback-in-peer-connection");
 // What a player's browser does, and the driver forbids by default.
 const ignoreDefaultArgs = ["--disable-back-forward-cache", "--disable-background-timer-throttling"];
 ignoreDefaultArgs.push("--disable-backgrounding-occluded-windows", "--disable-renderer-backgrounding");
-const browser = packages("playwright-core").chromium.launch({ executablePath, headless: true, args, ignoreDefaultArgs });
+const launch = (more) =>
+  packages("playwright-core").chromium.launch({ executablePath, headless: true, args: [...args, ...more], ignoreDefaultArgs });
+const browser = launch(["--disable-features=WebRtcHideLocalIpsWithMdns"]);
+// As players have it: it hides its addresses behind names of multicast DNS.
+let hiding;
 
 /**
  * Opens a page of this program's server, or of a link, in a context of its own: a context has only six connections to one
- * relay. With `beside`, the page is a tab beside that peer's.
+ * relay. With `beside`, the page is a tab beside that peer's. With `hides`, it tells nobody its addresses.
  */
-async function open(peer, link, beside) {
+async function open(peer, { open: link, beside, hides }) {
   const url = typeof link === "string" ? link : `${origin()}/`;
-  const context = beside ? (await peers.get(beside)).context() : await (await browser).newContext();
-  // With this permission, the browser offers its loopback addresses.
-  await context.grantPermissions(["microphone"], { origin: new URL(url).origin });
+  if (hides) hiding ??= launch([]);
+  const context = beside ? (await peers.get(beside)).context() : await (await (hides ? hiding : browser)).newContext();
+  // With this permission, the browser offers its addresses, those of loopback too.
+  if (!hides) await context.grantPermissions(["microphone"], { origin: new URL(url).origin });
   const page = await context.newPage();
   const mistake = (value) => say({ peer, event: "mistake", value });
   page.on("pageerror", (error) => mistake(error.message));
@@ -116,7 +122,7 @@ const peers = new Map();
 for await (const line of createInterface({ input: process.stdin })) {
   const { peer, ...wanted } = JSON.parse(line);
   const next = (peers.get(peer) ?? Promise.resolve()).then(async (page) => {
-    if (wanted.open) return open(peer, wanted.open, wanted.beside);
+    if (wanted.open) return open(peer, wanted);
     if (wanted.command) await page.evaluate((json) => window.command(json), JSON.stringify(wanted.command));
     if (wanted.tab) await TAB[wanted.tab](peer, page);
     if (wanted.tab) say({ peer, event: "tab", value: wanted.tab });
@@ -127,5 +133,5 @@ for await (const line of createInterface({ input: process.stdin })) {
   peers.set(peer, next);
   next.catch((error) => say({ peer, event: "mistake", value: error.message }));
 }
-await (await browser).close();
+for (const open of [browser, hiding]) await (await open)?.close();
 process.exit(0);

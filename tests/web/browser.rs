@@ -62,6 +62,11 @@ impl Page {
         Page::opened(name, &json!({ "peer": name, "open": true, "beside": other.name }), &mut [])
     }
 
+    /// Opens the page in a browser that hides its addresses, as players have it.
+    pub fn open_hiding(name: &'static str) -> Self {
+        Page::opened(name, &json!({ "peer": name, "open": true, "hides": true }), &mut [])
+    }
+
     /// Opens the page at a URL.
     pub fn open_at(name: &'static str, url: &str, apps: &mut [&mut App]) -> Self {
         Page::opened(name, &json!({ "peer": name, "open": url }), apps)

@@ -38,6 +38,18 @@ fn a_page_joins_a_native_host() {
     page.has_no_mistakes();
 }
 
+/// The name that a browser gives in place of its address leads nowhere here. The native side finds the page by its checks.
+#[test]
+#[ignore = "run by .ci/web, which builds the page"]
+fn a_page_that_hides_its_addresses_gets_a_direct_path() {
+    let mut host = native_host(UhstHost::new("hidden-from"));
+    let mut page = Page::open_hiding("hiding");
+    page.joins(&link(&host).to_string(), json!({}));
+    settle(&mut host, &mut page, PathPolicy::Automatic);
+    talk(&mut host, &mut page);
+    page.has_no_mistakes();
+}
+
 /// The promise of the project: the host shows a link, and a browser that opens it plays.
 #[test]
 #[ignore = "run by .ci/web, which builds the page"]
