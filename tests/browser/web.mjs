@@ -90,9 +90,14 @@ async function hide(page) {
   await fronts.get(page).bringToFront();
   await page.waitForFunction(() => document.visibilityState === "hidden", undefined, { polling: 50 });
   await page.evaluate(() => {
-    const hidden = { frames: 0, timers: 0, since: performance.now() };
+    const hidden = { frames: 0, timers: 0, since: performance.now(), last: performance.now(), longest: 0 };
     const frame = () => (hidden.frames++, requestAnimationFrame(frame));
-    const timer = () => (hidden.timers++, setTimeout(timer, 8));
+    const timer = () => {
+      const now = performance.now();
+      hidden.timers++;
+      [hidden.last, hidden.longest] = [now, Math.max(hidden.longest, (now - hidden.last) / 1000)];
+      setTimeout(timer, 8);
+    };
     requestAnimationFrame(frame), setTimeout(timer, 8);
     window.hidden = hidden;
   });

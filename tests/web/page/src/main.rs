@@ -93,7 +93,7 @@ fn main() {
             report("connected", json!(peers.get(event.entity).is_ok_and(UhstPeer::is_native)));
         })
         .add_observer(|event: On<UhstPathChanged>| report("path", json!(format!("{:?}", event.path))))
-        .add_observer(|_: On<UhstInterrupted>| report("interrupted", Value::Null))
+        .add_observer(|event: On<UhstInterrupted>| report("interrupted", json!(format!("{:?}", event.reason))))
         .add_observer(|_: On<UhstResumed>| report("resumed", Value::Null))
         .add_observer(|event: On<UhstDisconnected>| report("disconnected", json!(format!("{:?}", event.reason))))
         .add_observer(|event: On<UhstEnded>| report("ended", json!(format!("{:?}", event.reason))))
