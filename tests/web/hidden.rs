@@ -23,13 +23,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 struct Play {
     app: App,
     page: Page,
-    /// The longest time without a timer in the hidden page, in seconds.
+    /// The longest time without a timer in the hidden page, in seconds. It is told if the page was interrupted.
     longest_stop: f64,
 }
-
-/// Timers of a hidden page come once a second. A page that the machine stops for longer, because others keep it busy,
-/// notices nothing of its peer meanwhile.
-const STARVED: f64 = 3.0;
 
 impl Play {
     /// A page that joins a native host.
@@ -67,9 +63,7 @@ impl Play {
     fn page_was_not_interrupted(&mut self) {
         if self.page.has_reported("interrupted") {
             let reason = self.page.wait(&mut [], "interrupted");
-            let told = format!("{}: {reason}; {} s without a timer", self.page.name(), self.longest_stop);
-            assert!(self.longest_stop > STARVED, "{told}");
-            println!("NOT TESTED, since the machine stopped the page: {told}");
+            panic!("{}: interrupted, {reason}; up to {} s without a timer", self.page.name(), self.longest_stop);
         }
     }
 
@@ -132,6 +126,7 @@ fn sessions_outlast_a_minute_in_a_hidden_tab() {
         assert_eq!(TestLog::of(&play.app).texts().len(), received, "a page without frames sends nothing");
         assert_eq!(play.interruptions(), 0);
         play.show();
+        play.page_was_not_interrupted();
     }
     send_for(&mut plays, Duration::from_secs(10));
     for (mut play, _) in plays {
