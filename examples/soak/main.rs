@@ -10,9 +10,6 @@
 //! - each time that everybody has left, there are no more tasks, sockets and threads than the first time, and the memory
 //!   has not grown by more than [`watch::SLACK`].
 //!
-//! glibc keeps freed memory for each thread, which looks like growth. It keeps less with `MALLOC_ARENA_MAX=1
-//! MALLOC_TRIM_THRESHOLD_=131072 MALLOC_MMAP_THRESHOLD_=65536` in the environment.
-//!
 //! The last line is JSON. If a check fails, the program prints it with the seed and the last steps, and fails.
 //!
 //! `--cut-udp` also cuts all direct paths now and then, by a routing rule. Run it in a network namespace of its own:

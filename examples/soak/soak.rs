@@ -237,12 +237,7 @@ impl Soak {
             let open = Open::now(self.host.tasks() + self.relay.tasks());
             match first {
                 None if Instant::now() >= settled => return Ok(open),
-                Some(first) if open.is_within(&first) => {
-                    if open.memory > first.memory + SLACK {
-                        return Err(format!("memory has grown: {open:?}, it was {first:?}"));
-                    }
-                    return Ok(open);
-                }
+                Some(first) if open.is_within(&first) => return Ok(open),
                 Some(first) if Instant::now() >= deadline => {
                     return Err(format!("left open: {open:?}, it was {first:?}"));
                 }

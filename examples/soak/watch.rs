@@ -1,6 +1,11 @@
 //! Counts the tasks, sockets, threads and memory of this process.
 
-use std::{fs, time::Duration};
+use std::{alloc::System, fs, time::Duration};
+
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// The resources of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -8,12 +13,12 @@ pub struct Open {
     pub tasks: usize,
     pub sockets: usize,
     pub threads: usize,
-    /// Resident memory in kB.
+    /// The memory that is allocated and not freed, in kB.
     pub memory: usize,
 }
 
-/// The memory that an allocator may keep, in kB.
-pub const SLACK: usize = 20 << 10;
+/// The growth of memory that buffers and caches may keep, in kB.
+pub const SLACK: usize = 2 << 10;
 /// How long a finished request may keep its socket, or a task its thread.
 pub const SETTLING: Duration = Duration::from_secs(8);
 
@@ -24,13 +29,21 @@ impl Open {
             fs::read_link(file.path()).is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))
         };
         let sockets = fs::read_dir("/proc/self/fd").map_or(0, |files| files.flatten().filter(is_socket).count());
-        Open { tasks, sockets, threads: status("Threads:"), memory: status("VmRSS:") }
+        Open { tasks, sockets, threads: status("Threads:"), memory: allocated() >> 10 }
     }
 
-    /// Returns whether tasks, sockets and threads have not grown since.
+    /// Returns whether tasks, sockets and threads have not grown since, and memory has by no more than [`SLACK`].
     pub fn is_within(&self, before: &Open) -> bool {
-        self.tasks <= before.tasks && self.sockets <= before.sockets && self.threads <= before.threads
+        self.tasks <= before.tasks
+            && self.sockets <= before.sockets
+            && self.threads <= before.threads
+            && self.memory <= before.memory + SLACK
     }
+}
+
+fn allocated() -> usize {
+    let stats = ALLOCATOR.stats();
+    stats.bytes_allocated.saturating_sub(stats.bytes_deallocated)
 }
 
 fn status(key: &str) -> usize {
