@@ -102,11 +102,12 @@ pub mod prelude {
     pub use crate::{
         ConnectionConfig, EndReason, Interruption, JoinLink, JoinLinkError, Path, Payload, UhstChannel, WebFile,
         ecs::{
-            BroadcastReport, Encoding, FromPeer, JoinResponder, LocalClientOf, LocalClients, NotHost, PeerOf, Peers,
-            Rates, SessionConnected, SessionEnded, SessionJoining, SessionReady, SessionStarting, TypedMessage,
+            BroadcastReport, Encoding, FromPeer, JoinId, JoinResponder, LocalClientOf, LocalClients, NotHost, PeerOf,
+            Peers, Rates, SessionConnected, SessionEnded, SessionJoining, SessionReady, SessionStarting, TypedMessage,
             UhstAppExt, UhstClient, UhstConnected, UhstDiagnostic, UhstDiagnostics, UhstDisconnected, UhstEnded,
-            UhstHost, UhstInterrupted, UhstJoinRequest, UhstMessage, UhstPathChanged, UhstPeer, UhstPlugin, UhstReady,
-            UhstResumed, UhstSender, UhstSession, UhstSystems, connected, hosting, joining, offline,
+            UhstHost, UhstInterrupted, UhstJoinAbandoned, UhstJoinRequest, UhstMessage, UhstPathChanged, UhstPeer,
+            UhstPlugin, UhstReady, UhstResumed, UhstSender, UhstSession, UhstSystems, connected, hosting, joining,
+            offline,
         },
         net::{
             Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, NetworkConditions, PageLink, PathPolicy,

@@ -9,23 +9,36 @@ use bevy::prelude::*;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::net::contract::{PeerKey, SessionCommand};
+use crate::{
+    net::contract::{PeerKey, SessionCommand, SessionKey},
+    protocol::EndReason,
+};
+
+/// One attempt to join a host: of a [`UhstJoinRequest`], and of the [`UhstPeer`](super::UhstPeer) that it becomes. No two
+/// attempts in one app have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JoinId(pub(super) (SessionKey, PeerKey));
 
 /// Somebody wants to join a host with [`Admission::Ask`](crate::Admission::Ask).
 ///
 /// Answer at once, or keep a [`responder`](UhstJoinRequest::responder) and answer later: the joiner waits until it gives
 /// up. The first answer counts. When the request and every responder are dropped without one, the joiner is refused.
+///
+/// A joiner that is not refused is followed by [`UhstConnected`](super::UhstConnected), for a peer with the same
+/// [`join_id`](super::UhstPeer::join_id), or by [`UhstJoinAbandoned`], unless the game ends the session before.
 #[derive(EntityEvent, Clone, Debug)]
 pub struct UhstJoinRequest {
     /// The host's session.
     pub entity: Entity,
+    /// This attempt to join.
+    pub join: JoinId,
     /// The joiner's [`UhstClient::metadata`](super::UhstClient::metadata). It may be anything: do not trust it.
     pub metadata: Bytes,
     pub(super) responder: JoinResponder,
 }
 
 impl UhstJoinRequest {
-    /// Admits the peer: [`UhstConnected`](super::UhstConnected) follows unless it has given up.
+    /// Admits the peer: [`UhstConnected`](super::UhstConnected) follows, or [`UhstJoinAbandoned`] if it has given up.
     pub fn accept(&self) {
         self.responder.accept();
     }
@@ -39,6 +52,19 @@ impl UhstJoinRequest {
     pub fn responder(&self) -> JoinResponder {
         self.responder.clone()
     }
+}
+
+/// A joiner that a [`UhstJoinRequest`] was about will not connect, though the game has not refused it: a list of those
+/// who ask is shorter by one.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct UhstJoinAbandoned {
+    /// The host's session.
+    pub entity: Entity,
+    /// The attempt to join, as in the request.
+    pub join: JoinId,
+    /// Why: [`EndReason::Left`] if it gave up, [`EndReason::TimedOut`] if it was lost, [`EndReason::Full`] if all places were
+    /// taken when the game admitted it.
+    pub reason: EndReason,
 }
 
 /// Answers one [`UhstJoinRequest`]. Clones answer the same request; the first answer counts.

@@ -4,8 +4,8 @@ use bevy::{ecs::world::DeferredWorld, platform::time::Instant, prelude::*};
 use bytes::Bytes;
 
 use super::{
-    PeerOf, UhstConnected, UhstInterrupted, UhstJoinRequest, UhstPathChanged, UhstPeer, UhstReady, UhstResumed,
-    UhstSession,
+    JoinId, PeerOf, UhstConnected, UhstInterrupted, UhstJoinAbandoned, UhstJoinRequest, UhstPathChanged, UhstPeer,
+    UhstReady, UhstResumed, UhstSession,
     admission::JoinResponder,
     deliver::deliver,
     network::{Kind, Network, Owner},
@@ -27,6 +27,9 @@ pub(super) fn dispatch(world: &mut World, inboxes: &mut Inboxes, owner: Owner, e
         EventKind::Ready { id, links } => ready(world, owner, id, links),
         EventKind::Links(links) => change_links(world, owner, links),
         EventKind::JoinRequest { peer, metadata } => request(world, owner, peer, metadata),
+        EventKind::JoinAbandoned { peer, reason } => {
+            world.trigger(UhstJoinAbandoned { entity: session, join: JoinId((owner.key, peer)), reason });
+        }
         EventKind::Connected { peer, handle, metadata } => connect(world, owner, peer, handle, metadata),
         EventKind::PathChanged { peer, path } => {
             if let Some(entity) = entity(world, owner, peer) {
@@ -95,7 +98,8 @@ fn change_links(world: &mut World, owner: Owner, links: Vec<JoinLink>) {
 fn request(world: &mut World, owner: Owner, peer: PeerKey, metadata: Bytes) {
     let commands = state(world, owner).and_then(|state| state.handle.as_ref()?.commands());
     let Some(commands) = commands else { return };
-    world.trigger(UhstJoinRequest { entity: owner.entity, metadata, responder: JoinResponder::new(peer, commands) });
+    let (join, responder) = (JoinId((owner.key, peer)), JoinResponder::new(peer, commands));
+    world.trigger(UhstJoinRequest { entity: owner.entity, join, metadata, responder });
 }
 
 fn connect(world: &mut World, owner: Owner, peer: PeerKey, handle: PeerHandle, metadata: Bytes) {

@@ -37,7 +37,7 @@ pub mod test_app;
 mod typed;
 mod unread;
 
-pub use admission::{JoinResponder, UhstJoinRequest};
+pub use admission::{JoinId, JoinResponder, UhstJoinAbandoned, UhstJoinRequest};
 #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
 pub use announce::UhstAnnouncement;
 #[cfg(all(feature = "discovery", not(target_family = "wasm")))]

@@ -9,7 +9,7 @@ use bevy::{
 use bytes::Bytes;
 
 use super::{
-    NotHost, Rates, UhstDisconnected, UhstSession,
+    JoinId, NotHost, Rates, UhstDisconnected, UhstSession,
     network::{Kind, Network},
     rates::difference,
     report::Unreadable,
@@ -208,6 +208,12 @@ impl UhstPeer {
     /// be anything: do not trust it.
     pub fn metadata(&self) -> &Bytes {
         &self.metadata
+    }
+
+    /// Returns the attempt to join by which this peer came: that of its [`UhstJoinRequest`](super::UhstJoinRequest), if the
+    /// game was asked.
+    pub fn join_id(&self) -> JoinId {
+        JoinId(self.key)
     }
 
     /// Sets the metadata of a peer that turned out to be native. Its traffic is counted from zero again.

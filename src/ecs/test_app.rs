@@ -24,8 +24,9 @@ use bevy::prelude::*;
 use crossbeam_channel::Select;
 
 use super::{
-    UhstClient, UhstConnected, UhstDiagnostic, UhstDisconnected, UhstEnded, UhstHost, UhstInterrupted, UhstJoinRequest,
-    UhstMessage, UhstPathChanged, UhstPlugin, UhstReady, UhstResumed, network::Network,
+    UhstClient, UhstConnected, UhstDiagnostic, UhstDisconnected, UhstEnded, UhstHost, UhstInterrupted,
+    UhstJoinAbandoned, UhstJoinRequest, UhstMessage, UhstPathChanged, UhstPlugin, UhstReady, UhstResumed,
+    network::Network,
 };
 use crate::{
     net::{MemoryRelay, PathPolicy, Relay},
@@ -274,6 +275,7 @@ impl TestLog {
 pub enum TestEvent {
     Ready(UhstReady),
     JoinRequest(UhstJoinRequest),
+    JoinAbandoned(UhstJoinAbandoned),
     Connected(UhstConnected),
     Message(UhstMessage),
     PathChanged(UhstPathChanged),
@@ -290,6 +292,9 @@ pub fn record(app: &mut App) {
         .add_observer(|event: On<UhstReady>, mut log: ResMut<TestLog>| log.0.push(TestEvent::Ready(event.clone())))
         .add_observer(|event: On<UhstJoinRequest>, mut log: ResMut<TestLog>| {
             log.0.push(TestEvent::JoinRequest(event.clone()));
+        })
+        .add_observer(|event: On<UhstJoinAbandoned>, mut log: ResMut<TestLog>| {
+            log.0.push(TestEvent::JoinAbandoned(event.clone()));
         })
         .add_observer(|event: On<UhstConnected>, mut log: ResMut<TestLog>| {
             log.0.push(TestEvent::Connected(event.clone()));

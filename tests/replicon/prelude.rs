@@ -20,11 +20,11 @@ macro_rules! unambiguous {
 
 unambiguous! {
     Admission BroadcastReport ConnectionConfig Discovered DiscoveredBy DiscoveredSession Discovery EmbeddedRelay Encoding
-    EndReason FromPeer IceCredentials IceServer Interruption JoinLink JoinLinkError JoinResponder LocalClientOf
+    EndReason FromPeer IceCredentials IceServer Interruption JoinId JoinLink JoinLinkError JoinResponder LocalClientOf
     LocalClients MemoryRelay NetworkConditions NotHost PageLink Path PathPolicy Payload PeerOf Peers Rates Relay
     RepliconUhstPlugins SendError SessionConnected SessionEnded SessionJoining SessionReady SessionStarting Traffic
     TypedMessage UhstAnnouncement UhstAppExt UhstBrowser UhstChannel UhstClient UhstConnected UhstDiagnostic UhstDiagnostics
-    UhstDisconnected UhstEnded UhstHost UhstInterrupted UhstJoinRequest UhstMessage UhstPathChanged UhstPeer UhstPlugin
+    UhstDisconnected UhstEnded UhstHost UhstInterrupted UhstJoinAbandoned UhstJoinRequest UhstMessage UhstPathChanged UhstPeer UhstPlugin
     UhstReady UhstResumed UhstSender UhstSession UhstSystems WebFile WithoutReplication connected hosting joining offline
 }
 

@@ -8,8 +8,8 @@ use super::{numbers, style};
 use crate::{
     connection::{Interruption, Path},
     ecs::{
-        UhstConnected, UhstDiagnostic, UhstDisconnected, UhstEnded, UhstInterrupted, UhstJoinRequest, UhstPathChanged,
-        UhstReady, UhstResumed,
+        UhstConnected, UhstDiagnostic, UhstDisconnected, UhstEnded, UhstInterrupted, UhstJoinAbandoned,
+        UhstJoinRequest, UhstPathChanged, UhstReady, UhstResumed,
     },
     protocol::EndReason,
 };
@@ -90,6 +90,9 @@ pub(super) fn plugin(app: &mut App) {
         })
         .add_observer(|request: On<UhstJoinRequest>, names: Query<&Name>, mut events: ResMut<Events>| {
             events.note(request.entity, &names, style::TEXT, ": somebody asks to join".to_owned());
+        })
+        .add_observer(|gone: On<UhstJoinAbandoned>, names: Query<&Name>, mut events: ResMut<Events>| {
+            events.note(gone.entity, &names, style::TEXT, format!(": a joiner is gone: {}", gone.reason));
         })
         .add_observer(|connected: On<UhstConnected>, names: Query<&Name>, mut events: ResMut<Events>| {
             events.note(connected.entity, &names, style::GOOD, " connected".to_owned());

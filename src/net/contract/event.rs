@@ -39,6 +39,13 @@ pub(crate) enum EventKind {
         /// The peer's metadata.
         metadata: Bytes,
     },
+    /// A peer that asked to join will not connect, though the game has not refused it.
+    JoinAbandoned {
+        /// The peer.
+        peer: PeerKey,
+        /// The cause.
+        reason: EndReason,
+    },
     /// A peer is connected.
     Connected {
         /// The peer.

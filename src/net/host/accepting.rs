@@ -7,7 +7,7 @@ use super::{Host, dispatch::Sender, handshake_limits::Verdict, settings::LOCKED}
 use crate::{
     connection::{Connection, Credentials},
     net::{
-        contract::{Admission, PeerKey, SessionOptions},
+        contract::{Admission, EventKind, PeerKey, SessionOptions},
         peer::{NativeOutcome, NativePeer, Role, connection_seed},
         peer_link::{PeerContext, PeerEnd, PeerInput, PeerOutput, Route, post_packet},
         plain::{self, DirectPeer, RelayPeer},
@@ -159,9 +159,17 @@ impl Host {
             };
             let admitted = admitted.and_then(|first| Ok((first, slot.ok_or(EndReason::Full)?)));
             let end = match admitted {
-                Ok((first, slot)) if is_direct => DirectPeer::answer(cx.clone(), slot).run(first, &mut receiver).await,
+                Ok((first, slot)) if is_direct => {
+                    DirectPeer::answer(cx.clone(), slot, ask).run(first, &mut receiver).await
+                }
                 Ok((first, slot)) => RelayPeer::client(cx.clone(), route, slot).run(first, &mut receiver).await,
-                Err(reason) => PeerEnd::from(reason),
+                Err(reason) => {
+                    // Only the game refuses an original by words.
+                    if ask && !matches!(reason, EndReason::Refused(_)) {
+                        cx.emit(EventKind::JoinAbandoned { peer: cx.key, reason: reason.clone() });
+                    }
+                    PeerEnd::from(reason)
+                }
             };
             cx.notify(PeerOutput::Ended(end));
         });

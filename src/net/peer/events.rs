@@ -109,7 +109,10 @@ impl NativePeer {
         self.cx.notify(PeerOutput::HasSlot);
         match admission {
             Admission::Open => self.admit(),
-            Admission::Ask => self.cx.emit(EventKind::JoinRequest { peer: self.cx.key, metadata }),
+            Admission::Ask => {
+                self.asked = true;
+                self.cx.emit(EventKind::JoinRequest { peer: self.cx.key, metadata });
+            }
         }
     }
 

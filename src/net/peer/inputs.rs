@@ -55,7 +55,10 @@ impl NativePeer {
             PeerInput::Decide(Ok(())) => self.admit(),
             PeerInput::GiveWay if self.connection.is_interrupted() => self.connection.close_now(EndReason::Replaced),
             PeerInput::GiveWay => {}
-            PeerInput::Decide(Err(words)) => self.connection.refuse(EndReason::Refused(words), now),
+            PeerInput::Decide(Err(words)) => {
+                self.asked = false;
+                self.connection.refuse(EndReason::Refused(words), now);
+            }
             PeerInput::Conditions(conditions) => self.set_conditions(conditions),
             PeerInput::Disconnect(reason) => {
                 // What the game sent before it left may still wait in the other queue.

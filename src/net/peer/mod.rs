@@ -114,6 +114,8 @@ pub(super) struct NativePeer {
     batch: Vec<Received>,
     identified: bool,
     refused: bool,
+    /// Whether the game was asked about this joiner, and has neither refused it nor been told of its end.
+    asked: bool,
     connected: bool,
     /// Whether the host counts this peer as interrupted.
     interrupted: bool,
@@ -176,6 +178,7 @@ impl NativePeer {
             batch: Vec::new(),
             identified: false,
             refused: false,
+            asked: false,
             connected: false,
             interrupted: false,
             got_reply: false,

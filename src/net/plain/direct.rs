@@ -38,10 +38,13 @@ pub(in crate::net) struct DirectPeer {
 }
 
 impl DirectPeer {
-    /// Creates the task of a client that offers, on a host.
-    pub fn answer(cx: PeerContext, slot: OwnedSemaphorePermit) -> Self {
+    /// Creates the task of a client that offers, on a host whose game may have been asked about it.
+    pub fn answer(cx: PeerContext, slot: OwnedSemaphorePermit, asked: bool) -> Self {
         let link = DirectLink::start(DirectRole::Answer, DirectDialect::Plain, cx.direct.clone());
-        let game = Game::new(cx.clone(), Path::Direct, MAX_MESSAGE, Some(slot));
+        let mut game = Game::new(cx.clone(), Path::Direct, MAX_MESSAGE, Some(slot));
+        if asked {
+            game.expect_admitted();
+        }
         Self::new(cx, game, None, link)
     }
 

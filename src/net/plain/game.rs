@@ -19,6 +19,8 @@ pub(in crate::net) struct Game {
     commands: mpsc::UnboundedReceiver<PeerCommand>,
     traffic: Traffic,
     connected: bool,
+    /// Whether the game has admitted this peer, and expects it to connect.
+    admitted: bool,
     ended: Option<EndReason>,
     /// The peer's slot, on a host.
     slot: Option<OwnedSemaphorePermit>,
@@ -35,7 +37,12 @@ impl Game {
             native: false,
             catch_up_timeout: cx.config.catch_up_timeout,
         });
-        Game { cx, handle, commands, traffic: Traffic::default(), connected: false, ended: None, slot }
+        Game { cx, handle, commands, traffic: Traffic::default(), connected: false, admitted: false, ended: None, slot }
+    }
+
+    /// Expects a peer that the game has admitted.
+    pub fn expect_admitted(&mut self) {
+        self.admitted = true;
     }
 
     /// Whether this side is the host.
@@ -73,6 +80,8 @@ impl Game {
         self.handle.shared().free_slot_when_read(self.slot.take());
         if self.connected {
             self.cx.emit(EventKind::Disconnected { peer: self.cx.key, reason: reason.clone() });
+        } else if self.admitted {
+            self.cx.emit(EventKind::JoinAbandoned { peer: self.cx.key, reason: reason.clone() });
         }
         reason
     }
