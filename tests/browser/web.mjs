@@ -6,7 +6,7 @@
 // events:
 //
 //   {"peer":"a","open":true}    {"peer":"a","open":true,"hides":true}    {"peer":"a","open":"http://…/#483920"}
-//   {"peer":"a","command":{"join":{"link":"…"}}}    {"peer":"a","leave":"Close"}
+//   {"peer":"a","command":{"join":{"link":"…"}}}    {"peer":"a","leave":"Close"}    {"peer":"a","end":true}
 //   → {"peer":"a","event":"open","value":null}, then what the game reports, and mistake for an error of the page
 //
 // Packages come from NODE_PATH.
@@ -132,6 +132,7 @@ for await (const line of createInterface({ input: process.stdin })) {
     if (wanted.tab) await TAB[wanted.tab](peer, page);
     if (wanted.tab) say({ peer, event: "tab", value: wanted.tab });
     if (wanted.offline !== undefined) await page.context().setOffline(wanted.offline);
+    if (wanted.end) await page.close();
     if (wanted.leave) await LEAVE[wanted.leave](page);
     return page;
   });

@@ -44,12 +44,21 @@ pub enum Tab {
     Shown,
 }
 
-/// A page.
+/// A page. It is closed when dropped, since each takes a part of a core as long as it is open.
 pub struct Page {
     name: &'static str,
     events: Receiver<Value>,
     /// What it has reported so far, and nobody has waited for.
     reported: Vec<Value>,
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        // After a failure the browser may be gone, too.
+        if !std::thread::panicking() {
+            BROWSER.command(&json!({ "peer": self.name, "end": true }));
+        }
+    }
 }
 
 impl Page {
