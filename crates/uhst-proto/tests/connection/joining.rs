@@ -5,7 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 use uhst_proto::connection::{
-    Connection, ConnectionConfig, ConnectionEvent, Credentials, EnqueueError, Lane, Path, Timestamp,
+    Connection, ConnectionConfig, ConnectionEvent, Credentials, EnqueueError, Lane, Path, StaticKey,
+    Timestamp,
 };
 use uhst_proto::protocol::{
     Channel, EndReason, GameId,
@@ -19,7 +20,13 @@ use crate::{
 };
 
 pub fn credentials(password: Option<&str>) -> Credentials {
-    Credentials { host_id: "483920".into(), password: password.map(Into::into), game: GameId::default() }
+    Credentials {
+        host_id: "483920".into(),
+        password: password.map(Into::into),
+        game: GameId::default(),
+        key: StaticKey::from_bytes([5; 32]),
+        host_key: None,
+    }
 }
 
 pub fn unconnected(client: Option<&str>, host: Option<&str>) -> (Connection, Connection) {
