@@ -9,7 +9,10 @@ use bevy::prelude::*;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::net::contract::{PeerKey, SessionCommand};
+use crate::{
+    net::contract::{PeerKey, SessionCommand},
+    protocol::PublicKey,
+};
 
 /// Somebody wants to join a host with [`Admission::Ask`](crate::Admission::Ask).
 ///
@@ -21,6 +24,9 @@ pub struct UhstJoinRequest {
     pub entity: Entity,
     /// The joiner's [`UhstClient::metadata`](super::UhstClient::metadata). It may be anything: do not trust it.
     pub metadata: Bytes,
+    /// The joiner's key, the same as its later [`UhstPeer::public_key`](super::UhstPeer::public_key). It has proved that it
+    /// owns it. `None` for an original.
+    pub key: Option<PublicKey>,
     pub(super) responder: JoinResponder,
 }
 

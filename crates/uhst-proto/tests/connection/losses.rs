@@ -67,7 +67,7 @@ impl Run {
         }
         for lane in Lane::ALL {
             while let Some(packet) = self.client.poll_transmit(lane, 16 << 10, self.now) {
-                let (fragments, _) = contents(&packet);
+                let (fragments, _) = contents(&self.host, lane, &packet);
                 if fragments > 0 && self.random(100) < loss {
                     self.dropped += fragments;
                     continue;
@@ -76,7 +76,7 @@ impl Run {
                 self.late.push((self.now + Duration::from_millis(delay), lane, packet));
             }
             while let Some(packet) = self.host.poll_transmit(lane, 16 << 10, self.now) {
-                self.pings += contents(&packet).1;
+                self.pings += contents(&self.client, lane, &packet).1;
                 self.client.receive(lane, packet, self.now);
             }
         }

@@ -172,7 +172,8 @@ impl Connection {
     }
 
     fn poll_handshake(&mut self, now: Timestamp) -> Option<Bytes> {
-        if !self.paths.is_up(Path::Relay) {
+        // The last packet may also wait for a relay that is lost.
+        if !self.paths.is_up(Path::Relay) && !self.is_closed() {
             return None;
         }
         if let State::Joining(handshake) = &mut self.state {
