@@ -66,12 +66,12 @@ pub use net::{
     Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, NetworkConditions, PageLink, PathPolicy, Relay,
     SendError, Traffic,
 };
-/// The promise that a message travels under. (Its name here is one that the prelude of no other networking crate has.)
-#[doc(inline)]
-pub use uhst_proto::protocol::Channel as UhstChannel;
 /// What protects the connection with a peer.
 #[doc(inline)]
 pub use uhst_proto::connection::Security as UhstSecurity;
+/// The promise that a message travels under. (Its name here is one that the prelude of no other networking crate has.)
+#[doc(inline)]
+pub use uhst_proto::protocol::Channel as UhstChannel;
 pub(crate) use uhst_proto::{connection, protocol};
 #[doc(inline)]
 pub use uhst_proto::{
@@ -103,7 +103,8 @@ pub mod prelude {
     #[cfg(feature = "replicon")]
     pub use crate::replicon::{RepliconUhstPlugins, WithoutReplication};
     pub use crate::{
-        ConnectionConfig, EndReason, Interruption, JoinLink, JoinLinkError, Path, Payload, UhstChannel, UhstSecurity, WebFile,
+        ConnectionConfig, EndReason, Interruption, JoinLink, JoinLinkError, Path, Payload, UhstChannel, UhstSecurity,
+        WebFile,
         ecs::{
             BroadcastReport, Encoding, FromPeer, JoinResponder, LocalClientOf, LocalClients, NotHost, PeerOf, Peers,
             Rates, SessionConnected, SessionEnded, SessionJoining, SessionReady, SessionStarting, TypedMessage,

@@ -150,7 +150,11 @@ mod tests {
         let mut app = app();
         app.world_mut().spawn(UhstHost::any_id());
         let mut started = started(&app);
-        push(&app, started.key, EventKind::JoinRequest { peer: PeerKey(7), metadata: Bytes::from_static(b"Ann"), key: None });
+        push(
+            &app,
+            started.key,
+            EventKind::JoinRequest { peer: PeerKey(7), metadata: Bytes::from_static(b"Ann"), key: None },
+        );
         app.update();
         assert!(started.commands.try_recv().is_err());
         let TestEvent::JoinRequest(request) = &TestLog::of(&app).0[0] else { panic!("{:?}", TestLog::of(&app)) };

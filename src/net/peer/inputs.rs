@@ -238,7 +238,17 @@ mod tests {
         let host = Connection::accept(config.clone(), &credentials, Bytes::new(), [2; 32], Timestamp::ZERO);
         let (client, host) = (client.expect("no metadata"), host.expect("no metadata"));
         let (cx, events) = PeerContext::of_a_test(config, PathPolicy::RelayOnly, Default::default());
-        (NativePeer::new(cx, Role::Client { certain: true, pinned: false, offer: None }, None, client, Instant::now()), host, events)
+        (
+            NativePeer::new(
+                cx,
+                Role::Client { certain: true, pinned: false, offer: None },
+                None,
+                client,
+                Instant::now(),
+            ),
+            host,
+            events,
+        )
     }
 
     /// Connects them, and returns the handle that the app gets.

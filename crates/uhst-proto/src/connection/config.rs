@@ -125,7 +125,11 @@ pub struct Credentials {
 
 impl core::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Credentials").field("host_id", &self.host_id).field("game", &self.game).field("host_key", &self.host_key).finish_non_exhaustive()
+        f.debug_struct("Credentials")
+            .field("host_id", &self.host_id)
+            .field("game", &self.game)
+            .field("host_key", &self.host_key)
+            .finish_non_exhaustive()
     }
 }
 

@@ -29,10 +29,7 @@ use super::{
     retransmission::NextAnswer,
     state::State,
 };
-use crate::protocol::{
-    Channel, EndReason, PathPolicy, Payload, PublicKey, Tag,
-    frame::handshake_packet::Limits,
-};
+use crate::protocol::{Channel, EndReason, PathPolicy, Payload, PublicKey, Tag, frame::handshake_packet::Limits};
 
 /// A connection with one peer. See [the module](super) for what its owner must do.
 #[derive(Debug)]
@@ -57,13 +54,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn new(
-        config: ConnectionConfig,
-        state: State,
-        resumption: Resumption,
-        security: Security,
-        now: Timestamp,
-    ) -> Self {
+    fn new(config: ConnectionConfig, state: State, resumption: Resumption, security: Security, now: Timestamp) -> Self {
         Self {
             state,
             security,

@@ -2,9 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{
-    ResumeError, Timestamp, Tombstone, keys::SessionKeys, replay_guard::ReplayGuard, retransmission::Retry,
-};
+use super::{ResumeError, Timestamp, Tombstone, keys::SessionKeys, replay_guard::ReplayGuard, retransmission::Retry};
 use crate::protocol::{
     EndReason,
     frame::{

@@ -49,7 +49,9 @@ impl Tombstone {
         if packet.first() != Some(&0) {
             return packet_seal::open(&self.keys.client, packet.clone()).map(|_| self.farewell());
         }
-        let Ok(HandshakePacket::Resume { id, counter, sealed, .. }) = HandshakePacket::read(packet) else { return None };
+        let Ok(HandshakePacket::Resume { id, counter, sealed, .. }) = HandshakePacket::read(packet) else {
+            return None;
+        };
         let known = id == self.keys.id && self.keys.control.open(sealed).is_some();
         known.then(|| self.gone(counter))
     }

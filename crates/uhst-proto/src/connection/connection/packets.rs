@@ -3,7 +3,9 @@
 use bytes::Bytes;
 
 use super::{
-    super::{Lane, Path, Timestamp, incoming::compact_events, packet_seal::Unopened, path::PathContents, receive::Violation},
+    super::{
+        Lane, Path, Timestamp, incoming::compact_events, packet_seal::Unopened, path::PathContents, receive::Violation,
+    },
     Connection, State,
 };
 use crate::protocol::{

@@ -14,7 +14,8 @@ fn bare(id: &str) -> Result<JoinLink, JoinLinkError> {
 
 #[test]
 fn a_link_survives_its_text() {
-    for id in ["483920", "my game", "a+b&c=d#e%20f", "größe 🎲", "/#", " ", "\"a\"", "a/", "a~b", "(2)", "\u{200b}x"] {
+    for id in ["483920", "my game", "a+b&c=d#e%20f", "größe 🎲", "/#", " ", "\"a\"", "a/", "a~b", "(2)", "\u{200b}x"]
+    {
         let link = JoinLink::new(Url::parse("http://192.168.1.5:3000/").ok(), id);
         assert_eq!(link.to_string().parse(), Ok(link));
         let link = JoinLink::new(None, id);
