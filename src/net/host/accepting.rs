@@ -202,7 +202,7 @@ mod tests {
         let options = HostOptions::of_a_test("x", Default::default());
         let Ok(listening) = host_start::start(&options, &mut None).await else { panic!("a relay in memory") };
         let (events, _) = crossbeam_channel::unbounded();
-        Host::new(SessionKey(1), options, events, listening)
+        Host::new(SessionKey(1), (options, crate::connection::StaticKey::from_bytes([1; 32])), events, listening)
     }
 
     fn hello(number: u16) -> Bytes {
