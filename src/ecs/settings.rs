@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::{
-    connection::ConnectionConfig,
+    connection::{ConnectionConfig, StaticKey},
     net::{
         DirectConfig, IceServer, NetworkConditions, PathPolicy, Relay,
         contract::{Password, SessionOptions},
@@ -16,6 +16,8 @@ use crate::{
 pub(super) struct Settings {
     pub relay: Option<Relay>,
     pub password: Option<Password>,
+    /// The key by which others know this side again. Without one, each session has a fresh key.
+    pub key: Option<StaticKey>,
     pub metadata: Bytes,
     pub connection: Option<ConnectionConfig>,
     pub paths: Option<PathPolicy>,
@@ -43,6 +45,7 @@ impl Settings {
         SessionOptions {
             relay: self.relay(defaults),
             password: self.password.clone(),
+            key: self.key.clone().or_else(|| defaults.key.clone()),
             game,
             metadata: self.metadata.clone(),
             connection: self.connection(defaults),

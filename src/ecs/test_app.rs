@@ -188,7 +188,7 @@ pub fn link(host: &App) -> JoinLink {
     };
     match (host.links().first(), host.id()) {
         (Some(link), _) => link.clone(),
-        (None, Some(id)) => JoinLink { relay: None, id: id.to_owned() },
+        (None, Some(id)) => JoinLink::new(None, id.to_owned()),
         (None, None) => panic!("this host is not ready"),
     }
 }

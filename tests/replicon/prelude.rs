@@ -25,7 +25,7 @@ unambiguous! {
     RepliconUhstPlugins SendError SessionConnected SessionEnded SessionJoining SessionReady SessionStarting Traffic
     TypedMessage UhstAnnouncement UhstAppExt UhstBrowser UhstChannel UhstClient UhstConnected UhstDiagnostic UhstDiagnostics
     UhstDisconnected UhstEnded UhstHost UhstInterrupted UhstJoinAbandoned UhstJoinRequest UhstMessage UhstPathChanged UhstPeer UhstPlugin
-    UhstReady UhstResumed UhstSender UhstSession UhstSystems WebFile WithoutReplication connected hosting joining offline
+    UhstReady UhstResumed UhstSecurity UhstSender UhstSession UhstSystems WebFile WithoutReplication connected hosting joining offline
 }
 
 #[test]

@@ -41,7 +41,7 @@ impl Joined {
         let (_, access) = relay.host(Some(ID)).expect("a free id");
         let host = Some(relay.listen(&access.token));
         let session = SessionOptions { paths: PathPolicy::RelayOnly, ..SessionOptions::of_a_test(relay.clone()) };
-        let options = ClientOptions { target: JoinLink { relay: None, id: ID.to_owned() }, session };
+        let options = ClientOptions { target: JoinLink::new(None, ID.to_owned()), session };
         let Ok(found) = find(&options).await else { panic!("a host listens") };
         Joined { relay, host, found, options }
     }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     connection::{Interruption, Path, Received},
-    protocol::{EndReason, JoinLink},
+    protocol::{EndReason, JoinLink, PublicKey},
 };
 
 /// An event of a session.
@@ -38,6 +38,8 @@ pub(crate) enum EventKind {
         peer: PeerKey,
         /// The peer's metadata.
         metadata: Bytes,
+        /// The peer's static key. An original has none.
+        key: Option<PublicKey>,
     },
     /// A peer that asked to join will not connect, though the game has not refused it.
     JoinAbandoned {

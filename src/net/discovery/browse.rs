@@ -128,7 +128,7 @@ fn link(announcement: &Announcement, service: &ResolvedService, ours: &[Interfac
             relay
         }
     };
-    Some(JoinLink { relay: Some(relay), id: announcement.id.clone() })
+    Some(JoinLink::new(Some(relay), announcement.id.clone()))
 }
 
 fn announced_address(address: &ScopedIp) -> Option<AnnouncedAddress> {

@@ -48,8 +48,8 @@ impl Host {
             HandshakeKind::Resume(_) => self.resumption(from, packet, route).await,
             HandshakeKind::Other if self.former.has_client(&from.client) => {
                 // The confirmation of the peer's goodbye was lost.
-                if let Some(confirmation) = frame::close_ack_for(&packet) {
-                    self.answer(route, confirmation);
+                if let Some(gone) = self.former.answer_client(&from.client, &packet) {
+                    self.answer(route, gone);
                 }
             }
             HandshakeKind::Other => {
@@ -87,6 +87,8 @@ impl Host {
             host_id: self.relay.id().to_owned(),
             password: password.clone().map(|password| password.0),
             game: game.clone(),
+            key: self.key.clone(),
+            host_key: None,
         };
         let role = Role::Host { admission: self.options.admission, slots: self.slots.clone() };
         let (config, metadata) = (connection.clone(), metadata.clone());
@@ -208,13 +210,19 @@ mod tests {
         let options = HostOptions::of_a_test("x", Default::default());
         let Ok(listening) = host_start::start(&options, &mut None).await else { panic!("a relay in memory") };
         let (events, _) = crossbeam_channel::unbounded();
-        Host::new(SessionKey(1), options, events, listening)
+        Host::new(SessionKey(1), (options, crate::connection::StaticKey::from_bytes([1; 32])), events, listening)
     }
 
     fn hello(number: u16) -> Bytes {
         let mut seed = [0; 32];
         seed[..2].copy_from_slice(&number.to_be_bytes());
-        let credentials = Credentials { host_id: "x".to_owned(), password: None, game: GameId::default() };
+        let credentials = Credentials {
+            host_id: "x".to_owned(),
+            password: None,
+            game: GameId::default(),
+            key: crate::connection::StaticKey::from_bytes([1; 32]),
+            host_key: None,
+        };
         let mut client =
             Connection::connect(ConnectionConfig::default(), &credentials, Bytes::new(), seed, Timestamp::ZERO)
                 .unwrap();

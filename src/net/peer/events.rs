@@ -111,7 +111,8 @@ impl NativePeer {
             Admission::Open => self.admit(),
             Admission::Ask => {
                 self.asked = true;
-                self.cx.emit(EventKind::JoinRequest { peer: self.cx.key, metadata });
+                let (peer, key) = (self.cx.key, self.connection.peer_key());
+                self.cx.emit(EventKind::JoinRequest { peer, metadata, key });
             }
         }
     }
@@ -124,6 +125,9 @@ impl NativePeer {
         shared.set_max_message(self.connection.max_message());
         if let Some(id) = self.connection.id() {
             shared.set_connection(id);
+        }
+        if let Some(key) = self.connection.peer_key() {
+            shared.set_secured(self.connection.security(), key);
         }
         let (peer, handle) = (self.cx.key, self.handle.clone());
         let metadata = if matches!(self.role, Role::Host { .. }) { self.metadata.clone() } else { metadata };

@@ -53,6 +53,8 @@ pub(super) enum Role {
     Client {
         /// Whether the relay has reported that the host is native. Otherwise it may be an original.
         certain: bool,
+        /// Whether the link names the host's key. Then the host is no original, whatever the relay reports.
+        pinned: bool,
         /// The offer to a host that may be an original.
         offer: Option<Offer>,
     },

@@ -4,9 +4,9 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::cost::message_cost;
+use super::{StaticKey, cost::message_cost};
 use crate::protocol::{
-    GameId, PathPolicy,
+    GameId, KeyHash, PathPolicy,
     frame::handshake_packet::{Limits, MAX_METADATA},
 };
 
@@ -117,11 +117,19 @@ pub struct Credentials {
     pub password: Option<String>,
     /// The game, which must be the same on both sides.
     pub game: GameId,
+    /// The static key of this side. It needs no storage: a fresh one serves those who need not be known again.
+    pub key: StaticKey,
+    /// Client: the hash of the host's key, from the link. With it, no other host is joined. A host ignores it.
+    pub host_key: Option<KeyHash>,
 }
 
 impl core::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Credentials").field("host_id", &self.host_id).field("game", &self.game).finish_non_exhaustive()
+        f.debug_struct("Credentials")
+            .field("host_id", &self.host_id)
+            .field("game", &self.game)
+            .field("host_key", &self.host_key)
+            .finish_non_exhaustive()
     }
 }
 
@@ -172,8 +180,13 @@ mod tests {
 
     #[test]
     fn a_password_stays_out_of_logs() {
-        let credentials =
-            Credentials { host_id: "1234".into(), password: Some("secret".into()), game: GameId::default() };
+        let credentials = Credentials {
+            host_id: "1234".into(),
+            password: Some("secret".into()),
+            game: GameId::default(),
+            key: StaticKey::from_bytes([1; 32]),
+            host_key: None,
+        };
         assert!(!format!("{credentials:?}").contains("secret"));
     }
 
