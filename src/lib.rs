@@ -109,9 +109,9 @@ pub mod prelude {
             BroadcastReport, Encoding, FromPeer, JoinId, JoinResponder, LocalClientOf, LocalClients, NotHost, PeerOf,
             Peers, Rates, SessionConnected, SessionEnded, SessionJoining, SessionReady, SessionStarting, TypedMessage,
             UhstAppExt, UhstClient, UhstConnected, UhstDiagnostic, UhstDiagnostics, UhstDisconnected, UhstEnded,
-            UhstHost, UhstInterrupted, UhstJoinAbandoned, UhstJoinRequest, UhstMessage, UhstPathChanged, UhstPeer,
-            UhstPlugin, UhstReady, UhstResumed, UhstSender, UhstSession, UhstSystems, connected, hosting, joining,
-            offline,
+            UhstHost, UhstIdentity, UhstInterrupted, UhstJoinAbandoned, UhstJoinRequest, UhstMessage, UhstPathChanged,
+            UhstPeer, UhstPlugin, UhstReady, UhstRejoined, UhstResumed, UhstSender, UhstSession, UhstSystems,
+            connected, hosting, joining, offline,
         },
         net::{
             Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, NetworkConditions, PageLink, PathPolicy,

@@ -18,7 +18,7 @@ use support::{StandaloneRelay, address, connected, ended, the_peer, until};
 fn seen(app: &mut App) -> (UhstSecurity, Option<PublicKey>) {
     let peer = the_peer(app);
     let peer = app.world().get::<UhstPeer>(peer).unwrap();
-    (peer.security(), peer.public_key())
+    (peer.security(), peer.identity())
 }
 
 /// Updates both until they are connected, and returns what each sees.
@@ -70,7 +70,7 @@ fn a_request_to_join_names_the_key_that_the_peer_has_later() {
     let request = TestLog::of(&host).0.iter().find_map(asked).unwrap();
     request.accept();
     let [(_, key), _] = both_see(host, client);
-    assert_eq!(request.key, key);
+    assert_eq!(request.identity, key);
     assert!(key.is_some());
 }
 

@@ -34,9 +34,9 @@ pub struct UhstJoinRequest {
     pub join: JoinId,
     /// The joiner's [`UhstClient::metadata`](super::UhstClient::metadata). It may be anything: do not trust it.
     pub metadata: Bytes,
-    /// The joiner's key, the same as its later [`UhstPeer::public_key`](super::UhstPeer::public_key). It has proved that it
-    /// owns it. `None` for an original.
-    pub key: Option<PublicKey>,
+    /// Who the joiner is, as its later [`UhstPeer::identity`](super::UhstPeer::identity). It has proved it. `None` for an
+    /// original.
+    pub identity: Option<PublicKey>,
     pub(super) responder: JoinResponder,
 }
 

@@ -197,9 +197,10 @@ impl UhstPeer {
         if self.is_local() { UhstSecurity::Authenticated } else { self.handle.shared().security() }
     }
 
-    /// Returns the public key of the peer, which has proved that it owns the private half. It is the same on every path and
-    /// for the whole connection. `None` for an original, and for a peer of this app.
-    pub fn public_key(&self) -> Option<PublicKey> {
+    /// Returns who the peer is: the public half of its [`UhstIdentity`](super::UhstIdentity). It has proved that it owns the
+    /// private half. The same player has the same identity as long as its game keeps it, so scores and bans can go by it.
+    /// `None` for an original.
+    pub fn identity(&self) -> Option<PublicKey> {
         self.handle.shared().key()
     }
 

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 
+use super::UhstIdentity;
 use crate::{
-    connection::{ConnectionConfig, StaticKey},
+    connection::ConnectionConfig,
     net::{
         DirectConfig, IceServer, NetworkConditions, PathPolicy, Relay,
         contract::{Password, SessionOptions},
@@ -16,8 +17,6 @@ use crate::{
 pub(super) struct Settings {
     pub relay: Option<Relay>,
     pub password: Option<Password>,
-    /// The key by which others know this side again. Without one, each session has a fresh key.
-    pub key: Option<StaticKey>,
     pub metadata: Bytes,
     pub connection: Option<ConnectionConfig>,
     pub paths: Option<PathPolicy>,
@@ -37,7 +36,7 @@ impl Settings {
     }
 
     /// All that a session of this game is started with.
-    pub fn options(&self, defaults: &Settings, game: GameId) -> SessionOptions {
+    pub fn options(&self, defaults: &Settings, game: GameId, identity: Option<&UhstIdentity>) -> SessionOptions {
         let mut direct = DirectConfig::default();
         if let Some(servers) = self.ice_servers.as_ref().or(defaults.ice_servers.as_ref()) {
             direct.ice_servers.clone_from(servers);
@@ -45,7 +44,7 @@ impl Settings {
         SessionOptions {
             relay: self.relay(defaults),
             password: self.password.clone(),
-            key: self.key.clone().or_else(|| defaults.key.clone()),
+            key: identity.map(UhstIdentity::key),
             game,
             metadata: self.metadata.clone(),
             connection: self.connection(defaults),

@@ -136,6 +136,7 @@ impl Client {
             }
             PeerOutput::HasSlot
             | PeerOutput::WrongPassword
+            | PeerOutput::Was(_)
             | PeerOutput::WantsSlot
             | PeerOutput::Interrupted(_)
             | PeerOutput::Rebound(_)

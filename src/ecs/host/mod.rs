@@ -324,7 +324,7 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
         locked: host.locked,
         admission: host.admission,
         replace_interrupted: host.replace_interrupted,
-        session: host.settings.options(&network.defaults, game),
+        session: host.settings.options(&network.defaults, game, world.get_resource()),
     };
     let name = host.wanted_id.as_ref().map(|id| Name::new(format!("host {id}")));
     let state = SessionState::started(world.resource_mut::<Network>().host(entity, options));

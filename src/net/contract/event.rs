@@ -39,7 +39,7 @@ pub(crate) enum EventKind {
         /// The peer's metadata.
         metadata: Bytes,
         /// The peer's static key. An original has none.
-        key: Option<PublicKey>,
+        identity: Option<PublicKey>,
     },
     /// A peer that asked to join will not connect, though the game has not refused it.
     JoinAbandoned {
@@ -56,6 +56,13 @@ pub(crate) enum EventKind {
         handle: PeerHandle,
         /// The peer's metadata.
         metadata: Bytes,
+    },
+    /// A peer that has just connected is a player that the host knows as another peer, which ends next.
+    Rejoined {
+        /// The peer.
+        peer: PeerKey,
+        /// The peer that the player was before. It may have ended.
+        former: PeerKey,
     },
     /// Messages of one connected peer, in order. The receiver [holds](PeerHandle::hold) their bytes until it drops them.
     Messages {

@@ -9,11 +9,11 @@ use std::{
 };
 
 use n0_future::time::Instant;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::send_error::SendError;
 use crate::{
     connection::{ConnectionId, MESSAGE_OVERHEAD, Path, Security, message_cost},
+    net::slots::Slot,
     protocol::{Payload, PublicKey},
 };
 
@@ -39,7 +39,7 @@ pub(crate) struct PeerShared {
     inbox: AtomicUsize,
     /// The slot of a peer that is gone, kept while its last messages take memory. Otherwise, peers that join, send and
     /// leave fill the memory of an app that reads nothing.
-    slot: Mutex<Option<OwnedSemaphorePermit>>,
+    slot: Mutex<Option<Slot>>,
     open: AtomicBool,
     path: AtomicU8,
     reachable: AtomicBool,
@@ -301,7 +301,7 @@ impl PeerShared {
     }
 
     /// Frees the slot of a peer that is gone, once the game has dropped its last messages.
-    pub(in crate::net) fn free_slot_when_read(&self, slot: Option<OwnedSemaphorePermit>) {
+    pub(in crate::net) fn free_slot_when_read(&self, slot: Option<Slot>) {
         *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = slot;
         if self.inbox.load(Ordering::Acquire) == 0 {
             self.free_slot();

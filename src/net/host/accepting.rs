@@ -66,10 +66,7 @@ impl Host {
         if self.options.locked {
             return Decision::Refuse(EndReason::Refused(LOCKED.to_owned()));
         }
-        // With a password, only those who know it learn that the session is full.
-        if self.slots.are_full() && !has_password {
-            return Decision::Refuse(EndReason::Full);
-        }
+        // In a full session, this may still be one of its players, who comes back: the handshake tells.
         match self.limits.begin(origin, has_password, Instant::now()) {
             Verdict::Begin => Decision::Accept,
             Verdict::Later => Decision::Ignore,
@@ -90,7 +87,8 @@ impl Host {
             key: self.key.clone(),
             host_key: None,
         };
-        let role = Role::Host { admission: self.options.admission, slots: self.slots.clone() };
+        let (slots, players) = (self.slots.clone(), self.players.clone());
+        let role = Role::Host { admission: self.options.admission, slots, players };
         let (config, metadata) = (connection.clone(), metadata.clone());
         let Ok(seed) = connection_seed() else { return };
         // The start has checked the size of the metadata.

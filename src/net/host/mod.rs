@@ -19,6 +19,7 @@ use super::{
     embedded::Embedded,
     host_start::{Listening, start},
     peer_link::{PeerInput, PeerOutput},
+    players::Players,
     relay_error::RelayError,
     relay_session::{RelayEvent, RelaySession},
     report::{BadInput, Reporter},
@@ -80,6 +81,7 @@ struct Host {
     events: crossbeam_channel::Sender<Event>,
     relay: RelaySession,
     slots: Arc<Slots>,
+    players: Arc<Players>,
     peers: PeerTable,
     former: FormerPeers,
     limits: HandshakeLimits,
@@ -104,6 +106,7 @@ impl Host {
         Host {
             session,
             slots: Slots::new(options.max_peers, options.replace_interrupted),
+            players: Arc::default(),
             options,
             key,
             reporter: Reporter::new(session, events.clone()),

@@ -7,7 +7,7 @@ use crate::{
     connection::Tombstone,
     net::{
         contract::PeerKey,
-        peer_link::{PeerEnd, PeerOutput},
+        peer_link::{PeerEnd, PeerInput, PeerOutput},
     },
 };
 
@@ -32,6 +32,7 @@ impl Host {
                     entry.interrupted = interrupted.then(Instant::now);
                 }
             }
+            PeerOutput::Was(former) => self.peers.send(former, PeerInput::Rejoined).await,
             PeerOutput::WantsSlot => self.peers.replace_longest_interrupted(),
             PeerOutput::Rebound(client) => {
                 if let Some(former) = self.peers.rebind(key, client) {

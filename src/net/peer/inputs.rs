@@ -59,6 +59,11 @@ impl NativePeer {
             PeerInput::Decide(Ok(())) => self.admit(),
             PeerInput::GiveWay if self.connection.is_interrupted() => self.connection.close_now(EndReason::Replaced),
             PeerInput::GiveWay => {}
+            PeerInput::Rejoined if self.connection.is_open() => self.connection.close_now(EndReason::Rejoined),
+            PeerInput::Rejoined => {
+                self.abandon_join(&EndReason::Rejoined);
+                self.connection.refuse(EndReason::Rejoined, now);
+            }
             PeerInput::Decide(Err(words)) => {
                 self.asked = false;
                 self.connection.refuse(EndReason::Refused(words), now);

@@ -17,7 +17,7 @@ use n0_future::{
     boxed::BoxFuture,
     time::{Instant, sleep_until},
 };
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 use self::posts::Post;
 use super::{
@@ -26,8 +26,9 @@ use super::{
     direct::{AttemptEvent, DirectPath},
     offer::Offer,
     peer_link::{PeerContext, PeerEnd, PeerInput, Route},
+    players::Players,
     post_retry::PostRetry,
-    slots::Slots,
+    slots::{Slot, Slots},
     start_retry::HOST_LOST,
     webrtc::{DirectEvent, DirectRole},
 };
@@ -64,6 +65,8 @@ pub(super) enum Role {
         admission: Admission,
         /// The slots of its session.
         slots: Arc<Slots>,
+        /// The players of its session.
+        players: Arc<Players>,
     },
 }
 
@@ -132,9 +135,9 @@ pub(super) struct NativePeer {
     /// The bytes delivered to the game so far, and how many of them the connection knows to be consumed.
     delivered: usize,
     consumed: usize,
-    slot: Option<OwnedSemaphorePermit>,
+    slot: Option<Slot>,
     /// The wait of an admitted joiner for a slot.
-    slot_wait: Option<BoxFuture<Option<OwnedSemaphorePermit>>>,
+    slot_wait: Option<BoxFuture<Option<Slot>>>,
     /// The metadata of a joiner.
     metadata: Bytes,
     /// Rounds since a timer became due.

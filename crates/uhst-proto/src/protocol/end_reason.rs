@@ -53,6 +53,9 @@ pub enum EndReason {
     /// The session was full, and the host gave the place of this interrupted player to another.
     #[error("the place was given to another player")]
     Replaced,
+    /// The same player has joined again, from another window or after a crash, and has taken the place of this one.
+    #[error("the same player has joined again, and takes this place")]
+    Rejoined,
     /// The host was restarted and does not know this connection.
     #[error("the host was restarted: join again")]
     HostRestarted,

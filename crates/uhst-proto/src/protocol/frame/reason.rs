@@ -28,6 +28,7 @@ fn code_and_text(reason: &EndReason) -> (u64, &str) {
         EndReason::HostRestarted => (14, ""),
         EndReason::TooSlow => (15, ""),
         EndReason::WrongHostKey => (16, ""),
+        EndReason::Rejoined => (17, ""),
     }
 }
 
@@ -84,6 +85,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<EndReason, FrameError> {
         14 => EndReason::HostRestarted,
         15 => EndReason::TooSlow,
         16 => EndReason::WrongHostKey,
+        17 => EndReason::Rejoined,
         // A newer peer may send unknown reasons. Their text is still useful.
         code => EndReason::ProtocolError(format!("ended for the unknown reason {code}: {}", text())),
     })
