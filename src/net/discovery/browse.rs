@@ -160,7 +160,7 @@ mod tests {
 
     fn link_of(port: u16, relay: Option<&str>, address: &str) -> Option<String> {
         let mut pairs = vec![
-            ("uhst", "1"),
+            ("uhst", "2"),
             ("game", "game"),
             ("name", "name"),
             ("id", "my id"),
