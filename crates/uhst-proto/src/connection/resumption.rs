@@ -184,10 +184,10 @@ impl Resumption {
                     return ResumeStep::Resumed(ack);
                 }
             }
-            HandshakePacket::Unknown { id, counter, nonce } if is_ours(id, counter) => {
-                if current.as_ref().is_some_and(|request| request.nonce == nonce) {
-                    return ResumeStep::Unknown;
-                }
+            HandshakePacket::Unknown { id, counter, nonce }
+                if is_ours(id, counter) && current.as_ref().is_some_and(|request| request.nonce == nonce) =>
+            {
+                return ResumeStep::Unknown;
             }
             HandshakePacket::ResumeChallenge { id, counter, nonce, sealed } if is_ours(id, counter) => {
                 // A copy of the challenge is ignored.
