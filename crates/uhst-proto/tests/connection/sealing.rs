@@ -233,7 +233,7 @@ fn a_changed_byte_of_the_handshake_changes_nothing() {
         host.admit(START);
         let welcome = packets(&mut host, START);
         match password {
-            None => changed_then(&welcome, &mut client),
+            None => changed_then(&welcome[..1], &mut client),
             Some(_) => client.receive(Lane::Relay, welcome[0].clone(), START),
         }
         assert_eq!(events(&mut client), [ConnectionEvent::Connected { metadata: SECRETS[1].into() }]);
