@@ -143,10 +143,25 @@ mod tests {
     use crate::{
         UhstHost,
         connection::Path,
-        ecs::network::fake::{app, connect, push, started},
+        ecs::network::fake::{app, connect, log, push, started},
         net::contract::SessionCommand,
         test_app::{TestEvent, TestLog},
     };
+
+    #[test]
+    fn nobody_is_abandoned_after_the_end_of_the_session() {
+        let mut app = app();
+        let session = app.world_mut().spawn(UhstHost::any_id()).id();
+        let key = started(&app).key;
+        let abandoned = || EventKind::JoinAbandoned { peer: PeerKey(7), reason: EndReason::Left };
+        push(&app, key, abandoned());
+        app.update();
+        assert_eq!(log(&mut app), ["abandoned: the other side left"]);
+        app.world_mut().despawn(session);
+        push(&app, key, abandoned());
+        app.update();
+        assert_eq!(log(&mut app), ["ended: this side left"]);
+    }
 
     #[test]
     fn a_join_request_can_be_answered_in_a_later_frame() {
