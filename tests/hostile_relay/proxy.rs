@@ -36,6 +36,8 @@ use tokio::{
     time::{sleep, sleep_until},
 };
 
+use uhst_proto::protocol::peek_sender;
+
 use super::faults::{Answer, Faults, PostFault, Refusal, Side};
 
 /// The connection is closed without an answer, or in the middle of one.
@@ -253,7 +255,7 @@ impl State {
         let is_hostile = *self.mode.borrow() == Mode::Hostile;
         let fault = if is_hostile { self.faults().post(side, number) } else { PostFault::NONE };
         if fault != PostFault::NONE {
-            self.note(format_args!("{side:?} POST #{number} by {}: {fault:?}", request.sender()));
+            self.note(format_args!("{side:?} POST #{number} with {}: {fault:?}", request.whose()));
         }
         self.pass(side, Way::Up).await;
         // It is spawned, since a message that was passed on arrives even if the sender gives up.
@@ -262,7 +264,8 @@ impl State {
             sleep(fault.delay).await;
             let reply = if fault.copies > 0 { state.forward(&request).await } else { Ok(refused(PORTAL)) };
             if status(&reply) != 200 || fault != PostFault::NONE {
-                state.note(format_args!("{side:?} POST #{number}: the relay says {}", status(&reply)));
+                let (whose, status) = (request.whose(), status(&reply));
+                state.note(format_args!("{side:?} POST #{number} with {whose}: the relay says {status}"));
             }
             if fault.copies > 1 {
                 tokio::spawn(async move {
@@ -319,10 +322,12 @@ struct Forwarded {
 }
 
 impl Forwarded {
-    /// Returns the last letters of the token, which identify the sender in the trace.
-    fn sender(&self) -> &str {
+    /// Names the client of the token in the trace, or the end of a host's token.
+    fn whose(&self) -> String {
         let query = self.head.uri.query().unwrap_or_default();
-        query.get(query.len().saturating_sub(4)..).unwrap_or_default()
+        let client = query.strip_prefix("token=").and_then(|token| peek_sender(token).ok());
+        let name = client.map_or(query.to_owned(), |claims| claims.client_id);
+        name.get(name.len().saturating_sub(6)..).unwrap_or_default().to_owned()
     }
 }
 

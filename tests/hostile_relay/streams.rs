@@ -25,7 +25,7 @@ impl State {
             // It may be cut later.
             fault = StreamFault { cut: fault.cut, ..StreamFault::NONE };
         }
-        self.note(format_args!("{side:?} stream #{number} of {}: {fault:?}", request.sender()));
+        self.note(format_args!("{side:?} stream #{number} of {}: {fault:?}", request.whose()));
         if fault.redirected {
             let mut reply = text(307, "");
             reply.headers_mut().insert(LOCATION, request.head.uri.to_string().parse().unwrap());

@@ -38,6 +38,9 @@ enum Side {
 #[derive(Debug)]
 struct ResumeRequest {
     counter: u64,
+    /// The counter of the last challenge, or of the first request before the first one. The answers may be late: those
+    /// from this counter on belong to this route, and count.
+    answered: u64,
     /// Proves that the request is new, once the host has chosen it. Zero before.
     nonce: [u8; 16],
     retry: Retry,
@@ -46,7 +49,12 @@ struct ResumeRequest {
 
 impl ResumeRequest {
     fn new(counter: u64) -> Self {
-        Self { counter, nonce: [0; 16], retry: Retry::new(), tries: 0 }
+        Self { counter, answered: counter, nonce: [0; 16], retry: Retry::new(), tries: 0 }
+    }
+
+    /// Whether an answer with this counter belongs to this request.
+    fn awaits(&self, counter: u64) -> bool {
+        (self.answered..=self.counter).contains(&counter)
     }
 }
 
@@ -156,9 +164,10 @@ impl Resumption {
         }
         request.tries += 1;
         if request.tries > TRIES {
-            // The host may already have completed this resumption. A new one starts with an empty nonce.
+            // The host may already have completed this resumption, and then challenges a new one. Otherwise the nonce
+            // still holds, so that a host whose answers are later than this needs to give it only once.
             *counter += 1;
-            (request.counter, request.nonce, request.tries) = (*counter, [0; 16], 1);
+            (request.counter, request.tries) = (*counter, 1);
         }
         let mut packet = handshake_packet::resume(secret.id, request.counter, &request.nonce);
         put_ack(&mut packet);
@@ -178,7 +187,7 @@ impl Resumption {
             return ResumeStep::Gone(reason.clone());
         }
         let Some(request) = current else { return ResumeStep::Continue };
-        let is_ours = |id, counter| id == secret.id && counter == request.counter;
+        let is_ours = |id, counter| id == secret.id && request.awaits(counter);
         match message {
             HandshakePacket::Unknown { id, counter, nonce } if is_ours(id, counter) && nonce == request.nonce => {
                 ResumeStep::Unknown
@@ -187,6 +196,7 @@ impl Resumption {
                 if is_ours(id, counter) && secret.key.opens(&[], packet) =>
             {
                 // A copy of the challenge is ignored.
+                request.answered = counter;
                 if request.nonce != nonce {
                     (request.nonce, request.retry, request.tries) = (nonce, Retry::new(), 0);
                 }

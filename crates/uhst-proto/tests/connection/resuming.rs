@@ -1,6 +1,6 @@
 //! Resumptions, and packets that must not resume a connection.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 use uhst_proto::connection::{Connection, ConnectionEvent, Interruption, Lane, Path, Received, ResumeError, Timestamp};
@@ -64,6 +64,42 @@ fn a_challenge_is_answered_however_many_requests_were_lost_before_it() {
         let Err(ResumeError::Challenge(again)) = host.resume(ask(), START) else { panic!() };
         client.receive(Lane::Relay, again, now);
         assert_eq!(host.resume(packets(&mut client, now).remove(0), now), Ok(()), "after {lost} lost requests");
+    }
+}
+
+/// The host's stream may be far behind, for example on a slow line or a busy machine. A client that waited for the answer
+/// to its latest request alone would not resume at all.
+#[test]
+fn a_resumption_is_answered_however_late() {
+    // It takes two round trips, and the connection ends after 30 s.
+    for one_way in (0..7500).step_by(250).map(Duration::from_millis) {
+        let (mut client, mut host) = connected();
+        client.path_down(Path::Relay, START);
+        client.path_up(Path::Relay, START);
+        let mut in_flight: VecDeque<(Timestamp, bool, Bytes)> = VecDeque::new();
+        let mut now = START;
+        while client.stats().path.is_none() {
+            assert!(now < START + 4 * one_way + Duration::from_secs(1), "{one_way:?} one way: {now:?}");
+            while in_flight.front().is_some_and(|(at, ..)| *at <= now) {
+                let (_, to_host, packet) = in_flight.pop_front().unwrap();
+                match to_host.then(|| host.resume(packet.clone(), now)) {
+                    Some(Err(ResumeError::Challenge(answer))) => in_flight.push_back((now + one_way, false, answer)),
+                    Some(Ok(())) => {
+                        in_flight
+                            .extend(packets(&mut host, now).into_iter().map(|answer| (now + one_way, false, answer)));
+                    }
+                    // A late copy.
+                    Some(Err(error)) => assert_eq!(error, ResumeError::Replayed),
+                    None => client.receive(Lane::Relay, packet, now),
+                }
+            }
+            in_flight.extend(packets(&mut client, now).into_iter().map(|packet| (now + one_way, true, packet)));
+            in_flight.make_contiguous().sort_by_key(|(at, ..)| *at);
+            let next = in_flight.front().map(|(at, ..)| *at);
+            now = [next, client.next_timeout()].into_iter().flatten().min().unwrap().max(now);
+            client.handle_timeout(now);
+            host.handle_timeout(now);
+        }
     }
 }
 
