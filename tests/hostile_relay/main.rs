@@ -50,8 +50,10 @@ impl Kind {
 
 const PATHS: [PathPolicy; 2] = [PathPolicy::RelayOnly, PathPolicy::Automatic];
 
+/// Runs the proxy and the network of all runs. With few threads, it would get less of a busy machine than the apps, which
+/// have a thread each, and packets would be seconds late.
 fn runtime() -> Runtime {
-    Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+    Builder::new_multi_thread().worker_threads(8).enable_all().build().unwrap()
 }
 
 /// Returns `count` seeds, of which the first ones are always the same, or only the requested one.

@@ -110,9 +110,11 @@ impl NativePeer {
         self.connection.path_down(Path::Relay, self.now());
     }
 
-    /// Continues the connection with the client of this id.
+    /// Continues the connection with the client of this id. A POST to the former one is worth nothing, and its answer
+    /// would count for this one.
     fn rebind(&mut self, route: Route, client: String) {
         self.route = Some(route);
+        self.post = None;
         self.retry.end_pause();
         self.cx.notify(PeerOutput::Rebound(client));
     }

@@ -70,22 +70,35 @@ pub(super) async fn post_after_loss(relay: RelayClient, route: Route, body: Stri
 }
 
 impl NativePeer {
-    /// Takes the relay's path down if a POST is unanswered for too long. Before the connection is open there is no other
-    /// path and little time, so such a POST is repeated.
+    /// Takes the relay's path down if a POST is unanswered for too long. While the other side waits for an answer, there
+    /// may be no other path and little time, so such a POST makes way for it.
     pub(super) fn suspect_post(&mut self, now: Timestamp) {
         let Some(post) = self.post.as_mut().filter(|post| post.suspect_at().is_some_and(|at| now >= at)) else {
             return;
         };
-        if post.handshake {
-            self.post = None;
-            return self.undelivered(&RelayError::NoConnection("no answer in time".to_owned()), now);
-        }
         post.suspect = true;
-        self.connection.path_down(Path::Relay, now);
+        if !self.make_way(now) {
+            self.connection.path_down(Path::Relay, now);
+        }
+    }
+
+    /// Gives up a suspect POST if its packet, or an answer, is part of a handshake or a resumption. Returns whether it is
+    /// given up.
+    fn make_way(&mut self, now: Timestamp) -> bool {
+        let may_wait = |post: &Post| !post.handshake && !self.connection.has_answer();
+        if self.post.as_ref().is_none_or(|post| !post.suspect || may_wait(post)) {
+            return false;
+        }
+        self.post = None;
+        self.undelivered(&RelayError::NoConnection("no answer in time".to_owned()), now);
+        true
     }
 
     pub(super) fn start_post(&mut self) {
         let now = self.now();
+        if self.make_way(now) && self.relay_up {
+            self.connection.path_up(Path::Relay, now);
+        }
         let introduced = self.introduced.is_some() && self.may_be_original();
         if self.post.is_some() || !self.relay_up || introduced || self.retry.is_pausing() {
             return;
@@ -148,5 +161,135 @@ impl NativePeer {
             }
             _ => self.connection.undelivered(now),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, sync::Arc};
+
+    use bytes::Bytes;
+    use n0_future::time::Instant;
+
+    use super::*;
+    use crate::{
+        connection::{Connection, ConnectionConfig, Credentials, ResumeError},
+        net::{contract::Admission, peer_link::PeerContext, slots::Slots},
+        protocol::{Channel, GameId, PathPolicy},
+    };
+
+    /// The task of a host's peer, whose relay answers no POST, and its client.
+    fn pair() -> (Box<NativePeer>, Connection) {
+        let credentials = Credentials { host_id: "demo".to_owned(), password: None, game: GameId::default() };
+        let config = ConnectionConfig::default();
+        let client = Connection::connect(config.clone(), &credentials, Bytes::new(), [1; 32], Timestamp::ZERO);
+        let host = Connection::accept(config.clone(), &credentials, Bytes::new(), [2; 32], Timestamp::ZERO);
+        let (cx, _) = PeerContext::of_a_test(config, PathPolicy::RelayOnly, Default::default());
+        let role = Role::Host { admission: Admission::Open, slots: Slots::new(1, false) };
+        let route = Some(route("first"));
+        let (mut client, host) = (client.expect("no metadata"), host.expect("no metadata"));
+        client.path_up(Path::Relay, Timestamp::ZERO);
+        (NativePeer::new(cx, role, route, host, Instant::now()), client)
+    }
+
+    fn route(token: &str) -> Route {
+        Route { send_to: Arc::new("memory:/".parse().expect("a URL")), token: token.into() }
+    }
+
+    fn sent(connection: &mut Connection, now: Timestamp) -> Vec<Bytes> {
+        std::iter::from_fn(|| connection.poll_transmit(Lane::Relay, POST_LIMIT, now)).collect()
+    }
+
+    fn to_host(peer: &mut NativePeer, packets: Vec<Bytes>) {
+        packets.into_iter().for_each(|packet| peer.receive(Lane::Relay, packet));
+        peer.deliver_events();
+    }
+
+    /// Replaces the POST in flight by one that is never answered.
+    fn hang(peer: &mut NativePeer) {
+        peer.start_post();
+        let post = peer.post.as_mut().expect("there is something to send");
+        post.answer = Box::pin(pending());
+    }
+
+    /// Lets both prove themselves. The host's welcome, and a large message after it, are lost in a POST that hangs.
+    fn admitted() -> (Box<NativePeer>, Connection) {
+        let (mut peer, mut client) = pair();
+        let now = peer.now();
+        to_host(&mut peer, sent(&mut client, now));
+        sent(&mut peer.connection, now).into_iter().for_each(|packet| client.receive(Lane::Relay, packet, now));
+        to_host(&mut peer, sent(&mut client, now));
+        assert!(!sent(&mut peer.connection, now).is_empty(), "the welcome");
+        peer.connection.send(Channel::Reliable, vec![0; 40_000].into()).expect("room");
+        hang(&mut peer);
+        (peer, client)
+    }
+
+    #[test]
+    fn a_repeated_welcome_does_not_wait_for_a_large_post() {
+        for before_it_is_suspect in [true, false] {
+            let (mut peer, mut client) = admitted();
+            let due = peer.now() + POST_SUSPECT;
+            if !before_it_is_suspect {
+                peer.suspect_post(due);
+            }
+            client.handle_timeout(due);
+            to_host(&mut peer, sent(&mut client, due));
+            if before_it_is_suspect {
+                peer.suspect_post(due);
+            } else {
+                peer.start_post();
+            }
+            assert!(peer.post.is_none(), "it makes way");
+            peer.retry.end_pause();
+            peer.start_post();
+            assert!(!peer.connection.has_answer(), "the welcome is in flight");
+            peer.connection.lost_in_flight(Lane::Relay);
+            for packet in sent(&mut peer.connection, due) {
+                client.receive(Lane::Relay, packet, due);
+            }
+            assert!(client.is_open(), "{before_it_is_suspect}");
+        }
+    }
+
+    /// On a slow network, a large POST takes its time, and nobody waits for an answer.
+    #[test]
+    fn a_large_post_is_not_given_up_without_need() {
+        let (mut peer, _) = admitted();
+        peer.suspect_post(peer.now() + POST_SUSPECT);
+        peer.start_post();
+        assert!(peer.post.as_ref().is_some_and(|post| post.suspect));
+    }
+
+    #[test]
+    fn a_post_to_a_former_route_does_not_delay_the_answer_on_the_new_one() {
+        let (mut peer, mut client) = admitted();
+        let now = peer.now();
+        client.handle_timeout(now + POST_SUSPECT);
+        to_host(&mut peer, sent(&mut client, now + POST_SUSPECT));
+        peer.post = None;
+        for packet in sent(&mut peer.connection, now) {
+            client.receive(Lane::Relay, packet, now);
+        }
+        to_host(&mut peer, sent(&mut client, now));
+        assert!(client.is_open() && !peer.connection.is_establishing());
+        peer.connection.send(Channel::Reliable, vec![0; 40_000].into()).expect("room");
+        hang(&mut peer);
+
+        client.path_down(Path::Relay, now);
+        client.path_up(Path::Relay, now);
+        let Err(ResumeError::Challenge(challenge)) = peer.connection.resume(sent(&mut client, now).remove(0), now)
+        else {
+            panic!("no challenge")
+        };
+        client.receive(Lane::Relay, challenge, now);
+        let resume = PeerInput::Resume {
+            packet: sent(&mut client, now).remove(0),
+            route: route("second"),
+            client: "the same as another".to_owned(),
+        };
+        assert!(peer.input(resume).is_none());
+        peer.start_post();
+        assert!(!peer.connection.has_answer(), "it is in flight");
     }
 }

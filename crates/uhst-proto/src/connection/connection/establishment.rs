@@ -55,6 +55,12 @@ impl Connection {
         matches!(self.state, State::Admitting(_) | State::Refused { .. } | State::Open { handshake: Some(_) })
     }
 
+    /// Returns whether the peer waits for an answer to its handshake or its resumption, which is the next packet on the
+    /// relay's lane.
+    pub fn has_answer(&self) -> bool {
+        self.answer.is_waiting()
+    }
+
     /// Processes a handshake or resumption packet.
     pub(super) fn receive_handshake(&mut self, packet: &Bytes, now: Timestamp) {
         let message = match HandshakePacket::read(packet) {
