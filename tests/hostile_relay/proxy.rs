@@ -46,7 +46,7 @@ use super::faults::{Answer, Faults, PostFault, Refusal, Side};
 struct Closed;
 
 /// The most lines of the trace: more than a run of seconds has.
-const TRACE: usize = 5000;
+const TRACE: usize = 1000;
 
 type Body = UnsyncBoxBody<Bytes, Closed>;
 type Reply = Result<Response<Body>, Closed>;
