@@ -17,9 +17,9 @@ pub struct Open {
     pub memory: usize,
 }
 
-/// The growth of memory that buffers may keep, in kB. The message buffers of the host's app keep the room of the largest
-/// frame, and the host may wake up to all floods of its peers at once: 4.4 MB were seen. What a single join leaves behind
-/// is measured by `tests/churn.rs`.
+/// The growth of memory that buffers and caches may keep, in kB. 4.4 MB were seen, probably the room of message buffers for
+/// the largest frame: a host may wake up to all floods of its peers at once. `tests/churn.rs` measures what joins leave
+/// behind.
 pub const SLACK: usize = 16 << 10;
 /// How long a finished request may keep its socket, or a task its thread.
 pub const SETTLING: Duration = Duration::from_secs(8);

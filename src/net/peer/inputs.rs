@@ -114,7 +114,7 @@ impl NativePeer {
     /// would count for this one.
     fn rebind(&mut self, route: Route, client: String) {
         self.route = Some(route);
-        self.post = None;
+        self.drop_post();
         self.retry.end_pause();
         self.cx.notify(PeerOutput::Rebound(client));
     }

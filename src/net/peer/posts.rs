@@ -94,6 +94,13 @@ impl NativePeer {
         true
     }
 
+    /// Gives up the POST in flight, since its route is of the past. The path that it took down is up on the new one.
+    pub(super) fn drop_post(&mut self) {
+        if self.post.take().is_some_and(|post| post.suspect) && self.relay_up {
+            self.connection.path_up(Path::Relay, self.now());
+        }
+    }
+
     pub(super) fn start_post(&mut self) {
         let now = self.now();
         if self.make_way(now) && self.relay_up {
@@ -259,6 +266,25 @@ mod tests {
         peer.suspect_post(peer.now() + POST_SUSPECT);
         peer.start_post();
         assert!(peer.post.as_ref().is_some_and(|post| post.suspect));
+    }
+
+    /// The client has lost its stream before it had the welcome, and begins again with the same hello.
+    #[test]
+    fn a_post_that_has_taken_the_path_down_does_not_keep_it_down_on_a_new_route() {
+        for suspect in [false, true] {
+            let (mut peer, mut client) = admitted();
+            let now = peer.now();
+            if suspect {
+                peer.suspect_post(now + POST_SUSPECT);
+            }
+            client.path_down(Path::Relay, now);
+            client.path_up(Path::Relay, now);
+            let hello = sent(&mut client, now).remove(0);
+            let again = PeerInput::HelloAgain { hello, route: route("second"), client: "another".to_owned() };
+            assert!(peer.input(again).is_none());
+            peer.start_post();
+            assert!(peer.post.is_some() && !peer.connection.has_answer(), "the answer is in flight: {suspect}");
+        }
     }
 
     #[test]

@@ -195,8 +195,8 @@ impl Resumption {
             HandshakePacket::ResumeChallenge { id, counter, nonce }
                 if is_ours(id, counter) && secret.key.opens(&[], packet) =>
             {
-                // A copy of the challenge is ignored.
                 request.answered = counter;
+                // A copy of the challenge is ignored.
                 if request.nonce != nonce {
                     (request.nonce, request.retry, request.tries) = (nonce, Retry::new(), 0);
                 }
