@@ -66,6 +66,9 @@ pub use net::{
     Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, NetworkConditions, PageLink, PathPolicy, Relay,
     SendError, Traffic,
 };
+/// What protects the connection with a peer.
+#[doc(inline)]
+pub use uhst_proto::connection::Security as UhstSecurity;
 /// The promise that a message travels under. (Its name here is one that the prelude of no other networking crate has.)
 #[doc(inline)]
 pub use uhst_proto::protocol::Channel as UhstChannel;
@@ -73,7 +76,7 @@ pub(crate) use uhst_proto::{connection, protocol};
 #[doc(inline)]
 pub use uhst_proto::{
     connection::{ConnectionConfig, Interruption, Path},
-    protocol::{EndReason, JoinLink, JoinLinkError, Payload, WebFile},
+    protocol::{EndReason, JoinLink, JoinLinkError, KeyHash, Payload, PublicKey, WebFile},
 };
 #[cfg(all(feature = "relay", not(target_family = "wasm")))]
 pub use uhst_relay as relay;
@@ -100,14 +103,15 @@ pub mod prelude {
     #[cfg(feature = "replicon")]
     pub use crate::replicon::{RepliconUhstPlugins, WithoutReplication};
     pub use crate::{
-        ConnectionConfig, EndReason, Interruption, JoinLink, JoinLinkError, Path, Payload, UhstChannel, WebFile,
+        ConnectionConfig, EndReason, Interruption, JoinLink, JoinLinkError, Path, Payload, UhstChannel, UhstSecurity,
+        WebFile,
         ecs::{
             BroadcastReport, Encoding, FromPeer, JoinId, JoinResponder, LocalClientOf, LocalClients, NotHost, PeerOf,
             Peers, Rates, SessionConnected, SessionEnded, SessionJoining, SessionReady, SessionStarting, TypedMessage,
             UhstAppExt, UhstClient, UhstConnected, UhstDiagnostic, UhstDiagnostics, UhstDisconnected, UhstEnded,
-            UhstHost, UhstInterrupted, UhstJoinAbandoned, UhstJoinRequest, UhstMessage, UhstPathChanged, UhstPeer,
-            UhstPlugin, UhstReady, UhstResumed, UhstSender, UhstSession, UhstSystems, connected, hosting, joining,
-            offline,
+            UhstHost, UhstIdentity, UhstInterrupted, UhstJoinAbandoned, UhstJoinRequest, UhstMessage, UhstPathChanged,
+            UhstPeer, UhstPlugin, UhstReady, UhstRejoined, UhstResumed, UhstSender, UhstSession, UhstSystems,
+            connected, hosting, joining, offline,
         },
         net::{
             Admission, EmbeddedRelay, IceCredentials, IceServer, MemoryRelay, NetworkConditions, PageLink, PathPolicy,

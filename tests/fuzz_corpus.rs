@@ -29,4 +29,4 @@ macro_rules! replays {
     };
 }
 
-replays! { bodies connection events frames hostile json requests signals tokens }
+replays! { bodies connection events frames hostile json requests sealing signals tokens }

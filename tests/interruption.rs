@@ -191,7 +191,7 @@ fn a_client_learns_that_its_host_was_restarted() {
     assert!(since.elapsed() < RESUME_TIMEOUT, "{:?}", since.elapsed());
 }
 
-/// The pattern of the guide: a token of the game identifies a player who comes back.
+/// A game that keeps no identities may know a player who comes back by a token of its own.
 #[test]
 fn one_that_comes_back_as_a_new_program_takes_the_place_of_its_former_self() {
     #[derive(Component)]

@@ -206,7 +206,7 @@ fn relay_is_gone_and_somebody_minds(scene: &mut Scene) -> bool {
 
 fn wrong_id(scene: &Scene) -> EndReason {
     let host = scene.host_with(UhstHost::new("demo"));
-    let id = JoinLink { id: "nobody".to_owned(), ..link(&host.app) };
+    let id = JoinLink::new(link(&host.app).relay, "nobody");
     client_ends(scene.party(UhstClient::from(id), "1"))
 }
 

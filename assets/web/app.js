@@ -17,9 +17,9 @@ const say = (word) => session?.say(word);
 const lobby = new LobbyView(say);
 const arena = new ArenaView((x, y) => session?.move(x, y));
 
-/** The code is what stands behind the # of the link. */
+/** The code is what stands behind the # of the link, up to the ~ before the key of the host, which this page cannot check. */
 function codeOfLink() {
-  const code = location.hash.slice(1);
+  const [code] = location.hash.slice(1).split("~");
   try {
     return decodeURIComponent(code);
   } catch {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use uhst_proto::{
-    connection::{Connection, ConnectionConfig, Credentials, Path},
+    connection::{Connection, ConnectionConfig, Credentials, Path, StaticKey},
     protocol::{EndReason, GameId},
 };
 
@@ -26,8 +26,13 @@ pub fn small() -> ConnectionConfig {
 
 /// A client and a host before the handshake.
 pub fn unconnected() -> (Connection, Connection) {
-    let credentials =
-        Credentials { host_id: "483920".into(), password: Some("swordfish".into()), game: GameId::default() };
+    let credentials = Credentials {
+        host_id: "483920".into(),
+        password: Some("swordfish".into()),
+        game: GameId::default(),
+        key: StaticKey::from_bytes([3; 32]),
+        host_key: None,
+    };
     let client = Connection::connect(small(), &credentials, "Ada".into(), [1; 32], START);
     let host = Connection::accept(small(), &credentials, "Arena".into(), [2; 32], START);
     let (mut client, host) = (client.expect("little metadata"), host.expect("little metadata"));

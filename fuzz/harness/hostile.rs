@@ -134,7 +134,9 @@ impl Victim {
         let mut writer = PacketWriter::new(self.number.max(1), 128 << 10, 0);
         write(&mut writer);
         if let Some(packet) = writer.finish() {
-            self.receive(lane, packet);
+            // The peer owns the keys, once there are some.
+            let sealed = self.connection.seal_as_peer(&packet).filter(|_| lane == Lane::Relay);
+            self.receive(lane, sealed.unwrap_or(packet));
         }
     }
 

@@ -10,6 +10,7 @@ pub mod json;
 #[path = "../../crates/uhst-proto/tests/connection/network.rs"]
 pub mod network;
 pub mod requests;
+pub mod sealing;
 pub mod signals;
 mod source;
 pub mod tokens;

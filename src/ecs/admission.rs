@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     net::contract::{PeerKey, SessionCommand, SessionKey},
-    protocol::EndReason,
+    protocol::{EndReason, PublicKey},
 };
 
 /// One attempt to join a host: of a [`UhstJoinRequest`], and of the [`UhstPeer`](super::UhstPeer) that it becomes. No two
@@ -34,6 +34,9 @@ pub struct UhstJoinRequest {
     pub join: JoinId,
     /// The joiner's [`UhstClient::metadata`](super::UhstClient::metadata). It may be anything: do not trust it.
     pub metadata: Bytes,
+    /// Who the joiner is, as its later [`UhstPeer::identity`](super::UhstPeer::identity). It has proved it. `None` for an
+    /// original.
+    pub identity: Option<PublicKey>,
     pub(super) responder: JoinResponder,
 }
 

@@ -126,7 +126,7 @@ mod tests {
     };
 
     fn ready(app: &mut App, session: SessionKey) {
-        let link = JoinLink { relay: "http://192.168.1.5:3000/".parse().ok(), id: "483920".to_owned() };
+        let link = JoinLink::new("http://192.168.1.5:3000/".parse().ok(), "483920".to_owned());
         let kind = EventKind::Ready { id: "483920".to_owned(), links: vec![link] };
         crate::ecs::network::fake::push(app, session, kind);
         app.update();

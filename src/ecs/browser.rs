@@ -211,7 +211,7 @@ mod tests {
             password: false,
             relay: None,
         };
-        Box::new(FoundSession { announcement, link: JoinLink { relay: None, id: "1".to_owned() } })
+        Box::new(FoundSession { announcement, link: JoinLink::new(None, "1".to_owned()) })
     }
 
     type Events = crossbeam_channel::Sender<BrowseEvent>;

@@ -1,7 +1,7 @@
 //! Joining a session.
 
 use super::{
-    LocalClientOf, UhstHost, UhstSession,
+    LocalClientOf, UhstHost, UhstIdentity, UhstSession,
     network::Network,
     session::{self, SessionState},
     settings::{Settings, session_settings, setting},
@@ -198,9 +198,10 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
         Ok(target) => Name::new(format!("client of {}", target.id)),
         Err(_) => Name::new("client"),
     };
-    let options = target
-        .map_err(|error| EndReason::NotStarted(error.to_string()))
-        .map(|target| ClientOptions { target, session: client.settings.options(&network.defaults, game) });
+    let options = target.map_err(|error| EndReason::NotStarted(error.to_string())).map(|target| ClientOptions {
+        target,
+        session: client.settings.options(&network.defaults, game, world.get_resource()),
+    });
     let state = SessionState::started(world.resource_mut::<Network>().join(entity, options));
     begin(&mut world, entity, state, false, name);
 }
@@ -217,6 +218,7 @@ fn begin(world: &mut DeferredWorld, entity: Entity, state: SessionState, local: 
 fn join_local(mut world: DeferredWorld, entity: Entity) {
     let Some(network) = world.get_resource::<Network>() else { return };
     let metadata = world.get::<UhstClient>(entity).map(|client| client.settings.metadata.clone()).unwrap_or_default();
+    let identity = world.get_resource().map(UhstIdentity::public);
     let host = match world.get::<LocalClientOf>(entity) {
         None => Err("a local client has no host: spawn it with `LocalClientOf`"),
         Some(of) => world
@@ -225,7 +227,7 @@ fn join_local(mut world: DeferredWorld, entity: Entity) {
             .ok_or("the entity in `LocalClientOf` hosts no session: spawn its `UhstHost` first"),
     };
     let host = host.map_err(|why| EndReason::NotStarted(why.to_owned()));
-    let state = SessionState::started(world.resource_mut::<Network>().join_local(entity, metadata, host));
+    let state = SessionState::started(world.resource_mut::<Network>().join_local(entity, (metadata, identity), host));
     begin(&mut world, entity, state, true, Name::new("local client"));
 }
 

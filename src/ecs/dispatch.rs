@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::{
     JoinId, PeerOf, UhstConnected, UhstInterrupted, UhstJoinAbandoned, UhstJoinRequest, UhstPathChanged, UhstPeer,
-    UhstReady, UhstResumed, UhstSession,
+    UhstReady, UhstRejoined, UhstResumed, UhstSession,
     admission::JoinResponder,
     deliver::deliver,
     network::{Kind, Network, Owner},
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     net::contract::{EventKind, PeerHandle, PeerKey},
-    protocol::{EndReason, JoinLink},
+    protocol::{EndReason, JoinLink, PublicKey},
 };
 
 /// Applies one event to the world. What observers ask for takes effect before the next one.
@@ -26,11 +26,18 @@ pub(super) fn dispatch(world: &mut World, inboxes: &mut Inboxes, owner: Owner, e
         EventKind::Messages { peer, messages } => return deliver(world, inboxes, owner, peer, messages, now),
         EventKind::Ready { id, links } => ready(world, owner, id, links),
         EventKind::Links(links) => change_links(world, owner, links),
-        EventKind::JoinRequest { peer, metadata } => request(world, owner, peer, metadata),
+        EventKind::JoinRequest { peer, metadata, identity } => request(world, owner, (peer, identity), metadata),
         EventKind::JoinAbandoned { peer, reason } => {
             world.trigger(UhstJoinAbandoned { entity: session, join: JoinId((owner.key, peer)), reason });
         }
         EventKind::Connected { peer, handle, metadata } => connect(world, owner, peer, handle, metadata),
+        EventKind::Rejoined { peer, former } => {
+            if let Some(entity) = entity(world, owner, peer)
+                && let Some(former) = self::entity(world, owner, former)
+            {
+                world.trigger(UhstRejoined { entity, session, former });
+            }
+        }
         EventKind::PathChanged { peer, path } => {
             if let Some(entity) = entity(world, owner, peer) {
                 world.trigger(UhstPathChanged { entity, path });
@@ -95,11 +102,11 @@ fn change_links(world: &mut World, owner: Owner, links: Vec<JoinLink>) {
     }
 }
 
-fn request(world: &mut World, owner: Owner, peer: PeerKey, metadata: Bytes) {
+fn request(world: &mut World, owner: Owner, (peer, identity): (PeerKey, Option<PublicKey>), metadata: Bytes) {
     let commands = state(world, owner).and_then(|state| state.handle.as_ref()?.commands());
     let Some(commands) = commands else { return };
     let (join, responder) = (JoinId((owner.key, peer)), JoinResponder::new(peer, commands));
-    world.trigger(UhstJoinRequest { entity: owner.entity, join, metadata, responder });
+    world.trigger(UhstJoinRequest { entity: owner.entity, join, metadata, identity, responder });
 }
 
 fn connect(world: &mut World, owner: Owner, peer: PeerKey, handle: PeerHandle, metadata: Bytes) {
@@ -168,7 +175,11 @@ mod tests {
         let mut app = app();
         app.world_mut().spawn(UhstHost::any_id());
         let mut started = started(&app);
-        push(&app, started.key, EventKind::JoinRequest { peer: PeerKey(7), metadata: Bytes::from_static(b"Ann") });
+        push(
+            &app,
+            started.key,
+            EventKind::JoinRequest { peer: PeerKey(7), metadata: Bytes::from_static(b"Ann"), identity: None },
+        );
         app.update();
         assert!(started.commands.try_recv().is_err());
         let TestEvent::JoinRequest(request) = &TestLog::of(&app).0[0] else { panic!("{:?}", TestLog::of(&app)) };

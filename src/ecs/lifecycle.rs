@@ -31,6 +31,32 @@ pub struct UhstConnected {
     pub session: Entity,
 }
 
+/// A player has joined a host again while the host still had its former peer: after a crash, or from another window. It
+/// has proved that it is the [same](super::UhstPeer::identity).
+///
+/// [`UhstConnected`] of the new peer came just before. The former one still exists with all that the game has put on it, to
+/// be moved to the new one; its [`UhstDisconnected`] follows, with [`EndReason::Rejoined`].
+///
+/// ```
+/// # use bevy::prelude::*;
+/// # use bevy_uhst::prelude::*;
+/// # #[derive(Component, Clone)] struct Score(u32);
+/// fn keep_score(rejoined: On<UhstRejoined>, scores: Query<&Score>, mut commands: Commands) {
+///     if let Ok(score) = scores.get(rejoined.former) {
+///         commands.entity(rejoined.entity).insert(score.clone());
+///     }
+/// }
+/// ```
+#[derive(EntityEvent, Clone, Debug)]
+pub struct UhstRejoined {
+    /// The new peer of the player.
+    pub entity: Entity,
+    /// Its session.
+    pub session: Entity,
+    /// The former peer of the player.
+    pub former: Entity,
+}
+
 /// The path to a peer has changed. No message is lost or duplicated by it.
 #[derive(EntityEvent, Clone, Debug)]
 pub struct UhstPathChanged {

@@ -15,6 +15,7 @@ mod dispatch;
 mod error;
 mod goodbye;
 mod host;
+mod identity;
 mod lifecycle;
 mod local_client;
 mod message;
@@ -47,9 +48,10 @@ pub use conditions::{connected, hosting, joining, offline};
 pub use diagnostics::UhstDiagnostics;
 pub use error::{BroadcastReport, NotHost};
 pub use host::UhstHost;
+pub use identity::UhstIdentity;
 pub use lifecycle::{
     UhstConnected, UhstDiagnostic, UhstDisconnected, UhstEnded, UhstInterrupted, UhstPathChanged, UhstReady,
-    UhstResumed,
+    UhstRejoined, UhstResumed,
 };
 pub use local_client::{LocalClientOf, LocalClients};
 pub use message::UhstMessage;

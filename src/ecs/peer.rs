@@ -16,13 +16,13 @@ use super::{
     session::{close_peer, end_session, state_mut},
 };
 use crate::{
-    UhstChannel,
+    UhstChannel, UhstSecurity,
     connection::Path,
     net::{
         NetworkConditions, SendError, Traffic,
         contract::{PeerHandle, PeerKey, SessionKey},
     },
-    protocol::{EndReason, Payload, Tag},
+    protocol::{EndReason, Payload, PublicKey, Tag},
 };
 
 /// A connected peer: spawned by the plugin, on an entity of its own. On a client, it is the host.
@@ -189,6 +189,19 @@ impl UhstPeer {
     /// Returns whether the peer runs this library. Otherwise it speaks the original UHST protocol.
     pub fn is_native(&self) -> bool {
         self.handle.shared().limits().native
+    }
+
+    /// Returns what protects the connection from others, above all from the relay. To a peer of this very app there is nobody
+    /// in between.
+    pub fn security(&self) -> UhstSecurity {
+        if self.is_local() { UhstSecurity::Authenticated } else { self.handle.shared().security() }
+    }
+
+    /// Returns who the peer is: the public half of its [`UhstIdentity`](super::UhstIdentity). It has proved that it owns the
+    /// private half. The same player has the same identity as long as its game keeps it, so scores and bans can go by it.
+    /// `None` for an original.
+    pub fn identity(&self) -> Option<PublicKey> {
+        self.handle.shared().key()
     }
 
     /// Returns whether the peer is another session of this app, as with [`LocalClientOf`](super::LocalClientOf). Messages then

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bevy::{app::AppExit, prelude::*};
 
 use super::{
-    LocalClientOf, LocalClients, PeerOf, Peers, UhstClient, UhstHost, UhstMessage, UhstPeer,
+    LocalClientOf, LocalClients, PeerOf, Peers, UhstClient, UhstHost, UhstIdentity, UhstMessage, UhstPeer,
     cleanup::{despawn_ended, leave_on_exit, something_has_ended},
     diagnostics, error,
     network::Network,
@@ -168,6 +168,12 @@ impl Plugin for UhstPlugin {
             app.add_plugins((announce::plugin, browser::plugin));
         }
         app.world_mut().get_resource_or_init::<Types>().version = self.version.clone();
+        if !app.world().contains_resource::<UhstIdentity>()
+            && let Ok(identity) = UhstIdentity::generate()
+        {
+            // Without random bytes, a session does not start, and tells why.
+            app.insert_resource(identity);
+        }
         app.insert_resource(network)
             .init_resource::<Inboxes>()
             .add_message::<UhstMessage>()

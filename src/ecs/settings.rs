@@ -2,12 +2,10 @@
 
 use bytes::Bytes;
 
+use super::UhstIdentity;
 use crate::{
-    connection::ConnectionConfig,
-    net::{
-        DirectConfig, IceServer, NetworkConditions, PathPolicy, Relay,
-        contract::{Password, SessionOptions},
-    },
+    connection::{ConnectionConfig, Password},
+    net::{DirectConfig, IceServer, NetworkConditions, PathPolicy, Relay, contract::SessionOptions},
     protocol::GameId,
 };
 
@@ -35,7 +33,7 @@ impl Settings {
     }
 
     /// All that a session of this game is started with.
-    pub fn options(&self, defaults: &Settings, game: GameId) -> SessionOptions {
+    pub fn options(&self, defaults: &Settings, game: GameId, identity: Option<&UhstIdentity>) -> SessionOptions {
         let mut direct = DirectConfig::default();
         if let Some(servers) = self.ice_servers.as_ref().or(defaults.ice_servers.as_ref()) {
             direct.ice_servers.clone_from(servers);
@@ -43,6 +41,7 @@ impl Settings {
         SessionOptions {
             relay: self.relay(defaults),
             password: self.password.clone(),
+            key: identity.map(UhstIdentity::key),
             game,
             metadata: self.metadata.clone(),
             connection: self.connection(defaults),
@@ -67,7 +66,7 @@ macro_rules! setting {
         $(#[$doc])*
         #[must_use]
         pub fn password(mut self, password: impl Into<String>) -> Self {
-            self.settings.password = Some(crate::net::contract::Password(password.into()));
+            self.settings.password = Some(password.into().into());
             self
         }
     };

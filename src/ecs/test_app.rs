@@ -25,7 +25,7 @@ use crossbeam_channel::Select;
 
 use super::{
     UhstClient, UhstConnected, UhstDiagnostic, UhstDisconnected, UhstEnded, UhstHost, UhstInterrupted,
-    UhstJoinAbandoned, UhstJoinRequest, UhstMessage, UhstPathChanged, UhstPlugin, UhstReady, UhstResumed,
+    UhstJoinAbandoned, UhstJoinRequest, UhstMessage, UhstPathChanged, UhstPlugin, UhstReady, UhstRejoined, UhstResumed,
     network::Network,
 };
 use crate::{
@@ -188,7 +188,7 @@ pub fn link(host: &App) -> JoinLink {
     };
     match (host.links().first(), host.id()) {
         (Some(link), _) => link.clone(),
-        (None, Some(id)) => JoinLink { relay: None, id: id.to_owned() },
+        (None, Some(id)) => JoinLink::new(None, id.to_owned()),
         (None, None) => panic!("this host is not ready"),
     }
 }
@@ -277,6 +277,7 @@ pub enum TestEvent {
     JoinRequest(UhstJoinRequest),
     JoinAbandoned(UhstJoinAbandoned),
     Connected(UhstConnected),
+    Rejoined(UhstRejoined),
     Message(UhstMessage),
     PathChanged(UhstPathChanged),
     Interrupted(UhstInterrupted),
@@ -298,6 +299,9 @@ pub fn record(app: &mut App) {
         })
         .add_observer(|event: On<UhstConnected>, mut log: ResMut<TestLog>| {
             log.0.push(TestEvent::Connected(event.clone()));
+        })
+        .add_observer(|event: On<UhstRejoined>, mut log: ResMut<TestLog>| {
+            log.0.push(TestEvent::Rejoined(event.clone()));
         })
         .add_observer(|event: On<UhstPathChanged>, mut log: ResMut<TestLog>| {
             log.0.push(TestEvent::PathChanged(event.clone()));

@@ -31,7 +31,7 @@ pub(super) async fn run(
     };
     let reason = match found {
         Ok(found) => {
-            let link = JoinLink { relay: found.relay.url(), id: found.id.clone() };
+            let link = JoinLink::new(found.relay.url(), &found.id).with_key(options.target.key());
             let kind = EventKind::Ready { id: found.id.clone(), links: vec![link] };
             let _ = events.send(Event { session, kind });
             Client::start(session, options, events.clone(), found).run(commands).await
@@ -65,7 +65,8 @@ impl Client {
         let (inputs, receiver) = peer_inputs();
         let cx = PeerContext::new((session, HOST), events.clone(), sender, relay.clone(), &options.session);
         let route = joined.access.clone().into();
-        task::spawn(client_peer::run(cx, options.session, id.clone(), joined.hint, route, receiver));
+        let target = (id.clone(), options.target.key());
+        task::spawn(client_peer::run(cx, options.session, target, joined.hint, route, receiver));
         Client {
             relay: RelaySession::of_client(relay, id, joined.access, stream),
             inputs,
@@ -135,6 +136,7 @@ impl Client {
             }
             PeerOutput::HasSlot
             | PeerOutput::WrongPassword
+            | PeerOutput::Was(_)
             | PeerOutput::WantsSlot
             | PeerOutput::Interrupted(_)
             | PeerOutput::Rebound(_)

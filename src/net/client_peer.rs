@@ -14,22 +14,24 @@ use super::{
 };
 use crate::{
     connection::{Connection, Credentials, Timestamp},
-    protocol::{Body, EndReason, PathPolicy},
+    protocol::{Body, EndReason, KeyHash, PathPolicy},
 };
 
 /// Runs the host as a peer to its end, and reports the end to the session.
 pub(super) async fn run(
     cx: PeerContext,
     options: SessionOptions,
-    id: String,
+    (id, pinned): (String, Option<KeyHash>),
     hint: Option<HostHint>,
     route: Route,
     mut inputs: mpsc::Receiver<PeerInput>,
 ) {
     let end = match (hint, relay_original_refusal(&cx, &options)) {
+        // An original has no key. A relay must not turn a join by a link with one into an unprotected one.
+        (Some(HostHint::Texts), _) if pinned.is_some() => EndReason::WrongHostKey.into(),
         (Some(HostHint::Texts), Some(reason)) => reason.into(),
         (Some(HostHint::Texts), None) => RelayPeer::known_host(cx.clone(), route).run(Vec::new(), &mut inputs).await,
-        _ => introduce(&cx, options, id, hint.is_some(), route, &mut inputs).await,
+        _ => introduce(&cx, options, (id, pinned), hint.is_some(), route, &mut inputs).await,
     };
     cx.notify(PeerOutput::Ended(end));
 }
@@ -48,19 +50,20 @@ fn relay_original_refusal(cx: &PeerContext, options: &SessionOptions) -> Option<
 async fn introduce(
     cx: &PeerContext,
     options: SessionOptions,
-    id: String,
+    (id, pinned): (String, Option<KeyHash>),
     certain: bool,
     route: Route,
     inputs: &mut mpsc::Receiver<PeerInput>,
 ) -> PeerEnd {
     let refusal = relay_original_refusal(cx, &options);
     let has_password = options.password.is_some();
-    let connection = match connect(cx, options, id) {
+    let certain = certain || pinned.is_some();
+    let connection = match connect(cx, options, id, pinned) {
         Ok(connection) => connection,
         Err(reason) => return reason.into(),
     };
     let offer = if certain || has_password { None } else { Offer::create(offer_config(cx)).await };
-    let role = Role::Client { certain, offer };
+    let role = Role::Client { certain, pinned: pinned.is_some(), offer };
     let native = NativePeer::new(cx.clone(), role, Some(route.clone()), connection, Instant::now());
     let (first, offer, native) = match native.run(inputs).await {
         NativeOutcome::Original { first, offer, peer } => (first, offer, peer),
@@ -84,9 +87,15 @@ async fn introduce(
     }
 }
 
-fn connect(cx: &PeerContext, options: SessionOptions, host_id: String) -> Result<Connection, EndReason> {
-    let password = options.password.map(|password| password.0);
-    let credentials = Credentials { host_id, password, game: options.game };
+fn connect(
+    cx: &PeerContext,
+    mut options: SessionOptions,
+    host_id: String,
+    host_key: Option<KeyHash>,
+) -> Result<Connection, EndReason> {
+    let key = options.key()?;
+    let password = options.password;
+    let credentials = Credentials { host_id, password, game: options.game, key, host_key };
     let seed = connection_seed()?;
     Connection::connect(cx.config.clone(), &credentials, options.metadata, seed, Timestamp::ZERO)
         .map(|connection| connection.with_paths(cx.paths))

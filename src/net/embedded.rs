@@ -65,7 +65,7 @@ impl Embedded {
 
     /// The links to join, those for other machines first.
     pub fn links(&self, id: &str) -> Vec<JoinLink> {
-        self.relay.urls().into_iter().map(|url| JoinLink { relay: Some(url), id: id.to_owned() }).collect()
+        self.relay.urls().into_iter().map(|url| JoinLink::new(Some(url), id)).collect()
     }
 
     /// Stops the relay once all posted messages are delivered.

@@ -11,8 +11,8 @@ use crossbeam_channel::Sender;
 
 use super::contract::{Event, EventKind, LocalSink, PeerHandle, PeerKey, PeerLimits, PeerShared, Received, SessionKey};
 use crate::{
-    connection::Path,
-    protocol::{EndReason, JoinLink},
+    connection::{Path, Security},
+    protocol::{EndReason, JoinLink, PublicKey},
 };
 
 /// The key of the host in the session of its local client.
@@ -70,12 +70,13 @@ struct LocalPeer {
 }
 
 impl LocalLink {
-    /// Creates a link, which [`connect`](Self::connect) connects. `number` distinguishes the local clients of a host.
+    /// Creates a link, which [`connect`](Self::connect) connects. `number` distinguishes the local clients of a host. Both
+    /// sides are the player at this machine.
     pub fn new(
         client: (SessionKey, Bytes),
         host: (SessionKey, Bytes),
         number: u64,
-        limits: PeerLimits,
+        (limits, identity): (PeerLimits, Option<PublicKey>),
         events: Sender<Event>,
     ) -> Self {
         let of_client = End { session: client.0, peer: HOST };
@@ -84,6 +85,10 @@ impl LocalLink {
         let [client_shared, host_shared] = [(); 2].map(|()| {
             let shared = Arc::new(PeerShared::new(limits));
             shared.set_path(Path::Direct);
+            if let Some(identity) = identity {
+                // There is nobody in between.
+                shared.set_secured(Security::Authenticated, identity);
+            }
             shared
         });
         let handle = |to, near: &Arc<PeerShared>, other: &Arc<PeerShared>| {

@@ -31,6 +31,7 @@ mod page_link;
 mod peer;
 mod peer_link;
 mod plain;
+mod players;
 mod post_retry;
 mod relay_access;
 mod relay_client;

@@ -67,6 +67,8 @@ pub(super) enum PeerInput {
     Conditions(NetworkConditions),
     /// End this peer if it is still interrupted: a joiner needs its slot.
     GiveWay,
+    /// The player has joined again: end at once.
+    Rejoined,
     /// Say goodbye and end.
     Disconnect(EndReason),
 }
@@ -85,6 +87,8 @@ pub(super) enum PeerOutput {
     HasSlot,
     /// The peer proved a wrong password. Its task still repeats the refusal for a while.
     WrongPassword,
+    /// The player of this peer was that one before, which ends now.
+    Was(PeerKey),
     /// The peer is admitted, and no slot is free.
     WantsSlot,
     /// The peer is interrupted (`true`) or resumed (`false`).

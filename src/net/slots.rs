@@ -16,7 +16,10 @@ const FREED_WAIT: Duration = Duration::from_millis(100);
 /// How long a joiner waits for the slot of a peer that gives way.
 const REPLACED_WAIT: Duration = Duration::from_secs(1);
 
-/// The slots of one host. Each peer holds a permit.
+/// A slot. The peers that one player has been and is share it.
+pub(super) type Slot = Arc<OwnedSemaphorePermit>;
+
+/// The slots of one host. Each peer holds one.
 #[derive(Debug)]
 pub(super) struct Slots {
     permits: Arc<Semaphore>,
@@ -35,7 +38,7 @@ impl Slots {
     }
 
     /// Takes a free slot.
-    pub fn take(&self) -> Option<OwnedSemaphorePermit> {
+    pub fn take(&self) -> Option<Slot> {
         loop {
             let free = self.permits.clone().try_acquire_owned().ok()?;
             if let Some(slot) = self.unless_surplus(free) {
@@ -61,13 +64,13 @@ impl Slots {
     }
 
     /// Returns the slot, or retires it if there is a surplus.
-    fn unless_surplus(&self, slot: OwnedSemaphorePermit) -> Option<OwnedSemaphorePermit> {
+    fn unless_surplus(&self, slot: OwnedSemaphorePermit) -> Option<Slot> {
         let retire = |surplus: usize| surplus.checked_sub(1);
         if self.surplus.fetch_update(Ordering::Relaxed, Ordering::Relaxed, retire).is_ok() {
             slot.forget();
             return None;
         }
-        Some(slot)
+        Some(Arc::new(slot))
     }
 
     /// Whether no slot is free, and no peer gives way.
@@ -86,7 +89,7 @@ impl Slots {
     }
 
     /// Waits for the slot of an admitted joiner: a free one, or that of a peer that gives way when `ask` is called.
-    pub async fn wait(self: Arc<Self>, ask: impl FnOnce()) -> Option<OwnedSemaphorePermit> {
+    pub async fn wait(self: Arc<Self>, ask: impl FnOnce()) -> Option<Slot> {
         if let Ok(slot) = timeout(FREED_WAIT, self.permits.clone().acquire_owned()).await {
             return self.unless_surplus(slot.ok()?);
         }

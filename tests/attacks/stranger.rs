@@ -17,6 +17,10 @@ use tokio::{
     runtime::Runtime,
     time::timeout,
 };
+use uhst_proto::{
+    connection::{Connection, Credentials, Lane, StaticKey, Timestamp},
+    protocol::{Body, GameId, NATIVE_VERSION},
+};
 
 use crate::support::*;
 
@@ -69,7 +73,6 @@ async fn listen(relay: SocketAddr, target: &str) -> Option<Wire> {
 
 /// The first messages of a client of this crate.
 pub struct Introduction {
-    hello: Vec<u8>,
     /// The description of the direct path in its offer.
     pub sdp: String,
 }
@@ -89,16 +92,25 @@ impl Introduction {
         app.world_mut().spawn(UhstClient::join("x").relay(Relay::Url(url)));
         let body: String = wait(&mut app, &told);
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
-        let hello = BASE64_STANDARD.decode(body["uhst"]["p"].as_str().unwrap()).unwrap();
-        Introduction { hello, sdp: body["sdp"].as_str().unwrap().to_owned() }
+        Introduction { sdp: body["sdp"].as_str().unwrap().to_owned() }
     }
 
-    /// Returns the first message of a client whose nonce is this number.
+    /// Returns the first message of the client with this number.
     pub fn hello(&self, number: u64) -> String {
-        let mut hello = self.hello.clone();
-        hello[3..11].copy_from_slice(&number.to_be_bytes());
-        let hello = BASE64_STANDARD.encode(hello);
-        format!(r#"{{"type":"string","payload":"","uhst":{{"v":1,"p":"{hello}"}}}}"#)
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&number.to_be_bytes());
+        let credentials = Credentials {
+            host_id: "x".to_owned(),
+            password: None,
+            game: GameId::default(),
+            key: StaticKey::from_bytes(seed),
+            host_key: None,
+        };
+        let (config, now) = (ConnectionConfig::default(), Timestamp::ZERO);
+        let mut client = Connection::connect(config, &credentials, bevy_uhst::Bytes::new(), seed, now).unwrap();
+        client.path_up(bevy_uhst::Path::Relay, now);
+        let packet = client.poll_transmit(Lane::Relay, 64 << 10, now).unwrap();
+        Body::Native { version: NATIVE_VERSION, packet }.to_json()
     }
 }
 

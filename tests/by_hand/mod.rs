@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use uhst_proto::{
-    connection::{Connection, ConnectionConfig, ConnectionEvent, Credentials, Lane, Path, Timestamp},
+    connection::{Connection, ConnectionConfig, ConnectionEvent, Credentials, Lane, Path, StaticKey, Timestamp},
     protocol::{Body, GameId, NATIVE_VERSION},
 };
 
@@ -47,7 +47,13 @@ pub struct ByHand {
 impl ByHand {
     /// Creates a client that has sent nothing yet. Another seed makes another client.
     pub fn new(wire: Original, seed: [u8; 32]) -> Self {
-        let credentials = Credentials { host_id: wire.host_id.clone(), password: None, game: GameId::default() };
+        let credentials = Credentials {
+            host_id: wire.host_id.clone(),
+            password: None,
+            game: GameId::default(),
+            key: StaticKey::from_bytes(seed),
+            host_key: None,
+        };
         let config = ConnectionConfig::default();
         let mut connection = Connection::connect(config, &credentials, Bytes::new(), seed, Timestamp::ZERO).unwrap();
         connection.path_up(Path::Relay, Timestamp::ZERO);

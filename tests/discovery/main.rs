@@ -133,7 +133,7 @@ fn a_relay_that_is_not_the_host_is_named() {
     assert!(update_until(&mut [&mut host, &mut browser], PATIENCE, |apps| lists(apps[1], &[("elsewhere", 0)])));
     let mut sessions = browser.world_mut().query::<&DiscoveredSession>();
     let session = sessions.single(browser.world()).unwrap();
-    assert_eq!((&session.link, session.needs_password), (&JoinLink { relay: Some(url), id: "here".to_owned() }, true));
+    assert_eq!((&session.link, session.needs_password), (&JoinLink::new(Some(url), "here".to_owned()), true));
 }
 
 #[test]

@@ -28,7 +28,7 @@ impl Responder {
 /// Returns the strings of a valid announcement, with some of them replaced.
 pub fn strings(game: &str, name: &str, other: &[(&str, &[u8])]) -> Vec<Vec<u8>> {
     let mut pairs: Vec<(&str, &[u8])> = vec![
-        ("uhst", b"1"),
+        ("uhst", b"2"),
         ("game", game.as_bytes()),
         ("name", name.as_bytes()),
         ("id", b"483920"),

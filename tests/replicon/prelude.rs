@@ -24,8 +24,8 @@ unambiguous! {
     LocalClients MemoryRelay NetworkConditions NotHost PageLink Path PathPolicy Payload PeerOf Peers Rates Relay
     RepliconUhstPlugins SendError SessionConnected SessionEnded SessionJoining SessionReady SessionStarting Traffic
     TypedMessage UhstAnnouncement UhstAppExt UhstBrowser UhstChannel UhstClient UhstConnected UhstDiagnostic UhstDiagnostics
-    UhstDisconnected UhstEnded UhstHost UhstInterrupted UhstJoinAbandoned UhstJoinRequest UhstMessage UhstPathChanged UhstPeer UhstPlugin
-    UhstReady UhstResumed UhstSender UhstSession UhstSystems WebFile WithoutReplication connected hosting joining offline
+    UhstDisconnected UhstEnded UhstHost UhstIdentity UhstInterrupted UhstJoinAbandoned UhstJoinRequest UhstMessage UhstPathChanged UhstPeer UhstPlugin
+    UhstReady UhstRejoined UhstResumed UhstSecurity UhstSender UhstSession UhstSystems WebFile WithoutReplication connected hosting joining offline
 }
 
 #[test]

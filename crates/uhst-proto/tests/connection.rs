@@ -20,6 +20,8 @@ mod pair;
 mod policy;
 #[path = "connection/resuming.rs"]
 mod resuming;
+#[path = "connection/sealing.rs"]
+mod sealing;
 #[path = "connection/silence.rs"]
 mod silence;
 
@@ -118,6 +120,49 @@ fn cases(cases: u32) -> ProptestConfig {
     let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
     let cases = asked.unwrap_or(cases);
     ProptestConfig { cases, failure_persistence: None, ..Default::default() }
+}
+
+/// Runs the network until something is so, for ten seconds at most.
+fn run_until(network: &mut Network, is_so: fn(&Network) -> bool) {
+    for _ in 0..100 {
+        network.run(Duration::from_millis(100));
+        if is_so(network) {
+            break;
+        }
+    }
+}
+
+/// Joins over a hostile network, from the first packet on. `None` if the network was too bad for it.
+fn joined(conditions: Conditions, seed: u64) -> Option<Network> {
+    let (client, host) = joining::unconnected_with(&small());
+    let mut network = Network::new(&small(), client, host, seed, START);
+    network.may_close = true;
+    network.step(&Step::Conditions(conditions));
+    run_until(&mut network, |network| network.sides[1].asked);
+    let now = network.now;
+    network.sides[1].connection.admit(now);
+    run_until(&mut network, |network| network.sides[0].connected);
+    network.may_close = false;
+    network.sides.iter().all(|side| side.connected && side.closed.is_empty()).then_some(network)
+}
+
+proptest! {
+    #![proptest_config(cases(2000))]
+
+    /// As `guarantees_hold_whatever_the_paths_do`, with keys that a handshake has agreed on.
+    #[test]
+    fn guarantees_hold_from_the_first_packet_on(
+        joining in conditions(),
+        steps in prop::collection::vec(step(), 1..24),
+        seed: u64,
+    ) {
+        let Some(mut network) = joined(joining, seed) else { return Ok(()) };
+        steps.iter().for_each(|step| network.step(step));
+        network.settle();
+        for side in &network.sides {
+            prop_assert_eq!(side.connection.stats().packets_forged, 0);
+        }
+    }
 }
 
 proptest! {

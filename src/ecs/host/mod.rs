@@ -9,10 +9,8 @@ use super::{
 };
 use crate::{
     UhstChannel,
-    net::{
-        Admission, SendError,
-        contract::{HostOptions, Password},
-    },
+    connection::Password,
+    net::{Admission, SendError, contract::HostOptions},
     protocol::{EndReason, JoinLink, Payload, Tag},
 };
 use bevy::{
@@ -140,7 +138,7 @@ impl UhstHost {
 
     /// Changes the [`password`](Self::password) for future joiners; with `None` they need none.
     pub fn set_password(&mut self, password: Option<&str>) {
-        self.settings.password = password.map(|password| Password(password.to_owned()));
+        self.settings.password = password.map(Password::from);
         if let Some(handle) = &self.state.handle {
             handle.set_password(self.settings.password.clone());
         }
@@ -324,7 +322,7 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
         locked: host.locked,
         admission: host.admission,
         replace_interrupted: host.replace_interrupted,
-        session: host.settings.options(&network.defaults, game),
+        session: host.settings.options(&network.defaults, game, world.get_resource()),
     };
     let name = host.wanted_id.as_ref().map(|id| Name::new(format!("host {id}")));
     let state = SessionState::started(world.resource_mut::<Network>().host(entity, options));

@@ -87,6 +87,7 @@ fn in_short(event: &crate::test_app::TestEvent) -> String {
         E::JoinRequest(_) => "join request".to_owned(),
         E::JoinAbandoned(end) => format!("abandoned: {}", end.reason),
         E::Connected(_) => "connected".to_owned(),
+        E::Rejoined(_) => "rejoined".to_owned(),
         E::Message(message) => message.payload.as_text().unwrap_or("binary").to_owned(),
         E::PathChanged(_) => "path changed".to_owned(),
         E::Interrupted(interrupted) => format!("interrupted: {:?}", interrupted.reason),

@@ -25,7 +25,7 @@ use crate::{
         },
         local::LocalLink,
     },
-    protocol::{EndReason, JoinLink},
+    protocol::{EndReason, JoinLink, PublicKey},
 };
 #[cfg(all(feature = "discovery", not(target_family = "wasm")))]
 use crate::{
@@ -161,7 +161,7 @@ impl Network {
     pub fn join_local(
         &mut self,
         entity: Entity,
-        metadata: Bytes,
+        (metadata, identity): (Bytes, Option<PublicKey>),
         host: Result<LocalHost, EndReason>,
     ) -> (SessionKey, Option<SessionHandle>) {
         let key = self.begin(Kind::Client, entity);
@@ -172,7 +172,7 @@ impl Network {
         let ConnectionConfig { max_message, send_buffer, catch_up_timeout, .. } = host.connection.corrected();
         let limits = PeerLimits { max_message, send_buffer, text_only: false, native: true, catch_up_timeout };
         let (number, events) = (self.last_key, self.sender.clone());
-        let mut link = LocalLink::new((key, metadata), (host.key, host.metadata), number, limits, events);
+        let mut link = LocalLink::new((key, metadata), (host.key, host.metadata), number, (limits, identity), events);
         let handle = SessionHandle::local(link.client.clone());
         if let Some((id, links)) = host.ready {
             link.connect(id, links);

@@ -9,7 +9,7 @@ use crate::{
     connection::{Interruption, Path},
     ecs::{
         UhstConnected, UhstDiagnostic, UhstDisconnected, UhstEnded, UhstInterrupted, UhstJoinAbandoned,
-        UhstJoinRequest, UhstPathChanged, UhstReady, UhstResumed,
+        UhstJoinRequest, UhstPathChanged, UhstReady, UhstRejoined, UhstResumed,
     },
     protocol::EndReason,
 };
@@ -96,6 +96,10 @@ pub(super) fn plugin(app: &mut App) {
         })
         .add_observer(|connected: On<UhstConnected>, names: Query<&Name>, mut events: ResMut<Events>| {
             events.note(connected.entity, &names, style::GOOD, " connected".to_owned());
+        })
+        .add_observer(|rejoined: On<UhstRejoined>, names: Query<&Name>, mut events: ResMut<Events>| {
+            let former = name(rejoined.former, &names);
+            events.note(rejoined.entity, &names, style::GOOD, format!(" is {former}, who has joined again"));
         })
         .add_observer(|changed: On<UhstPathChanged>, names: Query<&Name>, mut events: ResMut<Events>| {
             let (colour, how) = match changed.path {

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     net::{
         MemoryRelay,
-        contract::{HostOptions, Password, SessionHandle, SessionOptions},
+        contract::{HostOptions, SessionHandle, SessionOptions},
         events::{EventStream, StreamItem},
         host,
         start_retry::HOST_LOST,
@@ -32,7 +32,7 @@ impl Joined {
     async fn each() -> [Self; 2] {
         let (certain, mut uncertain) = (Self::new().await, Self::new().await);
         uncertain.found.joined.hint = None;
-        uncertain.options.session.password = Some(Password("swordfish".to_owned()));
+        uncertain.options.session.password = Some("swordfish".into());
         [certain, uncertain]
     }
 
@@ -41,7 +41,7 @@ impl Joined {
         let (_, access) = relay.host(Some(ID)).expect("a free id");
         let host = Some(relay.listen(&access.token));
         let session = SessionOptions { paths: PathPolicy::RelayOnly, ..SessionOptions::of_a_test(relay.clone()) };
-        let options = ClientOptions { target: JoinLink { relay: None, id: ID.to_owned() }, session };
+        let options = ClientOptions { target: JoinLink::new(None, ID.to_owned()), session };
         let Ok(found) = find(&options).await else { panic!("a host listens") };
         Joined { relay, host, found, options }
     }

@@ -1,7 +1,8 @@
 //! The commands from the ECS to the network.
 
-use super::{key::PeerKey, options::Password};
+use super::key::PeerKey;
 use crate::{
+    connection::Password,
     net::conditions::NetworkConditions,
     protocol::{Channel, EndReason, Payload, Tag},
 };

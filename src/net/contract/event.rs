@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     connection::{Interruption, Path, Received},
-    protocol::{EndReason, JoinLink},
+    protocol::{EndReason, JoinLink, PublicKey},
 };
 
 /// An event of a session.
@@ -38,6 +38,8 @@ pub(crate) enum EventKind {
         peer: PeerKey,
         /// The peer's metadata.
         metadata: Bytes,
+        /// The peer's static key. An original has none.
+        identity: Option<PublicKey>,
     },
     /// A peer that asked to join will not connect, though the game has not refused it.
     JoinAbandoned {
@@ -54,6 +56,13 @@ pub(crate) enum EventKind {
         handle: PeerHandle,
         /// The peer's metadata.
         metadata: Bytes,
+    },
+    /// A peer that has just connected is a player that the host knows as another peer, which ends next.
+    Rejoined {
+        /// The peer.
+        peer: PeerKey,
+        /// The peer that the player was before. It may have ended.
+        former: PeerKey,
     },
     /// Messages of one connected peer, in order. The receiver [holds](PeerHandle::hold) their bytes until it drops them.
     Messages {

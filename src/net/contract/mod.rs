@@ -21,7 +21,7 @@ pub(crate) use self::{
 };
 pub use self::{
     key::{PeerKey, SessionKey},
-    options::{Admission, ClientOptions, HostOptions, Password, SessionOptions},
+    options::{Admission, ClientOptions, HostOptions, SessionOptions},
     send_error::SendError,
     shared::Traffic,
 };

@@ -5,9 +5,9 @@ use bytes::Bytes;
 #[cfg(test)]
 use crate::net::memory::MemoryRelay;
 use crate::{
-    connection::ConnectionConfig,
+    connection::{ConnectionConfig, Password, StaticKey},
     net::{conditions::NetworkConditions, relay_options::Relay, webrtc::DirectConfig},
-    protocol::{GameId, JoinLink, PathPolicy},
+    protocol::{EndReason, GameId, JoinLink, PathPolicy},
 };
 
 /// How a host decides on joiners.
@@ -61,16 +61,6 @@ pub struct ClientOptions {
     pub session: SessionOptions,
 }
 
-/// A password. Its `Debug` hides it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Password(pub String);
-
-impl std::fmt::Debug for Password {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("…")
-    }
-}
-
 /// The settings that hosts and clients share.
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
@@ -78,6 +68,8 @@ pub struct SessionOptions {
     pub relay: Relay,
     /// The password that joiners prove to know. It is never sent.
     pub password: Option<Password>,
+    /// The key by which others know this side again. Without one, the session has a fresh key.
+    pub key: Option<StaticKey>,
     /// The game, which must be the same on both sides.
     pub game: GameId,
     /// The data shown to the peer: a client's with its join request, a host's when it admits.
@@ -92,6 +84,22 @@ pub struct SessionOptions {
     pub conditions: NetworkConditions,
 }
 
+impl SessionOptions {
+    /// Returns the key of this side, which stays the same for the whole session.
+    ///
+    /// # Errors
+    ///
+    /// [`EndReason::NotStarted`] if the system has no random bytes.
+    pub fn key(&mut self) -> Result<StaticKey, EndReason> {
+        if let Some(key) = &self.key {
+            return Ok(key.clone());
+        }
+        let key = StaticKey::generate()
+            .map_err(|error| EndReason::NotStarted(format!("the system has no random bytes: {error}")))?;
+        Ok(self.key.insert(key).clone())
+    }
+}
+
 #[cfg(test)]
 impl SessionOptions {
     /// The default settings with a relay in memory.
@@ -99,6 +107,7 @@ impl SessionOptions {
         SessionOptions {
             relay: Relay::Memory(relay),
             password: None,
+            key: None,
             game: GameId::default(),
             metadata: Bytes::new(),
             connection: ConnectionConfig::default(),

@@ -2,8 +2,8 @@
 
 use tokio::sync::mpsc;
 
-use super::{command::SessionCommand, options::Password, peer::PeerHandle};
-use crate::{net::conditions::NetworkConditions, protocol::EndReason};
+use super::{command::SessionCommand, peer::PeerHandle};
+use crate::{connection::Password, net::conditions::NetworkConditions, protocol::EndReason};
 
 /// A handle to one session. Dropping it leaves the session.
 #[derive(Debug)]

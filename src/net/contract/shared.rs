@@ -9,12 +9,12 @@ use std::{
 };
 
 use n0_future::time::Instant;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::send_error::SendError;
 use crate::{
-    connection::{ConnectionId, MESSAGE_OVERHEAD, Path, message_cost},
-    protocol::Payload,
+    connection::{ConnectionId, MESSAGE_OVERHEAD, Path, Security, message_cost},
+    net::slots::Slot,
+    protocol::{Payload, PublicKey},
 };
 
 /// The counters of one peer. They are atomic, so that a send takes no lock.
@@ -27,6 +27,8 @@ pub(crate) struct PeerShared {
     native: AtomicBool,
     /// Set before the peer is reported; never set for a peer of the original protocol.
     connection: OnceLock<ConnectionId>,
+    /// As `connection`: what protects the connection, and the peer's static key.
+    secured: OnceLock<(Security, PublicKey)>,
     /// Bytes queued and neither acknowledged nor dropped.
     queued: AtomicUsize,
     /// When the peer began to miss broadcasts, in milliseconds after `created`; 0: it misses none.
@@ -37,7 +39,7 @@ pub(crate) struct PeerShared {
     inbox: AtomicUsize,
     /// The slot of a peer that is gone, kept while its last messages take memory. Otherwise, peers that join, send and
     /// leave fill the memory of an app that reads nothing.
-    slot: Mutex<Option<OwnedSemaphorePermit>>,
+    slot: Mutex<Option<Slot>>,
     open: AtomicBool,
     path: AtomicU8,
     reachable: AtomicBool,
@@ -90,6 +92,7 @@ impl PeerShared {
             max_message: limits.max_message.into(),
             native: limits.native.into(),
             connection: OnceLock::new(),
+            secured: OnceLock::new(),
             queued: AtomicUsize::new(0),
             behind: AtomicU64::new(0),
             reported_miss: AtomicBool::new(false),
@@ -128,6 +131,21 @@ impl PeerShared {
 
     pub(in crate::net) fn set_native(&self) {
         self.native.store(true, Ordering::Relaxed);
+    }
+
+    pub(in crate::net) fn set_secured(&self, security: Security, key: PublicKey) {
+        // A connection keeps both for its whole life.
+        let _ = self.secured.set((security, key));
+    }
+
+    /// What protects the connection.
+    pub fn security(&self) -> Security {
+        self.secured.get().map_or(Security::Plain, |(security, _)| *security)
+    }
+
+    /// The peer's static key.
+    pub fn key(&self) -> Option<PublicKey> {
+        self.secured.get().map(|(_, key)| *key)
     }
 
     /// The id of the connection, the same on both sides. Connections of the original protocol have none.
@@ -283,7 +301,7 @@ impl PeerShared {
     }
 
     /// Frees the slot of a peer that is gone, once the game has dropped its last messages.
-    pub(in crate::net) fn free_slot_when_read(&self, slot: Option<OwnedSemaphorePermit>) {
+    pub(in crate::net) fn free_slot_when_read(&self, slot: Option<Slot>) {
         *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = slot;
         if self.inbox.load(Ordering::Acquire) == 0 {
             self.free_slot();

@@ -128,7 +128,7 @@ fn link(announcement: &Announcement, service: &ResolvedService, ours: &[Interfac
             relay
         }
     };
-    Some(JoinLink { relay: Some(relay), id: announcement.id.clone() })
+    Some(JoinLink::new(Some(relay), announcement.id.clone()))
 }
 
 fn announced_address(address: &ScopedIp) -> Option<AnnouncedAddress> {
@@ -160,7 +160,7 @@ mod tests {
 
     fn link_of(port: u16, relay: Option<&str>, address: &str) -> Option<String> {
         let mut pairs = vec![
-            ("uhst", "1"),
+            ("uhst", "2"),
             ("game", "game"),
             ("name", "name"),
             ("id", "my id"),

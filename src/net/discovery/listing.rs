@@ -144,7 +144,7 @@ mod tests {
             password: false,
             relay: None,
         };
-        FoundSession { announcement, link: JoinLink { relay: None, id: "1".to_owned() } }
+        FoundSession { announcement, link: JoinLink::new(None, "1".to_owned()) }
     }
 
     fn listed(key: FoundKey, name: &str) -> BrowseEvent {

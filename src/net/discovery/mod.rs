@@ -193,7 +193,7 @@ mod tests {
     use crate::net::{EmbeddedRelay, MemoryRelay};
 
     fn links(url: &str) -> Vec<JoinLink> {
-        vec![JoinLink { relay: url.parse().ok(), id: "1".to_owned() }]
+        vec![JoinLink::new(url.parse().ok(), "1".to_owned())]
     }
 
     #[test]

@@ -48,8 +48,8 @@ impl Host {
             HandshakeKind::Resume(_) => self.resumption(from, packet, route).await,
             HandshakeKind::Other if self.former.has_client(&from.client) => {
                 // The confirmation of the peer's goodbye was lost.
-                if let Some(confirmation) = frame::close_ack_for(&packet) {
-                    self.answer(route, confirmation);
+                if let Some(gone) = self.former.answer_client(&from.client, &packet) {
+                    self.answer(route, gone);
                 }
             }
             HandshakeKind::Other => {
@@ -66,10 +66,7 @@ impl Host {
         if self.options.locked {
             return Decision::Refuse(EndReason::Refused(LOCKED.to_owned()));
         }
-        // With a password, only those who know it learn that the session is full.
-        if self.slots.are_full() && !has_password {
-            return Decision::Refuse(EndReason::Full);
-        }
+        // In a full session, this may still be one of its players, who comes back: the handshake tells.
         match self.limits.begin(origin, has_password, Instant::now()) {
             Verdict::Begin => Decision::Accept,
             Verdict::Later => Decision::Ignore,
@@ -85,10 +82,13 @@ impl Host {
         let SessionOptions { password, game, connection, metadata, .. } = &self.options.session;
         let credentials = Credentials {
             host_id: self.relay.id().to_owned(),
-            password: password.clone().map(|password| password.0),
+            password: password.clone(),
             game: game.clone(),
+            key: self.key.clone(),
+            host_key: None,
         };
-        let role = Role::Host { admission: self.options.admission, slots: self.slots.clone() };
+        let (slots, players) = (self.slots.clone(), self.players.clone());
+        let role = Role::Host { admission: self.options.admission, slots, players };
         let (config, metadata) = (connection.clone(), metadata.clone());
         let Ok(seed) = connection_seed() else { return };
         // The start has checked the size of the metadata.
@@ -208,13 +208,19 @@ mod tests {
         let options = HostOptions::of_a_test("x", Default::default());
         let Ok(listening) = host_start::start(&options, &mut None).await else { panic!("a relay in memory") };
         let (events, _) = crossbeam_channel::unbounded();
-        Host::new(SessionKey(1), options, events, listening)
+        Host::new(SessionKey(1), (options, crate::connection::StaticKey::from_bytes([1; 32])), events, listening)
     }
 
     fn hello(number: u16) -> Bytes {
         let mut seed = [0; 32];
         seed[..2].copy_from_slice(&number.to_be_bytes());
-        let credentials = Credentials { host_id: "x".to_owned(), password: None, game: GameId::default() };
+        let credentials = Credentials {
+            host_id: "x".to_owned(),
+            password: None,
+            game: GameId::default(),
+            key: crate::connection::StaticKey::from_bytes([1; 32]),
+            host_key: None,
+        };
         let mut client =
             Connection::connect(ConnectionConfig::default(), &credentials, Bytes::new(), seed, Timestamp::ZERO)
                 .unwrap();

@@ -4,7 +4,10 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::connection::Tombstone;
+use crate::{
+    connection::{ConnectionId, Tombstone},
+    protocol::frame::HandshakeKind,
+};
 
 /// The capacity of the block list.
 const BLOCKED: usize = 256;
@@ -16,8 +19,9 @@ const REMEMBERED: usize = 256;
 pub(super) struct FormerPeers {
     /// Ended connections, to answer late packets of their peers.
     tombstones: VecDeque<Tombstone>,
-    /// Client ids of native peers that have ended or continue under another id. Late packets may still arrive from them.
-    clients: VecDeque<String>,
+    /// Client ids of native peers that have ended or continue under another id, and the connection that has ended. Late
+    /// packets may still arrive from them.
+    clients: VecDeque<(String, Option<ConnectionId>)>,
     /// Client ids of originals that were disconnected, and may not connect again until their stream closes.
     block_list: VecDeque<String>,
 }
@@ -27,18 +31,29 @@ impl FormerPeers {
         push(&mut self.tombstones, tombstone, REMEMBERED);
     }
 
-    pub fn remember_client(&mut self, client: String) {
-        push(&mut self.clients, client, REMEMBERED);
+    pub fn remember_client(&mut self, client: String, ended: Option<ConnectionId>) {
+        push(&mut self.clients, (client, ended), REMEMBERED);
     }
 
     /// Whether a native peer had this client id.
     pub fn has_client(&self, client: &str) -> bool {
-        self.clients.iter().any(|former| former == client)
+        self.clients.iter().any(|(former, _)| former == client)
     }
 
     /// The answer to a packet that resumes an ended connection.
     pub fn answer(&self, packet: &Bytes) -> Option<Bytes> {
-        self.tombstones.iter().find_map(|tombstone| tombstone.answer(packet))
+        let HandshakeKind::Resume(id) = HandshakeKind::peek(packet) else { return None };
+        self.answer_as(id, packet)
+    }
+
+    /// The answer to another packet of this client's ended connection.
+    pub fn answer_client(&self, client: &str, packet: &Bytes) -> Option<Bytes> {
+        let (_, ended) = self.clients.iter().find(|(former, _)| former == client)?;
+        self.answer_as((*ended)?, packet)
+    }
+
+    fn answer_as(&self, id: ConnectionId, packet: &Bytes) -> Option<Bytes> {
+        self.tombstones.iter().find(|tombstone| tombstone.id() == id)?.answer(packet)
     }
 
     pub fn block(&mut self, client: String) {
@@ -68,7 +83,7 @@ mod tests {
         let mut former = FormerPeers::default();
         for number in 0..=BLOCKED {
             former.block(number.to_string());
-            former.remember_client(number.to_string());
+            former.remember_client(number.to_string(), None);
         }
         assert!(!former.is_blocked("0") && former.is_blocked("1") && former.is_blocked(&BLOCKED.to_string()));
         assert!(!former.has_client("0") && former.has_client("1"));

@@ -19,12 +19,16 @@ use super::{
     embedded::Embedded,
     host_start::{Listening, start},
     peer_link::{PeerInput, PeerOutput},
+    players::Players,
     relay_error::RelayError,
     relay_session::{RelayEvent, RelaySession},
     report::{BadInput, Reporter},
     slots::Slots,
 };
-use crate::protocol::{EndReason, JoinLink};
+use crate::{
+    connection::StaticKey,
+    protocol::{EndReason, JoinLink},
+};
 
 /// How long the tasks of peers have for their last packet after the time to drain.
 const GOODBYE: Duration = Duration::from_millis(2500);
@@ -32,24 +36,28 @@ const GOODBYE: Duration = Duration::from_millis(2500);
 /// Runs a host to its end, and reports the end.
 pub(super) async fn run(
     session: SessionKey,
-    options: HostOptions,
+    mut options: HostOptions,
     events: crossbeam_channel::Sender<Event>,
     mut commands: mpsc::UnboundedReceiver<SessionCommand>,
 ) {
     let mut embedded = None;
     let started = tokio::select! {
-        started = start(&options, &mut embedded) => started,
+        started = async {
+            let key = options.session.key()?;
+            start(&options, &mut embedded).await.map(|listening| (listening, key))
+        } => started,
         () = wait_for_leave(&mut commands) => Err(EndReason::EndedLocally),
     };
     let reason = match started {
-        Ok(listening) => {
+        Ok((listening, key)) => {
             let links = match &embedded {
                 Some(embedded) => embedded.links(&listening.id),
-                None => vec![JoinLink { relay: listening.relay.url(), id: listening.id.clone() }],
+                None => vec![JoinLink::new(listening.relay.url(), &listening.id)],
             };
+            let links = with_key(links, &key);
             let kind = EventKind::Ready { id: listening.id.clone(), links };
             let _ = events.send(Event { session, kind });
-            Host::new(session, options, events.clone(), listening).run(commands, embedded.as_ref()).await
+            Host::new(session, (options, key), events.clone(), listening).run(commands, embedded.as_ref()).await
         }
         Err(reason) => reason,
     };
@@ -59,12 +67,21 @@ pub(super) async fn run(
     let _ = events.send(Event { session, kind: EventKind::Ended { reason } });
 }
 
+/// Adds the hash of the host's key to its links.
+fn with_key(links: Vec<JoinLink>, key: &StaticKey) -> Vec<JoinLink> {
+    let key = key.public().hash();
+    links.into_iter().map(|link| link.with_key(key)).collect()
+}
+
 struct Host {
     session: SessionKey,
     options: HostOptions,
+    /// The key of this host, by which joiners know it.
+    key: StaticKey,
     events: crossbeam_channel::Sender<Event>,
     relay: RelaySession,
     slots: Arc<Slots>,
+    players: Arc<Players>,
     peers: PeerTable,
     former: FormerPeers,
     limits: HandshakeLimits,
@@ -80,7 +97,7 @@ struct Host {
 impl Host {
     fn new(
         session: SessionKey,
-        options: HostOptions,
+        (options, key): (HostOptions, StaticKey),
         events: crossbeam_channel::Sender<Event>,
         Listening { relay, id, access, stream }: Listening,
     ) -> Self {
@@ -89,7 +106,9 @@ impl Host {
         Host {
             session,
             slots: Slots::new(options.max_peers, options.replace_interrupted),
+            players: Arc::default(),
             options,
+            key,
             reporter: Reporter::new(session, events.clone()),
             events,
             relay: RelaySession::of_host(relay, id, access, stream, window),
@@ -160,15 +179,15 @@ impl Host {
             RelayEvent::Back { moved } => {
                 self.reporter.report("the relay is back".to_owned());
                 if moved {
-                    let link = JoinLink { relay: self.relay.client().url(), id: self.relay.id().to_owned() };
-                    self.emit(EventKind::Links(vec![link]));
+                    let link = JoinLink::new(self.relay.client().url(), self.relay.id());
+                    self.emit(EventKind::Links(with_key(vec![link], &self.key)));
                 }
                 self.peers.send_to_all(|| PeerInput::RelayUp(None)).await;
             }
             RelayEvent::StillLost(_) => {}
             RelayEvent::AddressesChanged(change) => {
                 if let Some(embedded) = embedded {
-                    self.emit(EventKind::Links(embedded.links(self.relay.id())));
+                    self.emit(EventKind::Links(with_key(embedded.links(self.relay.id()), &self.key)));
                 }
                 self.peers.send_to_all(|| PeerInput::AddressesChanged(change)).await;
             }

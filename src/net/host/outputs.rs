@@ -3,9 +3,12 @@
 use n0_future::time::Instant;
 
 use super::Host;
-use crate::net::{
-    contract::PeerKey,
-    peer_link::{PeerEnd, PeerOutput},
+use crate::{
+    connection::Tombstone,
+    net::{
+        contract::PeerKey,
+        peer_link::{PeerEnd, PeerInput, PeerOutput},
+    },
 };
 
 impl Host {
@@ -29,10 +32,11 @@ impl Host {
                     entry.interrupted = interrupted.then(Instant::now);
                 }
             }
+            PeerOutput::Was(former) => self.peers.send(former, PeerInput::Rejoined).await,
             PeerOutput::WantsSlot => self.peers.replace_longest_interrupted(),
             PeerOutput::Rebound(client) => {
                 if let Some(former) = self.peers.rebind(key, client) {
-                    self.former.remember_client(former);
+                    self.former.remember_client(former, None);
                 }
             }
             // The stream itself would stay silent for long before it broke.
@@ -50,7 +54,9 @@ impl Host {
     fn peer_ended(&mut self, key: PeerKey, PeerEnd { reason, tombstone }: PeerEnd) {
         tracing::debug!(peer = key.0, "a peer's task ended: {reason}");
         match self.peers.remove(key) {
-            Some(entry) if entry.is_native() => self.former.remember_client(entry.client),
+            Some(entry) if entry.is_native() => {
+                self.former.remember_client(entry.client, tombstone.as_ref().map(Tombstone::id));
+            }
             // The next message of an original would begin a new connection.
             Some(entry) if !entry.stream_closed => self.former.block(entry.client),
             _ => {}

@@ -1,7 +1,6 @@
 //! Passes the events of a peer's connection to the game.
 
 use bytes::Bytes;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{NativePeer, Role};
 use crate::{
@@ -9,6 +8,7 @@ use crate::{
     net::{
         contract::{Admission, EventKind, PeerCommand, Traffic, inbox_cost},
         peer_link::PeerOutput,
+        slots::Slot,
     },
     protocol::{Channel, EndReason, Payload, Tag},
 };
@@ -100,18 +100,22 @@ impl NativePeer {
     }
 
     fn on_join_request(&mut self, metadata: Bytes) {
-        let Role::Host { admission, slots } = &self.role else { return };
-        self.slot = slots.take();
+        let Role::Host { admission, slots, players } = &self.role else { return };
+        // A player that comes back has its place already.
+        let place = self.connection.peer_key().and_then(|player| players.slot(&player));
+        self.slot = place.or_else(|| slots.take());
         if self.slot.is_none() && slots.are_full() {
             return self.connection.refuse(EndReason::Full, self.now());
         }
         self.metadata = metadata.clone();
         self.cx.notify(PeerOutput::HasSlot);
+        self.takes_place();
         match admission {
             Admission::Open => self.admit(),
             Admission::Ask => {
                 self.asked = true;
-                self.cx.emit(EventKind::JoinRequest { peer: self.cx.key, metadata });
+                let (peer, identity) = (self.cx.key, self.connection.peer_key());
+                self.cx.emit(EventKind::JoinRequest { peer, metadata, identity });
             }
         }
     }
@@ -125,9 +129,13 @@ impl NativePeer {
         if let Some(id) = self.connection.id() {
             shared.set_connection(id);
         }
+        if let Some(key) = self.connection.peer_key() {
+            shared.set_secured(self.connection.security(), key);
+        }
         let (peer, handle) = (self.cx.key, self.handle.clone());
         let metadata = if matches!(self.role, Role::Host { .. }) { self.metadata.clone() } else { metadata };
         self.cx.emit(EventKind::Connected { peer, handle, metadata });
+        self.succeeds();
         for text in self.adopted.take().into_iter().flatten() {
             let (channel, tag, payload) = (Channel::Reliable, Tag::Untyped, Payload::Text(text));
             self.command(PeerCommand::Send { channel, tag, payload });
@@ -137,7 +145,10 @@ impl NativePeer {
     /// Admits the joiner once it has a slot.
     pub(super) fn admit(&mut self) {
         let Role::Host { slots, .. } = &self.role else { return };
-        self.slot = self.slot.take().or_else(|| slots.take());
+        if self.slot.is_none() {
+            self.slot = slots.take();
+            self.takes_place();
+        }
         if self.slot.is_some() {
             return self.connection.admit(self.now());
         }
@@ -146,12 +157,41 @@ impl NativePeer {
     }
 
     /// Admits or refuses the joiner after its wait for a slot.
-    pub(super) fn slot_wait_ended(&mut self, slot: Option<OwnedSemaphorePermit>) {
+    pub(super) fn slot_wait_ended(&mut self, slot: Option<Slot>) {
         let now = self.now();
         (self.slot_wait, self.slot) = (None, slot);
+        self.takes_place();
         match self.slot {
             Some(_) => self.connection.admit(now),
             None => self.connection.refuse(EndReason::Full, now),
+        }
+    }
+
+    /// Tells the game, if it was asked about this joiner, that it will not connect.
+    pub(super) fn abandon_join(&mut self, reason: &EndReason) {
+        if std::mem::take(&mut self.asked) {
+            self.cx.emit(EventKind::JoinAbandoned { peer: self.cx.key, reason: reason.clone() });
+        }
+    }
+
+    /// Notes whose slot this is, on a host. Another attempt of the same player to join ends.
+    fn takes_place(&self) {
+        if let Role::Host { players, .. } = &self.role
+            && let (Some(slot), Some(player)) = (&self.slot, self.connection.peer_key())
+            && let Some(former) = players.join(player, self.cx.key, slot)
+        {
+            self.cx.notify(PeerOutput::Was(former));
+        }
+    }
+
+    /// Tells the game who this player was before, on a host, and ends that peer.
+    fn succeeds(&self) {
+        if let Role::Host { players, .. } = &self.role
+            && let Some(player) = self.connection.peer_key()
+            && let Some(former) = players.connect(&player, self.cx.key)
+        {
+            self.cx.emit(EventKind::Rejoined { peer: self.cx.key, former });
+            self.cx.notify(PeerOutput::Was(former));
         }
     }
 
@@ -187,6 +227,11 @@ impl NativePeer {
         }
         shared.sent(self.queued - queued);
         self.queued = queued;
+        if stats.packets_forged > 0 && !std::mem::replace(&mut self.reported_forged, true) {
+            let text = "packets that the other side has not sealed came over the relay, and are ignored: somebody changes \
+                        or invents them";
+            self.cx.diagnostic(text.to_owned());
+        }
         shared.set_reachable(stats.path.is_some());
         if let Some(rtt) = stats.rtt {
             shared.set_rtt(rtt);

@@ -47,8 +47,9 @@ impl NativePeer {
     pub(super) async fn finish(mut self: Box<Self>, reason: EndReason) -> PeerEnd {
         if self.connected || self.adopted.is_some() {
             self.cx.emit(EventKind::Disconnected { peer: self.cx.key, reason: reason.clone() });
-        } else if self.asked {
-            self.cx.emit(EventKind::JoinAbandoned { peer: self.cx.key, reason: reason.clone() });
+        }
+        if !self.connected {
+            self.abandon_join(&reason);
         }
         self.count_interrupted(false);
         self.handle.shared().free_slot_when_read(self.slot.take());

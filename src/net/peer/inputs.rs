@@ -33,6 +33,10 @@ impl NativePeer {
                 if self.may_be_original() {
                     return Some(body);
                 }
+                if self.is_unanswered_client() && matches!(self.role, Role::Client { pinned: true, .. }) {
+                    self.connection.abort(EndReason::WrongHostKey);
+                    return None;
+                }
                 // A client without a reply may take us for an original, and repeats its messages once it has one. Later,
                 // an original has taken the host's id, and the real host may still return.
                 if !self.connection.is_establishing() {
@@ -55,6 +59,11 @@ impl NativePeer {
             PeerInput::Decide(Ok(())) => self.admit(),
             PeerInput::GiveWay if self.connection.is_interrupted() => self.connection.close_now(EndReason::Replaced),
             PeerInput::GiveWay => {}
+            PeerInput::Rejoined if self.connection.is_open() => self.connection.close_now(EndReason::Rejoined),
+            PeerInput::Rejoined => {
+                self.abandon_join(&EndReason::Rejoined);
+                self.connection.refuse(EndReason::Rejoined, now);
+            }
             PeerInput::Decide(Err(words)) => {
                 self.asked = false;
                 self.connection.refuse(EndReason::Refused(words), now);
@@ -202,7 +211,7 @@ mod tests {
 
     use super::{super::posts::POST_LIMIT, *};
     use crate::{
-        connection::{Connection, ConnectionConfig, ConnectionEvent, Credentials, Received, Timestamp},
+        connection::{Connection, ConnectionConfig, ConnectionEvent, Credentials, Received, StaticKey, Timestamp},
         net::{
             contract::{Event, EventKind, PeerHandle, PeerLimits, SendError},
             peer_link::PeerContext,
@@ -227,13 +236,29 @@ mod tests {
 
     /// A client's task and the connection of its host, and the events for the app.
     fn pair() -> (Box<NativePeer>, Connection, crossbeam_channel::Receiver<Event>) {
-        let credentials = Credentials { host_id: "demo".to_owned(), password: None, game: GameId::default() };
+        let credentials = Credentials {
+            host_id: "demo".to_owned(),
+            password: None,
+            game: GameId::default(),
+            key: StaticKey::from_bytes([1; 32]),
+            host_key: None,
+        };
         let config = ConnectionConfig::default();
         let client = Connection::connect(config.clone(), &credentials, Bytes::new(), [1; 32], Timestamp::ZERO);
         let host = Connection::accept(config.clone(), &credentials, Bytes::new(), [2; 32], Timestamp::ZERO);
         let (client, host) = (client.expect("no metadata"), host.expect("no metadata"));
         let (cx, events) = PeerContext::of_a_test(config, PathPolicy::RelayOnly, Default::default());
-        (NativePeer::new(cx, Role::Client { certain: true, offer: None }, None, client, Instant::now()), host, events)
+        (
+            NativePeer::new(
+                cx,
+                Role::Client { certain: true, pinned: false, offer: None },
+                None,
+                client,
+                Instant::now(),
+            ),
+            host,
+            events,
+        )
     }
 
     /// Connects them, and returns the handle that the app gets.

@@ -17,7 +17,7 @@ use n0_future::{
     boxed::BoxFuture,
     time::{Instant, sleep_until},
 };
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 use self::posts::Post;
 use super::{
@@ -26,8 +26,9 @@ use super::{
     direct::{AttemptEvent, DirectPath},
     offer::Offer,
     peer_link::{PeerContext, PeerEnd, PeerInput, Route},
+    players::Players,
     post_retry::PostRetry,
-    slots::Slots,
+    slots::{Slot, Slots},
     start_retry::HOST_LOST,
     webrtc::{DirectEvent, DirectRole},
 };
@@ -53,6 +54,8 @@ pub(super) enum Role {
     Client {
         /// Whether the relay has reported that the host is native. Otherwise it may be an original.
         certain: bool,
+        /// Whether the link names the host's key. Then the host is no original, whatever the relay reports.
+        pinned: bool,
         /// The offer to a host that may be an original.
         offer: Option<Offer>,
     },
@@ -62,6 +65,8 @@ pub(super) enum Role {
         admission: Admission,
         /// The slots of its session.
         slots: Arc<Slots>,
+        /// The players of its session.
+        players: Arc<Players>,
     },
 }
 
@@ -130,15 +135,16 @@ pub(super) struct NativePeer {
     /// The bytes delivered to the game so far, and how many of them the connection knows to be consumed.
     delivered: usize,
     consumed: usize,
-    slot: Option<OwnedSemaphorePermit>,
+    slot: Option<Slot>,
     /// The wait of an admitted joiner for a slot.
-    slot_wait: Option<BoxFuture<Option<OwnedSemaphorePermit>>>,
+    slot_wait: Option<BoxFuture<Option<Slot>>>,
     /// The metadata of a joiner.
     metadata: Bytes,
     /// Rounds since a timer became due.
     busy_rounds: u32,
     reported_foreign: bool,
     reported_takeover: bool,
+    reported_forged: bool,
     ended: Option<EndReason>,
     /// The texts that the game has sent to this peer while it counted as an original. Present until it is connected.
     adopted: Option<Vec<ByteString>>,
@@ -193,6 +199,7 @@ impl NativePeer {
             busy_rounds: 0,
             reported_foreign: false,
             reported_takeover: false,
+            reported_forged: false,
             ended: None,
             adopted: None,
         })

@@ -180,19 +180,25 @@ mod tests {
 
     use super::*;
     use crate::{
-        connection::{Connection, ConnectionConfig, Credentials, ResumeError},
+        connection::{Connection, ConnectionConfig, Credentials, ResumeError, StaticKey},
         net::{contract::Admission, peer_link::PeerContext, slots::Slots},
         protocol::{Channel, GameId, PathPolicy},
     };
 
     /// The task of a host's peer, whose relay answers no POST, and its client.
     fn pair() -> (Box<NativePeer>, Connection) {
-        let credentials = Credentials { host_id: "demo".to_owned(), password: None, game: GameId::default() };
+        let credentials = Credentials {
+            host_id: "demo".to_owned(),
+            password: None,
+            game: GameId::default(),
+            key: StaticKey::from_bytes([1; 32]),
+            host_key: None,
+        };
         let config = ConnectionConfig::default();
         let client = Connection::connect(config.clone(), &credentials, Bytes::new(), [1; 32], Timestamp::ZERO);
         let host = Connection::accept(config.clone(), &credentials, Bytes::new(), [2; 32], Timestamp::ZERO);
         let (cx, _) = PeerContext::of_a_test(config, PathPolicy::RelayOnly, Default::default());
-        let role = Role::Host { admission: Admission::Open, slots: Slots::new(1, false) };
+        let role = Role::Host { admission: Admission::Open, slots: Slots::new(1, false), players: Arc::default() };
         let route = Some(route("first"));
         let (mut client, host) = (client.expect("no metadata"), host.expect("no metadata"));
         client.path_up(Path::Relay, Timestamp::ZERO);

@@ -4,7 +4,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use n0_future::time::{Instant, sleep_until, timeout};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 use super::{NOT_ALL_ARRIVED, Post, answer, game::Game, post};
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
         contract::PeerCommand,
         offer::Offer,
         peer_link::{PeerContext, PeerEnd, PeerInput, Route},
+        slots::Slot,
         webrtc::{DirectDialect, DirectEvent, DirectLink, DirectRole, Full, MAX_MESSAGE},
     },
     protocol::{Body, EndReason, Payload, Signal},
@@ -39,7 +40,7 @@ pub(in crate::net) struct DirectPeer {
 
 impl DirectPeer {
     /// Creates the task of a client that offers, on a host whose game may have been asked about it.
-    pub fn answer(cx: PeerContext, slot: OwnedSemaphorePermit, asked: bool) -> Self {
+    pub fn answer(cx: PeerContext, slot: Slot, asked: bool) -> Self {
         let link = DirectLink::start(DirectRole::Answer, DirectDialect::Plain, cx.direct.clone());
         let mut game = Game::new(cx.clone(), Path::Direct, MAX_MESSAGE, Some(slot));
         if asked {
@@ -155,6 +156,7 @@ impl DirectPeer {
             | PeerInput::HelloAgain { .. }
             | PeerInput::Resume { .. }
             | PeerInput::GiveWay
+            | PeerInput::Rejoined
             | PeerInput::Decide(_)
             | PeerInput::Conditions(_) => {}
         }

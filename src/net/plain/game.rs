@@ -1,13 +1,14 @@
 //! The connection between the task of an original and the game, for both transports.
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 use crate::{
     connection::{Path, message_cost},
     net::{
         contract::{EventKind, PeerCommand, PeerHandle, PeerLimits, Received, Traffic, inbox_cost},
         peer_link::PeerContext,
+        slots::Slot,
     },
     protocol::{Channel, EndReason, Payload, Tag},
 };
@@ -23,12 +24,12 @@ pub(in crate::net) struct Game {
     admitted: bool,
     ended: Option<EndReason>,
     /// The peer's slot, on a host.
-    slot: Option<OwnedSemaphorePermit>,
+    slot: Option<Slot>,
 }
 
 impl Game {
     /// Creates the side of a peer that is not connected yet. It takes messages of at most `max_message` bytes.
-    pub fn new(cx: PeerContext, path: Path, max_message: usize, slot: Option<OwnedSemaphorePermit>) -> Self {
+    pub fn new(cx: PeerContext, path: Path, max_message: usize, slot: Option<Slot>) -> Self {
         let (handle, commands) = PeerHandle::new(PeerLimits {
             max_message: max_message.min(cx.config.max_message),
             send_buffer: cx.config.send_buffer,

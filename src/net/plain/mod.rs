@@ -45,7 +45,7 @@ const NOT_ALL_ARRIVED: &str = "not everything that was sent before the end arriv
 ///
 /// The reason if the game refuses, the peer leaves, or it sends too much ([`EndReason::TooMuchData`]).
 pub(super) async fn ask(cx: &PeerContext, inputs: &mut mpsc::Receiver<PeerInput>) -> Result<Vec<PeerInput>, EndReason> {
-    cx.emit(EventKind::JoinRequest { peer: cx.key, metadata: Bytes::new() });
+    cx.emit(EventKind::JoinRequest { peer: cx.key, metadata: Bytes::new(), identity: None });
     let mut kept = Vec::new();
     let mut bytes = 0;
     loop {

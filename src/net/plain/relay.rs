@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use bytestring::ByteString;
 use n0_future::time::{Instant, sleep_until, timeout};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 use super::{DirectPeer, NOT_ALL_ARRIVED, Post, answer, game::Game, post_texts, wants_webrtc};
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
         peer_link::{PeerContext, PeerEnd, PeerInput, PeerOutput, Route},
         post_retry::PostRetry,
         relay_error::RelayError,
+        slots::Slot,
     },
     protocol::{Body, EndReason, PathPolicy, Payload, Signal},
 };
@@ -61,7 +62,7 @@ struct Unanswered {
 
 impl RelayPeer {
     /// Creates the task of a client that has sent a text.
-    pub fn client(cx: PeerContext, route: Route, slot: OwnedSemaphorePermit) -> Self {
+    pub fn client(cx: PeerContext, route: Route, slot: Slot) -> Self {
         Self::new(cx, route, Some(slot), None)
     }
 
@@ -83,7 +84,7 @@ impl RelayPeer {
         Self::new(cx, route, None, Some(Unanswered { offer, native, until, sent: VecDeque::new() }))
     }
 
-    fn new(cx: PeerContext, route: Route, slot: Option<OwnedSemaphorePermit>, unanswered: Option<Unanswered>) -> Self {
+    fn new(cx: PeerContext, route: Route, slot: Option<Slot>, unanswered: Option<Unanswered>) -> Self {
         RelayPeer {
             game: Game::new(cx.clone(), Path::Relay, MAX_TEXT, slot),
             cx,
@@ -178,6 +179,7 @@ impl RelayPeer {
             | PeerInput::HelloAgain { .. }
             | PeerInput::Resume { .. }
             | PeerInput::GiveWay
+            | PeerInput::Rejoined
             | PeerInput::Decide(_)
             | PeerInput::Conditions(_) => {}
         }

@@ -84,7 +84,7 @@ async fn ids_are_percent_encoded() {
     relay.join("a b+c&d=e#f%20g/größe 🎲").await.unwrap();
     assert_eq!(
         requests.recv().unwrap(),
-        "POST /?action=join&hostId=a+b%2Bc%26d%3De%23f%2520g%2Fgr%C3%B6%C3%9Fe+%F0%9F%8E%B2&uhst=1 HTTP/1.1"
+        "POST /?action=join&hostId=a+b%2Bc%26d%3De%23f%2520g%2Fgr%C3%B6%C3%9Fe+%F0%9F%8E%B2&uhst=2 HTTP/1.1"
     );
 }
 

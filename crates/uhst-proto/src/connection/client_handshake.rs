@@ -5,13 +5,18 @@ use core::time::Duration;
 
 use super::{
     Credentials, Timestamp,
-    handshake::{RandomSeed, SharedSecret, client_exchange, transcript},
-    keys::Random,
+    handshake::{Early, Exchange, RandomSeed, client_exchange, pre_shared_key},
+    keys::{Random, SessionKeys},
+    noise::Noise,
+    packet_seal,
     retransmission::Retry,
 };
 use crate::protocol::{
-    EndReason, PathPolicy,
-    frame::handshake_packet::{self, ConnectionId, HandshakePacket, Hello, Limits},
+    EndReason, PathPolicy, PublicKey,
+    frame::{
+        self,
+        handshake_packet::{self, ConnectionId, HandshakePacket, Joiner, Limits, Sealed, Welcome},
+    },
 };
 
 /// The handshake of a client that is joining.
@@ -19,15 +24,28 @@ use crate::protocol::{
 pub(super) struct ClientHandshake {
     credentials: Credentials,
     random: RandomSeed,
-    hello: Hello,
-    proof: Option<(SharedSecret, Bytes)>,
-    /// The transcript that the last proof answered. It survives a restart.
-    answered: Option<[u8; 32]>,
+    limits: Limits,
+    metadata: Bytes,
+    hello: Bytes,
+    /// The answer to the host's challenge. It survives a restart.
+    answered: Option<Answered>,
+    /// Whether that answer is sent, and not the hello.
+    proves: bool,
     retry: Retry,
     /// Since when the host could have answered.
     waiting_since: Timestamp,
     /// When the host last answered.
     answered_at: Timestamp,
+}
+
+/// The answer to a challenge.
+#[derive(Debug)]
+struct Answered {
+    challenge: Bytes,
+    proof: Bytes,
+    early: Early,
+    keys: SessionKeys,
+    host: PublicKey,
 }
 
 /// What a packet of the host means to a joining client.
@@ -36,7 +54,7 @@ pub(super) enum ClientStep {
     /// The handshake goes on.
     Continue,
     /// The host admits the client.
-    Admitted { secret: SharedSecret, limits: Limits, metadata: Bytes },
+    Admitted { keys: SessionKeys, limits: Limits, metadata: Bytes },
     /// The connection ends.
     End(EndReason),
 }
@@ -49,29 +67,38 @@ impl ClientHandshake {
         seed: [u8; 32],
         now: Timestamp,
     ) -> Self {
-        let nonce = Random::new(&seed, b"nonce").array();
-        let (_, spake) = client_exchange(&credentials, Random::new(&seed, b"spake"));
-        let game = credentials.game.clone();
-        Self {
+        let mut handshake = Self {
             credentials,
             random: RandomSeed(seed),
-            hello: Hello { nonce, spake, limits, game, metadata },
-            proof: None,
+            limits,
+            metadata,
+            hello: Bytes::new(),
             answered: None,
+            proves: false,
             retry: Retry::new(),
             waiting_since: now,
             answered_at: now,
-        }
+        };
+        handshake.hello = handshake.begin().map_or_else(Bytes::new, |(_, _, hello)| hello);
+        handshake
+    }
+
+    /// Begins the handshake, or restores its beginning. Returns the hello, which is the same each time.
+    fn begin(&self) -> Option<(Noise, Exchange, Bytes)> {
+        let exchange = client_exchange(&self.credentials, Random::new(&self.random.0, b"spake"));
+        let mut noise = Noise::client(&self.credentials.key, Random::new(&self.random.0, b"noise"))?;
+        let hello = handshake_packet::hello(&noise.write(&exchange.1)?);
+        Some((noise, exchange, hello))
     }
 
     /// Sets the allowed paths, before the first packet.
     pub(super) fn allow(&mut self, paths: PathPolicy) {
-        self.hello.limits.paths = paths;
+        self.limits.paths = paths;
     }
 
     /// Starts over on a new path, which may lead to another connection of the same host.
     pub(super) fn restart(&mut self, now: Timestamp) {
-        self.proof = None;
+        self.proves = false;
         self.undelivered(now);
     }
 
@@ -110,21 +137,45 @@ impl ClientHandshake {
 
     /// Returns the packet to send now. It is repeated until it is answered.
     pub(super) fn poll(&mut self, now: Timestamp) -> Option<Bytes> {
-        let packet = || self.proof.as_ref().map_or_else(|| self.hello.encode(), |(_, proof)| proof.clone());
-        self.retry.poll(now).then(packet)
+        let is_due = self.retry.poll(now);
+        is_due.then(|| self.proving().map_or(&self.hello, |answered| &answered.proof).clone())
     }
 
-    /// Sends the proof again: the host sends packets of an open connection, so its welcome was lost.
-    pub(super) fn repeat_proof(&mut self, now: Timestamp) {
-        if self.proof.is_some() {
+    /// The answer to the challenge, while it is sent.
+    fn proving(&self) -> Option<&Answered> {
+        self.answered.as_ref().filter(|_| self.proves)
+    }
+
+    /// Processes a sealed packet of an open connection: the host has admitted this client, and its welcome was lost. So the
+    /// proof is sent again.
+    pub(super) fn receive_early(&mut self, packet: Bytes, now: Timestamp) {
+        let is_authentic = |answered: &Answered| packet_seal::open(&answered.keys.host, packet).is_some();
+        if self.proving().is_some_and(is_authentic) {
             self.retry = Retry::new();
             self.host_answered(now);
         }
     }
 
-    /// The secret, once the host has sent a challenge.
-    pub(super) fn secret(&self) -> Option<&SharedSecret> {
-        self.proof.as_ref().map(|(secret, _)| secret)
+    /// The id of the connection, once the host has sent a challenge.
+    pub(super) fn id(&self) -> Option<ConnectionId> {
+        self.proving().map(|answered| answered.early.id)
+    }
+
+    /// The keys, once the host has sent a challenge.
+    pub(super) fn keys(&self) -> Option<&SessionKeys> {
+        self.proving().map(|answered| &answered.keys)
+    }
+
+    /// The host's static key, once it has proved that it owns it.
+    pub(super) fn peer_key(&self) -> Option<PublicKey> {
+        self.proving().map(|answered| answered.host)
+    }
+
+    /// Returns the packet by which this client gives up. `None` if the host has not answered: it may be an original, which
+    /// would read the packet as text.
+    pub(super) fn leave(&self, reason: &EndReason) -> Option<Bytes> {
+        let early = &self.proving()?.early;
+        Some(early.control.seal(handshake_packet::leave(early.id), &frame::reason_bytes(reason)))
     }
 
     /// Processes a packet of the host. `interval` is the time between two heartbeats.
@@ -135,49 +186,85 @@ impl ClientHandshake {
         interval: Duration,
         now: Timestamp,
     ) -> ClientStep {
-        match message {
-            HandshakePacket::Challenge { nonce, id, spake, .. } if nonce == self.hello.nonce => {
-                self.challenged(packet, id, &spake, now)
-            }
-            HandshakePacket::Pending { id } if self.secret().is_some_and(|secret| secret.id == id) => {
+        match (message, self.proving()) {
+            (HandshakePacket::Challenge { noise }, None) => self.challenged(packet, noise, now),
+            (HandshakePacket::Refusal { reason }, None) => ClientStep::End(reason),
+            (HandshakePacket::Pending { id, sealed }, Some(Answered { keys, .. }))
+                if keys.id == id && keys.control.open(sealed).is_some() =>
+            {
                 self.host_answered(now);
                 self.retry.slow_down(now, interval);
                 ClientStep::Continue
             }
-            HandshakePacket::Welcome { id, limits, metadata } => {
-                let Some(secret) = self.secret().filter(|secret| secret.id == id) else { return ClientStep::Continue };
-                if secret.opens(packet) {
-                    return ClientStep::Admitted { secret: secret.clone(), limits, metadata };
+            (HandshakePacket::Welcome { id, sealed }, Some(Answered { keys, .. })) if keys.id == id => {
+                let contents = keys.control.open(sealed);
+                match contents.and_then(|contents| Welcome::read(&contents).ok()) {
+                    Some(Welcome { limits, metadata }) => ClientStep::Admitted { keys: keys.clone(), limits, metadata },
+                    // Without a password, the key of the answer is all that a host proves, so somebody changed the packet.
+                    None if self.credentials.password.is_none() => ClientStep::Continue,
+                    None => {
+                        let text = "the host could not prove that it knows the password";
+                        ClientStep::End(EndReason::ProtocolError(text.into()))
+                    }
                 }
-                let text = "the host could not prove that it knows the password";
-                ClientStep::End(EndReason::ProtocolError(text.into()))
             }
-            HandshakePacket::Refusal { reason } => ClientStep::End(reason),
+            (HandshakePacket::Refused { id, sealed }, Some(answered)) if answered.keys.id == id => {
+                answered.refused(sealed).map_or(ClientStep::Continue, ClientStep::End)
+            }
             _ => ClientStep::Continue,
         }
     }
 
-    /// Processes the host's answer to our hello. Copies of it are ignored.
-    fn challenged(&mut self, packet: &Bytes, id: ConnectionId, spake: &[u8; 33], now: Timestamp) -> ClientStep {
-        if self.proof.is_some() {
-            return ClientStep::Continue;
+    /// Processes the host's answer to our hello. It is ignored if a stranger made or changed it.
+    fn challenged(&mut self, packet: &Bytes, message: &[u8], now: Timestamp) -> ClientStep {
+        if self.answered.as_ref().is_none_or(|answered| answered.challenge != packet) {
+            let answered = match self.answer(packet, message) {
+                Ok(answered) => answered,
+                Err(Some(reason)) => return ClientStep::End(reason),
+                Err(None) => return ClientStep::Continue,
+            };
+            // Every proof lets the other side test one guess of our password. A relay must not get a second one by cutting
+            // the stream and asking again.
+            if self.answered.is_some() && self.credentials.password.is_some() {
+                let text = "the host forgot this attempt to join and asked for the password again: join again";
+                return ClientStep::End(EndReason::ProtocolError(text.into()));
+            }
+            self.answered = Some(answered);
         }
-        let transcript = transcript(&self.hello.encode(), packet);
-        // Every proof lets the other side test one guess of our password. A relay must not get a second one by cutting
-        // the stream and asking again.
-        if self.credentials.password.is_some() && self.answered.is_some_and(|answered| answered != transcript) {
-            let text = "the host forgot this attempt to join and asked for the password again: join again";
-            return ClientStep::End(EndReason::ProtocolError(text.into()));
-        }
-        // The exchange is deterministic, so it is restored here.
-        let (exchange, _) = client_exchange(&self.credentials, Random::new(&self.random.0, b"spake"));
-        let Ok(secret) = exchange.finish(spake) else { return ClientStep::Continue };
-        let secret = SharedSecret::new(id, &secret, transcript);
-        self.answered = Some(transcript);
-        let proof = secret.seal(handshake_packet::proof(id));
-        self.proof = Some((secret, proof));
+        self.proves = true;
         self.retry = Retry::new();
         self.host_answered(now);
         ClientStep::Continue
+    }
+
+    /// Answers a challenge, after a check of the host's key: nothing of this client is told to another host.
+    ///
+    /// # Errors
+    ///
+    /// The reason for which the connection ends; none if the challenge is to be ignored.
+    fn answer(&self, packet: &Bytes, message: &[u8]) -> Result<Answered, Option<EndReason>> {
+        let (mut noise, (exchange, _), _) = self.begin().ok_or(None)?;
+        let theirs = noise.read(message).ok_or(None)?;
+        let host = noise.peer().ok_or(None)?;
+        if self.credentials.host_key.is_some_and(|pinned| pinned != host.hash()) {
+            return Err(Some(EndReason::WrongHostKey));
+        }
+        let early = Early::new(&mut noise);
+        let psk = pre_shared_key(exchange, &theirs).ok_or(None)?;
+        noise.set_psk(&psk).ok_or(None)?;
+        let joiner =
+            Joiner { limits: self.limits, game: self.credentials.game.clone(), metadata: self.metadata.clone() };
+        let message = noise.write(&joiner.encode()).ok_or(None)?;
+        let keys = SessionKeys::new(early.id, &noise.root());
+        let proof = early.control.seal(handshake_packet::proof(early.id), &message);
+        Ok(Answered { challenge: packet.clone(), proof, early, keys, host })
+    }
+}
+
+impl Answered {
+    /// Returns the reason of a refusal. A host that does not know the password has only the early key.
+    fn refused(&self, sealed: Sealed<'_>) -> Option<EndReason> {
+        let contents = self.keys.control.open(sealed).or_else(|| self.early.control.open(sealed))?;
+        frame::read_reason(&contents).ok()
     }
 }

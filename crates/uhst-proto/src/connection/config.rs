@@ -3,10 +3,11 @@
 use core::time::Duration;
 
 use bytes::Bytes;
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::cost::message_cost;
+use super::{StaticKey, cost::message_cost};
 use crate::protocol::{
-    GameId, PathPolicy,
+    GameId, KeyHash, PathPolicy,
     frame::handshake_packet::{Limits, MAX_METADATA},
 };
 
@@ -108,20 +109,50 @@ fn agreed(ours: Duration, theirs: u64) -> Duration {
     ours.min(theirs).max(ours.max(theirs).min(SHORTEST))
 }
 
+/// A password. It is wiped from memory when dropped, and `Debug` hides it.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct Password(String);
+
+impl<T: Into<String>> From<T> for Password {
+    fn from(password: T) -> Self {
+        Self(password.into())
+    }
+}
+
+impl core::fmt::Debug for Password {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Password(…)")
+    }
+}
+
 /// What both sides must know to connect.
 #[derive(Clone)]
 pub struct Credentials {
     /// The id of the session, as assigned by the relay.
     pub host_id: String,
     /// The password of the session. `None` equals an empty password. It is never sent.
-    pub password: Option<String>,
+    pub password: Option<Password>,
     /// The game, which must be the same on both sides.
     pub game: GameId,
+    /// The static key of this side. It needs no storage: a fresh one serves those who need not be known again.
+    pub key: StaticKey,
+    /// Client: the hash of the host's key, from the link. With it, no other host is joined. A host ignores it.
+    pub host_key: Option<KeyHash>,
+}
+
+impl Credentials {
+    pub(super) fn password(&self) -> &[u8] {
+        self.password.as_ref().map_or(b"", |password| password.0.as_bytes())
+    }
 }
 
 impl core::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Credentials").field("host_id", &self.host_id).field("game", &self.game).finish_non_exhaustive()
+        f.debug_struct("Credentials")
+            .field("host_id", &self.host_id)
+            .field("game", &self.game)
+            .field("host_key", &self.host_key)
+            .finish_non_exhaustive()
     }
 }
 
@@ -172,8 +203,13 @@ mod tests {
 
     #[test]
     fn a_password_stays_out_of_logs() {
-        let credentials =
-            Credentials { host_id: "1234".into(), password: Some("secret".into()), game: GameId::default() };
+        let credentials = Credentials {
+            host_id: "1234".into(),
+            password: Some("secret".into()),
+            game: GameId::default(),
+            key: StaticKey::from_bytes([1; 32]),
+            host_key: None,
+        };
         assert!(!format!("{credentials:?}").contains("secret"));
     }
 

@@ -11,23 +11,25 @@ use bytes::Bytes;
 
 use super::{
     ConnectionConfig, ConnectionEvent, ConnectionId, ConnectionStats, Credentials, EnqueueError, Lane,
-    MetadataTooLarge, Path, Timestamp, Tombstone,
+    MetadataTooLarge, Path, Security, Timestamp, Tombstone,
     acknowledgements::Acknowledgements,
     client_handshake::ClientHandshake,
     closing::{CloseFrames, Closing},
     config::check_metadata,
     cost::message_cost,
-    handshake::SharedSecret,
+    handshake::security,
     host_handshake::HostHandshake,
     incoming::Incoming,
+    keys::SessionKeys,
     outgoing::Outgoing,
+    packet_seal::PacketSeal,
     path_set::PathSet,
     receive::Violation,
     resumption::Resumption,
     retransmission::NextAnswer,
     state::State,
 };
-use crate::protocol::{Channel, EndReason, PathPolicy, Payload, Tag, frame::handshake_packet::Limits};
+use crate::protocol::{Channel, EndReason, PathPolicy, Payload, PublicKey, Tag, frame::handshake_packet::Limits};
 
 /// A connection with one peer. See [the module](super) for what its owner must do.
 #[derive(Debug)]
@@ -35,6 +37,12 @@ pub struct Connection {
     config: ConnectionConfig,
     state: State,
     resumption: Resumption,
+    /// What protects the connection once it is open.
+    security: Security,
+    /// The static key of the peer, once it has proved that it owns it.
+    peer_key: Option<PublicKey>,
+    /// Once both sides have keys.
+    seal: Option<PacketSeal>,
     answer: NextAnswer,
     paths: PathSet,
     acks: Acknowledgements,
@@ -46,9 +54,12 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn new(config: ConnectionConfig, state: State, resumption: Resumption, now: Timestamp) -> Self {
+    fn new(config: ConnectionConfig, state: State, resumption: Resumption, security: Security, now: Timestamp) -> Self {
         Self {
             state,
+            security,
+            peer_key: None,
+            seal: None,
             paths: PathSet::new(&config, resumption.is_client(), now),
             resumption,
             answer: NextAnswer::default(),
@@ -81,7 +92,7 @@ impl Connection {
         let (config, metadata) = (config.corrected(), check_metadata(metadata)?);
         let handshake =
             ClientHandshake::new(credentials.clone(), config.limits(PathPolicy::default()), metadata, seed, now);
-        Ok(Self::new(config, State::Joining(handshake), Resumption::client(), now))
+        Ok(Self::new(config, State::Joining(handshake), Resumption::client(), security(credentials), now))
     }
 
     /// Creates a host's connection for a client whose [`Hello`](crate::protocol::frame::HandshakeKind::Hello) arrived
@@ -103,24 +114,32 @@ impl Connection {
     ) -> Result<Self, MetadataTooLarge> {
         let (config, metadata) = (config.corrected(), check_metadata(metadata)?);
         let handshake = HostHandshake::new(credentials.clone(), metadata, seed, now);
-        let mut connection = Self::new(config, State::Admitting(handshake), Resumption::host(&seed), now);
+        let security = security(credentials);
+        let mut connection = Self::new(config, State::Admitting(handshake), Resumption::host(&seed), security, now);
         connection.paths.up_unopened(Path::Relay, now);
         Ok(connection)
     }
 
-    /// Creates a client and a host that are already connected, for tests. They skip the handshake and use a fixed key.
+    /// Creates a client and a host that are already connected, for tests. They skip the handshake and use fixed keys.
     #[doc(hidden)]
     pub fn pair(client: ConnectionConfig, host: ConnectionConfig, now: Timestamp) -> (Self, Self) {
         let (client, host) = (client.corrected(), host.corrected());
         let make = |config: &ConnectionConfig, resumption, peer: &ConnectionConfig| {
-            let mut connection = Self::new(config.clone(), State::Open { handshake: None }, resumption, now);
-            connection.resumption.set_secret(Some(&SharedSecret::fixed()));
+            let state = State::Open { handshake: None };
+            let mut connection = Self::new(config.clone(), state, resumption, Security::Sealed, now);
+            connection.set_keys(&SessionKeys::fixed());
             connection.limit(peer.limits(PathPolicy::default()));
             connection.paths.up_unopened(Path::Relay, now);
             connection.paths.open(Bytes::new(), now, &mut VecDeque::new());
             connection
         };
         (make(&client, Resumption::client(), &host), make(&host, Resumption::host(&[0; 32]), &client))
+    }
+
+    /// Sets the keys on which both sides have agreed.
+    fn set_keys(&mut self, keys: &SessionKeys) {
+        self.resumption.set_keys(Some(keys));
+        self.seal = Some(PacketSeal::new(keys, self.resumption.is_client()));
     }
 
     /// Applies the peer's limits. Returns `false` if they cannot work.
@@ -136,9 +155,21 @@ impl Connection {
     /// Returns the id of this connection, once the other side has answered.
     pub fn id(&self) -> Option<ConnectionId> {
         match &self.state {
-            State::Joining(_) | State::Admitting(_) => self.state.secret().map(|secret| secret.id),
+            State::Joining(handshake) => handshake.id(),
+            State::Admitting(handshake) => handshake.id(),
             _ => self.resumption.id(),
         }
+    }
+
+    /// Returns what protects this connection once it is open.
+    pub fn security(&self) -> Security {
+        self.security
+    }
+
+    /// Returns the static key of the peer. A client knows it once the host has answered, and a host from the
+    /// [`JoinRequest`](ConnectionEvent::JoinRequest) on.
+    pub fn peer_key(&self) -> Option<PublicKey> {
+        self.peer_key
     }
 
     /// Returns the largest message that both sides allow, in bytes. It is zero until the connection is open.
@@ -224,10 +255,8 @@ impl Connection {
                 self.close(EndReason::EndedLocally, now);
             }
             State::Refused { leaving, .. } => *leaving = true,
-            // A host that has answered keeps the request until it receives a close. A host that has not answered may be
-            // an original, which would read the close as text.
-            State::Joining(handshake) if handshake.secret().is_some() => self.close_now(reason),
-            State::Joining(_) => self.finish(reason),
+            // A host that has answered keeps the request until it learns of the end.
+            State::Joining(_) => self.close_now(reason),
             State::Closing(_) | State::Closed(_) => {}
         }
     }
@@ -267,6 +296,11 @@ impl Connection {
         if self.is_closed() {
             return;
         }
+        if let State::Joining(handshake) = &self.state {
+            let leave = handshake.leave(&reason);
+            self.finish(reason);
+            return self.answer.set(leave);
+        }
         self.closes.send_last(reason.clone());
         self.finish(reason);
     }
@@ -299,7 +333,7 @@ impl Connection {
             return;
         }
         if let State::Joining(handshake) = &self.state {
-            self.resumption.set_secret(handshake.secret());
+            self.resumption.set_keys(handshake.keys());
         }
         self.resumption.stop();
         self.answer.clear();
@@ -340,11 +374,25 @@ impl Connection {
     }
 
     /// Returns what to keep of an ended connection, so that a peer which comes back learns why it ended. `None` if it
-    /// has not ended, or the peer never knew its secret.
+    /// has not ended, or the peer never had its keys.
     #[must_use]
     pub fn tombstone(&self) -> Option<Tombstone> {
         let State::Closed(reason) = &self.state else { return None };
         self.resumption.tombstone(reason.clone())
+    }
+
+    /// Opens a sealed packet of the peer without receiving it, for tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn peek(&self, packet: &Bytes) -> Option<Bytes> {
+        self.seal.as_ref()?.peek(packet.clone())
+    }
+
+    /// Seals a packet as the peer does, for tests of a peer that misbehaves.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn seal_as_peer(&self, packet: &Bytes) -> Option<Bytes> {
+        Some(self.seal.as_ref()?.seal_as_peer(packet[..].into()))
     }
 
     /// Returns statistics of this connection.

@@ -109,7 +109,7 @@ pub enum ResumeError {
     /// The packet is not a resumption of this connection.
     #[error("the packet does not resume this connection")]
     Malformed,
-    /// The sender does not know the secret of this connection.
+    /// The sender does not know the keys of this connection.
     #[error("the packet is not from the client of this connection")]
     Forged,
     /// The packet is a copy of an earlier one.
@@ -144,6 +144,10 @@ pub struct ConnectionStats {
     pub bytes_sent: u64,
     /// The bytes of packets received.
     pub bytes_received: u64,
+    /// The packets received that the peer did not seal: somebody else made or changed them. They are ignored.
+    pub packets_forged: u64,
+    /// The packets received over the relay that had arrived before, or were very late. They are ignored.
+    pub packets_replayed: u64,
     /// The fragments sent again because they were lost.
     pub resent: u64,
     /// The unreliable messages dropped by this side because a queue was full, before sending or after receiving.

@@ -1,52 +1,189 @@
-//! The shared secret of a connection, and random bytes derived from a seed.
+//! What is derived from a handshake: the id of the connection, and the keys of both sides. And random bytes derived from a
+//! seed.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
+use chacha20poly1305::{
+    ChaCha20Poly1305, KeyInit, XChaCha20Poly1305,
+    aead::{AeadInPlace, generic_array::GenericArray},
+};
 use hmac::{Hmac, Mac};
 use rand_core::{CryptoRng, RngCore, impls};
 use sha2::{Digest, Sha256};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::protocol::frame::handshake_packet::MAC;
+use crate::protocol::frame::handshake_packet::{ConnectionId, NONCE, SEAL, Sealed, TAG};
 
-/// The key that only both sides know, from SPAKE2.
-#[derive(Clone)]
-pub(super) struct Key([u8; 32]);
+fn hmac(key: &[u8], parts: &[&[u8]]) -> Hmac<Sha256> {
+    let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(key).expect("HMAC accepts keys of any length");
+    for part in parts {
+        mac.update(&(part.len() as u64).to_be_bytes());
+        mac.update(part);
+    }
+    mac
+}
 
-impl core::fmt::Debug for Key {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("Key(…)")
+/// What only both sides of a handshake know. Keys are derived from it.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub(super) struct Root([u8; 64]);
+
+impl Root {
+    pub(super) fn new(one: &[u8; 32], two: &[u8; 32]) -> Self {
+        let mut root = Self([0; 64]);
+        root.0[..32].copy_from_slice(one);
+        root.0[32..].copy_from_slice(two);
+        root
+    }
+
+    /// Derives a key. Different labels give independent keys.
+    pub(super) fn derive(&self, label: &str) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(hmac(&self.0, &[label.as_bytes()]).finalize().into_bytes().into())
     }
 }
 
-impl Key {
-    pub(super) fn new(secret: &[u8]) -> Self {
-        // The hash separates this protocol from others that use the same secret.
-        Self(Sha256::new().chain_update(b"bevy_uhst 1 key").chain_update(secret).finalize().into())
-    }
+/// Returns the id of a connection, from the hash of the first two messages.
+pub(super) fn connection_id(hash: &[u8]) -> ConnectionId {
+    let hash = Sha256::new().chain_update(b"bevy_uhst 2 id").chain_update(hash).finalize();
+    let mut id = [0; 16];
+    id.copy_from_slice(&hash[..16]);
+    ConnectionId(id)
+}
 
-    fn mac(&self, context: &[u8], packet: &[u8]) -> Option<Hmac<Sha256>> {
-        // HMAC accepts keys of any length, so this never fails.
-        let mac = Hmac::<Sha256>::new_from_slice(&self.0).ok()?;
-        Some(mac.chain_update((context.len() as u64).to_be_bytes()).chain_update(context).chain_update(packet))
-    }
+/// The keys of a connection.
+#[derive(Clone, Debug)]
+pub(super) struct SessionKeys {
+    pub(super) id: ConnectionId,
+    /// For the rest of the handshake, for resumptions, and for what a host says after the end.
+    pub(super) control: ControlKey,
+    /// For packets of the client.
+    pub(super) client: PacketKey,
+    /// For packets of the host.
+    pub(super) host: PacketKey,
+}
 
-    /// Appends the MAC of `context` and everything in the packet.
-    pub(super) fn seal(&self, context: &[u8], mut packet: BytesMut) -> Bytes {
-        if let Some(mac) = self.mac(context, &packet) {
-            packet.extend_from_slice(&mac.finalize().into_bytes());
+impl SessionKeys {
+    /// Derives the keys from what both sides know after the third message.
+    pub(super) fn new(id: ConnectionId, root: &Root) -> Self {
+        Self {
+            id,
+            control: ControlKey::new(root, "control"),
+            client: PacketKey::new(root, "client"),
+            host: PacketKey::new(root, "host"),
         }
-        packet.freeze()
     }
 
-    /// Whether the MAC at the end is valid. Compares in constant time.
-    pub(super) fn opens(&self, context: &[u8], packet: &[u8]) -> bool {
-        packet.split_last_chunk::<MAC>().is_some_and(|(packet, mac)| {
-            self.mac(context, packet).is_some_and(|expected| expected.verify_slice(mac).is_ok())
-        })
+    /// Returns fixed keys, for connections that skip the handshake in tests.
+    pub(super) fn fixed() -> Self {
+        Self::new(ConnectionId([7; 16]), &Root([0; 64]))
+    }
+}
+
+/// Seals handshake and resumption packets, which have no number.
+///
+/// The nonce is a MAC of the contents. Packets that repeat each other are thus equal, and no two others share a nonce.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub(super) struct ControlKey {
+    cipher: [u8; 32],
+    nonce: [u8; 32],
+}
+
+impl core::fmt::Debug for ControlKey {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("ControlKey(…)")
+    }
+}
+
+impl ControlKey {
+    pub(super) fn new(root: &Root, label: &str) -> Self {
+        let nonce = root.derive(&format!("{label} nonce"));
+        Self { cipher: *root.derive(label), nonce: *nonce }
+    }
+
+    /// Appends the sealed contents to a header, which is authenticated and not encrypted.
+    pub(super) fn seal(&self, mut header: BytesMut, contents: &[u8]) -> Bytes {
+        let mac = hmac(&self.nonce, &[&header, contents]).finalize().into_bytes();
+        let nonce = &mac[..NONCE];
+        let start = header.len();
+        header.reserve(contents.len() + SEAL);
+        header.put_slice(nonce);
+        header.put_slice(contents);
+        let (header_part, rest) = header.split_at_mut(start);
+        let tag = XChaCha20Poly1305::new(GenericArray::from_slice(&self.cipher))
+            .encrypt_in_place_detached(GenericArray::from_slice(nonce), header_part, &mut rest[NONCE..])
+            .expect("a packet is far below the limit of the cipher");
+        header.put_slice(&tag);
+        header.freeze()
+    }
+
+    /// Returns the contents. `None` if the other side did not seal them, with this header.
+    pub(super) fn open(&self, sealed: Sealed<'_>) -> Option<Bytes> {
+        let (nonce, rest) = sealed.bytes.split_at_checked(NONCE)?;
+        let (contents, tag) = rest.split_at_checked(rest.len().checked_sub(TAG)?)?;
+        let mut contents = contents.to_vec();
+        XChaCha20Poly1305::new(GenericArray::from_slice(&self.cipher))
+            .decrypt_in_place_detached(
+                GenericArray::from_slice(nonce),
+                sealed.header,
+                &mut contents,
+                GenericArray::from_slice(tag),
+            )
+            .ok()?;
+        Some(contents.into())
+    }
+}
+
+/// Seals the numbered packets of one side. The number is the nonce, so each number may be used once.
+#[derive(Clone)]
+pub(super) struct PacketKey(ChaCha20Poly1305);
+
+impl core::fmt::Debug for PacketKey {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("PacketKey(…)")
+    }
+}
+
+impl PacketKey {
+    fn new(root: &Root, label: &str) -> Self {
+        Self(ChaCha20Poly1305::new(GenericArray::from_slice(&*root.derive(label))))
+    }
+
+    /// The nonce of Noise: four zero bytes and the number in little endian.
+    fn nonce(number: u64) -> [u8; 12] {
+        let mut nonce = [0; 12];
+        nonce[4..].copy_from_slice(&number.to_le_bytes());
+        nonce
+    }
+
+    /// Encrypts what follows the header of this length, and appends the tag. The header is authenticated.
+    pub(super) fn seal(&self, number: u64, header: usize, packet: &mut BytesMut) {
+        let (header, contents) = packet.split_at_mut(header);
+        let tag = self
+            .0
+            .encrypt_in_place_detached(GenericArray::from_slice(&Self::nonce(number)), header, contents)
+            .expect("a packet is far below the limit of the cipher");
+        packet.put_slice(&tag);
+    }
+
+    /// Decrypts what follows the header of this length, and removes the tag. `None` if the other side did not seal it; the
+    /// contents are of no use then.
+    pub(super) fn open(&self, number: u64, header: usize, packet: &mut BytesMut) -> Option<()> {
+        let end = packet.len().checked_sub(TAG).filter(|end| *end >= header)?;
+        let (contents, tag) = packet.split_at_mut(end);
+        let (header, contents) = contents.split_at_mut(header);
+        self.0
+            .decrypt_in_place_detached(
+                GenericArray::from_slice(&Self::nonce(number)),
+                header,
+                contents,
+                GenericArray::from_slice(tag),
+            )
+            .ok()?;
+        packet.truncate(end);
+        Some(())
     }
 }
 
 /// Derives random bytes from a seed: SHA-256 of the seed and a counter.
-#[derive(Clone)]
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub(super) struct Random {
     seed: [u8; 32],
     counter: u64,
@@ -96,17 +233,32 @@ mod tests {
 
     #[test]
     fn a_seal_opens_only_what_was_sealed() {
-        let key = Key::new(b"secret");
-        let packet = key.seal(b"context", BytesMut::from(&b"hello"[..]));
-        assert!(key.opens(b"context", &packet));
-        assert!(!key.opens(b"other", &packet));
-        assert!(!Key::new(b"other").opens(b"context", &packet));
+        let key = ControlKey::new(&Root([1; 64]), "a");
+        let packet = key.seal(BytesMut::from(&b"header"[..]), b"hello");
+        assert!(!packet.windows(5).any(|bytes| bytes == b"hello"));
+        let sealed = |packet: &'static [u8]| Sealed { header: &packet[..6], bytes: &packet[6..] };
+        let packet: &'static [u8] = Vec::leak(packet.to_vec());
+        assert_eq!(key.open(sealed(packet)).unwrap(), "hello");
+        for other in [ControlKey::new(&Root([2; 64]), "a"), ControlKey::new(&Root([1; 64]), "b")] {
+            assert_eq!(other.open(sealed(packet)), None);
+        }
         for byte in 0..packet.len() {
             let mut forged = packet.to_vec();
             forged[byte] ^= 1;
-            assert!(!key.opens(b"context", &forged));
+            assert_eq!(key.open(Sealed { header: &forged[..6], bytes: &forged[6..] }), None);
         }
-        assert!(!key.opens(b"context", b""));
+        for end in 6..packet.len() {
+            assert_eq!(key.open(Sealed { header: &packet[..6], bytes: &packet[6..end] }), None);
+        }
+    }
+
+    #[test]
+    fn equal_packets_are_sealed_alike_and_others_with_another_nonce() {
+        let key = ControlKey::new(&Root([1; 64]), "a");
+        let seal = |header: &[u8], contents: &[u8]| key.seal(BytesMut::from(header), contents);
+        assert_eq!(seal(b"ab", b"c"), seal(b"ab", b"c"));
+        assert_ne!(seal(b"ab", b"c")[2..][..NONCE], seal(b"ab", b"d")[2..][..NONCE]);
+        assert_ne!(seal(b"ab", b"c")[2..][..NONCE], seal(b"a", b"bc")[1..][..NONCE]);
     }
 
     #[test]
@@ -115,5 +267,10 @@ mod tests {
         assert_eq!(bytes(1, b"a"), bytes(1, b"a"));
         assert_ne!(bytes(1, b"a"), bytes(2, b"a"));
         assert_ne!(bytes(1, b"a"), bytes(1, b"b"));
+    }
+
+    #[test]
+    fn keys_stay_out_of_logs() {
+        assert_eq!(format!("{:?}", SessionKeys::fixed()).matches('…').count(), 3);
     }
 }

@@ -24,7 +24,9 @@
 //! | `connection/path_changes` | paths that come, go, or fail |
 //! | `connection/timeouts` | the passing of time |
 //! | `state` | the states of a connection |
-//! | `client_handshake`, `host_handshake`, `handshake`, `keys` | both sides of the handshake, the shared secret |
+//! | `client_handshake`, `host_handshake`, `handshake` | both sides of the handshake |
+//! | `noise`, `keys`, `static_key` | Noise, what is derived from it, the key of one side |
+//! | `packet_seal`, `security` | the seal of packets over the relay, what protects a connection |
 //! | `resumption`, `replay_guard`, `tombstone` | both sides of a resumption, and what is left of ended connections |
 //! | `retransmission` | repetition of handshake packets |
 //! | `path_set`, `path` | path selection, and interruptions of the peer |
@@ -49,7 +51,9 @@ mod incoming;
 mod keys;
 mod liveness;
 mod loss_report;
+mod noise;
 mod outgoing;
+mod packet_seal;
 mod path;
 mod path_set;
 mod ranges;
@@ -57,16 +61,20 @@ mod receive;
 mod replay_guard;
 mod resumption;
 mod retransmission;
+mod security;
 mod send;
 mod state;
+mod static_key;
 mod tombstone;
 mod unreliable;
 
-pub use config::{ConnectionConfig, Credentials, MetadataTooLarge};
+pub use config::{ConnectionConfig, Credentials, MetadataTooLarge, Password};
 pub use connection::Connection;
 pub use cost::{OVERHEAD as MESSAGE_OVERHEAD, message_cost};
 pub use event::{ConnectionEvent, ConnectionStats, EnqueueError, Interruption, Received, ResumeError};
 pub use path::{Lane, Path};
+pub use security::Security;
+pub use static_key::StaticKey;
 pub use tombstone::Tombstone;
 
 pub use crate::protocol::frame::handshake_packet::{ConnectionId, MAX_METADATA};

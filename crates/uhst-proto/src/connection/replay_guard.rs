@@ -4,12 +4,9 @@ use bytes::Bytes;
 
 use super::{
     ResumeError,
-    keys::{Key, Random},
+    keys::{Random, SessionKeys},
 };
-use crate::protocol::frame::{
-    Ack,
-    handshake_packet::{self, ConnectionId, HandshakePacket},
-};
+use crate::protocol::frame::handshake_packet::{self, HandshakePacket};
 
 /// The state of a host that rejects replayed resumptions.
 pub(super) struct ReplayGuard {
@@ -40,41 +37,37 @@ impl ReplayGuard {
         Self { random, nonce, counter: 0, taken: 0, copy: None, answered_at: 0 }
     }
 
-    /// The largest counter that came with a valid MAC.
+    /// The largest counter that came from the client.
     pub(super) fn counter(&self) -> u64 {
         self.counter
     }
 
-    /// Checks whether a packet resumes the connection. Returns its counter and the client's acknowledgement.
-    /// `next_packet` is the number of the next packet to the client.
-    pub(super) fn check<'a>(
+    /// Checks whether a packet resumes the connection. Returns its counter and its contents: the client's
+    /// acknowledgement. `next_packet` is the number of the next packet to the client.
+    pub(super) fn check(
         &mut self,
-        packet: &'a Bytes,
-        expected: ConnectionId,
-        key: &Key,
+        packet: &Bytes,
+        keys: &SessionKeys,
         next_packet: u64,
-    ) -> Result<(u64, Ack<'a>), ResumeError> {
-        let Ok(HandshakePacket::Resume { id, counter, nonce, ack }) = HandshakePacket::read(packet) else {
+    ) -> Result<(u64, Bytes), ResumeError> {
+        let Ok(HandshakePacket::Resume { id, counter, nonce, sealed }) = HandshakePacket::read(packet) else {
             return Err(ResumeError::Malformed);
         };
-        if id != expected {
+        if id != keys.id {
             return Err(ResumeError::Malformed);
         }
-        if !key.opens(&[], packet) {
-            return Err(ResumeError::Forged);
-        }
+        let ack = keys.control.open(sealed).ok_or(ResumeError::Forged)?;
         if counter == self.taken && self.copy == Some(nonce) {
             return Ok((counter, ack));
         }
-        // A copy that never arrived before also has a valid MAC. Only the current nonce shows that the packet is new.
+        // A copy that never arrived before is authentic, too. Only the current nonce shows that the packet is new.
         if counter < self.counter || counter <= self.taken {
             return Err(ResumeError::Replayed);
         }
         self.counter = counter;
         if nonce != self.nonce {
-            return Err(ResumeError::Challenge(
-                key.seal(&[], handshake_packet::resume_challenge(id, counter, &self.nonce)),
-            ));
+            let challenge = handshake_packet::resume_challenge(id, counter, &self.nonce);
+            return Err(ResumeError::Challenge(keys.control.seal(challenge, &[])));
         }
         (self.taken, self.copy, self.answered_at) = (counter, Some(nonce), next_packet);
         self.nonce = self.random.array();

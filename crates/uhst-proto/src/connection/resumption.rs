@@ -1,14 +1,14 @@
-//! Resumption on a new route: both sides prove that they know the secret of the connection.
+//! Resumption on a new route: both sides prove that they know the keys of the connection.
+
+use core::ops::RangeInclusive;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{
-    ResumeError, Timestamp, Tombstone, handshake::SharedSecret, replay_guard::ReplayGuard, retransmission::Retry,
-};
+use super::{ResumeError, Timestamp, Tombstone, keys::SessionKeys, replay_guard::ReplayGuard, retransmission::Retry};
 use crate::protocol::{
     EndReason,
     frame::{
-        Ack,
+        self,
         handshake_packet::{self, ConnectionId, HandshakePacket},
     },
 };
@@ -16,10 +16,10 @@ use crate::protocol::{
 /// How often a client repeats the same resumption request.
 const TRIES: u32 = 4;
 
-/// The secret of a connection, and what this side does with it when the client comes back.
+/// The keys of a connection, and what this side does with it when the client comes back.
 #[derive(Debug)]
 pub(super) struct Resumption {
-    secret: Option<SharedSecret>,
+    keys: Option<SessionKeys>,
     side: Side,
 }
 
@@ -52,19 +52,19 @@ impl ResumeRequest {
         Self { counter, answered: counter, nonce: [0; 16], retry: Retry::new(), tries: 0 }
     }
 
-    /// Whether an answer with this counter belongs to this request.
-    fn awaits(&self, counter: u64) -> bool {
-        (self.answered..=self.counter).contains(&counter)
+    /// The counters of the answers that belong to this request.
+    fn awaited(&self) -> RangeInclusive<u64> {
+        self.answered..=self.counter
     }
 }
 
 /// What the host's answer means to a client that resumes.
 #[derive(Debug)]
-pub(super) enum ResumeStep<'a> {
+pub(super) enum ResumeStep {
     /// The resumption goes on.
     Continue,
-    /// The connection is resumed. The host has received what it acknowledges.
-    Resumed(Ack<'a>),
+    /// The connection is resumed. The host has received what this acknowledges.
+    Resumed(Bytes),
     /// The connection has ended on the host's side.
     Gone(EndReason),
     /// Whoever has the id now does not know the connection. The answer is not authenticated.
@@ -73,31 +73,31 @@ pub(super) enum ResumeStep<'a> {
 
 impl Resumption {
     pub(super) fn client() -> Self {
-        Self { secret: None, side: Side::Client { counter: 0, request: None } }
+        Self { keys: None, side: Side::Client { counter: 0, request: None } }
     }
 
     /// `seed` is the seed of the connection.
     pub(super) fn host(seed: &[u8; 32]) -> Self {
-        Self { secret: None, side: Side::Host(ReplayGuard::new(seed)) }
+        Self { keys: None, side: Side::Host(ReplayGuard::new(seed)) }
     }
 
     pub(super) fn is_client(&self) -> bool {
         matches!(self.side, Side::Client { .. })
     }
 
-    /// Sets the secret on which the handshake has agreed.
-    pub(super) fn set_secret(&mut self, secret: Option<&SharedSecret>) {
-        self.secret = secret.cloned();
+    /// Sets the keys on which the handshake has agreed.
+    pub(super) fn set_keys(&mut self, keys: Option<&SessionKeys>) {
+        self.keys = keys.cloned();
     }
 
     /// The id of the connection.
     pub(super) fn id(&self) -> Option<ConnectionId> {
-        self.secret.as_ref().map(|secret| secret.id)
+        self.keys.as_ref().map(|keys| keys.id)
     }
 
     /// What to keep of the connection, which has ended for this reason.
     pub(super) fn tombstone(&self, reason: EndReason) -> Option<Tombstone> {
-        self.secret.as_ref().map(|secret| Tombstone::new(secret, reason))
+        self.keys.as_ref().map(|keys| Tombstone::new(keys, reason))
     }
 
     /// Client: starts a new request, because the relay path is up again.
@@ -156,7 +156,7 @@ impl Resumption {
 
     /// Returns the request to send now. `put_ack` appends the acknowledgement.
     pub(super) fn poll(&mut self, now: Timestamp, put_ack: impl FnOnce(&mut BytesMut)) -> Option<Bytes> {
-        let (Some(secret), Side::Client { counter, request: Some(request) }) = (&self.secret, &mut self.side) else {
+        let (Some(keys), Side::Client { counter, request: Some(request) }) = (&self.keys, &mut self.side) else {
             return None;
         };
         if !request.retry.poll(now) {
@@ -169,51 +169,54 @@ impl Resumption {
             *counter += 1;
             (request.counter, request.tries) = (*counter, 1);
         }
-        let mut packet = handshake_packet::resume(secret.id, request.counter, &request.nonce);
-        put_ack(&mut packet);
-        Some(secret.key.seal(&[], packet))
+        let mut ack = BytesMut::new();
+        put_ack(&mut ack);
+        Some(keys.control.seal(handshake_packet::resume(keys.id, request.counter, &request.nonce), &ack))
     }
 
-    /// Client: processes the host's answer. Only answers with a valid MAC count, because another host may have taken
-    /// the id.
-    pub(super) fn receive<'a>(&mut self, packet: &Bytes, message: HandshakePacket<'a>) -> ResumeStep<'a> {
-        let (Some(secret), Side::Client { request: current, .. }) = (&self.secret, &mut self.side) else {
+    /// Client: processes the host's answer. Only answers that the host has sealed count, because another host may have
+    /// taken the id.
+    pub(super) fn receive(&mut self, message: HandshakePacket<'_>) -> ResumeStep {
+        let (Some(keys), Side::Client { request: current, .. }) = (&self.keys, &mut self.side) else {
             return ResumeStep::Continue;
         };
-        if let HandshakePacket::Gone { id, counter: handshake_packet::UNASKED, reason } = &message
-            && *id == secret.id
-            && secret.key.opens(&[], packet)
-        {
-            return ResumeStep::Gone(reason.clone());
-        }
-        let Some(request) = current else { return ResumeStep::Continue };
-        let is_ours = |id, counter| id == secret.id && request.awaits(counter);
+        let awaited = current.as_ref().map(ResumeRequest::awaited);
+        let is_ours = |id, counter| id == keys.id && awaited.as_ref().is_some_and(|awaited| awaited.contains(&counter));
         match message {
-            HandshakePacket::Unknown { id, counter, nonce } if is_ours(id, counter) && nonce == request.nonce => {
-                ResumeStep::Unknown
-            }
-            HandshakePacket::ResumeChallenge { id, counter, nonce }
-                if is_ours(id, counter) && secret.key.opens(&[], packet) =>
+            HandshakePacket::Gone { id, counter, sealed }
+                if is_ours(id, counter) || id == keys.id && counter == handshake_packet::UNASKED =>
             {
-                request.answered = counter;
-                // A copy of the challenge is ignored.
-                if request.nonce != nonce {
-                    (request.nonce, request.retry, request.tries) = (nonce, Retry::new(), 0);
+                let reason = keys.control.open(sealed).and_then(|contents| frame::read_reason(&contents).ok());
+                return reason.map_or(ResumeStep::Continue, ResumeStep::Gone);
+            }
+            HandshakePacket::Resumed { id, counter, sealed } if is_ours(id, counter) => {
+                if let Some(ack) = keys.control.open(sealed) {
+                    *current = None;
+                    return ResumeStep::Resumed(ack);
                 }
-                ResumeStep::Continue
             }
-            HandshakePacket::Resumed { id, counter, ack } if is_ours(id, counter) && secret.key.opens(&[], packet) => {
-                *current = None;
-                ResumeStep::Resumed(ack)
+            HandshakePacket::Unknown { id, counter, nonce }
+                if is_ours(id, counter) && current.as_ref().is_some_and(|request| request.nonce == nonce) =>
+            {
+                return ResumeStep::Unknown;
             }
-            HandshakePacket::Gone { id, counter, reason } if is_ours(id, counter) && secret.key.opens(&[], packet) => {
-                ResumeStep::Gone(reason)
+            HandshakePacket::ResumeChallenge { id, counter, nonce, sealed } if is_ours(id, counter) => {
+                if let Some(request) = current.as_mut()
+                    && keys.control.open(sealed).is_some()
+                {
+                    request.answered = counter;
+                    // A copy of the challenge is ignored.
+                    if request.nonce != nonce {
+                        (request.nonce, request.retry, request.tries) = (nonce, Retry::new(), 0);
+                    }
+                }
             }
-            _ => ResumeStep::Continue,
+            _ => {}
         }
+        ResumeStep::Continue
     }
 
-    /// Host: the largest counter that came with a valid MAC.
+    /// Host: the largest counter that came from the client.
     pub(super) fn counter(&self) -> u64 {
         match &self.side {
             Side::Host(guard) => guard.counter(),
@@ -223,19 +226,19 @@ impl Resumption {
 
     /// Host: checks whether a packet resumes the connection. Returns its counter and the client's acknowledgement.
     /// `next_packet` is the number of the next packet to the client.
-    pub(super) fn check<'a>(&mut self, packet: &'a Bytes, next_packet: u64) -> Result<(u64, Ack<'a>), ResumeError> {
-        match (&self.secret, &mut self.side) {
-            (Some(secret), Side::Host(guard)) => guard.check(packet, secret.id, &secret.key, next_packet),
+    pub(super) fn check(&mut self, packet: &Bytes, next_packet: u64) -> Result<(u64, Bytes), ResumeError> {
+        match (&self.keys, &mut self.side) {
+            (Some(keys), Side::Host(guard)) => guard.check(packet, keys, next_packet),
             _ => Err(ResumeError::NotOpen),
         }
     }
 
     /// Host: returns the answer to a resumption with this counter. `put_ack` appends the acknowledgement.
     pub(super) fn resumed(&self, counter: u64, put_ack: impl FnOnce(&mut BytesMut)) -> Option<Bytes> {
-        let secret = self.secret.as_ref()?;
-        let mut packet = handshake_packet::resumed(secret.id, counter);
-        put_ack(&mut packet);
-        Some(secret.key.seal(&[], packet))
+        let keys = self.keys.as_ref()?;
+        let mut ack = BytesMut::new();
+        put_ack(&mut ack);
+        Some(keys.control.seal(handshake_packet::resumed(keys.id, counter), &ack))
     }
 
     /// Host: applies the largest packet number that the client received over the relay.

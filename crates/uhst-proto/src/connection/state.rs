@@ -1,11 +1,12 @@
 //! The states of a connection.
 
-use bytes::Bytes;
 use core::time::Duration;
 
 use super::{
-    Timestamp, client_handshake::ClientHandshake, closing::Closing, handshake::SharedSecret,
-    host_handshake::HostHandshake,
+    Timestamp,
+    client_handshake::ClientHandshake,
+    closing::Closing,
+    host_handshake::{HostHandshake, Refusal},
 };
 use crate::protocol::EndReason;
 
@@ -18,7 +19,7 @@ pub(super) enum State {
     Admitting(HostHandshake),
     /// Host: repeats the refusal for each further copy of the client's packets.
     Refused {
-        answer: Bytes,
+        refusal: Refusal,
         until: Timestamp,
         reason: EndReason,
         /// Whether this side has closed, and waits only until the refusal is sent.
@@ -41,15 +42,6 @@ impl State {
     /// Whether packets of an open connection are exchanged.
     pub(super) fn is_established(&self) -> bool {
         matches!(self, State::Open { .. } | State::Closing(_))
-    }
-
-    /// The secret of a handshake in progress.
-    pub(super) fn secret(&self) -> Option<&SharedSecret> {
-        match self {
-            State::Joining(handshake) => handshake.secret(),
-            State::Admitting(handshake) => handshake.secret(),
-            _ => None,
-        }
     }
 
     /// Excludes a time in which this side was suspended from all deadlines.

@@ -2,28 +2,30 @@
 
 use bytes::Bytes;
 
-use super::{handshake::SharedSecret, keys::Key};
+use super::{keys::SessionKeys, packet_seal};
 use crate::protocol::{
     EndReason,
-    frame::handshake_packet::{self, ConnectionId, HandshakePacket},
+    frame::{
+        self,
+        handshake_packet::{self, ConnectionId, HandshakePacket},
+    },
 };
 
-/// What a side keeps of an ended connection, to answer a peer that comes back late.
+/// What a host keeps of an ended connection, to answer a client that comes back late or has not learned of the end.
 #[derive(Clone, Debug)]
 pub struct Tombstone {
-    id: ConnectionId,
-    key: Key,
+    keys: SessionKeys,
     reason: EndReason,
 }
 
 impl Tombstone {
-    pub(super) fn new(secret: &SharedSecret, reason: EndReason) -> Self {
-        Self { id: secret.id, key: secret.key.clone(), reason }
+    pub(super) fn new(keys: &SessionKeys, reason: EndReason) -> Self {
+        Self { keys: keys.clone(), reason }
     }
 
     /// Returns the id of the connection.
     pub fn id(&self) -> ConnectionId {
-        self.id
+        self.keys.id
     }
 
     /// Returns why the connection ended.
@@ -31,18 +33,26 @@ impl Tombstone {
         &self.reason
     }
 
-    /// Returns the packet by which a host that is about to vanish ends the connection for its client. Such a host cannot
-    /// answer a resumption any more.
+    /// Returns the packet by which a host ends the connection for its client, without a resumption that it answers.
     pub(super) fn farewell(&self) -> Bytes {
-        self.key.seal(&[], handshake_packet::gone(self.id, handshake_packet::UNASKED, &self.reason))
+        self.gone(handshake_packet::UNASKED)
     }
 
-    /// Returns the answer to a resumption of this connection, to be sent back to its sender. `None` if the packet is
-    /// something else, or has no valid MAC.
+    fn gone(&self, counter: u64) -> Bytes {
+        self.keys.control.seal(handshake_packet::gone(self.keys.id, counter), &frame::reason_bytes(&self.reason))
+    }
+
+    /// Returns the answer to a resumption or another sealed packet of the client of this connection, to be sent back to its
+    /// sender. `None` if that client did not seal the packet.
     #[must_use]
     pub fn answer(&self, packet: &Bytes) -> Option<Bytes> {
-        let Ok(HandshakePacket::Resume { id, counter, .. }) = HandshakePacket::read(packet) else { return None };
-        let known = id == self.id && self.key.opens(&[], packet);
-        known.then(|| self.key.seal(&[], handshake_packet::gone(id, counter, &self.reason)))
+        if packet.first() != Some(&0) {
+            return packet_seal::open(&self.keys.client, packet.clone()).map(|_| self.farewell());
+        }
+        let Ok(HandshakePacket::Resume { id, counter, sealed, .. }) = HandshakePacket::read(packet) else {
+            return None;
+        };
+        let known = id == self.keys.id && self.keys.control.open(sealed).is_some();
+        known.then(|| self.gone(counter))
     }
 }

@@ -253,7 +253,7 @@ mod tests {
         use AnnouncementError as E;
         let long = [b'x'; 300];
         for (key, value, error) in [
-            ("uhst", b"2".as_slice(), E::OtherVersion(2)),
+            ("uhst", b"1".as_slice(), E::OtherVersion(1)),
             ("uhst", b"one", E::BadNumber("uhst")),
             ("name", &[0xff, 0xfe], E::NotText("name")),
             ("name", &long, E::TooLong { key: "name", size: 300, limit: 96 }),

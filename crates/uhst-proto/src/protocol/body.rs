@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::Signal;
 
 /// The version of the native dialect, the number in `{"uhst":{"v":…}}`.
-pub const NATIVE_VERSION: u32 = 1;
+pub const NATIVE_VERSION: u32 = 2;
 
 /// A message body.
 #[derive(Clone, Debug, PartialEq)]

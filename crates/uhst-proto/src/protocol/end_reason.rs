@@ -53,9 +53,19 @@ pub enum EndReason {
     /// The session was full, and the host gave the place of this interrupted player to another.
     #[error("the place was given to another player")]
     Replaced,
+    /// The same player has joined again, from another window or after a crash, and has taken the place of this one.
+    #[error("the same player has joined again, and takes this place")]
+    Rejoined,
     /// The host was restarted and does not know this connection.
     #[error("the host was restarted: join again")]
     HostRestarted,
+    /// The host that answered has another key than the link: the link is of another host, or somebody answers in the host's
+    /// place. Nothing of this player was told to it.
+    #[error(
+        "the host that answered is not the one of the link: get a new link from the host, since this one is of another or \
+         an earlier session, or somebody, such as the relay, answers in the host's place"
+    )]
+    WrongHostKey,
     /// One side allows only direct paths, and none came up or the other side allows none.
     #[error("no direct path: {0}")]
     NoDirectPath(String),

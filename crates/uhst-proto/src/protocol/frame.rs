@@ -1,6 +1,7 @@
 //! Packets and frames of the native dialect.
 //!
-//! A **packet** is the content of one data-channel message or one POST. Numbers are variable-length integers of QUIC
+//! A **packet** is the content of one data-channel message or one POST. In a POST, everything after its number is sealed,
+//! and a tag of 16 bytes follows. Numbers are variable-length integers of QUIC
 //! (RFC 9000, section 16): the top two bits of the first byte give the length of 1, 2, 4 or 8 bytes.
 //!
 //! ```text
@@ -45,12 +46,14 @@ mod reason;
 pub(crate) mod wire;
 mod writer;
 
+pub(crate) use ack::read_ack;
 pub use ack::{Ack, MAX_RANGES, StreamAck};
 pub(crate) use data::MIN_FRAGMENT;
 pub use data::{Data, FRAGMENT, Stream};
-pub(crate) use frames::find_close;
 pub use frames::{Close, Frame, Frames};
+pub(crate) use frames::{find_close, packet_number};
 pub use handshake_packet::{HandshakeKind, refusal, unknown};
+pub(crate) use reason::{read_reason, reason_bytes};
 pub use wire::FrameError;
+pub use writer::PacketWriter;
 pub(crate) use writer::put_ack;
-pub use writer::{PacketWriter, close_ack_for};

@@ -3,6 +3,8 @@
 //! Links pass through chats, mails and phones. The parser removes what these add (quotes, brackets, invisible
 //! characters, a trailing slash), completes what players leave out (the scheme), and rejects anything else with an
 //! explanation. A damaged link never becomes an id.
+//!
+//! The fragment, which no server is ever sent, is `id~key`: the key pins the host, so that nobody can answer in its place.
 
 mod paste;
 
@@ -11,9 +13,14 @@ use std::{fmt, str::FromStr};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use url::Url;
 
+use super::KeyHash;
+
 use self::paste::{cleaned, digits_of_code, in_pairs, link_in, trimmed_id, with_scheme};
 
-/// Escaped in the fragment of a link, in addition to what browsers escape: `%`, so that it can be parsed, and
+/// Separates the id from the key.
+const KEY_SEPARATOR: char = '~';
+
+/// Escaped in the id of a link, in addition to what browsers escape: `%` and the separator, so that it can be parsed, and
 /// everything that [`paste`] removes.
 const FRAGMENT: &AsciiSet = &CONTROLS
     .add(b' ')
@@ -26,13 +33,18 @@ const FRAGMENT: &AsciiSet = &CONTROLS
     .add(b'`')
     .add(b'%')
     .add(b'#')
-    .add(b'/');
+    .add(b'/')
+    .add(b'~');
 
-/// A session's id, and its relay if the link names one.
+/// A session's id, and its relay and the hash of its host's key if the link names them.
 ///
-/// It is parsed from a bare id (`483920`, `483 920`, `483-920`), from a link (`http://192.168.1.5:3000/#483920`), or
-/// from a link without a scheme (`192.168.1.5:3000/#483920`). Surrounding quotes, brackets, blanks and invisible
-/// characters are ignored. An id may contain `/` or `#` only if the link escapes them (`%2F`, `%23`).
+/// It is parsed from a bare id (`483920`, `483 920`, `483-920`), from a link
+/// (`http://192.168.1.5:3000/#483920~BqYG8VwT4S_1xZ3mTnW0aQ`, or without the key), or from a link without a scheme
+/// (`192.168.1.5:3000/#483920`). Surrounding quotes, brackets, blanks and invisible characters are ignored. An id may
+/// contain `/`, `#` or `~` only if the link escapes them (`%2F`, `%23`, `%7E`).
+///
+/// With a [key](Self::key), only the host that owns this key is joined. Without one, the relay could answer in the host's
+/// place, unless there is a password.
 ///
 /// `Display` writes a form that `FromStr` parses back. An id without a relay that would be parsed as something else is
 /// written as `#id`, escaped.
@@ -42,6 +54,7 @@ pub struct JoinLink {
     pub relay: Option<Url>,
     /// The host's id.
     pub id: String,
+    key: Option<KeyHash>,
 }
 
 /// A join code or link that names no session.
@@ -57,6 +70,9 @@ pub enum JoinLinkError {
     /// The id in the link is damaged: it contains an unescaped `/` or `#`, or is not UTF-8.
     #[error("the session id in this link is damaged ({0}): copy the link again")]
     BadId(String),
+    /// The key in the link, after the `~`, is cut or changed.
+    #[error("the key in this link is damaged: copy the link again, with everything after the ~")]
+    BadKey,
     /// The link is of another kind, or the id contains `/` or `#`.
     #[error(
         "`{0}` is no link to a session, which is like http://192.168.1.5:3000/#483920, and no session id, which has no \
@@ -66,6 +82,25 @@ pub enum JoinLinkError {
     /// The text looks like a link but is not a valid URL.
     #[error("this is not a link to a relay: {0}")]
     BadUrl(String),
+}
+
+impl JoinLink {
+    /// Creates a link without a key.
+    pub fn new(relay: Option<Url>, id: impl Into<String>) -> Self {
+        Self { relay, id: id.into(), key: None }
+    }
+
+    /// Sets the hash of the host's key.
+    #[must_use]
+    pub fn with_key(mut self, key: impl Into<Option<KeyHash>>) -> Self {
+        self.key = key.into();
+        self
+    }
+
+    /// Returns the hash of the host's key, if the link carries it.
+    pub fn key(&self) -> Option<KeyHash> {
+        self.key
+    }
 }
 
 impl FromStr for JoinLink {
@@ -82,14 +117,14 @@ impl FromStr for JoinLink {
         }
         let text = in_pairs(text);
         match text.split_once('#') {
-            Some(("", id)) => Ok(JoinLink { relay: None, id: decoded(id)? }),
+            Some(("", fragment)) => parse_fragment(None, fragment),
             // Text with a slash or a `#`, and an address, is parsed as a link.
             _ if text.contains(['/', '#']) || paste::is_address(text) => match with_scheme(text) {
                 Some(link) => parse_link(&link),
                 None => Err(JoinLinkError::NotALink(text.to_owned())),
             },
             _ if text.is_empty() => Err(JoinLinkError::Empty),
-            _ => Ok(JoinLink { relay: None, id: digits_of_code(text).unwrap_or_else(|| text.to_owned()) }),
+            _ => Ok(parse_code(text)),
         }
     }
 }
@@ -100,7 +135,32 @@ fn parse_link(link: &str) -> Result<JoinLink, JoinLinkError> {
     let escaped = || link.split_once("%23");
     let (relay, id) = link.split_once('#').or_else(escaped).unwrap_or((link, ""));
     let relay = Url::parse(relay.trim_end()).map_err(|error| JoinLinkError::BadUrl(error.to_string()))?;
-    Ok(JoinLink { relay: Some(relay), id: decoded(id)? })
+    parse_fragment(Some(relay), id)
+}
+
+/// Parses the fragment of a link. What follows the `~` must be a whole key: a join by a link that has lost a part of it
+/// must not fall back to one that pins nothing.
+fn parse_fragment(relay: Option<Url>, fragment: &str) -> Result<JoinLink, JoinLinkError> {
+    let fragment = trimmed_id(fragment);
+    let Some((id, key)) = fragment.split_once(KEY_SEPARATOR) else {
+        return Ok(JoinLink::new(relay, decoded(fragment)?));
+    };
+    let id = decoded(id)?;
+    if key.contains(['/', '#']) {
+        return Err(JoinLinkError::BadId(fragment.to_owned()));
+    }
+    let key: KeyHash = key.parse().map_err(|_| JoinLinkError::BadKey)?;
+    Ok(JoinLink::new(relay, id).with_key(key))
+}
+
+/// Parses a bare id, or `id~key`. An id may contain a `~` that no key follows.
+fn parse_code(text: &str) -> JoinLink {
+    let code = |text: &str| digits_of_code(text).unwrap_or_else(|| text.to_owned());
+    let keyed = text.rsplit_once(KEY_SEPARATOR).filter(|(id, _)| !id.is_empty());
+    match keyed.map(|(id, key)| (id, key.parse::<KeyHash>())) {
+        Some((id, Ok(key))) => JoinLink::new(None, code(id)).with_key(key),
+        _ => JoinLink::new(None, code(text)),
+    }
 }
 
 /// Decodes the id in a fragment.
@@ -119,11 +179,12 @@ fn decoded(fragment: &str) -> Result<String, JoinLinkError> {
 impl fmt::Display for JoinLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let escaped = utf8_percent_encode(&self.id, FRAGMENT);
-        match &self.relay {
-            Some(relay) => write!(f, "{relay}#{escaped}"),
-            None if self.id.parse().as_ref() == Ok(self) => f.write_str(&self.id),
-            None => write!(f, "#{escaped}"),
+        match (&self.relay, &self.key) {
+            (Some(relay), _) => write!(f, "{relay}#{escaped}")?,
+            (None, None) if self.id.parse().as_ref() == Ok(self) => f.write_str(&self.id)?,
+            (None, _) => write!(f, "#{escaped}")?,
         }
+        self.key.map_or(Ok(()), |key| write!(f, "{KEY_SEPARATOR}{key}"))
     }
 }
 

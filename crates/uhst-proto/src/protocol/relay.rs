@@ -275,11 +275,11 @@ mod tests {
     fn requests_are_urls_with_everything_in_the_query() {
         let relay = Url::parse("http://relay:3000/?region=eu#demo").expect("a URL");
         for (request, query) in [
-            (RelayRequest::Host { id: None }, "action=host&uhst=1"),
-            (RelayRequest::Host { id: Some("a+b&c#ü") }, "action=host&hostId=a%2Bb%26c%23%C3%BC&uhst=1"),
-            (RelayRequest::Join { id: "my game" }, "action=join&hostId=my+game&uhst=1"),
+            (RelayRequest::Host { id: None }, "action=host&uhst=2"),
+            (RelayRequest::Host { id: Some("a+b&c#ü") }, "action=host&hostId=a%2Bb%26c%23%C3%BC&uhst=2"),
+            (RelayRequest::Join { id: "my game" }, "action=join&hostId=my+game&uhst=2"),
             (RelayRequest::Ping { timestamp: 17 }, "action=ping&timestamp=17"),
-            (RelayRequest::Listen { token: "a.b.c" }, "token=a.b.c&uhst=1"),
+            (RelayRequest::Listen { token: "a.b.c" }, "token=a.b.c&uhst=2"),
             (RelayRequest::Send { token: "a.b-_.c" }, "token=a.b-_.c"),
             (RelayRequest::SendAll { token: "a.b-_.c" }, "token=a.b-_.c&batch=1"),
             (RelayRequest::Release { token: "a.b.c" }, "token=a.b.c"),

@@ -151,9 +151,11 @@ fn fragment(channel: Channel, number: u64, [first, last, text]: [bool; 3], paylo
 
 /// Returns the reason with which a correct host ends on this packet.
 fn verdict(packet: Bytes) -> Option<EndReason> {
-    let (_, mut host) = pair(small());
-    host.receive(Lane::Relay, packet, START);
+    let (client, mut host) = pair(small());
+    let sealed = host.seal_as_peer(&packet).unwrap();
+    host.receive(Lane::Relay, sealed, START);
     let reported = host.poll_transmit(Lane::Relay, 16 << 10, START)?;
+    let reported = client.peek(&reported).unwrap();
     let reported = Frames::new(&reported).unwrap().find_map(|frame| match frame.unwrap() {
         Frame::Close(Close { reason, .. }) => Some(reason),
         _ => None,
@@ -211,13 +213,11 @@ fn a_grant_that_is_exceeded_ends_the_connection() {
     let (_, mut host) = pair(small());
     let payload = Bytes::from(vec![0; 10_000]);
     for number in 0..9 {
-        host.receive(
-            Lane::Relay,
-            forged(number + 1, |writer| {
-                writer.data(&fragment(Channel::ReliableUnordered, number, [true, true, false], payload.clone()));
-            }),
-            START,
-        );
+        let packet = forged(number + 1, |writer| {
+            writer.data(&fragment(Channel::ReliableUnordered, number, [true, true, false], payload.clone()));
+        });
+        let sealed = host.seal_as_peer(&packet).unwrap();
+        host.receive(Lane::Relay, sealed, START);
     }
     host.handle_timeout(START + Duration::from_secs(3));
     assert_eq!(events(&mut host).pop(), Some(ConnectionEvent::Closed(EndReason::TooMuchData)));
@@ -230,9 +230,12 @@ fn a_small_message_does_not_hold_a_large_packet() {
         writer.data(&fragment(Channel::Reliable, 0, [true, true, false], Bytes::from_static(b"small")));
         while writer.pong(1) {}
     });
-    host.receive(Lane::Relay, packet.clone(), START);
+    let sealed = host.seal_as_peer(&packet).unwrap();
+    // Where it is opened, and stays.
+    let place = sealed.as_ptr_range();
+    host.receive(Lane::Relay, sealed, START);
     let Some(ConnectionEvent::Message(Received { payload, .. })) = host.poll_event() else { panic!() };
-    assert!(!packet.as_ptr_range().contains(&payload.as_bytes().as_ptr()));
+    assert!(!place.contains(&payload.as_bytes().as_ptr()));
 }
 
 /// Packets that are almost valid.
@@ -279,7 +282,9 @@ proptest! {
             victim.send(channel, bytes(2000)).unwrap();
         }
         for (packet, lane, time) in packets {
-            victim.receive(Lane::ALL[lane], packet.clone(), now);
+            let sealed = victim.seal_as_peer(&packet).filter(|_| Lane::ALL[lane] == Lane::Relay);
+            victim.receive(Lane::ALL[lane], sealed.unwrap_or_else(|| packet.clone()), now);
+            victim.receive(Lane::Relay, packet.clone(), now);
             let _ = victim.resume(packet, now);
             for lane in Lane::ALL {
                 while let Some(packet) = victim.poll_transmit(lane, 16 << 10, now) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 use uhst_proto::connection::{
-    Connection, ConnectionConfig, ConnectionEvent, Credentials, EnqueueError, Lane, Path, Timestamp,
+    Connection, ConnectionConfig, ConnectionEvent, Credentials, EnqueueError, Lane, Path, StaticKey, Timestamp,
 };
 use uhst_proto::protocol::{
     Channel, EndReason, GameId,
@@ -19,7 +19,13 @@ use crate::{
 };
 
 pub fn credentials(password: Option<&str>) -> Credentials {
-    Credentials { host_id: "483920".into(), password: password.map(Into::into), game: GameId::default() }
+    Credentials {
+        host_id: "483920".into(),
+        password: password.map(Into::into),
+        game: GameId::default(),
+        key: StaticKey::from_bytes([5; 32]),
+        host_key: None,
+    }
 }
 
 pub fn unconnected(client: Option<&str>, host: Option<&str>) -> (Connection, Connection) {
@@ -28,6 +34,14 @@ pub fn unconnected(client: Option<&str>, host: Option<&str>) -> (Connection, Con
     client.path_up(Path::Relay, START);
     let host = Connection::accept(config, &credentials(host), "Arena".into(), [2; 32], START).unwrap();
     (client, host)
+}
+
+/// A client and a host with these limits, whose relay path is up.
+pub fn unconnected_with(config: &ConnectionConfig) -> (Connection, Connection) {
+    let credentials = credentials(Some("swordfish"));
+    let mut client = Connection::connect(config.clone(), &credentials, "Ada".into(), [1; 32], START).unwrap();
+    client.path_up(Path::Relay, START);
+    (client, Connection::accept(config.clone(), &credentials, "Arena".into(), [2; 32], START).unwrap())
 }
 
 pub fn packets(from: &mut Connection, now: Timestamp) -> Vec<Bytes> {

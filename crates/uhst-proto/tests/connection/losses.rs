@@ -15,9 +15,10 @@ use crate::{START, cases};
 const FRAME: Duration = Duration::from_millis(16);
 
 /// Counts the fragments of unreliable messages, and the pings, in a packet.
-fn contents(packet: &Bytes) -> (u64, u64) {
+fn contents(receiver: &Connection, lane: Lane, packet: &Bytes) -> (u64, u64) {
     let (mut fragments, mut pings) = (0, 0);
-    for frame in Frames::new(packet).unwrap() {
+    let packet = if lane == Lane::Relay { receiver.peek(packet).unwrap() } else { packet.clone() };
+    for frame in Frames::new(&packet).unwrap() {
         match frame.unwrap() {
             Frame::Data(data) if matches!(data.stream, Stream::Channel(channel) if !channel.is_reliable()) => {
                 fragments += 1;
@@ -66,7 +67,7 @@ impl Run {
         }
         for lane in Lane::ALL {
             while let Some(packet) = self.client.poll_transmit(lane, 16 << 10, self.now) {
-                let (fragments, _) = contents(&packet);
+                let (fragments, _) = contents(&self.host, lane, &packet);
                 if fragments > 0 && self.random(100) < loss {
                     self.dropped += fragments;
                     continue;
@@ -75,7 +76,7 @@ impl Run {
                 self.late.push((self.now + Duration::from_millis(delay), lane, packet));
             }
             while let Some(packet) = self.host.poll_transmit(lane, 16 << 10, self.now) {
-                self.pings += contents(&packet).1;
+                self.pings += contents(&self.client, lane, &packet).1;
                 self.client.receive(lane, packet, self.now);
             }
         }

@@ -36,8 +36,13 @@ struct Parcel {
     packet: Bytes,
 }
 
-/// Whether the packet contains a fragment of a game's message.
-pub fn carries_a_message(packet: &Bytes) -> bool {
+/// Whether the packet contains a fragment of a game's message. `receiver` opens it if it is sealed.
+pub fn carries_a_message(receiver: &Connection, lane: Lane, packet: &Bytes) -> bool {
+    if packet[0] == 0 {
+        return false;
+    }
+    let opened = if lane == Lane::Relay { receiver.peek(packet) } else { Some(packet.clone()) };
+    let packet = &opened.expect("the receiver can open it");
     let is_message = |frame| matches!(frame, Ok(Frame::Data(Data { stream: Stream::Channel(_), .. })));
     Frames::new(packet).is_ok_and(|mut frames| frames.any(is_message))
 }

@@ -26,7 +26,7 @@ fn carry(from: &mut Connection, to: &mut Connection, now: Timestamp) -> (usize, 
     for lane in Lane::ALL {
         while let Some(packet) = from.poll_transmit(lane, 16 << 10, now) {
             packets += 1;
-            on_the_relay += usize::from(lane == Lane::Relay && carries_a_message(&packet));
+            on_the_relay += usize::from(lane == Lane::Relay && carries_a_message(to, lane, &packet));
             to.receive(lane, packet, now);
         }
     }
@@ -177,8 +177,9 @@ fn a_message_over_the_relay_violates_a_direct_only_policy() {
     events(&mut host);
     client.send(Channel::Reliable, "the wrong way".into()).unwrap();
     let packet = client.poll_transmit(Lane::DirectReliable, 16 << 10, START).unwrap();
-    assert!(carries_a_message(&packet));
-    host.receive(Lane::Relay, packet, START);
+    assert!(carries_a_message(&host, Lane::DirectReliable, &packet));
+    let sealed = host.seal_as_peer(&packet).unwrap();
+    host.receive(Lane::Relay, sealed, START);
     host.handle_timeout(START + Duration::from_secs(3));
     let events = events(&mut host);
     assert!(matches!(events[..], [ConnectionEvent::Closed(EndReason::ProtocolError(_))]), "{events:?}");

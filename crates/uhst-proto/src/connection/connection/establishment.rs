@@ -19,7 +19,7 @@ impl Connection {
     pub fn admit(&mut self, now: Timestamp) {
         let State::Admitting(handshake) = &mut self.state else { return };
         let Some(client) = handshake.admit(self.config.limits(self.paths.policy())) else { return };
-        self.resumption.set_secret(handshake.secret());
+        self.set_keys(&client.keys);
         if !self.limit(client.limits) {
             return self.refuse(EndReason::ProtocolError("the client's limits cannot work".into()), now);
         }
@@ -35,10 +35,11 @@ impl Connection {
     /// Host: refuses a client that was not admitted yet. The client receives the reason.
     pub fn refuse(&mut self, reason: EndReason, now: Timestamp) {
         if let State::Admitting(handshake) = &self.state {
-            self.resumption.set_secret(handshake.secret());
-            let answer = frame::refusal(&reason);
-            self.answer.set(Some(answer.clone()));
-            self.state = State::Refused { answer, until: now + LINGER, reason, leaving: false };
+            self.resumption.set_keys(handshake.keys());
+            let refusal = handshake.refusal(&reason);
+            let sealed = refusal.sealed.as_ref().filter(|_| handshake.has_proof());
+            self.answer.set(Some(sealed.unwrap_or(&refusal.open).clone()));
+            self.state = State::Refused { refusal, until: now + LINGER, reason, leaving: false };
         }
     }
 
@@ -69,20 +70,25 @@ impl Connection {
         };
         match (&mut self.state, message) {
             (State::Open { .. } | State::Closing(_), message) if self.resumption.is_client() => {
-                let step = self.resumption.receive(packet, message);
+                let step = self.resumption.receive(message);
                 self.resume_step(step, now);
             }
             (_, HandshakePacket::Resume { .. }) => self.resume_on_known_route(packet, now),
             (State::Joining(handshake), message) => {
                 let step = handshake.receive(packet, message, self.paths.interval(), now);
+                self.peer_key = handshake.peer_key();
                 self.client_step(step, now);
             }
             (State::Admitting(handshake) | State::Open { handshake: Some(handshake) }, message) => {
                 let step = handshake.receive(packet, message, self.paths.policy(), now);
+                self.peer_key = handshake.peer_key();
                 self.host_step(step, now);
             }
-            (State::Refused { answer, .. }, HandshakePacket::Proof { .. } | HandshakePacket::Hello(_)) => {
-                self.answer.set(Some(answer.clone()));
+            (State::Refused { refusal, .. }, HandshakePacket::Hello { .. }) => {
+                self.answer.set(Some(refusal.open.clone()));
+            }
+            (State::Refused { refusal, .. }, HandshakePacket::Proof { .. }) => {
+                self.answer.set(refusal.sealed.clone());
             }
             _ => {}
         }
@@ -100,11 +106,11 @@ impl Connection {
     fn client_step(&mut self, step: ClientStep, now: Timestamp) {
         match step {
             ClientStep::Continue => {}
-            ClientStep::Admitted { secret, limits, metadata } => {
+            ClientStep::Admitted { keys, limits, metadata } => {
                 if !self.limit(limits) {
                     return self.finish(EndReason::ProtocolError("the host's limits cannot work".into()));
                 }
-                self.resumption.set_secret(Some(&secret));
+                self.set_keys(&keys);
                 self.state = State::Open { handshake: None };
                 self.opened(metadata, now);
             }
@@ -125,6 +131,7 @@ impl Connection {
                 self.paths.alive(Path::Relay, now);
             }
             HostStep::Refuse(reason) => self.refuse(reason, now),
+            HostStep::End(reason) => self.finish(reason),
         }
     }
 
@@ -146,7 +153,8 @@ impl Connection {
             // The packet may be a replay, but the client created it: the client is coming back.
             self.paths.alive(Path::Relay, now);
         }
-        let (counter, ack) = checked?;
+        let (counter, contents) = checked?;
+        let ack = frame::read_ack(&contents).map_err(|_| ResumeError::Malformed)?;
         if let State::Open { handshake } = &mut self.state {
             *handshake = None;
         }
@@ -170,12 +178,15 @@ impl Connection {
         }
     }
 
-    fn resume_step(&mut self, step: ResumeStep<'_>, now: Timestamp) {
+    fn resume_step(&mut self, step: ResumeStep, now: Timestamp) {
         match step {
             ResumeStep::Continue => {}
-            ResumeStep::Resumed(ack) => {
-                self.resumed(&ack, now);
-            }
+            ResumeStep::Resumed(contents) => match frame::read_ack(&contents) {
+                Ok(ack) => {
+                    self.resumed(&ack, now);
+                }
+                Err(_) => self.violated(Violation::Protocol("a resumption that cannot be read"), now),
+            },
             ResumeStep::Gone(reason) => {
                 let ours =
                     if let State::Closing(closing) = &self.state { Some(closing.reason().clone()) } else { None };

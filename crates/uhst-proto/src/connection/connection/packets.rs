@@ -3,10 +3,15 @@
 use bytes::Bytes;
 
 use super::{
-    super::{Lane, Path, Timestamp, incoming::compact_events, path::PathContents, receive::Violation},
+    super::{
+        Lane, Path, Timestamp, incoming::compact_events, packet_seal::Unopened, path::PathContents, receive::Violation,
+    },
     Connection, State,
 };
-use crate::protocol::frame::{self, Close, FRAGMENT, Frame, Frames, PacketWriter, Stream};
+use crate::protocol::{
+    EndReason,
+    frame::{self, FRAGMENT, Frame, Frames, PacketWriter, Stream, handshake_packet::TAG},
+};
 
 /// The largest packet of the unreliable lane: what WebRTC sends in one datagram. WebRTC splits larger packets, and one
 /// lost part loses the packet. The parts that arrived then stay in the receiver's buffer until it is full and the path
@@ -15,8 +20,8 @@ const DATAGRAM: usize = 1160;
 /// The payload of a fragment in such a packet, which leaves room for headers and a heartbeat. Receivers reject
 /// fragments of less than 1 KiB.
 const DATAGRAM_FRAGMENT: usize = DATAGRAM - 56;
-/// The capacity of a packet for frames that are not data.
-const CONTROL: usize = 64;
+/// The capacity of a packet for frames that are not data, and for the tag of a sealed one.
+const CONTROL: usize = 64 + TAG;
 
 impl Connection {
     /// Processes a packet that arrived over a lane. Packets that are late, duplicated or from an unknown peer do no
@@ -30,24 +35,44 @@ impl Connection {
             }
             return;
         }
+        if let State::Joining(handshake) = &mut self.state {
+            if lane == Lane::Relay {
+                handshake.receive_early(packet, now);
+            }
+            return;
+        }
+        // Until the resumption is proven, the relay path carries nothing else.
+        if lane == Lane::Relay && self.resumption.is_pending() {
+            return;
+        }
+        let Some(packet) = self.open(lane, packet) else { return };
         match &mut self.state {
-            // Until the resumption is proven, another host may have taken the id.
-            State::Open { .. } | State::Closing(_) if lane == Lane::Relay && self.resumption.is_pending() => {}
             State::Open { handshake } => {
                 *handshake = None;
                 self.receive_frames(lane, &packet, now);
             }
             State::Closing(_) => self.receive_frames(lane, &packet, now),
-            State::Joining(handshake) if lane == Lane::Relay => handshake.repeat_proof(now),
-            State::Admitting(_) if lane == Lane::Relay => {
-                if let Some(Close { reason, .. }) = frame::find_close(&packet) {
-                    self.finish(reason);
-                }
-            }
             // The peer repeats its close, so our confirmation was lost.
             State::Closed(_) if frame::find_close(&packet).is_some() => self.closes.confirm(lane.path()),
             _ => {}
         }
+    }
+
+    /// Opens a packet that is sealed because it crossed the relay. `None` if it does not count: anybody may have made it, or
+    /// it arrived before.
+    fn open(&mut self, lane: Lane, packet: Bytes) -> Option<Bytes> {
+        if lane != Lane::Relay {
+            return Some(packet);
+        }
+        let opened = self.seal.as_mut()?.open(packet);
+        if let Err(unopened) = opened {
+            let count = match unopened {
+                Unopened::Replayed => &mut self.stats.packets_replayed,
+                Unopened::Forged => &mut self.stats.packets_forged,
+            };
+            *count += 1;
+        }
+        opened.ok()
     }
 
     fn receive_frames(&mut self, lane: Lane, packet: &Bytes, now: Timestamp) {
@@ -149,7 +174,8 @@ impl Connection {
     }
 
     fn poll_handshake(&mut self, now: Timestamp) -> Option<Bytes> {
-        if !self.paths.is_up(Path::Relay) {
+        // The last packet may also wait for a relay that is lost.
+        if !self.paths.is_up(Path::Relay) && !self.is_closed() {
             return None;
         }
         if let State::Joining(handshake) = &mut self.state {
@@ -172,7 +198,8 @@ impl Connection {
         let unreliable = if contents.messages { self.outgoing.unreliable_cost() } else { 0 };
         let (limit, capacity) = match lane {
             Lane::DirectUnreliable => (limit.min(DATAGRAM), unreliable),
-            _ => (limit, self.outgoing.ready(limit, contents)),
+            Lane::DirectReliable => (limit, self.outgoing.ready(limit, contents)),
+            Lane::Relay => (limit - TAG, self.outgoing.ready(limit - TAG, contents)),
         };
         let mut writer = PacketWriter::new(self.acks.next_packet(), limit, capacity + CONTROL);
         match lane {
@@ -186,9 +213,22 @@ impl Connection {
                 }
             }
         }
-        let packet = writer.finish()?;
+        let packet = writer.finish_mut()?;
         self.acks.packet_written();
-        Some(packet)
+        match (lane, &self.seal) {
+            (Lane::Relay, Some(seal)) => Some(seal.seal(packet)),
+            (Lane::Relay, None) => None,
+            _ => Some(packet.freeze()),
+        }
+    }
+
+    /// Ends a connection whose keys are used up.
+    pub(super) fn check_keys(&mut self) {
+        let next = self.acks.next_packet();
+        if self.seal.as_ref().is_some_and(|seal| seal.is_exhausted(next)) {
+            let text = "the keys of this connection are used up: join again";
+            self.finish(EndReason::ProtocolError(text.into()));
+        }
     }
 
     fn write_datagram(&mut self, writer: &mut PacketWriter, contents: PathContents, now: Timestamp) {

@@ -66,6 +66,7 @@ impl Connection {
             self.closes.slept(late);
             self.state.slept(late);
         }
+        self.check_keys();
         match &mut self.state {
             State::Joining(handshake) => {
                 handshake.advance(now);

@@ -46,6 +46,13 @@ pub struct Ack<'a> {
     pub streams: [StreamAck<'a>; 3],
 }
 
+/// Reads an acknowledgement that stands alone.
+pub(crate) fn read_ack(bytes: &[u8]) -> Result<Ack<'_>, FrameError> {
+    let mut reader = Reader::new(bytes);
+    let ack = Ack::read(&mut reader)?;
+    reader.finish().map(|()| ack)
+}
+
 impl<'a> Ack<'a> {
     pub(crate) fn read(reader: &mut Reader<'a>) -> Result<Self, FrameError> {
         let grant = reader.varint()?;

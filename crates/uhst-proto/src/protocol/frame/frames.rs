@@ -54,6 +54,13 @@ pub struct Frames<'a> {
     failed: bool,
 }
 
+/// Returns the number of a packet and the length of its encoding. `None` if it has no number, or is a handshake packet.
+pub(crate) fn packet_number(packet: &[u8]) -> Option<(u64, usize)> {
+    let mut reader = Reader::new(packet);
+    let number = reader.varint().ok().filter(|number| *number > 0)?;
+    Some((number, reader.position()))
+}
+
 impl<'a> Frames<'a> {
     /// Reads the number of the packet. Frames are decoded during iteration.
     ///

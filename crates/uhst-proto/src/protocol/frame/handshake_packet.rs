@@ -2,36 +2,49 @@
 //!
 //! ```text
 //! packet    = 0x00  kind  …            the leading 0 is a packet number that no other packet has
-//! hello     = 1  version  nonce[16]  spake[33]  limits  game  metadata            client → host
-//! challenge = 2  nonce[16]  id[16]  host-nonce[16]  spake[33]                     host → client
-//! proof     = 3  id[16]  mac[32]                                                  client → host
-//! pending   = 4  id[16]                        the game decides                   host → client
-//! welcome   = 5  id[16]  limits  metadata  mac[32]                                host → client
-//! refusal   = 6  reason                        without a MAC: valid only while joining                host → client
-//! resume    = 7  id[16]  counter  nonce[16]  ack  mac[32]                         client → host
-//! resume-challenge = 8  id[16]  counter  nonce[16]  mac[32]   resume with this nonce                  host → client
-//! resumed   = 9  id[16]  counter  ack  mac[32]                                    host → client
-//! gone      = 10 id[16]  counter  reason  mac[32]         counter: that of the resumption, or 0       host → client
-//! unknown   = 11 id[16]  counter  nonce[16]    without a MAC: the host does not know the connection   host → client
+//! hello     = 1  version  noise[81]              message 1, with spake[33]                             client → host
+//! challenge = 2  noise[129]                      message 2, with spake[33]                             host → client
+//! proof     = 3  id[16]  sealed{ noise }         message 3, with the joiner; early key                 client → host
+//! pending   = 4  id[16]  sealed{ }               the game decides                                      host → client
+//! welcome   = 5  id[16]  sealed{ limits  metadata }                                                    host → client
+//! refusal   = 6  reason                          not sealed: valid only before the proof               host → client
+//! resume    = 7  id[16]  counter  nonce[16]  sealed{ ack }                                             client → host
+//! resume-challenge = 8  id[16]  counter  nonce[16]  sealed{ }   resume with this nonce                 host → client
+//! resumed   = 9  id[16]  counter  sealed{ ack }                                                        host → client
+//! gone      = 10 id[16]  counter  sealed{ reason }      counter: that of the resumption, or 0          host → client
+//! unknown   = 11 id[16]  counter  nonce[16]      not sealed: the host does not know the connection     host → client
+//! refused   = 12 id[16]  sealed{ reason }        the early key if the password was not proved          host → client
+//! leave     = 13 id[16]  sealed{ reason }        the client gives up; early key                        client → host
+//!
+//! sealed    = nonce[24]  ciphertext  tag[16]     the contents, and everything before is authenticated
+//! joiner    = limits  game  metadata             the payload of message 3
 //! limits    = max-message  receive-buffer  timeout  resume-timeout  paths
 //!                                      the timeouts in milliseconds; paths: 0 automatic, 1 relay only, 2 direct only
 //! game, metadata = length  bytes       game: the bytes of `GameId`, at most 1 KiB; metadata: at most 4 KiB
 //! ```
 //!
-//! A MAC is HMAC-SHA256 over everything before it, under the key from SPAKE2.
+//! The messages are those of Noise. `docs/protocol.md` has the whole exchange.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{
-    Ack, reason,
+    reason,
     wire::{FrameError, Reader, put_bytes, put_varint},
 };
 use crate::protocol::{EndReason, GameId, NATIVE_VERSION, PathPolicy, game::MAX_GAME};
 
 /// The largest metadata of either side, in bytes.
 pub const MAX_METADATA: usize = 4096;
-/// The length of the MAC at the end of a sealed packet, in bytes.
-pub(crate) const MAC: usize = 32;
+/// The lengths of the nonce before the sealed contents, of the tag behind them, and of both, in bytes.
+pub(crate) const NONCE: usize = 24;
+pub(crate) const TAG: usize = 16;
+pub(crate) const SEAL: usize = NONCE + TAG;
+/// The length of a message of the PAKE, in bytes.
+pub(crate) const SPAKE: usize = 33;
+/// The length of the first message of Noise: a key, and the payload with its tag.
+const NOISE_1: usize = 32 + SPAKE + TAG;
+/// The length of the second message: a key, a sealed one, and the payload with its tag.
+const NOISE_2: usize = 32 + 32 + TAG + SPAKE + TAG;
 
 /// Identifies a connection for its whole life.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -98,6 +111,8 @@ const RESUME_CHALLENGE: u8 = 8;
 const RESUMED: u8 = 9;
 const GONE: u8 = 10;
 const UNKNOWN: u8 = 11;
+const REFUSED: u8 = 12;
+const LEAVE: u8 = 13;
 
 /// The limits of one side, for the other to respect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,29 +126,45 @@ pub(crate) struct Limits {
     pub(crate) paths: PathPolicy,
 }
 
+/// The sealed part of a packet, and what is before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sealed<'a> {
+    pub(crate) header: &'a [u8],
+    /// The nonce, the ciphertext and the tag.
+    pub(crate) bytes: &'a [u8],
+}
+
+/// A handshake or resumption packet. Reading it opens nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Hello {
-    pub(crate) nonce: [u8; 16],
-    pub(crate) spake: [u8; 33],
+pub(crate) enum HandshakePacket<'a> {
+    Hello { noise: &'a [u8] },
+    Challenge { noise: &'a [u8] },
+    Proof { id: ConnectionId, sealed: Sealed<'a> },
+    Pending { id: ConnectionId, sealed: Sealed<'a> },
+    Welcome { id: ConnectionId, sealed: Sealed<'a> },
+    Refusal { reason: EndReason },
+    Resume { id: ConnectionId, counter: u64, nonce: [u8; 16], sealed: Sealed<'a> },
+    ResumeChallenge { id: ConnectionId, counter: u64, nonce: [u8; 16], sealed: Sealed<'a> },
+    Resumed { id: ConnectionId, counter: u64, sealed: Sealed<'a> },
+    Gone { id: ConnectionId, counter: u64, sealed: Sealed<'a> },
+    Unknown { id: ConnectionId, counter: u64, nonce: [u8; 16] },
+    Refused { id: ConnectionId, sealed: Sealed<'a> },
+    Leave { id: ConnectionId, sealed: Sealed<'a> },
+}
+
+/// What a host learns of a joiner that knows the password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Joiner {
     pub(crate) limits: Limits,
     pub(crate) game: GameId,
     pub(crate) metadata: Bytes,
 }
 
-/// A handshake or resumption packet. Reading it does not verify its MAC.
+/// What a client learns of the host that admits it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum HandshakePacket<'a> {
-    Hello(Hello),
-    Challenge { nonce: [u8; 16], id: ConnectionId, host_nonce: [u8; 16], spake: [u8; 33] },
-    Proof { id: ConnectionId },
-    Pending { id: ConnectionId },
-    Welcome { id: ConnectionId, limits: Limits, metadata: Bytes },
-    Refusal { reason: EndReason },
-    Resume { id: ConnectionId, counter: u64, nonce: [u8; 16], ack: Ack<'a> },
-    ResumeChallenge { id: ConnectionId, counter: u64, nonce: [u8; 16] },
-    Resumed { id: ConnectionId, counter: u64, ack: Ack<'a> },
-    Gone { id: ConnectionId, counter: u64, reason: EndReason },
-    Unknown { id: ConnectionId, counter: u64, nonce: [u8; 16] },
+pub(crate) struct Welcome {
+    pub(crate) limits: Limits,
+    pub(crate) metadata: Bytes,
 }
 
 fn start(kind: u8) -> BytesMut {
@@ -151,40 +182,53 @@ fn put_limits(out: &mut BytesMut, limits: Limits) {
     out.put_u8(limits.paths.code());
 }
 
-impl Hello {
+impl Joiner {
     pub(crate) fn encode(&self) -> Bytes {
-        let mut out = start(HELLO);
-        put_varint(&mut out, u64::from(NATIVE_VERSION));
-        out.put_slice(&self.nonce);
-        out.put_slice(&self.spake);
+        let mut out = BytesMut::with_capacity(64 + self.metadata.len());
         put_limits(&mut out, self.limits);
         put_bytes(&mut out, self.game.as_bytes());
         put_bytes(&mut out, &self.metadata);
         out.freeze()
     }
 
-    /// Reads what follows the kind. The game and the metadata are slices of the packet.
-    fn read(reader: &mut Reader<'_>, packet: &Bytes) -> Result<Self, FrameError> {
-        let version = reader.varint()?;
-        if version != u64::from(NATIVE_VERSION) {
-            return Err(FrameError::Version(version));
-        }
-        Ok(Self {
-            nonce: reader.array()?,
-            spake: reader.array()?,
-            limits: read_limits(reader)?,
-            game: GameId::from_wire(packet.slice_ref(reader.bounded(MAX_GAME, "game")?)),
-            metadata: read_metadata(reader, packet)?,
-        })
+    /// Reads the contents of a message. The game and the metadata are slices of them.
+    pub(crate) fn read(contents: &Bytes) -> Result<Self, FrameError> {
+        let mut reader = Reader::new(contents);
+        let joiner = Self {
+            limits: read_limits(&mut reader)?,
+            game: GameId::from_wire(contents.slice_ref(reader.bounded(MAX_GAME, "game")?)),
+            metadata: read_metadata(&mut reader, contents)?,
+        };
+        reader.finish().map(|()| joiner)
     }
 }
 
-pub(crate) fn challenge(nonce: &[u8; 16], id: ConnectionId, host_nonce: &[u8; 16], spake: &[u8; 33]) -> Bytes {
+impl Welcome {
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(64 + self.metadata.len());
+        put_limits(&mut out, self.limits);
+        put_bytes(&mut out, &self.metadata);
+        out.freeze()
+    }
+
+    /// Reads the contents of a packet. The metadata are a slice of them.
+    pub(crate) fn read(contents: &Bytes) -> Result<Self, FrameError> {
+        let mut reader = Reader::new(contents);
+        let welcome = Self { limits: read_limits(&mut reader)?, metadata: read_metadata(&mut reader, contents)? };
+        reader.finish().map(|()| welcome)
+    }
+}
+
+pub(crate) fn hello(noise: &[u8]) -> Bytes {
+    let mut out = start(HELLO);
+    put_varint(&mut out, u64::from(NATIVE_VERSION));
+    out.put_slice(noise);
+    out.freeze()
+}
+
+pub(crate) fn challenge(noise: &[u8]) -> Bytes {
     let mut out = start(CHALLENGE);
-    out.put_slice(nonce);
-    out.put_slice(&id.0);
-    out.put_slice(host_nonce);
-    out.put_slice(spake);
+    out.put_slice(noise);
     out.freeze()
 }
 
@@ -194,23 +238,27 @@ fn with_id(kind: u8, id: ConnectionId) -> BytesMut {
     out
 }
 
-/// Returns the packet without its MAC, like the other functions that return a buffer.
+/// Returns the header of the packet, like the other functions that return a buffer. What is to be sealed follows.
 pub(crate) fn proof(id: ConnectionId) -> BytesMut {
     with_id(PROOF, id)
 }
 
-pub(crate) fn pending(id: ConnectionId) -> Bytes {
-    with_id(PENDING, id).freeze()
+pub(crate) fn pending(id: ConnectionId) -> BytesMut {
+    with_id(PENDING, id)
 }
 
-pub(crate) fn welcome(id: ConnectionId, limits: Limits, metadata: &[u8]) -> BytesMut {
-    let mut out = with_id(WELCOME, id);
-    put_limits(&mut out, limits);
-    put_bytes(&mut out, metadata);
-    out
+pub(crate) fn welcome(id: ConnectionId) -> BytesMut {
+    with_id(WELCOME, id)
 }
 
-/// The acknowledgement is still to be appended.
+pub(crate) fn refused(id: ConnectionId) -> BytesMut {
+    with_id(REFUSED, id)
+}
+
+pub(crate) fn leave(id: ConnectionId) -> BytesMut {
+    with_id(LEAVE, id)
+}
+
 pub(crate) fn resume(id: ConnectionId, counter: u64, nonce: &[u8; 16]) -> BytesMut {
     let mut out = with_id(RESUME, id);
     put_varint(&mut out, counter);
@@ -225,7 +273,6 @@ pub(crate) fn resume_challenge(id: ConnectionId, counter: u64, nonce: &[u8; 16])
     out
 }
 
-/// The acknowledgement is still to be appended.
 pub(crate) fn resumed(id: ConnectionId, counter: u64) -> BytesMut {
     let mut out = with_id(RESUMED, id);
     put_varint(&mut out, counter);
@@ -235,10 +282,9 @@ pub(crate) fn resumed(id: ConnectionId, counter: u64) -> BytesMut {
 /// The counter of a [`gone`] that answers no resumption.
 pub(crate) const UNASKED: u64 = 0;
 
-pub(crate) fn gone(id: ConnectionId, counter: u64, reason: &EndReason) -> BytesMut {
+pub(crate) fn gone(id: ConnectionId, counter: u64) -> BytesMut {
     let mut out = with_id(GONE, id);
     put_varint(&mut out, counter);
-    reason::put(&mut out, reason);
     out
 }
 
@@ -250,49 +296,52 @@ impl<'a> HandshakePacket<'a> {
         }
         let kind = reader.u8()?;
         let message = match kind {
-            HELLO => HandshakePacket::Hello(Hello::read(&mut reader, packet)?),
-            CHALLENGE => HandshakePacket::Challenge {
-                nonce: reader.array()?,
-                id: ConnectionId(reader.array()?),
-                host_nonce: reader.array()?,
-                spake: reader.array()?,
-            },
+            HELLO => {
+                let version = reader.varint()?;
+                if version != u64::from(NATIVE_VERSION) {
+                    return Err(FrameError::Version(version));
+                }
+                HandshakePacket::Hello { noise: reader.bytes(NOISE_1)? }
+            }
+            CHALLENGE => HandshakePacket::Challenge { noise: reader.bytes(NOISE_2)? },
             REFUSAL => HandshakePacket::Refusal { reason: reason::read(&mut reader)? },
-            PENDING => HandshakePacket::Pending { id: ConnectionId(reader.array()?) },
             UNKNOWN => HandshakePacket::Unknown {
                 id: ConnectionId(reader.array()?),
                 counter: reader.varint()?,
                 nonce: reader.array()?,
             },
-            kind => Self::read_sealed(kind, &mut reader, packet)?,
+            kind => return Self::read_sealed(kind, reader),
         };
-        // A MAC covers the whole packet, so nothing may follow it.
-        if reader.is_empty() { Ok(message) } else { Err(FrameError::Invalid("length")) }
+        reader.finish().map(|()| message)
     }
 
-    /// Reads a packet that ends with a MAC.
-    fn read_sealed(kind: u8, reader: &mut Reader<'a>, packet: &Bytes) -> Result<Self, FrameError> {
+    /// Reads a packet with a sealed part, which is all that follows its header.
+    fn read_sealed(kind: u8, mut reader: Reader<'a>) -> Result<Self, FrameError> {
         let id = ConnectionId(reader.array()?);
-        let message = match kind {
-            PROOF => HandshakePacket::Proof { id },
-            WELCOME => {
-                let (limits, metadata) = (read_limits(reader)?, read_metadata(reader, packet)?);
-                HandshakePacket::Welcome { id, limits, metadata }
-            }
+        Ok(match kind {
+            PROOF => HandshakePacket::Proof { id, sealed: sealed(reader)? },
+            PENDING => HandshakePacket::Pending { id, sealed: sealed(reader)? },
+            WELCOME => HandshakePacket::Welcome { id, sealed: sealed(reader)? },
+            REFUSED => HandshakePacket::Refused { id, sealed: sealed(reader)? },
+            LEAVE => HandshakePacket::Leave { id, sealed: sealed(reader)? },
             RESUME => {
-                let (counter, nonce, ack) = (reader.varint()?, reader.array()?, Ack::read(reader)?);
-                HandshakePacket::Resume { id, counter, nonce, ack }
+                let (counter, nonce) = (reader.varint()?, reader.array()?);
+                HandshakePacket::Resume { id, counter, nonce, sealed: sealed(reader)? }
             }
             RESUME_CHALLENGE => {
-                HandshakePacket::ResumeChallenge { id, counter: reader.varint()?, nonce: reader.array()? }
+                let (counter, nonce) = (reader.varint()?, reader.array()?);
+                HandshakePacket::ResumeChallenge { id, counter, nonce, sealed: sealed(reader)? }
             }
-            RESUMED => HandshakePacket::Resumed { id, counter: reader.varint()?, ack: Ack::read(reader)? },
-            GONE => HandshakePacket::Gone { id, counter: reader.varint()?, reason: reason::read(reader)? },
+            RESUMED => HandshakePacket::Resumed { id, counter: reader.varint()?, sealed: sealed(reader)? },
+            GONE => HandshakePacket::Gone { id, counter: reader.varint()?, sealed: sealed(reader)? },
             kind => return Err(FrameError::UnknownKind(kind)),
-        };
-        reader.bytes(MAC)?;
-        Ok(message)
+        })
     }
+}
+
+fn sealed(reader: Reader<'_>) -> Result<Sealed<'_>, FrameError> {
+    let (header, bytes) = reader.split();
+    if bytes.len() < SEAL { Err(FrameError::Truncated) } else { Ok(Sealed { header, bytes }) }
 }
 
 fn read_limits(reader: &mut Reader<'_>) -> Result<Limits, FrameError> {
@@ -311,22 +360,24 @@ fn read_metadata(reader: &mut Reader<'_>, packet: &Bytes) -> Result<Bytes, Frame
 mod tests {
     use super::*;
 
-    fn hello() -> Hello {
-        let limits = Limits {
+    fn limits() -> Limits {
+        Limits {
             max_message: 1 << 24,
             receive_buffer: 1 << 25,
             timeout: 5000,
             resume_timeout: 30_000,
             paths: PathPolicy::DirectOnly,
-        };
-        let game = GameId::new(Some("0.3"), ["Chat"]);
-        Hello { nonce: [1; 16], spake: [2; 33], limits, game, metadata: "me".into() }
+        }
+    }
+
+    fn joiner() -> Joiner {
+        Joiner { limits: limits(), game: GameId::new(Some("0.3"), ["Chat"]), metadata: "me".into() }
     }
 
     #[test]
     fn peek_reads_the_kind_of_a_packet() {
         let id = ConnectionId([9; 16]);
-        assert_eq!(HandshakeKind::peek(&hello().encode()), HandshakeKind::Hello);
+        assert_eq!(HandshakeKind::peek(&hello(&[3; NOISE_1])), HandshakeKind::Hello);
         assert_eq!(HandshakeKind::peek(&resume(id, 1, &[0; 16])), HandshakeKind::Resume(id));
         for other in [&[][..], &[0], &[0, 7, 1], &[1, 1, 1], &refusal(&EndReason::Full), &proof(id)] {
             assert_eq!(HandshakeKind::peek(other), HandshakeKind::Other);
@@ -334,34 +385,43 @@ mod tests {
     }
 
     #[test]
-    fn hellos_survive_the_wire() {
-        assert_eq!(HandshakePacket::read(&hello().encode()), Ok(HandshakePacket::Hello(hello())));
+    fn packets_survive_the_wire() {
+        let packet = hello(&[3; NOISE_1]);
+        assert_eq!(HandshakePacket::read(&packet), Ok(HandshakePacket::Hello { noise: &[3; NOISE_1] }));
+        let packet = challenge(&[3; NOISE_2]);
+        assert_eq!(HandshakePacket::read(&packet), Ok(HandshakePacket::Challenge { noise: &[3; NOISE_2] }));
         let refused = HandshakePacket::Refusal { reason: EndReason::Full };
         assert_eq!(HandshakePacket::read(&refusal(&EndReason::Full)), Ok(refused));
+        assert_eq!(Joiner::read(&joiner().encode()), Ok(joiner()));
+        let welcome = Welcome { limits: limits(), metadata: "me".into() };
+        assert_eq!(Welcome::read(&welcome.encode()), Ok(welcome));
     }
 
     #[test]
     fn another_version_is_named() {
-        let mut packet = BytesMut::from(&hello().encode()[..]);
-        packet[2] = 2;
-        assert_eq!(HandshakePacket::read(&packet.freeze()), Err(FrameError::Version(2)));
+        let mut packet = BytesMut::from(&hello(&[3; NOISE_1])[..]);
+        packet[2] = 1;
+        assert_eq!(HandshakePacket::read(&packet.freeze()), Err(FrameError::Version(1)));
     }
 
     #[test]
-    fn nothing_may_follow_a_mac() {
+    fn nothing_may_follow_a_message_and_a_seal_has_its_length() {
+        for packet in [hello(&[3; NOISE_1]), challenge(&[3; NOISE_2]), refusal(&EndReason::Full)] {
+            let longer = Bytes::from([&packet[..], &[0]].concat());
+            assert!(HandshakePacket::read(&packet).is_ok() && HandshakePacket::read(&longer).is_err());
+        }
         let mut packet = proof(ConnectionId([9; 16]));
-        packet.put_slice(&[0; MAC]);
-        assert!(HandshakePacket::read(&packet.clone().freeze()).is_ok());
+        packet.put_slice(&[0; SEAL - 1]);
+        assert_eq!(HandshakePacket::read(&packet.clone().freeze()), Err(FrameError::Truncated));
         packet.put_u8(0);
-        assert!(HandshakePacket::read(&packet.freeze()).is_err());
+        assert!(HandshakePacket::read(&packet.freeze()).is_ok());
     }
 
     #[test]
     fn unknown_names_the_request_it_answers() {
         let id = ConnectionId([9; 16]);
         let mut request = resume(id, 7, &[3; 16]);
-        super::super::put_ack(&mut request, 0, [0; 2], [(0, &[]), (0, &[]), (0, &[])]);
-        request.put_slice(&[0; MAC]);
+        request.put_slice(&[0; SEAL]);
         let answer = unknown(&request.freeze()).unwrap();
         assert_eq!(HandshakePacket::read(&answer), Ok(HandshakePacket::Unknown { id, counter: 7, nonce: [3; 16] }));
         assert_eq!(unknown(&answer), None);
@@ -369,14 +429,15 @@ mod tests {
 
     #[test]
     fn metadata_is_bounded() {
-        let packet = Hello { metadata: Bytes::from(vec![0; MAX_METADATA + 1]), ..hello() }.encode();
-        assert_eq!(HandshakePacket::read(&packet), Err(FrameError::Invalid("length of metadata")));
+        let joiner = Joiner { metadata: Bytes::from(vec![0; MAX_METADATA + 1]), ..joiner() };
+        assert_eq!(Joiner::read(&joiner.encode()), Err(FrameError::Invalid("length of metadata")));
+        let welcome = Welcome { limits: limits(), metadata: joiner.metadata };
+        assert_eq!(Welcome::read(&welcome.encode()), Err(FrameError::Invalid("length of metadata")));
     }
 
     #[test]
     fn a_game_is_bounded() {
         let game = GameId::from_wire(Bytes::from(vec![0; MAX_GAME + 1]));
-        let packet = Hello { game, ..hello() }.encode();
-        assert_eq!(HandshakePacket::read(&packet), Err(FrameError::Invalid("game")));
+        assert_eq!(Joiner::read(&Joiner { game, ..joiner() }.encode()), Err(FrameError::Invalid("game")));
     }
 }

@@ -27,6 +27,8 @@ fn code_and_text(reason: &EndReason) -> (u64, &str) {
         EndReason::Replaced => (13, ""),
         EndReason::HostRestarted => (14, ""),
         EndReason::TooSlow => (15, ""),
+        EndReason::WrongHostKey => (16, ""),
+        EndReason::Rejoined => (17, ""),
     }
 }
 
@@ -44,6 +46,20 @@ pub(super) fn put(out: &mut BytesMut, reason: &EndReason) {
     let (code, text) = code_and_text(reason);
     put_varint(out, code);
     put_bytes(out, cut(text).as_bytes());
+}
+
+/// Returns the encoding of a reason alone.
+pub(crate) fn reason_bytes(reason: &EndReason) -> BytesMut {
+    let mut out = BytesMut::with_capacity(len(reason));
+    put(&mut out, reason);
+    out
+}
+
+/// Reads a reason that stands alone.
+pub(crate) fn read_reason(bytes: &[u8]) -> Result<EndReason, FrameError> {
+    let mut reader = Reader::new(bytes);
+    let reason = read(&mut reader)?;
+    reader.finish().map(|()| reason)
 }
 
 pub(super) fn read(reader: &mut Reader<'_>) -> Result<EndReason, FrameError> {
@@ -68,6 +84,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<EndReason, FrameError> {
         13 => EndReason::Replaced,
         14 => EndReason::HostRestarted,
         15 => EndReason::TooSlow,
+        16 => EndReason::WrongHostKey,
+        17 => EndReason::Rejoined,
         // A newer peer may send unknown reasons. Their text is still useful.
         code => EndReason::ProtocolError(format!("ended for the unknown reason {code}: {}", text())),
     })
@@ -96,6 +114,7 @@ mod tests {
             EndReason::Replaced,
             EndReason::HostRestarted,
             EndReason::TooSlow,
+            EndReason::WrongHostKey,
         ] {
             let mut out = BytesMut::new();
             put(&mut out, &reason);

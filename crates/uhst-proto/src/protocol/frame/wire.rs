@@ -62,6 +62,16 @@ impl<'a> Reader<'a> {
         self.at == self.bytes.len()
     }
 
+    /// Checks that nothing is left.
+    pub(crate) fn finish(&self) -> Result<(), FrameError> {
+        if self.is_empty() { Ok(()) } else { Err(FrameError::Invalid("length")) }
+    }
+
+    /// The bytes that were read, and those that are left.
+    pub(crate) fn split(&self) -> (&'a [u8], &'a [u8]) {
+        self.bytes.split_at(self.at)
+    }
+
     pub(crate) fn position(&self) -> usize {
         self.at
     }

@@ -5,7 +5,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::{
     Close, Data,
     data::{FIRST, LAST, TAG, TEXT},
-    frames::{ACK, BLOCKED, CLOSE, CLOSE_ACK, PING, PONG, find_close},
+    frames::{ACK, BLOCKED, CLOSE, CLOSE_ACK, PING, PONG},
     reason,
     wire::{put_varint, varint_len},
 };
@@ -142,18 +142,13 @@ impl PacketWriter {
     /// Returns the packet. `None` if no frame was written; the number may be used for another packet then.
     #[must_use]
     pub fn finish(self) -> Option<Bytes> {
-        (!self.out.is_empty()).then(|| self.out.freeze())
+        self.finish_mut().map(BytesMut::freeze)
     }
-}
 
-/// Returns the confirmation of a close in the packet, for a sender whose connection has already ended. `None` if the
-/// packet carries no close.
-#[must_use]
-pub fn close_ack_for(packet: &Bytes) -> Option<Bytes> {
-    find_close(packet)?;
-    let mut writer = PacketWriter::new(1, 64, 0);
-    writer.close_ack();
-    writer.finish()
+    /// Returns the packet as [`finish`](Self::finish) does, to be sealed in place.
+    pub(crate) fn finish_mut(self) -> Option<BytesMut> {
+        (!self.out.is_empty()).then_some(self.out)
+    }
 }
 
 fn ack_len(grant: u64, largest: [u64; 2], streams: [(u64, &[(u64, u64)]); 3]) -> usize {

@@ -5,23 +5,24 @@ use proptest::prelude::*;
 use super::*;
 
 fn relay(url: &str, id: &str) -> Result<JoinLink, JoinLinkError> {
-    Ok(JoinLink { relay: Some(Url::parse(url).expect("a URL")), id: id.to_owned() })
+    Ok(JoinLink::new(Some(Url::parse(url).expect("a URL")), id))
 }
 
 fn bare(id: &str) -> Result<JoinLink, JoinLinkError> {
-    Ok(JoinLink { relay: None, id: id.to_owned() })
+    Ok(JoinLink::new(None, id))
 }
 
 #[test]
 fn a_link_survives_its_text() {
-    for id in ["483920", "my game", "a+b&c=d#e%20f", "größe 🎲", "/#", " ", "\"a\"", "a/", "(2)", "\u{200b}x"] {
-        let link = JoinLink { relay: Url::parse("http://192.168.1.5:3000/").ok(), id: id.to_owned() };
+    for id in ["483920", "my game", "a+b&c=d#e%20f", "größe 🎲", "/#", " ", "\"a\"", "a/", "a~b", "(2)", "\u{200b}x"]
+    {
+        let link = JoinLink::new(Url::parse("http://192.168.1.5:3000/").ok(), id);
         assert_eq!(link.to_string().parse(), Ok(link));
-        let link = JoinLink { relay: None, id: id.to_owned() };
+        let link = JoinLink::new(None, id);
         assert_eq!(link.to_string().parse(), Ok(link));
     }
-    assert_eq!(JoinLink { relay: None, id: "my game".to_owned() }.to_string(), "my game");
-    assert_eq!(JoinLink { relay: None, id: "483-920".to_owned() }.to_string(), "#483-920");
+    assert_eq!(JoinLink::new(None, "my game").to_string(), "my game");
+    assert_eq!(JoinLink::new(None, "483-920").to_string(), "#483-920");
 }
 
 #[test]
@@ -133,6 +134,46 @@ fn ids_of_links_are_percent_encoded() {
     assert!(matches!("http://127.0.0.1:3000/#%ff".parse::<JoinLink>(), Err(JoinLinkError::BadId(_))));
 }
 
+fn key() -> KeyHash {
+    crate::protocol::PublicKey::from_bytes([7; 32]).hash()
+}
+
+#[test]
+fn a_link_carries_a_key() {
+    let key = key();
+    let link = JoinLink::new(Url::parse("http://192.168.1.5:3000/").ok(), "483920").with_key(key);
+    let text = link.to_string();
+    assert_eq!(text, format!("http://192.168.1.5:3000/#483920~{key}"));
+    for text in [
+        text.clone(),
+        format!("192.168.1.5:3000/#483920~{key}"),
+        format!("Join me: <{text}>!"),
+        format!("http://192.168.1.5:3000/%23483920~{key}"),
+        format!("{text}/"),
+    ] {
+        assert_eq!(text.parse(), Ok(link.clone()), "{text}");
+    }
+    let bare = JoinLink::new(None, "483920").with_key(key);
+    for text in [format!("#483920~{key}"), format!("483920~{key}"), format!("483-920~{key}")] {
+        assert_eq!(text.parse(), Ok(bare.clone()), "{text}");
+    }
+    assert_eq!("483920".parse::<JoinLink>().map(|link| link.key()), Ok(None));
+}
+
+/// A relay would gain from a link without its key.
+#[test]
+fn a_link_with_a_damaged_key_pins_nothing_else_and_is_an_error() {
+    let text = format!("http://192.168.1.5:3000/#483920~{}", key());
+    for end in text.len() - 22..text.len() {
+        assert_eq!(text[..end].parse::<JoinLink>(), Err(JoinLinkError::BadKey), "{}", &text[..end]);
+    }
+    for text in [format!("{text}A"), format!("{text}~"), text.replace('~', "~~"), format!("#a~{}~{}", key(), key())] {
+        assert_eq!(text.parse::<JoinLink>(), Err(JoinLinkError::BadKey), "{text}");
+    }
+    assert_eq!(format!("http://192.168.1.5:3000/#~{}", key()).parse::<JoinLink>(), Err(JoinLinkError::NoId));
+    assert_eq!("my~game".parse::<JoinLink>(), bare("my~game"));
+}
+
 #[test]
 fn a_link_without_a_session_is_an_error() {
     for text in ["", "  ", "\u{200b}", "\"\"", "<>"] {
@@ -176,17 +217,17 @@ fn a_link_without_a_session_is_an_error() {
 
 proptest! {
     #[test]
-    fn whatever_is_shown_is_read_back(id in "\\PC{1,20}|[ /#%'\"<>()0-9a-z.:-]{1,12}|\\p{Any}{1,8}", named: bool) {
+    fn whatever_is_shown_is_read_back(id in "\\PC{1,20}|[ /#%'\"<>()0-9a-z.:~-]{1,12}|\\p{Any}{1,8}", named: bool, keyed: bool) {
         let relay = named.then(|| Url::parse("https://relay.example.com:3000/games?eu=1").expect("a URL"));
-        let link = JoinLink { relay, id };
+        let link = JoinLink::new(relay, id).with_key(keyed.then(key));
         prop_assert_eq!(link.to_string().parse(), Ok(link));
     }
 
     #[test]
     fn no_text_makes_it_panic_and_no_id_comes_from_a_mangled_link(
-        text in "\\PC*|[htps:/#\\[\\]@%23a-c.<>\"' \u{200b}]{0,30}|\\p{Any}*",
+        text in "\\PC*|[htps:/#~\\[\\]@%23a-c.<>\"' \u{200b}]{0,30}|\\p{Any}*",
     ) {
-        if let Ok(JoinLink { relay: None, id }) = text.parse::<JoinLink>()
+        if let Ok(JoinLink { relay: None, id, .. }) = text.parse::<JoinLink>()
             && !text.contains('%')
         {
             prop_assert!(!id.contains(['/', '#']), "{}", id);

@@ -1,0 +1,102 @@
+//! The players of a host, by their keys: one that comes back takes the place of its former self.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{contract::PeerKey, slots::Slot};
+use crate::protocol::PublicKey;
+
+/// The players that hold a slot. Locked when one joins, never for a message.
+#[derive(Debug, Default)]
+pub(super) struct Players(Mutex<HashMap<PublicKey, Player>>);
+
+/// A player, as the last of its peers have come. They may be gone.
+#[derive(Debug)]
+struct Player {
+    slot: Weak<OwnedSemaphorePermit>,
+    /// The peer that waits to be admitted.
+    joining: Option<PeerKey>,
+    /// The peer that the game knows.
+    connected: Option<PeerKey>,
+}
+
+impl Players {
+    /// The slot that this player has already, for its next peer: both hold it until the former one has ended.
+    pub fn slot(&self, player: &PublicKey) -> Option<Slot> {
+        self.lock().get(player)?.slot.upgrade()
+    }
+
+    /// Notes that a player joins as this peer, with this slot, and returns another attempt of it to join.
+    pub fn join(&self, player: PublicKey, peer: PeerKey, slot: &Slot) -> Option<PeerKey> {
+        let mut players = self.lock();
+        // Those whose last peer is gone, with its slot.
+        players.retain(|_, player| player.slot.strong_count() > 0);
+        let entry = players.entry(player).or_insert(Player { slot: Weak::new(), joining: None, connected: None });
+        entry.slot = Arc::downgrade(slot);
+        entry.joining.replace(peer).filter(|former| *former != peer)
+    }
+
+    /// Notes that a player is connected as this peer, and returns the one that it was before.
+    pub fn connect(&self, player: &PublicKey, peer: PeerKey) -> Option<PeerKey> {
+        let mut players = self.lock();
+        let entry = players.get_mut(player)?;
+        entry.joining = entry.joining.filter(|joining| *joining != peer);
+        entry.connected.replace(peer).filter(|former| *former != peer)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<PublicKey, Player>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    const ANN: PublicKey = PublicKey::from_bytes([1; 32]);
+    const BOB: PublicKey = PublicKey::from_bytes([2; 32]);
+
+    fn slots<const N: usize>() -> [Slot; N] {
+        let all = Arc::new(Semaphore::new(N));
+        [(); N].map(|()| Arc::new(all.clone().try_acquire_owned().unwrap()))
+    }
+
+    #[test]
+    fn a_player_that_comes_back_finds_its_slot_and_its_former_self() {
+        let players = Players::default();
+        let [slot, other] = slots();
+        assert!(players.slot(&ANN).is_none());
+        assert_eq!(players.join(ANN, PeerKey(1), &slot), None);
+        assert_eq!(players.connect(&ANN, PeerKey(1)), None);
+        assert_eq!(players.join(BOB, PeerKey(2), &other), None);
+        assert_eq!(players.connect(&BOB, PeerKey(2)), None);
+
+        let again = players.slot(&ANN).unwrap();
+        assert!(Arc::ptr_eq(&again, &slot));
+        assert_eq!(players.join(ANN, PeerKey(3), &again), None);
+        // It gives up, and another attempt follows.
+        assert_eq!(players.join(ANN, PeerKey(4), &again), Some(PeerKey(3)));
+        assert_eq!(players.connect(&ANN, PeerKey(4)), Some(PeerKey(1)));
+        assert_eq!(players.connect(&BOB, PeerKey(2)), None);
+    }
+
+    #[test]
+    fn a_slot_is_free_once_the_last_peer_of_its_player_is_gone() {
+        let players = Players::default();
+        let [slot, other] = slots();
+        players.join(ANN, PeerKey(1), &slot);
+        let again = players.slot(&ANN).unwrap();
+        drop(slot);
+        assert!(players.slot(&ANN).is_some());
+        drop(again);
+        assert!(players.slot(&ANN).is_none());
+        players.join(BOB, PeerKey(2), &other);
+        assert_eq!(players.lock().len(), 1, "those who are gone are forgotten");
+    }
+}

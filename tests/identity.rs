@@ -1,0 +1,210 @@
+//! Players who are who they were: identities, and those who join again.
+
+mod support;
+
+use bevy::prelude::*;
+use bevy_uhst::{
+    UhstSecurity,
+    prelude::*,
+    test_app::{TestEvent, TestLog, TestNetwork, link},
+};
+use support::{connected, disconnected, ended, until};
+
+#[derive(Component, Clone, Debug, PartialEq)]
+struct Score(u32);
+
+/// The network as the player with this identity sees it.
+fn of(network: &TestNetwork, identity: &UhstIdentity) -> TestNetwork {
+    let identity = identity.clone();
+    network.clone().game(move |app| {
+        app.insert_resource(identity.clone());
+    })
+}
+
+/// An app of the player with this identity, which joins the host.
+fn join(network: &TestNetwork, host: &App, identity: &UhstIdentity) -> App {
+    of(network, identity).join_with(UhstClient::from(link(host)))
+}
+
+fn identity() -> UhstIdentity {
+    UhstIdentity::generate().expect("random bytes")
+}
+
+/// The connected peers of an app, in the order of their attempts to join.
+fn peers(app: &mut App) -> Vec<Entity> {
+    let mut peers = app.world_mut().query::<(Entity, &UhstPeer)>();
+    let mut peers: Vec<_> = peers.iter(app.world()).map(|(entity, peer)| (peer.join_id(), entity)).collect();
+    peers.sort_by_key(|(join, _)| *join);
+    peers.into_iter().map(|(_, entity)| entity).collect()
+}
+
+fn the_peer(app: &mut App) -> &UhstPeer {
+    let peers = peers(app);
+    assert_eq!(peers.len(), 1);
+    app.world().get(peers[0]).expect("a peer")
+}
+
+fn requests(app: &App) -> Vec<UhstJoinRequest> {
+    let request = |event: &TestEvent| match event {
+        TestEvent::JoinRequest(request) => Some(request.clone()),
+        _ => None,
+    };
+    TestLog::of(app).0.iter().filter_map(request).collect()
+}
+
+fn rejoined(app: &App) -> usize {
+    TestLog::of(app).count(|event| matches!(event, TestEvent::Rejoined(_)))
+}
+
+/// Moves the score of a player who joins again, as a game does.
+fn keep_scores(host: &mut App) {
+    host.add_observer(|rejoined: On<UhstRejoined>, scores: Query<&Score>, mut commands: Commands| -> Result {
+        commands.entity(rejoined.entity).insert(scores.get(rejoined.former)?.clone());
+        Ok(())
+    });
+}
+
+#[test_log::test]
+fn both_sides_know_each_other_again_by_their_identities() {
+    let (ann, server) = (identity(), identity());
+    let restored = UhstIdentity::from_bytes(server.to_bytes());
+    let mut keys = Vec::new();
+    for server in [server, restored] {
+        let network = TestNetwork::memory();
+        let mut host = of(&network, &server).host("game");
+        let mut client = join(&network, &host, &ann);
+        until(&mut [&mut host, &mut client], |apps| connected(apps[0]) == 1 && connected(apps[1]) == 1);
+        assert_eq!(the_peer(&mut host).identity(), Some(ann.public()));
+        let expected = host.world().resource::<UhstIdentity>().public();
+        assert_eq!(the_peer(&mut client).identity(), Some(expected));
+        keys.push((expected, link(&host).key()));
+    }
+    assert_eq!(keys[0], keys[1], "the same host, after it was started anew");
+    assert_eq!(keys[0].1, Some(keys[0].0.hash()));
+}
+
+#[test_log::test]
+fn apps_have_different_identities_unless_they_keep_them() {
+    let network = TestNetwork::memory();
+    let (mut host, mut client) = network.pair("game");
+    let (of_client, of_host) = (the_peer(&mut host).identity(), the_peer(&mut client).identity());
+    assert!(of_client.is_some() && of_host.is_some());
+    assert_ne!(of_client, of_host);
+}
+
+#[test_log::test]
+fn a_player_in_another_window_replaces_itself_and_keeps_its_score() {
+    let network = TestNetwork::memory();
+    let mut host = network.host_with(UhstHost::new("game").max_peers(2));
+    keep_scores(&mut host);
+    let (ann, bob) = (identity(), identity());
+    let (mut first, mut other) = (join(&network, &host, &ann), join(&network, &host, &bob));
+    until(&mut [&mut host, &mut first, &mut other], |apps| {
+        connected(apps[0]) == 2 && connected(apps[1]) == 1 && connected(apps[2]) == 1
+    });
+    let of_ann = |app: &mut App| {
+        let found = peers(app);
+        let is_ann = |peer: &Entity| app.world().get::<UhstPeer>(*peer).unwrap().identity() == Some(ann.public());
+        found.into_iter().find(is_ann).unwrap()
+    };
+    let former = of_ann(&mut host);
+    host.world_mut().entity_mut(former).insert(Score(7));
+
+    // The session is full, and the former self is alive.
+    let mut second = join(&network, &host, &ann);
+    until(&mut [&mut host, &mut first, &mut other, &mut second], |apps| {
+        connected(apps[3]) == 1 && !disconnected(apps[0]).is_empty() && !ended(apps[1]).is_empty()
+    });
+    assert_eq!(ended(&first), [EndReason::Rejoined]);
+    assert_eq!(disconnected(&host), [EndReason::Rejoined]);
+    let now = of_ann(&mut host);
+    assert_ne!(now, former);
+    assert_eq!(host.world().get::<Score>(now), Some(&Score(7)));
+    assert_eq!((rejoined(&host), peers(&mut host).len(), ended(&other)), (1, 2, vec![]));
+
+    // Its place is still one place: nobody else gets in.
+    let mut third = join(&network, &host, &identity());
+    until(&mut [&mut host, &mut second, &mut other, &mut third], |apps| !ended(apps[3]).is_empty());
+    assert_eq!(ended(&third), [EndReason::Full]);
+
+    // And it is free once the player leaves.
+    drop(second);
+    until(&mut [&mut host, &mut other], |apps| disconnected(apps[0]).len() == 2);
+    let mut third = join(&network, &host, &identity());
+    until(&mut [&mut host, &mut other, &mut third], |apps| connected(apps[2]) == 1);
+}
+
+#[test_log::test]
+fn a_player_whose_game_has_crashed_joins_a_full_session_again_at_once() {
+    let network = TestNetwork::memory();
+    let mut host = network.host_with(UhstHost::new("game").max_peers(1).replace_interrupted(false));
+    keep_scores(&mut host);
+    let ann = identity();
+    let mut first = join(&network, &host, &ann);
+    until(&mut [&mut host, &mut first], |apps| connected(apps[0]) == 1 && connected(apps[1]) == 1);
+    let former = peers(&mut host)[0];
+    host.world_mut().entity_mut(former).insert(Score(3));
+    // A crash says no goodbye. This one does not even close the stream.
+    std::mem::forget(first);
+    let mut second = join(&network, &host, &ann);
+    until(&mut [&mut host, &mut second], |apps| connected(apps[1]) == 1 && !disconnected(apps[0]).is_empty());
+    let now = peers(&mut host);
+    assert_eq!((now.len(), host.world().get::<Score>(now[0])), (1, Some(&Score(3))));
+}
+
+#[test_log::test]
+fn a_player_asks_to_join_once_at_a_time() {
+    let network = TestNetwork::memory();
+    let mut host = network.host_with(UhstHost::new("game").admission(Admission::Ask));
+    let ann = identity();
+    let (mut first, mut second) = (join(&network, &host, &ann), join(&network, &host, &ann));
+    until(&mut [&mut host, &mut first, &mut second], |apps| {
+        requests(apps[0]).len() == 2 && ended(apps[1]).len() + ended(apps[2]).len() == 1
+    });
+    let asked = requests(&host);
+    assert!(asked.iter().all(|request| request.identity == Some(ann.public())));
+    let abandoned: Vec<_> = TestLog::of(&host)
+        .0
+        .iter()
+        .filter_map(|event| match event {
+            TestEvent::JoinAbandoned(event) => Some((event.join, event.reason.clone())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(abandoned, [(asked[0].join, EndReason::Rejoined)]);
+    asked[1].accept();
+    until(&mut [&mut host, &mut first, &mut second], |apps| connected(apps[0]) == 1);
+    assert_eq!((the_peer(&mut host).join_id(), rejoined(&host)), (asked[1].join, 0));
+}
+
+/// The former self plays on while the game thinks, and when the answer is no.
+#[test_log::test]
+fn a_player_that_is_refused_keeps_its_former_self() {
+    let network = TestNetwork::memory();
+    let mut host = network.host_with(UhstHost::new("game").admission(Admission::Ask));
+    let ann = identity();
+    let mut first = join(&network, &host, &ann);
+    until(&mut [&mut host, &mut first], |apps| requests(apps[0]).len() == 1);
+    requests(&host)[0].accept();
+    until(&mut [&mut host, &mut first], |apps| connected(apps[0]) == 1 && connected(apps[1]) == 1);
+    let mut second = join(&network, &host, &ann);
+    until(&mut [&mut host, &mut first, &mut second], |apps| requests(apps[0]).len() == 2);
+    requests(&host)[1].refuse("you play already");
+    until(&mut [&mut host, &mut first, &mut second], |apps| !ended(apps[2]).is_empty());
+    assert_eq!(ended(&second), [EndReason::Refused("you play already".to_owned())]);
+    host.world_mut().query::<&UhstHost>().single(host.world()).unwrap().broadcast("still here?");
+    until(&mut [&mut host, &mut first], |apps| !TestLog::of(apps[1]).texts().is_empty());
+    assert_eq!((rejoined(&host), disconnected(&host), ended(&first)), (0, vec![], vec![]));
+}
+
+#[test_log::test]
+fn the_player_at_the_host_has_the_hosts_identity() {
+    let network = TestNetwork::memory();
+    let mut host = network.host("game");
+    let session = host.world_mut().query_filtered::<Entity, With<UhstHost>>().single(host.world()).unwrap();
+    host.world_mut().spawn(LocalClientOf(session));
+    until(&mut [&mut host], |apps| connected(apps[0]) == 2);
+    let own = host.world().resource::<UhstIdentity>().public();
+    let both: Vec<_> = host.world_mut().query::<&UhstPeer>().iter(host.world()).collect();
+    assert!(both.iter().all(|peer| peer.identity() == Some(own) && peer.security() == UhstSecurity::Authenticated));
+}
