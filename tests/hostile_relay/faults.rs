@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use fastrand::Rng;
 
 /// The side that sends requests. Each side of a session uses an address of its own.
@@ -111,6 +112,11 @@ pub trait Faults: Send + Sync + 'static {
 
     /// The refusal of a request for a token, if it is refused.
     fn token(&self, _side: Side, _number: u64) -> Option<Refusal> {
+        None
+    }
+
+    /// The POSTs that the relay gets in place of this one, each with its query and its body; `None`: it gets this one.
+    fn instead(&self, _query: &str, _body: &Bytes) -> Option<Vec<(String, Bytes)>> {
         None
     }
 }

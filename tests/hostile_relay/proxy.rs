@@ -262,7 +262,7 @@ impl State {
         let state = self.clone();
         let delivery = tokio::spawn(async move {
             sleep(fault.delay).await;
-            let reply = if fault.copies > 0 { state.forward(&request).await } else { Ok(refused(PORTAL)) };
+            let reply = if fault.copies > 0 { state.deliver(&request).await } else { Ok(refused(PORTAL)) };
             if status(&reply) != 200 || fault != PostFault::NONE {
                 let (whose, status) = (request.whose(), status(&reply));
                 state.note(format_args!("{side:?} POST #{number} with {whose}: the relay says {status}"));
@@ -270,7 +270,7 @@ impl State {
             if fault.copies > 1 {
                 tokio::spawn(async move {
                     sleep(fault.again_after).await;
-                    let _ = state.forward(&request).await;
+                    let _ = state.deliver(&request).await;
                 });
             }
             reply
@@ -293,6 +293,20 @@ impl State {
             Answer::Closed => Err(Closed),
             Answer::Refused(refusal) => Ok(refused(refusal)),
         }
+    }
+
+    /// Passes on a POST, or what the relay gets in its place.
+    async fn deliver(&self, request: &Forwarded) -> Reply {
+        let query = request.head.uri.query().unwrap_or_default();
+        let Some(instead) = self.faults().instead(query, &request.body) else { return self.forward(request).await };
+        for (query, body) in instead {
+            let mut head = request.head.clone();
+            head.uri = format!("/?{query}").parse().unwrap();
+            head.headers.remove(CONTENT_LENGTH);
+            // One that nobody takes does not keep the others.
+            let _ = self.forward(&Forwarded { head, body }).await;
+        }
+        Ok(text(200, "OK"))
     }
 
     async fn send(&self, request: &Forwarded) -> Result<reqwest::Response, Closed> {
