@@ -99,12 +99,14 @@ function chatLine({ from, text }) {
   return line;
 }
 
-function connection({ way, ping, away }) {
+const SEALS = { open: "not sealed", sealed: "sealed", verified: "verified" };
+
+function connection({ way, ping, away, seal }) {
   if (away != null) return `Reconnecting… ${away} s`;
   if (way === "host") return "Host";
   const words = way === "direct" ? "Direct" : "Over the relay";
-  if (ping === null) return words;
-  return ping === 0 ? `${words} · under 1 ms` : `${words} · ${ping} ms`;
+  const time = ping === 0 ? "under 1 ms" : ping && `${ping} ms`;
+  return [words, time, SEALS[seal]].filter(Boolean).join(" · ");
 }
 
 function openSeats(count) {

@@ -15,6 +15,17 @@ const PATIENCE_MS = 30_000;
 /** Waits between attempts to come back; the last one repeats. */
 const AGAIN_MS = [300, 700, 1500, 2500, 3500, 4500];
 
+/** By this secret the host knows the page again after it was loaded anew: a peer of the original protocol has no key. */
+function ticket() {
+  let ticket = thisVisit.get("bevy_uhst ticket");
+  if (!ticket) {
+    const bytes = crypto.getRandomValues(new Uint8Array(16));
+    ticket = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+    thisVisit.set("bevy_uhst ticket", ticket);
+  }
+  return ticket;
+}
+
 export class Session {
   #relay;
   #code;
@@ -85,7 +96,7 @@ export class Session {
     await new Promise((resolve, reject) => {
       this.#settle = { resolve, reject };
       setTimeout(() => reject({ kind: "not-admitted" }), WELCOME_MS);
-      this.say({ word: "hello", name: this.#name });
+      this.say({ word: "hello", name: this.#name, ticket: ticket() });
     }).finally(() => (this.#settle = null));
     this.#found();
     this.#handlers.onstate("in");

@@ -11,7 +11,7 @@ use bevy::{
     prelude::*,
     state::app::StatesPlugin,
 };
-use bevy_uhst::prelude::UhstPlugin;
+use bevy_uhst::prelude::{UhstIdentity, UhstPlugin};
 
 use crate::{
     args::{HostArgs, JoinArgs},
@@ -83,7 +83,16 @@ fn gather(stage: &mut Stage) -> Result<(), String> {
     stage.until("the lobby is full, and all four know it", |s| FOUR.iter().all(|i| s.table(*i).is_full()))?;
 
     stage.joins(STRANGER, "Stranger", &link, PASSWORD);
-    stage.until("one more finds it full", |s| s.was_told(STRANGER, "full"))
+    stage.until("one more finds it full", |s| s.was_told(STRANGER, "full"))?;
+
+    let seat = stage.table(CLEO).me;
+    let former = stage.opens_anew(CLEO);
+    stage.joins(CLEO, "Cleo", &link, PASSWORD);
+    stage.until("Cleo opens her game in another window, and has her seat there", |s| {
+        s.table(CLEO).me == seat && s.all(|t| t.is_full())
+    })?;
+    stage.apps.push(former);
+    stage.until("the first window tells her so", |s| s.was_told(STRANGER + 1, "another window"))
 }
 
 fn chat(stage: &mut Stage) -> Result<(), String> {
@@ -136,6 +145,22 @@ fn all_walked(table: &Table) -> bool {
         })
 }
 
+/// Opens the game of a new player, or of this one.
+fn open(with_log: bool, identity: Option<UhstIdentity>) -> App {
+    let mut app = App::new();
+    if with_log {
+        // One log for the process.
+        app.add_plugins(LogPlugin { level: Level::WARN, filter: crate::LOG_FILTER.into(), ..default() });
+    }
+    if let Some(identity) = identity {
+        app.insert_resource(identity);
+    }
+    app.add_plugins((MinimalPlugins, StatesPlugin, UhstPlugin::default(), game::plugin, autopilot::plugin));
+    app.finish();
+    app.cleanup();
+    app
+}
+
 /// The apps, stepped one after the other in this thread.
 struct Stage {
     apps: Vec<App>,
@@ -144,18 +169,13 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
-        let apps = (0..=STRANGER).map(|i| {
-            let mut app = App::new();
-            if i == 0 {
-                // One log for the process.
-                app.add_plugins(LogPlugin { level: Level::WARN, filter: crate::LOG_FILTER.into(), ..default() });
-            }
-            app.add_plugins((MinimalPlugins, StatesPlugin, UhstPlugin::default(), game::plugin, autopilot::plugin));
-            app.finish();
-            app.cleanup();
-            app
-        });
-        Stage { apps: apps.collect(), began: Instant::now() }
+        Stage { apps: (0..=STRANGER).map(|i| open(i == 0, None)).collect(), began: Instant::now() }
+    }
+
+    /// Opens the game of the same player once more. Returns the former one, which nobody looks at now.
+    fn opens_anew(&mut self, app: usize) -> App {
+        let identity = self.apps[app].world().resource::<UhstIdentity>().clone();
+        std::mem::replace(&mut self.apps[app], open(false, Some(identity)))
     }
 
     fn wants(&mut self, app: usize, intent: Intent) {

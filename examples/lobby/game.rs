@@ -5,7 +5,7 @@ mod frame;
 use bevy::{ecs::system::SystemParam, prelude::*};
 use bevy_uhst::prelude::*;
 
-use self::frame::{measure, miss_the_host, tick, walk, way_of};
+use self::frame::{look_for_the_host, measure, tick, walk, way_of};
 use super::{
     args::{HostArgs, JoinArgs},
     intent::Intent,
@@ -26,6 +26,7 @@ pub fn plugin(app: &mut App) {
         .add_message::<News>()
         .add_observer(on_ready)
         .add_observer(on_connected)
+        .add_observer(on_rejoined)
         .add_observer(on_disconnected)
         .add_observer(on_trouble)
         .add_observer(on_ended)
@@ -36,7 +37,7 @@ pub fn plugin(app: &mut App) {
                 handle_intents,
                 walk.run_if(in_state(Page::Arena)),
                 measure,
-                miss_the_host,
+                look_for_the_host,
                 tick.run_if(resource_exists::<Rules>),
             )
                 .chain()
@@ -218,9 +219,17 @@ fn on_ready(ready: On<UhstReady>, session: Res<Session>) {
 /// The host has let us in and waits for our name.
 fn on_connected(connected: On<UhstConnected>, lobby: Lobby) -> Result {
     if Some(connected.session) == lobby.session.client {
-        lobby.say(FromPlayer::Hello { name: lobby.session.name.clone() })?;
+        lobby.say(FromPlayer::Hello { name: lobby.session.name.clone(), ticket: None })?;
     }
     Ok(())
+}
+
+/// A player is back before the former connection was given up: the seat goes with the player.
+fn on_rejoined(back: On<UhstRejoined>, seats: Query<&Seat>, mut commands: Commands) {
+    if let Ok(seat) = seats.get(back.former) {
+        commands.entity(back.entity).insert(Seat(seat.0));
+        commands.entity(back.former).remove::<Seat>();
+    }
 }
 
 fn on_disconnected(gone: On<UhstDisconnected>, seats: Query<&Seat>, mut lobby: Lobby) {
@@ -257,6 +266,7 @@ fn why_over(reason: &EndReason) -> String {
         EndReason::Kicked(_) => "The host removed you from the lobby.".to_owned(),
         EndReason::TimedOut | EndReason::RelayUnreachable(_) => "The connection to the lobby is lost.".to_owned(),
         EndReason::HostRestarted => "The host has started the lobby anew: join again.".to_owned(),
+        EndReason::Rejoined => "You play on in another window.".to_owned(),
         EndReason::Replaced => "You were away, and somebody else has your seat now.".to_owned(),
         other => format!("The lobby had to end: {other}."),
     }
@@ -287,21 +297,22 @@ fn why_not(reason: &EndReason, session: &Session) -> String {
 fn hear_players(
     mut words: MessageReader<FromPeer<FromPlayer>>,
     mut positions: MessageReader<FromPeer<Position>>,
-    seats: Query<&Seat>,
+    seats: Query<(Entity, &Seat)>,
     mut lobby: Lobby,
 ) -> Result {
     for word in words.read() {
-        match (seats.get(word.peer), &word.message) {
+        match (seats.get(word.peer).map(|(_, seat)| seat), &word.message) {
+            (Ok(seat), FromPlayer::Hello { .. }) => greet(word.peer, seat.0, &mut lobby)?,
             (Ok(seat), word) => {
                 let words = lobby.rules.as_mut().map(|r| r.hear(seat.0, word.clone())).unwrap_or_default();
                 lobby.tell(words);
             }
-            (Err(_), FromPlayer::Hello { name }) => welcome(word.peer, name, &mut lobby)?,
+            (Err(_), FromPlayer::Hello { name, ticket }) => welcome(word.peer, name, ticket, &seats, &mut lobby)?,
             (Err(_), _) => {}
         }
     }
     for position in positions.read() {
-        if let (Ok(seat), Some(rules)) = (seats.get(position.peer), &mut lobby.rules) {
+        if let (Ok((_, seat)), Some(rules)) = (seats.get(position.peer), &mut lobby.rules) {
             rules.walk(seat.0, position.message);
         }
     }
@@ -324,13 +335,30 @@ fn hear_host(
     }
 }
 
-/// Gives a newcomer a seat, tells them what they need to know, and everyone else about them.
-fn welcome(entity: Entity, name: &str, lobby: &mut Lobby) -> Result {
-    let host = lobby.session.host.and_then(|host| lobby.hosts.get(host).ok());
-    let (Some(host), Some(rules), Ok(peer)) = (host, &mut lobby.rules, lobby.peers.get(entity)) else { return Ok(()) };
-    let you = rules.enter(name, way_of(peer));
+/// Gives a newcomer a seat. Who comes back gets the former one, from the connection that still has it.
+fn welcome(
+    entity: Entity,
+    name: &str,
+    ticket: &Option<String>,
+    seats: &Query<(Entity, &Seat)>,
+    lobby: &mut Lobby,
+) -> Result {
+    let (Some(rules), Ok(peer)) = (&mut lobby.rules, lobby.peers.get(entity)) else { return Ok(()) };
+    // An identity is proved; a ticket is a secret of the page that shows it.
+    let ticket = peer.identity().map(|identity| identity.to_string()).or_else(|| ticket.clone());
+    let you = rules.enter(name, way_of(peer), ticket);
     let name = rules.name(you).unwrap_or_default().to_owned();
+    for (former, _) in seats.iter().filter(|(_, seat)| seat.0 == you) {
+        lobby.commands.entity(former).remove::<Seat>();
+    }
     lobby.commands.entity(entity).insert((Seat(you), Name::new(name)));
+    greet(entity, you, lobby)
+}
+
+/// Tells a player what there is to know, and everyone else about them.
+fn greet(entity: Entity, you: PlayerId, lobby: &mut Lobby) -> Result {
+    let host = lobby.session.host.and_then(|host| lobby.hosts.get(host).ok());
+    let (Some(host), Some(rules)) = (host, &lobby.rules) else { return Ok(()) };
     let code = host.id().unwrap_or_default().to_owned();
     let link = host.links().first().map_or_else(|| code.clone(), JoinLink::to_string);
     let hello = FromHost::Welcome { you, code, link };

@@ -21,12 +21,26 @@ const LONGEST_NAME: usize = 16;
 const LONGEST_CHAT: usize = 200;
 pub const COLOURS: usize = 8;
 
+/// How many players are known again when they come back.
+const KNOWN: usize = 64;
+
 #[derive(Resource)]
 pub struct Rules {
     players: Vec<Player>,
     max: usize,
     next_id: PlayerId,
     round: Option<Round>,
+    /// Those who were here, the latest last.
+    known: Vec<Known>,
+}
+
+/// A player who is here or was, and may come back.
+struct Known {
+    /// What only this player has: an identity, or what a page has made up.
+    ticket: String,
+    id: PlayerId,
+    colour: usize,
+    score: u32,
 }
 
 struct Round {
@@ -40,16 +54,29 @@ struct Round {
 impl Rules {
     /// An empty lobby.
     pub fn new(max: usize) -> Self {
-        Rules { players: Vec::new(), max, next_id: HOST + 1, round: None }
+        Rules { players: Vec::new(), max, next_id: HOST + 1, round: None, known: Vec::new() }
     }
 
-    /// Gives a newcomer a seat, a colour of their own and a name nobody else has.
-    pub fn enter(&mut self, name: &str, way: Way) -> PlayerId {
-        let id = if way == Way::Host { HOST } else { self.next_id };
+    /// Gives a newcomer a seat, a colour of their own and a name nobody else has. Who comes back has the score of before,
+    /// and the seat too if it is not free yet.
+    pub fn enter(&mut self, name: &str, way: Way, ticket: Option<String>) -> PlayerId {
+        let known = ticket.as_ref().and_then(|ticket| self.known.iter().position(|known| known.ticket == *ticket));
+        let known = known.map(|index| self.known.remove(index));
+        let id = known.as_ref().map_or(if way == Way::Host { HOST } else { self.next_id }, |known| known.id);
         self.next_id = self.next_id.max(id + 1);
-        let colour = (0..COLOURS).find(|c| self.players.iter().all(|p| p.colour != *c)).unwrap_or_default();
+        let free = |colour: &usize| self.players.iter().all(|p| p.id == id || p.colour != *colour);
+        let former = known.as_ref().map(|known| known.colour);
+        let colour = former.into_iter().chain(0..COLOURS).find(free).unwrap_or_default();
+        let score = known.map_or(0, |known| known.score);
+        if let Some(ticket) = ticket {
+            self.known.drain(..self.known.len().saturating_sub(KNOWN - 1));
+            self.known.push(Known { ticket, id, colour, score });
+        }
+        if self.players.iter().any(|p| p.id == id) {
+            return id;
+        }
         let name = self.free_name(name);
-        self.players.push(Player { id, name, colour, ready: false, score: 0, connection: Connection::new(way) });
+        self.players.push(Player { id, name, colour, ready: false, score, connection: Connection::new(way) });
         if let Some(round) = &mut self.round {
             round.figures.insert(id, start_of(colour));
         }
@@ -66,6 +93,8 @@ impl Rules {
         if !self.players.iter().any(|p| p.id == id) {
             return Vec::new();
         }
+        let score = self.players.iter().find(|p| p.id == id).map_or(0, |p| p.score);
+        self.known.iter_mut().filter(|known| known.id == id).for_each(|known| known.score = score);
         self.players.retain(|p| p.id != id);
         if let Some(round) = &mut self.round {
             round.figures.remove(&id);
@@ -114,6 +143,7 @@ impl Rules {
             return Vec::new();
         }
         self.players.iter_mut().for_each(|p| p.score = 0);
+        self.known.iter_mut().for_each(|known| known.score = 0);
         let round = Round {
             seconds_left: ROUND_SECONDS,
             until_positions: 0.0,

@@ -82,6 +82,8 @@ pub struct Table {
     pub seconds_left: f32,
     /// For how many seconds we have missed the host, if we do.
     pub host_away: Option<u32>,
+    /// What protects our words to the host, once we are connected.
+    pub host_seal: Option<Seal>,
     pub spark: Vec2,
     /// The last known place of each figure; our own is ahead of what the host knows.
     pub figures: BTreeMap<PlayerId, Vec2>,
@@ -100,6 +102,15 @@ impl Table {
 
     pub fn is_host(&self) -> bool {
         self.me == Some(HOST)
+    }
+
+    /// What protects this player's words. Of the host, each other player knows it better than the host does. Nobody is
+    /// between the host and the player at its machine.
+    pub fn seal(&self, player: &Player) -> Option<Seal> {
+        match player.connection.way {
+            Way::Host => self.host_seal.filter(|_| !self.is_host()),
+            _ => player.connection.seal,
+        }
     }
 
     pub fn is_full(&self) -> bool {

@@ -163,8 +163,9 @@ fn print_players(table: &Table) {
         let ping = link.ping.map(|ms| format!(", {ms} ms")).unwrap_or_default();
         let rate = if link.way == Way::Host { String::new() } else { format!(", {}", link.flow()) };
         let lost = link.lost.filter(|lost| *lost > 0).map(|lost| format!(", {lost} lost/s")).unwrap_or_default();
+        let seal = table.seal(player).map(|seal| format!(", {}", seal.words())).unwrap_or_default();
         let ready = if player.ready { "ready" } else { "not ready" };
-        println!("{:16} {way}{ping}{rate}{lost}, {ready}", player.name);
+        println!("{:16} {way}{ping}{seal}{rate}{lost}, {ready}", player.name);
     }
     println!("{} of {}", table.players.len(), table.max);
 }

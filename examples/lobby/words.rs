@@ -21,6 +21,36 @@ pub enum Way {
     Direct,
 }
 
+/// What protects the words between a player and the host, as one of the two sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Seal {
+    /// Whoever runs the relay could read along.
+    Open,
+    Sealed,
+    /// Sealed, and certainly with this player.
+    Verified,
+}
+
+impl Seal {
+    pub fn of(peer: &UhstPeer) -> Self {
+        match peer.security() {
+            UhstSecurity::Plain => Seal::Open,
+            UhstSecurity::Sealed => Seal::Sealed,
+            UhstSecurity::Authenticated => Seal::Verified,
+        }
+    }
+
+    /// The words of a row. The phone page has the same.
+    pub fn words(self) -> &'static str {
+        match self {
+            Seal::Open => "not sealed",
+            Seal::Sealed => "sealed",
+            Seal::Verified => "verified",
+        }
+    }
+}
+
 /// How well the host reaches a player.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Connection {
@@ -32,6 +62,9 @@ pub struct Connection {
     /// For how many seconds the host has missed this player, if it does.
     #[serde(default)]
     pub away: Option<u32>,
+    /// Unknown in the first moment.
+    #[serde(default)]
+    pub seal: Option<Seal>,
     /// What the host had to send again or drop, per second. None where the player's program does not tell.
     pub lost: Option<u32>,
 }
@@ -39,7 +72,7 @@ pub struct Connection {
 impl Connection {
     /// One of which nothing is known yet.
     pub fn new(way: Way) -> Self {
-        Connection { way, ping: None, rate: 0, away: None, lost: None }
+        Connection { way, ping: None, rate: 0, away: None, seal: None, lost: None }
     }
 
     /// Bytes per second, for the eye.
@@ -71,6 +104,9 @@ pub enum FromPlayer {
     /// The first word after joining.
     Hello {
         name: String,
+        /// What a page without an identity has made up, to be known again when it comes back.
+        #[serde(default)]
+        ticket: Option<String>,
     },
     Ready {
         ready: bool,

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::{
     browser::{Leave, Page},
     host_and_guest, native_host, path, settle,
-    support::{StandaloneRelay, connected, disconnected, ended, told, until},
+    support::{StandaloneRelay, connected, disconnected, ended, the_peer, told, until},
     talk,
 };
 
@@ -71,6 +71,25 @@ fn a_guest_goes_to_another_page_on_the_relay() {
 #[ignore = "run by .ci/web, which builds the page"]
 fn a_guest_goes_to_another_page_on_a_direct_path() {
     guest_leaves("goes-direct", Leave::GoAway, PathPolicy::Automatic);
+}
+
+/// As after a crash of the browser, or from another window: the former page has said nothing.
+#[test]
+#[ignore = "run by .ci/web, which builds the page"]
+fn a_player_takes_its_own_place_from_another_page() {
+    let identity = [7; 32];
+    let host = UhstHost::new("same-player").max_peers(1);
+    let (mut host, mut former) =
+        host_and_guest(host, "same-player", PathPolicy::RelayOnly, json!({ "identity": identity }));
+    let mut page = Page::join("same-player-again", &link(&host).to_string(), json!({ "identity": identity }));
+    assert_eq!(page.wait(&mut [&mut host], "connected"), true);
+    assert_eq!(former.wait(&mut [&mut host], "ended"), "Rejoined");
+    until(&mut [&mut host], |apps| disconnected(apps[0]).len() == 1);
+    assert_eq!(disconnected(&host), [EndReason::Rejoined]);
+    assert!(TestLog::of(&host).has(|event| matches!(event, TestEvent::Rejoined(_))));
+    let peer = the_peer(&mut host);
+    let peer = host.world().get::<UhstPeer>(peer).unwrap();
+    assert_eq!(peer.identity(), Some(UhstIdentity::from_bytes(identity).public()));
 }
 
 /// A browser may keep a page that was left, and show it again as it was. Its session has ended.

@@ -16,6 +16,8 @@ use crate::{
 
 /// What the browser remembers of the player, for the next visit.
 const NAME: &str = "bevy_uhst lobby name";
+/// What it remembers until the page is closed: the secret bytes of the player, in hexadecimal digits.
+const IDENTITY: &str = "bevy_uhst lobby identity";
 
 /// Runs the lobby in the page. Whoever comes by a host's link is asked for a name and joins.
 pub fn run() -> AppExit {
@@ -30,9 +32,35 @@ pub fn run() -> AppExit {
     window::run(Cli { command: None, view: View::default() }, typed)
 }
 
-/// The network. A browser finds no games around it.
+/// The network. A browser finds no games around it. A page that is loaded again is the same player: two pages are two.
 pub fn network(view: &View) -> impl Plugin + use<> {
-    UhstPlugin::default().conditions(view.network.into())
+    let network = UhstPlugin::default().conditions(view.network.into());
+    move |app: &mut App| {
+        if let Some(identity) = identity() {
+            app.insert_resource(identity);
+        }
+        app.add_plugins(network.clone());
+    }
+}
+
+/// The identity of the player, from before this page was loaded again. `None`: the browser forbids to remember one.
+fn identity() -> Option<UhstIdentity> {
+    let storage = web_sys::window()?.session_storage().ok()??;
+    let known = storage.get_item(IDENTITY).ok()?.and_then(|digits| u8_32(&digits));
+    if let Some(bytes) = known {
+        return Some(UhstIdentity::from_bytes(bytes));
+    }
+    let identity = UhstIdentity::generate().ok()?;
+    let digits: String = identity.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    storage.set_item(IDENTITY, &digits).ok()?;
+    Some(identity)
+}
+
+/// Reads 32 bytes from hexadecimal digits.
+fn u8_32(digits: &str) -> Option<[u8; 32]> {
+    let bytes: Option<Vec<u8>> =
+        (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok()).collect();
+    bytes?.try_into().ok()
 }
 
 /// The element that shows the game, if the page has one for it. Otherwise Bevy adds a canvas to the page.

@@ -38,8 +38,8 @@ pub(super) fn walk(
     Ok(())
 }
 
-/// As a player: looks for how long we have missed the host.
-pub(super) fn miss_the_host(
+/// As a player: looks for how long we have missed the host, and what protects our words to it.
+pub(super) fn look_for_the_host(
     session: Res<Session>,
     clients: Query<&UhstClient>,
     peers: Query<&UhstPeer>,
@@ -48,8 +48,9 @@ pub(super) fn miss_the_host(
     let client = session.client.and_then(|client| clients.get(client).ok());
     let host = client.and_then(UhstClient::host).and_then(|host| peers.get(host).ok());
     let away = host.and_then(UhstPeer::interrupted).map(|since| since.as_secs() as u32);
-    if table.host_away != away {
-        table.host_away = away;
+    let seal = host.map(Seal::of);
+    if (table.host_away, table.host_seal) != (away, seal) {
+        (table.host_away, table.host_seal) = (away, seal);
     }
 }
 
@@ -64,6 +65,7 @@ pub(super) fn measure(rules: Option<ResMut<Rules>>, peers: Query<(&UhstPeer, &Se
                 way: way_of(peer),
                 ping: peer.rtt().map(|rtt| rtt.as_millis() as u32),
                 away: peer.interrupted().map(|since| since.as_secs() as u32),
+                seal: Some(Seal::of(peer)),
                 rate: (rates.sent_bytes + rates.received_bytes) as u32,
                 // Less than one is still one that somebody may have noticed.
                 lost: peer.is_native().then_some(rates.lost.ceil() as u32),

@@ -193,7 +193,7 @@ fn fill(
             (Kind::Connection, Some(Player { connection: Connection { away: Some(seconds), .. }, .. })) => {
                 (reconnecting(*seconds), theme::ACCENT)
             }
-            (Kind::Connection, Some(player)) => (way(&player.connection), theme::DIM),
+            (Kind::Connection, Some(player)) => (connection(player, &table), theme::DIM),
             (Kind::Rate, Some(player)) if is_remote(player) => (player.connection.flow(), theme::DIM),
             (Kind::Lost, Some(player)) if is_remote(player) => lost(player.connection.lost),
             (Kind::ReadyText, Some(player)) if player.ready => ("Ready".to_owned(), theme::GOOD),
@@ -219,17 +219,19 @@ fn is_remote(player: &Player) -> bool {
     player.connection.way != Way::Host
 }
 
-fn way(connection: &Connection) -> String {
+fn connection(player: &Player, table: &Table) -> String {
+    let connection = &player.connection;
     let way = match connection.way {
-        Way::Host => return "Host".to_owned(),
+        Way::Host => "Host",
         Way::Relay => "Over the relay",
         Way::Direct => "Direct",
     };
-    match connection.ping {
-        Some(0) => format!("{way} · under 1 ms"),
-        Some(ms) => format!("{way} · {ms} ms"),
-        None => way.to_owned(),
-    }
+    let ping = match connection.ping.filter(|_| connection.way != Way::Host) {
+        Some(0) => Some("under 1 ms".to_owned()),
+        ping => ping.map(|ms| format!("{ms} ms")),
+    };
+    let parts = [Some(way.to_owned()), ping, table.seal(player).map(|seal| seal.words().to_owned())];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")
 }
 
 /// The colour of the losses: dim while there are none.

@@ -39,6 +39,8 @@ enum Command {
         resume_timeout: Option<u64>,
         /// The bytes of messages that may wait, and the largest one is a quarter of it.
         receive_buffer: Option<usize>,
+        /// The secret bytes of the player.
+        identity: Option<[u8; 32]>,
     },
     /// Send a text, or this many bytes, to all peers.
     Send {
@@ -190,7 +192,10 @@ fn obey(
                     None => host,
                 });
             }
-            Command::Join { link, password, resume_timeout, receive_buffer } => {
+            Command::Join { link, password, resume_timeout, receive_buffer, identity } => {
+                if let Some(bytes) = identity {
+                    commands.insert_resource(UhstIdentity::from_bytes(bytes));
+                }
                 let mut config = ConnectionConfig::default();
                 if let Some(seconds) = resume_timeout {
                     config.resume_timeout = Duration::from_secs(seconds);
