@@ -177,6 +177,70 @@ fn a_player_asks_to_join_once_at_a_time() {
     assert_eq!((the_peer(&mut host).join_id(), rejoined(&host)), (asked[1].join, 0));
 }
 
+/// A lock is for new players. One who has only asked to join is new.
+#[test_log::test]
+fn a_player_whose_game_has_crashed_joins_a_locked_session_again() {
+    let network = TestNetwork::memory();
+    let mut host = network.host_with(UhstHost::new("game").admission(Admission::Ask));
+    let (ann, bob) = (identity(), identity());
+    let mut first = join(&network, &host, &ann);
+    until(&mut [&mut host, &mut first], |apps| requests(apps[0]).len() == 1);
+    requests(&host)[0].accept();
+    until(&mut [&mut host, &mut first], |apps| connected(apps[0]) == 1 && connected(apps[1]) == 1);
+    let mut other = join(&network, &host, &bob);
+    until(&mut [&mut host, &mut first, &mut other], |apps| requests(apps[0]).len() == 2);
+
+    host.world_mut().query::<&mut UhstHost>().single_mut(host.world_mut()).unwrap().set_locked(true);
+    until(&mut [&mut host, &mut first, &mut other], |apps| !ended(apps[2]).is_empty());
+    let is_locked_out = |app: &App| matches!(&ended(app)[..], [EndReason::Refused(why)] if why.contains("nobody new"));
+    assert!(is_locked_out(&other));
+    let is_abandoned = |event: &TestEvent| matches!(event, TestEvent::JoinAbandoned(_));
+    assert_eq!(TestLog::of(&host).count(is_abandoned), 1, "its request is void");
+    let mut other = join(&network, &host, &bob);
+    until(&mut [&mut host, &mut first, &mut other], |apps| !ended(apps[2]).is_empty());
+    assert!(is_locked_out(&other));
+
+    std::mem::forget(first);
+    let mut second = join(&network, &host, &ann);
+    until(&mut [&mut host, &mut second], |apps| requests(apps[0]).len() == 3);
+    requests(&host)[2].accept();
+    until(&mut [&mut host, &mut second], |apps| connected(apps[1]) == 1 && rejoined(apps[0]) == 1);
+}
+
+/// Players at one screen, or bots.
+#[test_log::test]
+fn the_clients_of_one_app_are_different_players() {
+    let network = TestNetwork::memory();
+    let mut host = network.host("game");
+    let bot = identity();
+    let mut app = network.app();
+    for client in [
+        UhstClient::from(link(&host)),
+        UhstClient::from(link(&host)),
+        UhstClient::from(link(&host)).identity(bot.clone()),
+    ] {
+        app.world_mut().spawn(client);
+    }
+    until(&mut [&mut host, &mut app], |apps| connected(apps[0]) == 3 && connected(apps[1]) == 3);
+    assert_eq!((disconnected(&host), ended(&app)), (vec![], vec![]));
+    let of_app = app.world().resource::<UhstIdentity>().public();
+    let players: Vec<_> = peers(&mut host)
+        .into_iter()
+        .map(|peer| host.world().get::<UhstPeer>(peer).unwrap().identity().unwrap())
+        .collect();
+    assert_eq!(players.iter().filter(|player| **player == of_app).count(), 1);
+    assert_eq!(players.iter().filter(|player| **player == bot.public()).count(), 1);
+    assert!(players[0] != players[1] && players[0] != players[2] && players[1] != players[2]);
+
+    // Who leaves and joins again is the same player again.
+    let mut clients = app.world_mut().query::<&UhstClient>();
+    clients.iter(app.world()).for_each(UhstClient::leave);
+    until(&mut [&mut host, &mut app], |apps| disconnected(apps[0]).len() == 3 && ended(apps[1]).len() == 3);
+    app.world_mut().spawn(UhstClient::from(link(&host)));
+    until(&mut [&mut host, &mut app], |apps| connected(apps[0]) == 4 && connected(apps[1]) == 4);
+    assert_eq!(the_peer(&mut host).identity(), Some(of_app));
+}
+
 /// The former self plays on while the game thinks, and when the answer is no.
 #[test_log::test]
 fn a_player_that_is_refused_keeps_its_former_self() {

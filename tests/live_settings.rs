@@ -103,6 +103,11 @@ fn who_is_on_the_way_in_is_turned_away_by_a_new_lock_or_password() {
             _ => false,
         };
         assert!(TestLog::of(&joiner).has(refused), "{:?}", TestLog::of(&joiner));
+        let abandoned = |event: &TestEvent| match event {
+            TestEvent::JoinAbandoned(event) => matches!(&event.reason, EndReason::Refused(why) if why.contains(words)),
+            _ => false,
+        };
+        assert!(TestLog::of(&host).has(abandoned), "the game waits for nobody: {:?}", TestLog::of(&host));
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
     args::{HostArgs, JoinArgs},
     intent::Intent,
     platform,
-    rules::Rules,
+    rules::{Rules, Who},
     table::{News, Page, Table},
     words::*,
 };
@@ -335,6 +335,9 @@ fn hear_host(
     }
 }
 
+/// The longest ticket of a page that is kept, in bytes.
+const LONGEST_TICKET: usize = 64;
+
 /// Gives a newcomer a seat. Who comes back gets the former one, from the connection that still has it.
 fn welcome(
     entity: Entity,
@@ -344,9 +347,14 @@ fn welcome(
     lobby: &mut Lobby,
 ) -> Result {
     let (Some(rules), Ok(peer)) = (&mut lobby.rules, lobby.peers.get(entity)) else { return Ok(()) };
-    // An identity is proved; a ticket is a secret of the page that shows it.
-    let ticket = peer.identity().map(|identity| identity.to_string()).or_else(|| ticket.clone());
-    let you = rules.enter(name, way_of(peer), ticket);
+    let way = way_of(peer);
+    let who = match peer.identity() {
+        // Nobody else takes the place of the player at the host, whose identity is in every link.
+        _ if way == Way::Host => None,
+        Some(identity) => Some(Who::Identity(identity.to_string())),
+        None => ticket.clone().filter(|ticket| ticket.len() <= LONGEST_TICKET).map(Who::Ticket),
+    };
+    let you = rules.enter(name, way, who);
     let name = rules.name(you).unwrap_or_default().to_owned();
     for (former, _) in seats.iter().filter(|(_, seat)| seat.0 == you) {
         lobby.commands.entity(former).remove::<Seat>();

@@ -34,10 +34,18 @@ pub struct Rules {
     known: Vec<Known>,
 }
 
+/// How a player is known again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// By an identity, which is proved but no secret.
+    Identity(String),
+    /// By what a page has made up and keeps to itself.
+    Ticket(String),
+}
+
 /// A player who is here or was, and may come back.
 struct Known {
-    /// What only this player has: an identity, or what a page has made up.
-    ticket: String,
+    who: Who,
     id: PlayerId,
     colour: usize,
     score: u32,
@@ -59,8 +67,8 @@ impl Rules {
 
     /// Gives a newcomer a seat, a colour of their own and a name nobody else has. Who comes back has the score of before,
     /// and the seat too if it is not free yet.
-    pub fn enter(&mut self, name: &str, way: Way, ticket: Option<String>) -> PlayerId {
-        let known = ticket.as_ref().and_then(|ticket| self.known.iter().position(|known| known.ticket == *ticket));
+    pub fn enter(&mut self, name: &str, way: Way, who: Option<Who>) -> PlayerId {
+        let known = who.as_ref().and_then(|who| self.known.iter().position(|known| known.who == *who));
         let known = known.map(|index| self.known.remove(index));
         let id = known.as_ref().map_or(if way == Way::Host { HOST } else { self.next_id }, |known| known.id);
         self.next_id = self.next_id.max(id + 1);
@@ -68,9 +76,9 @@ impl Rules {
         let former = known.as_ref().map(|known| known.colour);
         let colour = former.into_iter().chain(0..COLOURS).find(free).unwrap_or_default();
         let score = known.map_or(0, |known| known.score);
-        if let Some(ticket) = ticket {
+        if let Some(who) = who {
             self.known.drain(..self.known.len().saturating_sub(KNOWN - 1));
-            self.known.push(Known { ticket, id, colour, score });
+            self.known.push(Known { who, id, colour, score });
         }
         if self.players.iter().any(|p| p.id == id) {
             return id;

@@ -45,6 +45,9 @@ pub struct UhstClient {
     local: bool,
     #[reflect(ignore)]
     settings: Settings,
+    /// None: that of the app, or a new one.
+    #[reflect(ignore)]
+    identity: Option<UhstIdentity>,
     #[reflect(ignore)]
     pub(super) state: SessionState,
 }
@@ -83,7 +86,8 @@ impl UhstClient {
     /// }
     /// ```
     pub fn local() -> Self {
-        UhstClient { target: None, local: false, settings: Settings::default(), state: SessionState::default() }
+        let (settings, state) = (Settings::default(), SessionState::default());
+        UhstClient { target: None, local: false, settings, identity: None, state }
     }
 
     setting! {
@@ -102,6 +106,14 @@ impl UhstClient {
         /// [`UhstPeer::metadata`](super::UhstPeer::metadata) of this client, for instance a player's name. At most 4096 bytes:
         /// with more, the session ends with [`EndReason::NotStarted`].
         metadata
+    }
+
+    /// Sets who the player of this client is. Default: the app's [`UhstIdentity`], or a new identity while another client of
+    /// the app has that one. So the players of one screen, and bots, are different players to their host.
+    #[must_use]
+    pub fn identity(mut self, identity: UhstIdentity) -> Self {
+        self.identity = Some(identity);
+        self
     }
 
     session_settings!();
@@ -198,12 +210,23 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
         Ok(target) => Name::new(format!("client of {}", target.id)),
         Err(_) => Name::new("client"),
     };
+    let identity = player(&world, client, network);
     let options = target.map_err(|error| EndReason::NotStarted(error.to_string())).map(|target| ClientOptions {
         target,
-        session: client.settings.options(&network.defaults, game, world.get_resource()),
+        session: client.settings.options(&network.defaults, game, identity.as_ref()),
     });
-    let state = SessionState::started(world.resource_mut::<Network>().join(entity, options));
+    let player = identity.as_ref().map(UhstIdentity::public);
+    let state = SessionState::started(world.resource_mut::<Network>().join(entity, player, options));
     begin(&mut world, entity, state, false, name);
+}
+
+/// The identity of a client that begins.
+fn player(world: &DeferredWorld, client: &UhstClient, network: &Network) -> Option<UhstIdentity> {
+    let of_app = || {
+        let identity = world.get_resource::<UhstIdentity>()?;
+        if network.has_player(&identity.public()) { UhstIdentity::generate().ok() } else { Some(identity.clone()) }
+    };
+    client.identity.clone().or_else(of_app)
 }
 
 /// Stores the session that was started in its component.
@@ -217,8 +240,9 @@ fn begin(world: &mut DeferredWorld, entity: Entity, state: SessionState, local: 
 
 fn join_local(mut world: DeferredWorld, entity: Entity) {
     let Some(network) = world.get_resource::<Network>() else { return };
-    let metadata = world.get::<UhstClient>(entity).map(|client| client.settings.metadata.clone()).unwrap_or_default();
-    let identity = world.get_resource().map(UhstIdentity::public);
+    let Some(client) = world.get::<UhstClient>(entity) else { return };
+    let metadata = client.settings.metadata.clone();
+    let identity = player(&world, client, network).as_ref().map(UhstIdentity::public);
     let host = match world.get::<LocalClientOf>(entity) {
         None => Err("a local client has no host: spawn it with `LocalClientOf`"),
         Some(of) => world

@@ -10,8 +10,10 @@ use crate::{connection::StaticKey, protocol::PublicKey};
 /// the [bytes](Self::to_bytes), and inserts the resource before its first session starts. A session keeps the identity that
 /// it has started with.
 ///
-/// Whoever has the bytes is this player to every host. Two running games with the same identity replace each other:
-/// [`EndReason::Rejoined`](crate::EndReason::Rejoined).
+/// Whoever has the bytes is this player to every host. Two running games with the same identity replace each other at a
+/// host: [`EndReason::Rejoined`](crate::EndReason::Rejoined). Of several clients of one app at the same time, the first has
+/// this identity; each other one has a new one, or that of [`UhstClient::identity`]. A host does not replace the clients of its
+/// own app.
 ///
 /// ```
 /// # use bevy::prelude::*;
@@ -28,6 +30,7 @@ use crate::{connection::StaticKey, protocol::PublicKey};
 /// }
 /// ```
 ///
+/// [`UhstClient::identity`]: super::UhstClient::identity
 /// [`UhstPeer::identity`]: super::UhstPeer::identity
 #[derive(Resource, Clone, Debug)]
 pub struct UhstIdentity(StaticKey);

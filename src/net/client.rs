@@ -136,6 +136,7 @@ impl Client {
             }
             PeerOutput::HasSlot
             | PeerOutput::WrongPassword
+            | PeerOutput::JoinsAgain(_)
             | PeerOutput::Was(_)
             | PeerOutput::WantsSlot
             | PeerOutput::Interrupted(_)

@@ -67,7 +67,13 @@ pub(super) enum PeerInput {
     Conditions(NetworkConditions),
     /// End this peer if it is still interrupted: a joiner needs its slot.
     GiveWay,
-    /// The player has joined again: end at once.
+    /// The session has been locked: refuse a new player who is still joining.
+    Locked,
+    /// The password has been changed: refuse a player who is still joining.
+    PasswordChanged,
+    /// The player begins another attempt to join: end this one, unless it has succeeded.
+    JoinsAgain,
+    /// The player is connected as another peer: end at once.
     Rejoined,
     /// Say goodbye and end.
     Disconnect(EndReason),
@@ -87,7 +93,9 @@ pub(super) enum PeerOutput {
     HasSlot,
     /// The peer proved a wrong password. Its task still repeats the refusal for a while.
     WrongPassword,
-    /// The player of this peer was that one before, which ends now.
+    /// That peer is a former attempt of the same player to join.
+    JoinsAgain(PeerKey),
+    /// The player of this peer is connected, and was that one before.
     Was(PeerKey),
     /// The peer is admitted, and no slot is free.
     WantsSlot,

@@ -48,6 +48,24 @@ impl Players {
         entry.connected.replace(peer).filter(|former| *former != peer)
     }
 
+    /// Whether a player is connected.
+    pub fn is_connected(&self, player: &PublicKey) -> bool {
+        self.lock().get(player).is_some_and(|player| player.connected.is_some())
+    }
+
+    /// Whether a player is joining.
+    pub fn is_joining(&self, player: &PublicKey) -> bool {
+        self.lock().get(player).is_some_and(|player| player.joining.is_some())
+    }
+
+    /// Notes that a player is no longer this peer.
+    pub fn leave(&self, player: &PublicKey, peer: PeerKey) {
+        if let Some(player) = self.lock().get_mut(player) {
+            player.joining = player.joining.filter(|joining| *joining != peer);
+            player.connected = player.connected.filter(|connected| *connected != peer);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<PublicKey, Player>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -82,8 +100,20 @@ mod tests {
         assert_eq!(players.join(ANN, PeerKey(3), &again), None);
         // It gives up, and another attempt follows.
         assert_eq!(players.join(ANN, PeerKey(4), &again), Some(PeerKey(3)));
+        assert!(players.is_connected(&ANN) && players.is_connected(&BOB));
+        assert!(players.is_joining(&ANN) && !players.is_joining(&BOB));
         assert_eq!(players.connect(&ANN, PeerKey(4)), Some(PeerKey(1)));
+        assert!(!players.is_joining(&ANN));
         assert_eq!(players.connect(&BOB, PeerKey(2)), None);
+
+        // It gives up again, and one that has ended before was nobody.
+        assert_eq!(players.join(ANN, PeerKey(5), &again), None);
+        players.leave(&ANN, PeerKey(5));
+        assert!(!players.is_joining(&ANN));
+        players.leave(&ANN, PeerKey(4));
+        assert!(!players.is_connected(&ANN));
+        assert_eq!(players.join(ANN, PeerKey(6), &again), None);
+        assert_eq!(players.connect(&ANN, PeerKey(6)), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -29,12 +29,25 @@ pub(super) struct Slots {
     replace: bool,
     /// How many permits are retired once they are free: the game has lowered the limit.
     surplus: AtomicUsize,
+    /// Whether only players who have a slot may join.
+    locked: AtomicBool,
 }
 
 impl Slots {
-    pub fn new(slots: usize, replace: bool) -> Arc<Self> {
+    pub fn new(slots: usize, replace: bool, locked: bool) -> Arc<Self> {
         let permits = Arc::new(Semaphore::new(slots.min(Semaphore::MAX_PERMITS)));
-        Arc::new(Slots { permits, interrupted: AtomicUsize::new(0), replace, surplus: AtomicUsize::new(0) })
+        let (interrupted, surplus) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Slots { permits, interrupted, replace, surplus, locked: AtomicBool::new(locked) })
+    }
+
+    /// Locks the session for new players, or opens it.
+    pub fn lock(&self, locked: bool) {
+        self.locked.store(locked, Ordering::Relaxed);
+    }
+
+    /// Whether no new player may join.
+    pub fn is_locked(&self) -> bool {
+        self.locked.load(Ordering::Relaxed)
     }
 
     /// Takes a free slot.

@@ -144,8 +144,8 @@ impl UhstHost {
         }
     }
 
-    /// Locks or unlocks the session. While it is locked, joiners end with [`EndReason::Refused`]. Interrupted peers still
-    /// come back, except those whose game was restarted.
+    /// Locks or unlocks the session. While it is locked, new players end with [`EndReason::Refused`]. Interrupted peers still
+    /// come back, also after their game was restarted if it keeps its [`UhstIdentity`](super::UhstIdentity).
     pub fn set_locked(&mut self, locked: bool) {
         self.locked = locked;
         if let Some(handle) = &self.state.handle {

@@ -75,6 +75,8 @@ struct Session {
     locals: Vec<LocalLink>,
     /// Commands to the network's task; none for a local client.
     commands: Option<mpsc::UnboundedSender<SessionCommand>>,
+    /// Who plays as this client.
+    player: Option<PublicKey>,
 }
 
 /// The host of a local client.
@@ -152,9 +154,12 @@ impl Network {
     pub fn join(
         &mut self,
         entity: Entity,
+        player: Option<PublicKey>,
         options: Result<ClientOptions, EndReason>,
     ) -> (SessionKey, Option<SessionHandle>) {
-        self.start(Kind::Client, entity, |runtime, key, events| Ok(runtime.join(key, options?, events)))
+        let started = self.start(Kind::Client, entity, |runtime, key, events| Ok(runtime.join(key, options?, events)));
+        self.plays(started.0, player);
+        started
     }
 
     /// Joins a host of this app. With an error, the session ends with that reason.
@@ -165,6 +170,7 @@ impl Network {
         host: Result<LocalHost, EndReason>,
     ) -> (SessionKey, Option<SessionHandle>) {
         let key = self.begin(Kind::Client, entity);
+        self.plays(key, identity);
         let host = match host {
             Ok(host) => host,
             Err(reason) => return self.not_started(key, reason),
@@ -196,8 +202,19 @@ impl Network {
         self.last_key += 1;
         let key = SessionKey(self.last_key);
         let owner = Some(Owner { key, kind, entity });
-        self.sessions.insert(key, Session { owner, locals: Vec::new(), commands: None });
+        self.sessions.insert(key, Session { owner, locals: Vec::new(), commands: None, player: None });
         key
+    }
+
+    fn plays(&mut self, key: SessionKey, player: Option<PublicKey>) {
+        if let Some(session) = self.sessions.get_mut(&key) {
+            session.player = player;
+        }
+    }
+
+    /// Whether a client that this side has not ended plays as this player.
+    pub fn has_player(&self, player: &PublicKey) -> bool {
+        self.sessions.values().any(|session| session.owner.is_some() && session.player.as_ref() == Some(player))
     }
 
     fn not_started(&self, key: SessionKey, reason: EndReason) -> (SessionKey, Option<SessionHandle>) {

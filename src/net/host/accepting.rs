@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use n0_future::{task, time::Instant};
 
-use super::{Host, dispatch::Sender, handshake_limits::Verdict, settings::LOCKED};
+use super::{Host, dispatch::Sender, handshake_limits::Verdict};
 use crate::{
     connection::{Connection, Credentials},
     net::{
@@ -63,10 +63,7 @@ impl Host {
         if !self.accepting {
             return Decision::Refuse(EndReason::NoSuchHost);
         }
-        if self.options.locked {
-            return Decision::Refuse(EndReason::Refused(LOCKED.to_owned()));
-        }
-        // In a full session, this may still be one of its players, who comes back: the handshake tells.
+        // In a full or locked session, this may still be one of its players, who comes back: the handshake tells.
         match self.limits.begin(origin, has_password, Instant::now()) {
             Verdict::Begin => Decision::Accept,
             Verdict::Later => Decision::Ignore,
@@ -132,7 +129,7 @@ impl Host {
         let slot = self.slots.take();
         let refusal = if from.is_deaf() {
             Some("it has no event stream, and cannot be answered")
-        } else if self.options.locked {
+        } else if self.slots.is_locked() {
             Some("nobody new may join")
         } else if self.options.session.password.is_some() {
             Some("it cannot prove a password")

@@ -105,7 +105,7 @@ impl Host {
         let window = options.session.connection.resume_timeout;
         Host {
             session,
-            slots: Slots::new(options.max_peers, options.replace_interrupted),
+            slots: Slots::new(options.max_peers, options.replace_interrupted, options.locked),
             players: Arc::default(),
             options,
             key,

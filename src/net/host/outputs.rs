@@ -32,6 +32,7 @@ impl Host {
                     entry.interrupted = interrupted.then(Instant::now);
                 }
             }
+            PeerOutput::JoinsAgain(former) => self.peers.send(former, PeerInput::JoinsAgain).await,
             PeerOutput::Was(former) => self.peers.send(former, PeerInput::Rejoined).await,
             PeerOutput::WantsSlot => self.peers.replace_longest_interrupted(),
             PeerOutput::Rebound(client) => {

@@ -3,9 +3,6 @@
 use super::Host;
 use crate::net::{contract::SessionCommand, peer_link::PeerInput};
 
-/// The words for joiners of a locked session.
-pub(super) const LOCKED: &str = "nobody new may join this session now";
-
 impl Host {
     /// Executes a command other than [`SessionCommand::Leave`].
     pub(super) async fn command(&mut self, command: SessionCommand) {
@@ -22,21 +19,17 @@ impl Host {
             SessionCommand::Password(password) => {
                 if self.options.session.password != password {
                     self.options.session.password = password;
-                    self.refuse_joiners("the password has just been changed: join again").await;
+                    // Those who are still joining began under the former one. Connected peers ignore this.
+                    self.peers.send_to_all(|| PeerInput::PasswordChanged).await;
                 }
             }
             SessionCommand::Locked(locked) => {
-                self.options.locked = locked;
+                self.slots.lock(locked);
                 if locked {
-                    self.refuse_joiners(LOCKED).await;
+                    self.peers.send_to_all(|| PeerInput::Locked).await;
                 }
             }
             SessionCommand::Leave => {}
         }
-    }
-
-    /// Refuses all who are still joining, since they began under the former setting. Connected peers ignore this.
-    async fn refuse_joiners(&mut self, words: &str) {
-        self.peers.send_to_all(|| PeerInput::Decide(Err(words.to_owned()))).await;
     }
 }

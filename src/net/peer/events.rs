@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{NativePeer, Role};
 use crate::{
-    connection::{ConnectionEvent, Lane, Path},
+    connection::{ConnectionEvent, Lane, Path, Security},
     net::{
         contract::{Admission, EventKind, PeerCommand, Traffic, inbox_cost},
         peer_link::PeerOutput,
@@ -12,6 +12,9 @@ use crate::{
     },
     protocol::{Channel, EndReason, Payload, Tag},
 };
+
+/// The words for joiners of a locked session.
+pub(super) const LOCKED: &str = "nobody new may join this session now";
 
 impl NativePeer {
     /// Passes the events of the connection to the game.
@@ -100,16 +103,19 @@ impl NativePeer {
     }
 
     fn on_join_request(&mut self, metadata: Bytes) {
-        let Role::Host { admission, slots, players } = &self.role else { return };
-        // A player that comes back has its place already.
-        let place = self.connection.peer_key().and_then(|player| players.slot(&player));
-        self.slot = place.or_else(|| slots.take());
+        let Role::Host { admission, slots, .. } = &self.role else { return };
+        let (admission, slots) = (*admission, slots.clone());
+        self.comes_back = self.is_back();
+        if slots.is_locked() && !self.comes_back {
+            return self.refuse(EndReason::Refused(LOCKED.to_owned()));
+        }
+        self.slot = self.own_slot().or_else(|| slots.take());
         if self.slot.is_none() && slots.are_full() {
-            return self.connection.refuse(EndReason::Full, self.now());
+            return self.refuse(EndReason::Full);
         }
         self.metadata = metadata.clone();
         self.cx.notify(PeerOutput::HasSlot);
-        self.takes_place();
+        self.takes_slot();
         match admission {
             Admission::Open => self.admit(),
             Admission::Ask => {
@@ -130,7 +136,8 @@ impl NativePeer {
             shared.set_connection(id);
         }
         if let Some(key) = self.connection.peer_key() {
-            shared.set_secured(self.connection.security(), key);
+            let security = if self.was_readable { Security::Plain } else { self.connection.security() };
+            shared.set_secured(security, key);
         }
         let (peer, handle) = (self.cx.key, self.handle.clone());
         let metadata = if matches!(self.role, Role::Host { .. }) { self.metadata.clone() } else { metadata };
@@ -142,29 +149,42 @@ impl NativePeer {
         }
     }
 
-    /// Admits the joiner once it has a slot.
+    /// Admits the joiner once it has a slot. Does nothing if it waits for one, or no longer waits at all.
     pub(super) fn admit(&mut self) {
-        let Role::Host { slots, .. } = &self.role else { return };
+        if self.slot_wait.is_some() || !self.connection.has_join_request() {
+            return;
+        }
         if self.slot.is_none() {
-            self.slot = slots.take();
-            self.takes_place();
+            let Role::Host { slots, .. } = &self.role else { return };
+            self.slot = self.own_slot().or_else(|| slots.take());
+            self.takes_slot();
         }
         if self.slot.is_some() {
             return self.connection.admit(self.now());
         }
-        let cx = self.cx.clone();
+        let (cx, Role::Host { slots, .. }) = (self.cx.clone(), &self.role) else { return };
         self.slot_wait = Some(Box::pin(slots.clone().wait(move || cx.notify(PeerOutput::WantsSlot))));
     }
 
     /// Admits or refuses the joiner after its wait for a slot.
     pub(super) fn slot_wait_ended(&mut self, slot: Option<Slot>) {
-        let now = self.now();
-        (self.slot_wait, self.slot) = (None, slot);
-        self.takes_place();
+        self.slot_wait = None;
+        // The player may have got one meanwhile, by another attempt to join.
+        self.slot = self.own_slot().or(slot);
+        self.takes_slot();
         match self.slot {
-            Some(_) => self.connection.admit(now),
-            None => self.connection.refuse(EndReason::Full, now),
+            Some(_) => self.connection.admit(self.now()),
+            None => self.refuse(EndReason::Full),
         }
+    }
+
+    /// Refuses the joiner. Does nothing once it is admitted.
+    pub(super) fn refuse(&mut self, reason: EndReason) {
+        self.slot_wait = None;
+        if self.connection.has_join_request() {
+            self.abandon_join(&reason);
+        }
+        self.connection.refuse(reason, self.now());
     }
 
     /// Tells the game, if it was asked about this joiner, that it will not connect.
@@ -174,13 +194,31 @@ impl NativePeer {
         }
     }
 
+    /// The slot that the player of this peer has already, on a host.
+    fn own_slot(&self) -> Option<Slot> {
+        let Role::Host { players, .. } = &self.role else { return None };
+        players.slot(&self.connection.peer_key()?)
+    }
+
+    /// Whether the player of this peer is connected as another one, on a host.
+    fn is_back(&self) -> bool {
+        let Role::Host { players, .. } = &self.role else { return false };
+        self.connection.peer_key().is_some_and(|player| players.is_connected(&player))
+    }
+
+    /// Whether the player of this peer is joining as another peer, on a host. Both hold the same slot.
+    pub(super) fn joins_again(&self) -> bool {
+        let Role::Host { players, .. } = &self.role else { return false };
+        self.connection.peer_key().is_some_and(|player| players.is_joining(&player))
+    }
+
     /// Notes whose slot this is, on a host. Another attempt of the same player to join ends.
-    fn takes_place(&self) {
+    fn takes_slot(&self) {
         if let Role::Host { players, .. } = &self.role
             && let (Some(slot), Some(player)) = (&self.slot, self.connection.peer_key())
             && let Some(former) = players.join(player, self.cx.key, slot)
         {
-            self.cx.notify(PeerOutput::Was(former));
+            self.cx.notify(PeerOutput::JoinsAgain(former));
         }
     }
 
@@ -192,6 +230,15 @@ impl NativePeer {
         {
             self.cx.emit(EventKind::Rejoined { peer: self.cx.key, former });
             self.cx.notify(PeerOutput::Was(former));
+        }
+    }
+
+    /// Notes that the player is no longer this peer, on a host.
+    pub(super) fn is_gone(&self) {
+        if let Role::Host { players, .. } = &self.role
+            && let Some(player) = self.connection.peer_key()
+        {
+            players.leave(&player, self.cx.key);
         }
     }
 

@@ -52,6 +52,7 @@ impl NativePeer {
             self.abandon_join(&reason);
         }
         self.count_interrupted(false);
+        self.is_gone();
         self.handle.shared().free_slot_when_read(self.slot.take());
         let _ = timeout(LAST_PACKETS, self.send_last_packets()).await;
         PeerEnd { reason, tombstone: self.connection.tombstone() }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{BATCH, NativePeer, Role};
+use super::{BATCH, NativePeer, Role, events::LOCKED};
 use crate::{
     connection::{Lane, Path, ResumeError},
     net::{
@@ -57,17 +57,25 @@ impl NativePeer {
             PeerInput::AddressesChanged(change) => self.direct.addresses_changed(change, &mut self.connection, now),
             PeerInput::PeerClosed => self.peer_closed(),
             PeerInput::Decide(Ok(())) => self.admit(),
-            PeerInput::GiveWay if self.connection.is_interrupted() => self.connection.close_now(EndReason::Replaced),
-            PeerInput::GiveWay => {}
-            PeerInput::Rejoined if self.connection.is_open() => self.connection.close_now(EndReason::Rejoined),
-            PeerInput::Rejoined => {
-                self.abandon_join(&EndReason::Rejoined);
-                self.connection.refuse(EndReason::Rejoined, now);
-            }
             PeerInput::Decide(Err(words)) => {
                 self.asked = false;
-                self.connection.refuse(EndReason::Refused(words), now);
+                self.refuse(EndReason::Refused(words));
             }
+            PeerInput::Locked => {
+                if self.connection.has_join_request() && !self.comes_back {
+                    self.refuse(EndReason::Refused(LOCKED.to_owned()));
+                }
+            }
+            PeerInput::PasswordChanged => {
+                self.refuse(EndReason::Refused("the password has just been changed: join again".to_owned()));
+            }
+            PeerInput::GiveWay => {
+                if self.connection.is_interrupted() && !self.joins_again() {
+                    self.connection.close_now(EndReason::Replaced);
+                }
+            }
+            PeerInput::JoinsAgain => self.refuse(EndReason::Rejoined),
+            PeerInput::Rejoined => self.connection.close_now(EndReason::Rejoined),
             PeerInput::Conditions(conditions) => self.set_conditions(conditions),
             PeerInput::Disconnect(reason) => {
                 // What the game sent before it left may still wait in the other queue.
@@ -211,7 +219,9 @@ mod tests {
 
     use super::{super::posts::POST_LIMIT, *};
     use crate::{
-        connection::{Connection, ConnectionConfig, ConnectionEvent, Credentials, Received, StaticKey, Timestamp},
+        connection::{
+            Connection, ConnectionConfig, ConnectionEvent, Credentials, Received, Security, StaticKey, Timestamp,
+        },
         net::{
             contract::{Event, EventKind, PeerHandle, PeerLimits, SendError},
             peer_link::PeerContext,
@@ -294,9 +304,10 @@ mod tests {
         handle.send(Channel::Reliable, "late".into()).expect("room");
         assert_eq!(handle.send(Channel::Reliable, vec![1].into()), Err(SendError::TextOnly));
 
-        peer.adopt(texts, (handle.clone(), commands));
+        peer.adopt((texts, true), (handle.clone(), commands));
         let connected = connect(&mut peer, &mut host, &events);
         assert!(Arc::ptr_eq(connected.shared(), handle.shared()));
+        assert_eq!(connected.shared().security(), Security::Plain, "the relay has read two texts");
         handle.send(Channel::Reliable, vec![1].into()).expect("a native peer takes binary");
         let first = peer.commands.try_recv().expect("a command");
         peer.command_batch(first);

@@ -136,6 +136,8 @@ pub(super) struct NativePeer {
     delivered: usize,
     consumed: usize,
     slot: Option<Slot>,
+    /// Whether the joiner's player was connected when it asked.
+    comes_back: bool,
     /// The wait of an admitted joiner for a slot.
     slot_wait: Option<BoxFuture<Option<Slot>>>,
     /// The metadata of a joiner.
@@ -148,6 +150,8 @@ pub(super) struct NativePeer {
     ended: Option<EndReason>,
     /// The texts that the game has sent to this peer while it counted as an original. Present until it is connected.
     adopted: Option<Vec<ByteString>>,
+    /// Whether some of them have crossed the relay already, unsealed.
+    was_readable: bool,
 }
 
 impl NativePeer {
@@ -194,6 +198,7 @@ impl NativePeer {
             delivered: 0,
             consumed: 0,
             slot: None,
+            comes_back: false,
             slot_wait: None,
             metadata: Bytes::new(),
             busy_rounds: 0,
@@ -202,6 +207,7 @@ impl NativePeer {
             reported_forged: false,
             ended: None,
             adopted: None,
+            was_readable: false,
         })
     }
 
@@ -270,12 +276,19 @@ impl NativePeer {
 
     /// Takes over from an original, for a host that turned out to be native. The game knows the peer already, by this
     /// handle, and has sent it these texts, which the host ignored. They still count in the handle's send queue.
+    /// `was_readable` is whether some of them have crossed the relay.
     pub fn adopt(
         &mut self,
-        texts: Vec<ByteString>,
+        (texts, was_readable): (Vec<ByteString>, bool),
         (handle, commands): (PeerHandle, mpsc::UnboundedReceiver<PeerCommand>),
     ) {
         (self.handle, self.commands, self.adopted) = (handle, commands, Some(texts));
+        self.was_readable = was_readable;
+        if was_readable {
+            let text = "the host was silent for so long that it was taken for an original: what was sent meanwhile crossed the \
+                        relay unsealed";
+            self.cx.diagnostic(text.to_owned());
+        }
     }
 
     /// Sets the route to the host.

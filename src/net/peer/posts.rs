@@ -198,7 +198,8 @@ mod tests {
         let client = Connection::connect(config.clone(), &credentials, Bytes::new(), [1; 32], Timestamp::ZERO);
         let host = Connection::accept(config.clone(), &credentials, Bytes::new(), [2; 32], Timestamp::ZERO);
         let (cx, _) = PeerContext::of_a_test(config, PathPolicy::RelayOnly, Default::default());
-        let role = Role::Host { admission: Admission::Open, slots: Slots::new(1, false), players: Arc::default() };
+        let role =
+            Role::Host { admission: Admission::Open, slots: Slots::new(1, false, false), players: Arc::default() };
         let route = Some(route("first"));
         let (mut client, host) = (client.expect("no metadata"), host.expect("no metadata"));
         client.path_up(Path::Relay, Timestamp::ZERO);

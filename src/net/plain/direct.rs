@@ -156,6 +156,9 @@ impl DirectPeer {
             | PeerInput::HelloAgain { .. }
             | PeerInput::Resume { .. }
             | PeerInput::GiveWay
+            | PeerInput::Locked
+            | PeerInput::PasswordChanged
+            | PeerInput::JoinsAgain
             | PeerInput::Rejoined
             | PeerInput::Decide(_)
             | PeerInput::Conditions(_) => {}

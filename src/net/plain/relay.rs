@@ -179,6 +179,9 @@ impl RelayPeer {
             | PeerInput::HelloAgain { .. }
             | PeerInput::Resume { .. }
             | PeerInput::GiveWay
+            | PeerInput::Locked
+            | PeerInput::PasswordChanged
+            | PeerInput::JoinsAgain
             | PeerInput::Rejoined
             | PeerInput::Decide(_)
             | PeerInput::Conditions(_) => {}
@@ -289,11 +292,13 @@ impl RelayPeer {
         first: PeerInput,
         inputs: &mut mpsc::Receiver<PeerInput>,
     ) -> PeerEnd {
+        let was_readable = !sent.is_empty() || self.post.is_some();
         // The POST in flight must not overtake the introduction that follows.
         if let Some(post) = self.post.take() {
             let _ = timeout(self.cx.config.timeout, post).await;
         }
-        native.adopt(sent.into_iter().chain(self.queue).collect(), self.game.into_handle());
+        let texts = sent.into_iter().chain(self.queue).collect();
+        native.adopt((texts, was_readable), self.game.into_handle());
         if self.route.is_some() {
             native.set_route(self.route);
         }

@@ -197,16 +197,13 @@ impl ClientHandshake {
                 ClientStep::Continue
             }
             (HandshakePacket::Welcome { id, sealed }, Some(Answered { keys, .. })) if keys.id == id => {
-                let contents = keys.control.open(sealed);
-                match contents.and_then(|contents| Welcome::read(&contents).ok()) {
-                    Some(Welcome { limits, metadata }) => ClientStep::Admitted { keys: keys.clone(), limits, metadata },
-                    // Without a password, the key of the answer is all that a host proves, so somebody changed the packet.
-                    None if self.credentials.password.is_none() => ClientStep::Continue,
-                    None => {
-                        let text = "the host could not prove that it knows the password";
-                        ClientStep::End(EndReason::ProtocolError(text.into()))
-                    }
-                }
+                // A welcome that cannot be opened was changed on its way: a host with another password sends a refusal.
+                let contents = keys.control.open(sealed).and_then(|contents| Welcome::read(&contents).ok());
+                contents.map_or(ClientStep::Continue, |Welcome { limits, metadata }| ClientStep::Admitted {
+                    keys: keys.clone(),
+                    limits,
+                    metadata,
+                })
             }
             (HandshakePacket::Refused { id, sealed }, Some(answered)) if answered.keys.id == id => {
                 answered.refused(sealed).map_or(ClientStep::Continue, ClientStep::End)

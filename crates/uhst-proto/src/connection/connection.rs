@@ -41,6 +41,8 @@ pub struct Connection {
     security: Security,
     /// The static key of the peer, once it has proved that it owns it.
     peer_key: Option<PublicKey>,
+    /// Host: until when a copy of the proof shows that the client is alive. Later ones may be the relay's.
+    admitted_until: Timestamp,
     /// Once both sides have keys.
     seal: Option<PacketSeal>,
     answer: NextAnswer,
@@ -59,6 +61,7 @@ impl Connection {
             state,
             security,
             peer_key: None,
+            admitted_until: Timestamp::ZERO,
             seal: None,
             paths: PathSet::new(&config, resumption.is_client(), now),
             resumption,

@@ -44,6 +44,7 @@ mod config;
 #[expect(clippy::module_inception, reason = "the module and its main type share a name")]
 mod connection;
 mod cost;
+mod curve;
 mod event;
 mod handshake;
 mod host_handshake;

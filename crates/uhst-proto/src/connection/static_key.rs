@@ -2,7 +2,7 @@
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::noise;
+use super::curve::KeyPair;
 use crate::protocol::PublicKey;
 
 /// The private key of one side (X25519). It is wiped from memory when dropped, and `Debug` hides it.
@@ -37,7 +37,7 @@ impl StaticKey {
     /// Returns the public half.
     #[must_use]
     pub fn public(&self) -> PublicKey {
-        noise::public_half(self)
+        KeyPair::new(&self.0).public()
     }
 
     pub(super) fn as_bytes(&self) -> &[u8; 32] {

@@ -20,6 +20,9 @@ use self::paste::{cleaned, digits_of_code, in_pairs, link_in, trimmed_id, with_s
 /// Separates the id from the key.
 const KEY_SEPARATOR: char = '~';
 
+/// What follows a `~` in a bare code is taken for a damaged key from this length on. A whole key has 22 characters.
+const MANY_OF_A_KEY: usize = 12;
+
 /// Escaped in the id of a link, in addition to what browsers escape: `%` and the separator, so that it can be parsed, and
 /// everything that [`paste`] removes.
 const FRAGMENT: &AsciiSet = &CONTROLS
@@ -124,7 +127,7 @@ impl FromStr for JoinLink {
                 None => Err(JoinLinkError::NotALink(text.to_owned())),
             },
             _ if text.is_empty() => Err(JoinLinkError::Empty),
-            _ => Ok(parse_code(text)),
+            _ => parse_code(text),
         }
     }
 }
@@ -142,7 +145,12 @@ fn parse_link(link: &str) -> Result<JoinLink, JoinLinkError> {
 /// must not fall back to one that pins nothing.
 fn parse_fragment(relay: Option<Url>, fragment: &str) -> Result<JoinLink, JoinLinkError> {
     let fragment = trimmed_id(fragment);
-    let Some((id, key)) = fragment.split_once(KEY_SEPARATOR) else {
+    // Some programs escape the separator too.
+    let escaped = || {
+        let parts = ["%7E", "%7e"].into_iter().find_map(|escape| fragment.rsplit_once(escape));
+        parts.filter(|(_, key)| key.parse::<KeyHash>().is_ok())
+    };
+    let Some((id, key)) = fragment.split_once(KEY_SEPARATOR).or_else(escaped) else {
         return Ok(JoinLink::new(relay, decoded(fragment)?));
     };
     let id = decoded(id)?;
@@ -153,13 +161,16 @@ fn parse_fragment(relay: Option<Url>, fragment: &str) -> Result<JoinLink, JoinLi
     Ok(JoinLink::new(relay, id).with_key(key))
 }
 
-/// Parses a bare id, or `id~key`. An id may contain a `~` that no key follows.
-fn parse_code(text: &str) -> JoinLink {
+/// Parses a bare id, or `id~key`. An id may contain a `~` unless what follows looks like a damaged key.
+fn parse_code(text: &str) -> Result<JoinLink, JoinLinkError> {
     let code = |text: &str| digits_of_code(text).unwrap_or_else(|| text.to_owned());
-    let keyed = text.rsplit_once(KEY_SEPARATOR).filter(|(id, _)| !id.is_empty());
-    match keyed.map(|(id, key)| (id, key.parse::<KeyHash>())) {
-        Some((id, Ok(key))) => JoinLink::new(None, code(id)).with_key(key),
-        _ => JoinLink::new(None, code(text)),
+    let Some((id, key)) = text.rsplit_once(KEY_SEPARATOR).filter(|(id, _)| !id.is_empty()) else {
+        return Ok(JoinLink::new(None, code(text)));
+    };
+    match key.parse::<KeyHash>() {
+        Ok(key) => Ok(JoinLink::new(None, code(id)).with_key(key)),
+        Err(_) if digits_of_code(id).is_some() || key.len() >= MANY_OF_A_KEY => Err(JoinLinkError::BadKey),
+        Err(_) => Ok(JoinLink::new(None, code(text))),
     }
 }
 

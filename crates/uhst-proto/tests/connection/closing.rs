@@ -152,6 +152,22 @@ fn both_sides_may_close_at_once() {
 }
 
 #[test]
+fn messages_that_a_close_of_the_other_side_crosses_are_reported_as_cut() {
+    let (mut client, mut host) = pair(small());
+    client.send(Channel::Reliable, bytes(100)).unwrap();
+    client.close(EndReason::Left, START);
+    host.close_now(EndReason::Rejoined);
+    carry(&mut host, &mut client, START);
+    carry(&mut client, &mut host, START);
+    let reported = events(&mut client);
+    assert!(
+        matches!(&reported[..], [ConnectionEvent::Cut { bytes: 100.. }, ConnectionEvent::Closed(EndReason::Left)]),
+        "{reported:?}"
+    );
+    assert_eq!(events(&mut host), [ConnectionEvent::Closed(EndReason::Rejoined)]);
+}
+
+#[test]
 fn closing_an_interrupted_peer_ends_at_once_and_notifies_it() {
     let (mut client, mut host) = pair(ConnectionConfig::default());
     idle(&mut client, &mut host, START, Duration::from_secs(2));

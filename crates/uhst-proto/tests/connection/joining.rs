@@ -15,7 +15,7 @@ use uhst_proto::protocol::{
 use crate::{
     START, cases,
     network::{Conditions, Network, Step},
-    pair::events,
+    pair::{alone, events},
 };
 
 pub fn credentials(password: Option<&str>) -> Credentials {
@@ -202,15 +202,16 @@ fn a_refusal_cannot_end_an_open_connection() {
 }
 
 #[test]
-fn a_host_that_does_not_know_the_password_is_detected() {
+fn a_host_that_cannot_prove_the_password_opens_nothing() {
     let (mut client, mut host) = unconnected(Some("swordfish"), Some("swordfish"));
     exchange(&mut client, &mut host, START);
     host.admit(START);
     let mut welcome = packets(&mut host, START).remove(0).to_vec();
     *welcome.last_mut().unwrap() ^= 1;
     client.receive(Lane::Relay, welcome.into(), START);
-    let events = events(&mut client);
-    assert!(matches!(&events[..], [ConnectionEvent::Closed(EndReason::ProtocolError(_))]), "{events:?}");
+    assert_eq!((events(&mut client), client.is_open()), (vec![], false));
+    let ends = alone(&mut client, START, START + Duration::from_secs(60));
+    assert!(matches!(&ends[..], [(_, ConnectionEvent::Closed(EndReason::TimedOut))]), "{ends:?}");
 }
 
 #[test]

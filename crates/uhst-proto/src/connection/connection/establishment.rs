@@ -24,6 +24,7 @@ impl Connection {
             return self.refuse(EndReason::ProtocolError("the client's limits cannot work".into()), now);
         }
         self.answer.set(Some(client.welcome));
+        self.admitted_until = now + self.paths.timeout();
         let handshake = match std::mem::replace(&mut self.state, State::Open { handshake: None }) {
             State::Admitting(handshake) => Some(handshake),
             _ => None,
@@ -41,6 +42,11 @@ impl Connection {
             self.answer.set(Some(sealed.unwrap_or(&refusal.open).clone()));
             self.state = State::Refused { refusal, until: now + LINGER, reason, leaving: false };
         }
+    }
+
+    /// Host: returns whether the client waits to be admitted or refused.
+    pub fn has_join_request(&self) -> bool {
+        matches!(&self.state, State::Admitting(handshake) if !handshake.is_authenticating())
     }
 
     /// Starts the open connection. `metadata` is that of the peer.
@@ -128,7 +134,10 @@ impl Connection {
             }
             HostStep::RepeatWelcome(welcome) => {
                 self.answer.set(Some(welcome));
-                self.paths.alive(Path::Relay, now);
+                // Anybody can repeat the proof, so it does not keep a client alive that has sent nothing since.
+                if now < self.admitted_until {
+                    self.paths.alive(Path::Relay, now);
+                }
             }
             HostStep::Refuse(reason) => self.refuse(reason, now),
             HostStep::End(reason) => self.finish(reason),

@@ -122,9 +122,11 @@ impl Connection {
             Frame::Ping(token) => self.paths.heartbeats().ping_received(path, token, now),
             Frame::Pong(token) => self.paths.heartbeats().pong_received(path, token, now),
             Frame::Close(close) => match &self.state {
+                // Both sides close at once. Neither takes messages any more.
                 State::Closing(closing) => {
                     let reason = closing.reason().clone();
                     self.closes.confirm(path);
+                    self.cut();
                     self.finish(reason);
                 }
                 _ => {

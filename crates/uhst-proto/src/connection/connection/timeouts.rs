@@ -140,7 +140,7 @@ impl Connection {
     }
 
     /// Drops what was not acknowledged, and reports it.
-    fn cut(&mut self) {
+    pub(super) fn cut(&mut self) {
         let bytes = self.outgoing.queued();
         if bytes > 0 {
             self.outgoing.clear();

@@ -150,6 +150,8 @@ fn a_link_carries_a_key() {
         format!("Join me: <{text}>!"),
         format!("http://192.168.1.5:3000/%23483920~{key}"),
         format!("{text}/"),
+        text.replace('~', "%7E"),
+        text.replace('#', "%23").replace('~', "%7e"),
     ] {
         assert_eq!(text.parse(), Ok(link.clone()), "{text}");
     }
@@ -172,6 +174,14 @@ fn a_link_with_a_damaged_key_pins_nothing_else_and_is_an_error() {
     }
     assert_eq!(format!("http://192.168.1.5:3000/#~{}", key()).parse::<JoinLink>(), Err(JoinLinkError::NoId));
     assert_eq!("my~game".parse::<JoinLink>(), bare("my~game"));
+    // As a code without its relay, too.
+    let text = format!("483920~{}", key());
+    for end in text.len() - 22..text.len() {
+        assert_eq!(text[..end].parse::<JoinLink>(), Err(JoinLinkError::BadKey), "{}", &text[..end]);
+    }
+    let text = format!("my-game~{}", key());
+    assert_eq!(text[..text.len() - 1].parse::<JoinLink>(), Err(JoinLinkError::BadKey));
+    assert_eq!(format!("{text}A").parse::<JoinLink>(), Err(JoinLinkError::BadKey));
 }
 
 #[test]
