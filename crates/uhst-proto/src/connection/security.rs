@@ -11,7 +11,7 @@ pub enum Security {
     /// that the key belongs to the host, or to a player who may join.
     Sealed,
     /// Everything is encrypted, and nobody is in between: the key of the host is that of the link, or both sides have
-    /// proved the same password. A host that has no password cannot know its joiners, so to it they are only
+    /// proved the same password. Whoever knows that password, and runs the relay, could be. A host that has no password cannot know its joiners, so to it they are only
     /// [`Sealed`](Self::Sealed).
     Authenticated,
 }
