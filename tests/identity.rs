@@ -191,10 +191,12 @@ fn a_player_whose_game_has_crashed_joins_a_locked_session_again() {
     until(&mut [&mut host, &mut first, &mut other], |apps| requests(apps[0]).len() == 2);
 
     host.world_mut().query::<&mut UhstHost>().single_mut(host.world_mut()).unwrap().set_locked(true);
-    until(&mut [&mut host, &mut first, &mut other], |apps| !ended(apps[2]).is_empty());
+    let is_abandoned = |event: &TestEvent| matches!(event, TestEvent::JoinAbandoned(_));
+    until(&mut [&mut host, &mut first, &mut other], |apps| {
+        !ended(apps[2]).is_empty() && TestLog::of(apps[0]).has(is_abandoned)
+    });
     let is_locked_out = |app: &App| matches!(&ended(app)[..], [EndReason::Refused(why)] if why.contains("nobody new"));
     assert!(is_locked_out(&other));
-    let is_abandoned = |event: &TestEvent| matches!(event, TestEvent::JoinAbandoned(_));
     assert_eq!(TestLog::of(&host).count(is_abandoned), 1, "its request is void");
     let mut other = join(&network, &host, &bob);
     until(&mut [&mut host, &mut first, &mut other], |apps| !ended(apps[2]).is_empty());

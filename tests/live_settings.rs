@@ -97,7 +97,10 @@ fn who_is_on_the_way_in_is_turned_away_by_a_new_lock_or_password() {
         set(&mut host, change);
         responder.accept();
         let known = |event: &TestEvent| matches!(event, TestEvent::Connected(_) | TestEvent::Ended(_));
-        assert!(update_until(&mut [&mut host, &mut joiner], PATIENCE, |apps| TestLog::of(apps[1]).has(known)));
+        let decided = |event: &TestEvent| matches!(event, TestEvent::Connected(_) | TestEvent::JoinAbandoned(_));
+        assert!(update_until(&mut [&mut host, &mut joiner], PATIENCE, |apps| {
+            TestLog::of(apps[0]).has(decided) && TestLog::of(apps[1]).has(known)
+        }));
         let refused = |event: &TestEvent| match event {
             TestEvent::Ended(event) => matches!(&event.reason, EndReason::Refused(why) if why.contains(words)),
             _ => false,

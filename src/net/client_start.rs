@@ -31,6 +31,9 @@ pub(super) async fn find(options: &ClientOptions) -> Result<Found, EndReason> {
         (None, Relay::Directory(url)) => directory::relay(url, Some(&id)).await?,
     };
     let mut retry = StartRetry::new();
+    if options.target.key().is_some() {
+        retry.by_link();
+    }
     loop {
         match join(&relay, &id, &mut retry).await {
             Ok((joined, stream)) => return Ok(Found { relay, id, joined, stream }),

@@ -16,10 +16,11 @@ const FOREIGN_ANSWER: Duration = Duration::from_secs(2);
 /// How long a start retries when the server is known to be a relay: after a restart of the relay its hosts return within
 /// seconds.
 const RELAY_RESTART: Duration = Duration::from_secs(10);
-/// How long a client retries when the relay knows no such host. A host whose stream broke is back after a moment.
+/// How long a client retries when the relay knows no host of the code that somebody typed. A host whose stream broke is back
+/// after a moment.
 const HOST_MISSING: Duration = Duration::from_secs(2);
-/// How long a client waits for a host that the relay knew when the client joined. It is likely to come back, and its own
-/// network may be slow. Below the default timeout of a connection.
+/// How long a client waits for a host that the relay knew when the client joined, or whose whole link it has. It is likely to
+/// come back, and its own network may be slow. Below the default timeout of a connection.
 pub(super) const HOST_LOST: Duration = Duration::from_secs(4);
 
 /// The retries of one start.
@@ -28,6 +29,8 @@ pub(super) struct StartRetry {
     backoff: Backoff,
     /// Whether the server has answered as only a relay does. It has then known the host that a client joins.
     is_relay: bool,
+    /// Whether the id cannot be mistyped.
+    by_link: bool,
     /// Whether a request has failed. Later errors may have the same cause.
     has_failed: bool,
     /// When the relay first did not know the host.
@@ -40,9 +43,15 @@ impl StartRetry {
             since: Instant::now(),
             backoff: Backoff::relay(),
             is_relay: false,
+            by_link: false,
             has_failed: false,
             missing_since: None,
         }
+    }
+
+    /// Records that the id is from a whole link: no player has mistyped it.
+    pub fn by_link(&mut self) {
+        self.by_link = true;
     }
 
     /// Records that the server is a relay: failures from here on are a disturbance, not a wrong URL.
@@ -96,7 +105,7 @@ impl StartRetry {
             | RelayError::Moved(_) => SERVER_FAILURE,
             RelayError::NotARelay(_) => FOREIGN_ANSWER,
             RelayError::Rejected if self.has_failed => RELAY_RESTART,
-            RelayError::Rejected if self.is_relay => HOST_LOST,
+            RelayError::Rejected if self.is_relay || self.by_link => HOST_LOST,
             RelayError::Rejected => HOST_MISSING,
             _ => return None,
         })
@@ -108,9 +117,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_that_was_known_is_waited_for_longer() {
+    fn a_host_that_is_known_to_exist_is_waited_for_longer() {
         let mut retry = StartRetry::new();
         assert_eq!(retry.limit(&RelayError::Rejected), Some(HOST_MISSING));
+        retry.by_link();
+        assert_eq!(retry.limit(&RelayError::Rejected), Some(HOST_LOST));
+        let mut retry = StartRetry::new();
         retry.relay_found();
         assert_eq!(retry.limit(&RelayError::Rejected), Some(HOST_LOST));
         retry.has_failed = true;
