@@ -46,7 +46,9 @@ pub fn join_all(host: &App, paths: PathPolicy, count: usize) -> App {
 /// Creates an app without a session.
 pub fn app(paths: PathPolicy) -> App {
     let bind = ([127, 0, 0, 1], 0).into();
-    let relay = Relay::Embedded(EmbeddedRelay { bind, port_attempts: 1, ..EmbeddedRelay::default() });
+    // The floors host on the same relay.
+    let relay =
+        Relay::Embedded(EmbeddedRelay { bind, port_attempts: 1, other_hosts: true, ..EmbeddedRelay::default() });
     let mut app = App::new();
     app.add_plugins((MinimalPlugins, UhstPlugin::default().relay(relay).paths(paths).ice_servers([])));
     app.init_schedule(Update);
