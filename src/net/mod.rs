@@ -43,6 +43,7 @@ mod report;
 mod runtime;
 mod slots;
 mod start_retry;
+mod suspension;
 mod token_bucket;
 mod webrtc;
 

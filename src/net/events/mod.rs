@@ -28,6 +28,7 @@ use self::web::read;
 use super::{
     http::{Http, HttpRequest},
     relay_error::RelayError,
+    suspension::SUSPENDED,
 };
 use crate::protocol::{StreamEvent, StreamEventError};
 
@@ -38,6 +39,10 @@ pub(crate) const MAX_EVENT: usize = 1024 * 1024;
 /// The silence after which a relay that writes comments counts as gone. Original relays write a comment every 5 s, and a
 /// dead socket may not show an error.
 const SILENCE: Duration = Duration::from_secs(16);
+
+/// After a suspension of this process, how long the stream has to show that it is alive. What arrived meanwhile, and what an
+/// embedded relay of the same process has to say, is there at once.
+const AFTER_SUSPENSION: Duration = Duration::from_secs(2);
 
 /// The timeout for the first byte of a stream. Relay 2.1.1 writes it within 5 s, others write a comment at once.
 const FIRST_BYTE: Duration = Duration::from_secs(8);
@@ -132,9 +137,7 @@ impl EventStream {
             let left = at.saturating_duration_since(Instant::now());
             time::timeout(left, next).await.map_err(|_| RelayError::HeldBack)?
         } else if self.keeps_alive {
-            time::timeout(SILENCE, next)
-                .await
-                .map_err(|_| RelayError::Unreachable("it stopped writing to its event stream".to_owned()))?
+            unless_silent(next).await?
         } else {
             next.await
         };
@@ -147,6 +150,20 @@ impl EventStream {
     }
 }
 
+/// Waits for the next item of a relay that writes comments.
+async fn unless_silent<T>(mut next: impl Future<Output = T> + Unpin) -> Result<T, RelayError> {
+    let due = Instant::now() + SILENCE;
+    if let Ok(item) = time::timeout(SILENCE, &mut next).await {
+        return Ok(item);
+    }
+    if due.elapsed() > SUSPENDED
+        && let Ok(item) = time::timeout(AFTER_SUSPENSION, next).await
+    {
+        return Ok(item);
+    }
+    Err(RelayError::Unreachable("it stopped writing to its event stream".to_owned()))
+}
+
 /// Checks the content type, since a login page also has the status 200.
 fn checked(response: reqwest::Response) -> Result<reqwest::Response, RelayError> {
     let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
@@ -154,4 +171,47 @@ fn checked(response: reqwest::Response) -> Result<reqwest::Response, RelayError>
         return Err(RelayError::NotARelay("its event stream"));
     }
     Ok(response)
+}
+
+#[cfg(all(test, not(target_family = "wasm")))]
+mod tests {
+    use super::*;
+
+    /// A stream that has written a comment, and what it writes next.
+    async fn alive() -> (EventStream, tokio::sync::mpsc::UnboundedSender<Result<StreamItem, RelayError>>) {
+        let (writer, items) = tokio::sync::mpsc::unbounded_channel();
+        let items = stream::unfold(items, |mut items| async { Some((items.recv().await?, items)) });
+        let mut stream = EventStream::new(Box::pin(items));
+        writer.send(Ok(StreamItem::Alive)).unwrap();
+        assert!(matches!(stream.next().await, Ok(StreamItem::Alive)));
+        (stream, writer)
+    }
+
+    /// Waits for the next item while this process is suspended for a minute, and then for this long. Returns how.
+    async fn after_a_minute(stream: &mut EventStream, awake: Duration) -> Option<Result<StreamItem, RelayError>> {
+        let next = stream.next();
+        tokio::pin!(next);
+        assert!(futures_util::poll!(&mut next).is_pending());
+        tokio::time::advance(Duration::from_secs(60)).await;
+        time::timeout(awake, next).await.ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_is_not_silent_while_this_process_is_suspended() {
+        let (mut stream, writer) = alive().await;
+        assert!(after_a_minute(&mut stream, AFTER_SUSPENSION / 2).await.is_none(), "it waits a moment longer");
+        // The relay, in the same process, was suspended too.
+        writer.send(Ok(StreamItem::Alive)).unwrap();
+        assert!(matches!(stream.next().await, Ok(StreamItem::Alive)));
+        let end = after_a_minute(&mut stream, 2 * AFTER_SUSPENSION).await;
+        assert!(matches!(end, Some(Err(RelayError::Unreachable(_)))), "{end:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_is_silent_after_its_time() {
+        let (mut stream, _writer) = alive().await;
+        let since = Instant::now();
+        assert!(matches!(stream.next().await, Err(RelayError::Unreachable(_))));
+        assert!(since.elapsed() < SILENCE + SUSPENDED);
+    }
 }

@@ -217,16 +217,17 @@ mod tests {
 
     use n0_future::time::Instant;
 
-    use super::{super::posts::POST_LIMIT, *};
+    use super::{
+        super::{credentials_of_a_test, posts::POST_LIMIT},
+        *,
+    };
     use crate::{
-        connection::{
-            Connection, ConnectionConfig, ConnectionEvent, Credentials, Received, Security, StaticKey, Timestamp,
-        },
+        connection::{Connection, ConnectionConfig, ConnectionEvent, Received, Security, Timestamp},
         net::{
             contract::{Event, EventKind, PeerHandle, PeerLimits, SendError},
             peer_link::PeerContext,
         },
-        protocol::{Channel, GameId, PathPolicy, Payload},
+        protocol::{Channel, PathPolicy, Payload},
     };
 
     /// Exchanges packets until both sides have none.
@@ -246,13 +247,7 @@ mod tests {
 
     /// A client's task and the connection of its host, and the events for the app.
     fn pair() -> (Box<NativePeer>, Connection, crossbeam_channel::Receiver<Event>) {
-        let credentials = Credentials {
-            host_id: "demo".to_owned(),
-            password: None,
-            game: GameId::default(),
-            key: StaticKey::from_bytes([1; 32]),
-            host_key: None,
-        };
+        let credentials = credentials_of_a_test();
         let config = ConnectionConfig::default();
         let client = Connection::connect(config.clone(), &credentials, Bytes::new(), [1; 32], Timestamp::ZERO);
         let host = Connection::accept(config.clone(), &credentials, Bytes::new(), [2; 32], Timestamp::ZERO);

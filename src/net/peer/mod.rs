@@ -30,6 +30,7 @@ use super::{
     post_retry::PostRetry,
     slots::{Slot, Slots},
     start_retry::HOST_LOST,
+    suspension::SUSPENDED,
     webrtc::{DirectEvent, DirectRole},
 };
 use crate::{
@@ -43,8 +44,6 @@ const INTRODUCTION: Duration = Duration::from_millis(1500);
 const INBOX_CHECK: Duration = Duration::from_millis(10);
 /// How many rounds may pass before a due timer is served.
 const MAX_BUSY_ROUNDS: u32 = 4;
-/// A task that wakes up this late was suspended, with its process or its machine.
-const SUSPENDED: Duration = Duration::from_millis(500);
 /// How many inputs or commands are taken before the connection is driven again.
 const BATCH: usize = 1024;
 
@@ -98,6 +97,17 @@ pub(super) fn connection_seed() -> Result<[u8; 32], EndReason> {
 fn native_limits(config: &ConnectionConfig) -> PeerLimits {
     let ConnectionConfig { max_message, send_buffer, catch_up_timeout, .. } = *config;
     PeerLimits { max_message, send_buffer, text_only: false, native: true, catch_up_timeout }
+}
+
+#[cfg(test)]
+fn credentials_of_a_test() -> crate::connection::Credentials {
+    crate::connection::Credentials {
+        host_id: "demo".to_owned(),
+        password: None,
+        game: crate::protocol::GameId::default(),
+        key: crate::connection::StaticKey::from_bytes([1; 32]),
+        host_key: None,
+    }
 }
 
 /// The task of one native peer.

@@ -178,22 +178,16 @@ mod tests {
     use bytes::Bytes;
     use n0_future::time::Instant;
 
-    use super::*;
+    use super::{super::credentials_of_a_test, *};
     use crate::{
-        connection::{Connection, ConnectionConfig, Credentials, ResumeError, StaticKey},
+        connection::{Connection, ConnectionConfig, ResumeError},
         net::{contract::Admission, peer_link::PeerContext, slots::Slots},
-        protocol::{Channel, GameId, PathPolicy},
+        protocol::{Channel, PathPolicy},
     };
 
     /// The task of a host's peer, whose relay answers no POST, and its client.
     fn pair() -> (Box<NativePeer>, Connection) {
-        let credentials = Credentials {
-            host_id: "demo".to_owned(),
-            password: None,
-            game: GameId::default(),
-            key: StaticKey::from_bytes([1; 32]),
-            host_key: None,
-        };
+        let credentials = credentials_of_a_test();
         let config = ConnectionConfig::default();
         let client = Connection::connect(config.clone(), &credentials, Bytes::new(), [1; 32], Timestamp::ZERO);
         let host = Connection::accept(config.clone(), &credentials, Bytes::new(), [2; 32], Timestamp::ZERO);
