@@ -3,7 +3,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use chacha20poly1305::{
-    ChaCha20Poly1305, KeyInit, XChaCha20Poly1305,
+    KeyInit, XChaCha20Poly1305,
     aead::{AeadInPlace, generic_array::GenericArray},
 };
 use hmac::{Hmac, Mac};
@@ -11,6 +11,7 @@ use rand_core::{CryptoRng, RngCore, impls};
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use super::packet_cipher::{self, PacketCipher};
 use crate::protocol::frame::handshake_packet::{ConnectionId, NONCE, SEAL, Sealed, TAG};
 
 fn hmac(key: &[u8], parts: &[&[u8]]) -> Hmac<Sha256> {
@@ -133,7 +134,7 @@ impl ControlKey {
 
 /// Seals the numbered packets of one side. The number is the nonce, so each number may be used once.
 #[derive(Clone)]
-pub(super) struct PacketKey(ChaCha20Poly1305);
+pub(super) struct PacketKey(PacketCipher);
 
 impl core::fmt::Debug for PacketKey {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -143,12 +144,12 @@ impl core::fmt::Debug for PacketKey {
 
 impl PacketKey {
     fn new(root: &Root, label: &str) -> Self {
-        Self(ChaCha20Poly1305::new(GenericArray::from_slice(&*root.derive(label))))
+        Self(PacketCipher::new(&root.derive(label)))
     }
 
     /// The nonce of Noise: four zero bytes and the number in little endian.
-    fn nonce(number: u64) -> [u8; 12] {
-        let mut nonce = [0; 12];
+    fn nonce(number: u64) -> [u8; packet_cipher::NONCE] {
+        let mut nonce = [0; packet_cipher::NONCE];
         nonce[4..].copy_from_slice(&number.to_le_bytes());
         nonce
     }
@@ -156,10 +157,7 @@ impl PacketKey {
     /// Encrypts what follows the header of this length, and appends the tag. The header is authenticated.
     pub(super) fn seal(&self, number: u64, header: usize, packet: &mut BytesMut) {
         let (header, contents) = packet.split_at_mut(header);
-        let tag = self
-            .0
-            .encrypt_in_place_detached(GenericArray::from_slice(&Self::nonce(number)), header, contents)
-            .expect("a packet is far below the limit of the cipher");
+        let tag = self.0.seal(Self::nonce(number), header, contents);
         packet.put_slice(&tag);
     }
 
@@ -167,16 +165,8 @@ impl PacketKey {
     /// contents are of no use then.
     pub(super) fn open(&self, number: u64, header: usize, packet: &mut BytesMut) -> Option<()> {
         let end = packet.len().checked_sub(TAG).filter(|end| *end >= header)?;
-        let (contents, tag) = packet.split_at_mut(end);
-        let (header, contents) = contents.split_at_mut(header);
-        self.0
-            .decrypt_in_place_detached(
-                GenericArray::from_slice(&Self::nonce(number)),
-                header,
-                contents,
-                GenericArray::from_slice(tag),
-            )
-            .ok()?;
+        let (header, sealed) = packet.split_at_mut(header);
+        self.0.open(Self::nonce(number), header, sealed)?;
         packet.truncate(end);
         Some(())
     }

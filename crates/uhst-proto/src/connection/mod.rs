@@ -54,6 +54,7 @@ mod liveness;
 mod loss_report;
 mod noise;
 mod outgoing;
+mod packet_cipher;
 mod packet_seal;
 mod path;
 mod path_set;
