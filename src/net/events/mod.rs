@@ -182,7 +182,7 @@ mod tests {
         let (writer, items) = tokio::sync::mpsc::unbounded_channel();
         let items = stream::unfold(items, |mut items| async { Some((items.recv().await?, items)) });
         let mut stream = EventStream::new(Box::pin(items));
-        writer.send(Ok(StreamItem::Alive)).unwrap();
+        writer.send(Ok(StreamItem::Alive)).expect("the stream reads");
         assert!(matches!(stream.next().await, Ok(StreamItem::Alive)));
         (stream, writer)
     }
@@ -201,7 +201,7 @@ mod tests {
         let (mut stream, writer) = alive().await;
         assert!(after_a_minute(&mut stream, AFTER_SUSPENSION / 2).await.is_none(), "it waits a moment longer");
         // The relay, in the same process, was suspended too.
-        writer.send(Ok(StreamItem::Alive)).unwrap();
+        writer.send(Ok(StreamItem::Alive)).expect("the stream reads");
         assert!(matches!(stream.next().await, Ok(StreamItem::Alive)));
         let end = after_a_minute(&mut stream, 2 * AFTER_SUSPENSION).await;
         assert!(matches!(end, Some(Err(RelayError::Unreachable(_)))), "{end:?}");
