@@ -105,8 +105,7 @@ impl NativePeer {
     fn on_join_request(&mut self, metadata: Bytes) {
         let Role::Host { admission, slots, .. } = &self.role else { return };
         let (admission, slots) = (*admission, slots.clone());
-        self.comes_back = self.is_back();
-        if slots.is_locked() && !self.comes_back {
+        if slots.is_locked() && !self.is_back() {
             return self.refuse(EndReason::Refused(LOCKED.to_owned()));
         }
         self.slot = self.own_slot().or_else(|| slots.take());
@@ -201,7 +200,7 @@ impl NativePeer {
     }
 
     /// Whether the player of this peer is connected as another one, on a host.
-    fn is_back(&self) -> bool {
+    pub(super) fn is_back(&self) -> bool {
         let Role::Host { players, .. } = &self.role else { return false };
         self.connection.peer_key().is_some_and(|player| players.is_connected(&player))
     }

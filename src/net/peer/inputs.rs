@@ -62,7 +62,7 @@ impl NativePeer {
                 self.refuse(EndReason::Refused(words));
             }
             PeerInput::Locked => {
-                if self.connection.has_join_request() && !self.comes_back {
+                if self.connection.has_join_request() && !self.is_back() {
                     self.refuse(EndReason::Refused(LOCKED.to_owned()));
                 }
             }

@@ -146,8 +146,6 @@ pub(super) struct NativePeer {
     delivered: usize,
     consumed: usize,
     slot: Option<Slot>,
-    /// Whether the joiner's player was connected when it asked.
-    comes_back: bool,
     /// The wait of an admitted joiner for a slot.
     slot_wait: Option<BoxFuture<Option<Slot>>>,
     /// The metadata of a joiner.
@@ -208,7 +206,6 @@ impl NativePeer {
             delivered: 0,
             consumed: 0,
             slot: None,
-            comes_back: false,
             slot_wait: None,
             metadata: Bytes::new(),
             busy_rounds: 0,
