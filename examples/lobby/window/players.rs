@@ -155,6 +155,7 @@ fn spawn_row(parent: &mut ChildSpawnerCommands, theme: &Theme, seat: usize, heig
 /// Updates each row from the player in its seat.
 fn fill(
     table: Res<Table>,
+    shape: Res<Shape>,
     mut parts: Query<(&Part, &mut Node, &mut BackgroundColor)>,
     mut texts: Query<(&Part, &mut Text, &mut TextColor)>,
     mut borders: Query<(&Part, &mut BorderColor)>,
@@ -193,7 +194,7 @@ fn fill(
             (Kind::Connection, Some(Player { connection: Connection { away: Some(seconds), .. }, .. })) => {
                 (reconnecting(*seconds), theme::ACCENT)
             }
-            (Kind::Connection, Some(player)) => (connection(player, &table), theme::DIM),
+            (Kind::Connection, Some(player)) => (connection(player, &table, *shape), theme::DIM),
             (Kind::Rate, Some(player)) if is_remote(player) => (player.connection.flow(), theme::DIM),
             (Kind::Lost, Some(player)) if is_remote(player) => lost(player.connection.lost),
             (Kind::ReadyText, Some(player)) if player.ready => ("Ready".to_owned(), theme::GOOD),
@@ -219,14 +220,15 @@ fn is_remote(player: &Player) -> bool {
     player.connection.way != Way::Host
 }
 
-fn connection(player: &Player, table: &Table) -> String {
+/// How a player is connected. A row on a phone has no room for the round trip.
+fn connection(player: &Player, table: &Table, shape: Shape) -> String {
     let connection = &player.connection;
     let way = match connection.way {
         Way::Host => "Host",
-        Way::Relay => "Over the relay",
+        Way::Relay => shape.pick("Over the relay", "Relay"),
         Way::Direct => "Direct",
     };
-    let ping = match connection.ping.filter(|_| connection.way != Way::Host) {
+    let ping = match connection.ping.filter(|_| connection.way != Way::Host && shape == Shape::Wide) {
         Some(0) => Some("under 1 ms".to_owned()),
         ping => ping.map(|ms| format!("{ms} ms")),
     };
