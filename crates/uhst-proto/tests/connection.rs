@@ -18,6 +18,8 @@ mod network;
 mod pair;
 #[path = "connection/policy.rs"]
 mod policy;
+#[path = "connection/renewal.rs"]
+mod renewal;
 #[path = "connection/resuming.rs"]
 mod resuming;
 #[path = "connection/sealing.rs"]

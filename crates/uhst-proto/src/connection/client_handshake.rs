@@ -6,8 +6,9 @@ use core::time::Duration;
 use super::{
     Credentials, Timestamp,
     handshake::{Early, Exchange, RandomSeed, client_exchange, pre_shared_key},
-    keys::{Random, SessionKeys},
+    keys::{LastingKeys, Random, SessionKeys},
     noise::Noise,
+    packet_keys::OpeningKeys,
     packet_seal,
     retransmission::Retry,
 };
@@ -149,7 +150,8 @@ impl ClientHandshake {
     /// Processes a sealed packet of an open connection: the host has admitted this client, and its welcome was lost. So the
     /// proof is sent again.
     pub(super) fn receive_early(&mut self, packet: Bytes, now: Timestamp) {
-        let is_authentic = |answered: &Answered| packet_seal::open(&answered.keys.host, packet).is_some();
+        let is_authentic =
+            |answered: &Answered| packet_seal::peek(&OpeningKeys::new(answered.keys.host.clone()), packet).is_some();
         if self.proving().is_some_and(is_authentic) {
             self.retry = Retry::new();
             self.host_answered(now);
@@ -162,8 +164,8 @@ impl ClientHandshake {
     }
 
     /// The keys, once the host has sent a challenge.
-    pub(super) fn keys(&self) -> Option<&SessionKeys> {
-        self.proving().map(|answered| &answered.keys)
+    pub(super) fn keys(&self) -> Option<&LastingKeys> {
+        self.proving().map(|answered| &answered.keys.lasting)
     }
 
     /// The host's static key, once it has proved that it owns it.
@@ -190,22 +192,22 @@ impl ClientHandshake {
             (HandshakePacket::Challenge { noise }, None) => self.challenged(packet, noise, now),
             (HandshakePacket::Refusal { reason }, None) => ClientStep::End(reason),
             (HandshakePacket::Pending { id, sealed }, Some(Answered { keys, .. }))
-                if keys.id == id && keys.control.open(sealed).is_some() =>
+                if keys.lasting.id == id && keys.lasting.control.open(sealed).is_some() =>
             {
                 self.host_answered(now);
                 self.retry.slow_down(now, interval);
                 ClientStep::Continue
             }
-            (HandshakePacket::Welcome { id, sealed }, Some(Answered { keys, .. })) if keys.id == id => {
+            (HandshakePacket::Welcome { id, sealed }, Some(Answered { keys, .. })) if keys.lasting.id == id => {
                 // A welcome that cannot be opened was changed on its way: a host with another password sends a refusal.
-                let contents = keys.control.open(sealed).and_then(|contents| Welcome::read(&contents).ok());
+                let contents = keys.lasting.control.open(sealed).and_then(|contents| Welcome::read(&contents).ok());
                 contents.map_or(ClientStep::Continue, |Welcome { limits, metadata }| ClientStep::Admitted {
                     keys: keys.clone(),
                     limits,
                     metadata,
                 })
             }
-            (HandshakePacket::Refused { id, sealed }, Some(answered)) if answered.keys.id == id => {
+            (HandshakePacket::Refused { id, sealed }, Some(answered)) if answered.keys.lasting.id == id => {
                 answered.refused(sealed).map_or(ClientStep::Continue, ClientStep::End)
             }
             _ => ClientStep::Continue,
@@ -261,7 +263,7 @@ impl ClientHandshake {
 impl Answered {
     /// Returns the reason of a refusal. A host that does not know the password has only the early key.
     fn refused(&self, sealed: Sealed<'_>) -> Option<EndReason> {
-        let contents = self.keys.control.open(sealed).or_else(|| self.early.control.open(sealed))?;
+        let contents = self.keys.lasting.control.open(sealed).or_else(|| self.early.control.open(sealed))?;
         frame::read_reason(&contents).ok()
     }
 }

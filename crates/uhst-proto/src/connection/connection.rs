@@ -22,7 +22,7 @@ use super::{
     incoming::Incoming,
     keys::SessionKeys,
     outgoing::Outgoing,
-    packet_seal::PacketSeal,
+    packet_seal::{self, PacketSeal},
     path_set::PathSet,
     receive::Violation,
     resumption::Resumption,
@@ -141,7 +141,7 @@ impl Connection {
 
     /// Sets the keys on which both sides have agreed.
     fn set_keys(&mut self, keys: &SessionKeys) {
-        self.resumption.set_keys(Some(keys));
+        self.resumption.set_keys(Some(&keys.lasting));
         self.seal = Some(PacketSeal::new(keys, self.resumption.is_client()));
     }
 
@@ -289,7 +289,7 @@ impl Connection {
     #[must_use]
     pub fn farewell(&self) -> Option<Bytes> {
         let State::Closing(closing) = &self.state else { return None };
-        let tombstone = self.resumption.tombstone(closing.reason().clone())?;
+        let tombstone = self.tombstone_with(closing.reason().clone())?;
         (!self.resumption.is_client()).then(|| tombstone.farewell())
     }
 
@@ -381,14 +381,19 @@ impl Connection {
     #[must_use]
     pub fn tombstone(&self) -> Option<Tombstone> {
         let State::Closed(reason) = &self.state else { return None };
-        self.resumption.tombstone(reason.clone())
+        self.tombstone_with(reason.clone())
+    }
+
+    fn tombstone_with(&self, reason: EndReason) -> Option<Tombstone> {
+        let packets = self.seal.as_ref().map(|seal| seal.theirs().clone());
+        Some(Tombstone::new(self.resumption.keys()?.clone(), packets, reason))
     }
 
     /// Opens a sealed packet of the peer without receiving it, for tests.
     #[doc(hidden)]
     #[must_use]
     pub fn peek(&self, packet: &Bytes) -> Option<Bytes> {
-        self.seal.as_ref()?.peek(packet.clone())
+        packet_seal::peek(self.seal.as_ref()?.theirs(), packet.clone())
     }
 
     /// Seals a packet as the peer does, for tests of a peer that misbehaves.

@@ -6,7 +6,7 @@ use core::time::Duration;
 use super::{
     Credentials, Timestamp,
     handshake::{Early, RandomSeed, host_exchange, pre_shared_key},
-    keys::{Random, SessionKeys},
+    keys::{LastingKeys, Random, SessionKeys},
     noise::Noise,
 };
 use crate::protocol::{
@@ -116,8 +116,8 @@ impl HostHandshake {
     }
 
     /// The keys, once the client has proved the password.
-    pub(super) fn keys(&self) -> Option<&SessionKeys> {
-        self.proven.as_ref().map(|proven| &proven.keys)
+    pub(super) fn keys(&self) -> Option<&LastingKeys> {
+        self.proven.as_ref().map(|proven| &proven.keys.lasting)
     }
 
     /// The client's static key, once it has proved that it owns it.
@@ -250,7 +250,7 @@ impl HostHandshake {
         }
         let Proven { keys, limits: theirs, metadata, .. } = self.proven.as_ref()?;
         let contents = Welcome { limits, metadata: self.metadata.clone() }.encode();
-        let welcome = keys.control.seal(handshake_packet::welcome(keys.id), &contents);
+        let welcome = keys.lasting.control.seal(handshake_packet::welcome(keys.lasting.id), &contents);
         let admitted = AdmittedClient {
             welcome: welcome.clone(),
             keys: keys.clone(),

@@ -37,7 +37,37 @@ impl Root {
 
     /// Derives a key. Different labels give independent keys.
     pub(super) fn derive(&self, label: &str) -> Zeroizing<[u8; 32]> {
-        Zeroizing::new(hmac(&self.0, &[label.as_bytes()]).finalize().into_bytes().into())
+        derive(&self.0, label)
+    }
+}
+
+fn derive(secret: &[u8], label: &str) -> Zeroizing<[u8; 32]> {
+    Zeroizing::new(hmac(secret, &[label.as_bytes()]).finalize().into_bytes().into())
+}
+
+/// A secret from which the packet keys of one side are derived.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub(super) struct PacketSecret([u8; 32]);
+
+impl core::fmt::Debug for PacketSecret {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("PacketSecret(…)")
+    }
+}
+
+impl PacketSecret {
+    fn new(root: &Root, label: &str) -> Self {
+        Self(*root.derive(label))
+    }
+
+    /// The key of this secret.
+    pub(super) fn key(&self) -> PacketKey {
+        PacketKey(PacketCipher::new(&derive(&self.0, "key")))
+    }
+
+    /// The secret after this one, which does not tell of it.
+    pub(super) fn next(&self) -> Self {
+        Self(*derive(&self.0, "next"))
     }
 }
 
@@ -52,23 +82,28 @@ pub(super) fn connection_id(hash: &[u8]) -> ConnectionId {
 /// The keys of a connection.
 #[derive(Clone, Debug)]
 pub(super) struct SessionKeys {
+    pub(super) lasting: LastingKeys,
+    /// For packets of the client.
+    pub(super) client: PacketSecret,
+    /// For packets of the host.
+    pub(super) host: PacketSecret,
+}
+
+/// What both sides keep as long as the connection.
+#[derive(Clone, Debug)]
+pub(super) struct LastingKeys {
     pub(super) id: ConnectionId,
     /// For the rest of the handshake, for resumptions, and for what a host says after the end.
     pub(super) control: ControlKey,
-    /// For packets of the client.
-    pub(super) client: PacketKey,
-    /// For packets of the host.
-    pub(super) host: PacketKey,
 }
 
 impl SessionKeys {
     /// Derives the keys from what both sides know after the third message.
     pub(super) fn new(id: ConnectionId, root: &Root) -> Self {
         Self {
-            id,
-            control: ControlKey::new(root, "control"),
-            client: PacketKey::new(root, "client"),
-            host: PacketKey::new(root, "host"),
+            lasting: LastingKeys { id, control: ControlKey::new(root, "control") },
+            client: PacketSecret::new(root, "client"),
+            host: PacketSecret::new(root, "host"),
         }
     }
 
@@ -143,10 +178,6 @@ impl core::fmt::Debug for PacketKey {
 }
 
 impl PacketKey {
-    fn new(root: &Root, label: &str) -> Self {
-        Self(PacketCipher::new(&root.derive(label)))
-    }
-
     /// The nonce of Noise: four zero bytes and the number in little endian.
     fn nonce(number: u64) -> [u8; packet_cipher::NONCE] {
         let mut nonce = [0; packet_cipher::NONCE];

@@ -26,7 +26,8 @@
 //! | `state` | the states of a connection |
 //! | `client_handshake`, `host_handshake`, `handshake` | both sides of the handshake |
 //! | `noise`, `keys`, `static_key` | Noise, what is derived from it, the key of one side |
-//! | `packet_seal`, `security` | the seal of packets over the relay, what protects a connection |
+//! | `packet_seal`, `packet_keys`, `packet_cipher` | the seal of packets over the relay |
+//! | `security` | what protects a connection |
 //! | `resumption`, `replay_guard`, `tombstone` | both sides of a resumption, and what is left of ended connections |
 //! | `retransmission` | repetition of handshake packets |
 //! | `path_set`, `path` | path selection, and interruptions of the peer |
@@ -55,6 +56,7 @@ mod loss_report;
 mod noise;
 mod outgoing;
 mod packet_cipher;
+mod packet_keys;
 mod packet_seal;
 mod path;
 mod path_set;

@@ -6,7 +6,10 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::keys::{PacketKey, SessionKeys};
+use super::{
+    keys::SessionKeys,
+    packet_keys::{OpeningKeys, SealingKeys, WINDOW},
+};
 use crate::protocol::frame::packet_number;
 
 /// The largest number of a packet, far below the 2^62 that the wire allows. A million packets a second take nine years.
@@ -17,8 +20,8 @@ const MAX_FORGED: u64 = 1 << 32;
 /// The keys of both directions, and which packets of the peer have arrived.
 #[derive(Clone, Debug)]
 pub(super) struct PacketSeal {
-    ours: PacketKey,
-    theirs: PacketKey,
+    ours: SealingKeys,
+    theirs: OpeningKeys,
     arrived: ReplayWindow,
     forged: u64,
 }
@@ -37,6 +40,7 @@ impl PacketSeal {
     pub(super) fn new(keys: &SessionKeys, is_client: bool) -> Self {
         let (client, host) = (keys.client.clone(), keys.host.clone());
         let (ours, theirs) = if is_client { (client, host) } else { (host, client) };
+        let (ours, theirs) = (SealingKeys::new(ours), OpeningKeys::new(theirs));
         Self { ours, theirs, arrived: ReplayWindow::default(), forged: 0 }
     }
 
@@ -46,7 +50,7 @@ impl PacketSeal {
     }
 
     /// Seals a packet of this side. Each number may be used once.
-    pub(super) fn seal(&self, mut packet: BytesMut) -> Bytes {
+    pub(super) fn seal(&mut self, mut packet: BytesMut) -> Bytes {
         if let Some((number, header)) = packet_number(&packet) {
             self.ours.seal(number, header, &mut packet);
         }
@@ -59,7 +63,7 @@ impl PacketSeal {
         if number.is_some_and(|number| !self.arrived.is_new(number)) {
             return Err(Unopened::Replayed);
         }
-        match (number, self.peek(packet)) {
+        match (number, open(&mut self.theirs, packet)) {
             (Some(number), Some(opened)) => {
                 self.arrived.insert(number);
                 Ok(opened)
@@ -71,29 +75,33 @@ impl PacketSeal {
         }
     }
 
-    /// Opens a packet of the peer, whether or not it arrived before.
-    pub(super) fn peek(&self, packet: Bytes) -> Option<Bytes> {
-        open(&self.theirs, packet)
+    /// Notes a packet that arrived on the direct path.
+    pub(super) fn arrived_directly(&mut self, number: u64) {
+        self.theirs.arrived_directly(number);
+    }
+
+    /// The keys of the peer, as they are now.
+    pub(super) fn theirs(&self) -> &OpeningKeys {
+        &self.theirs
     }
 
     /// Seals a packet as the peer does, for tests of a peer that misbehaves.
     pub(super) fn seal_as_peer(&self, packet: BytesMut) -> Bytes {
-        let (ours, theirs) = (self.theirs.clone(), self.ours.clone());
-        Self { ours, theirs, arrived: ReplayWindow::default(), forged: 0 }.seal(packet)
+        Self { ours: self.theirs.sealing(), ..self.clone() }.seal(packet)
     }
 }
 
-/// Opens a packet that was sealed with this key.
-pub(super) fn open(key: &PacketKey, packet: Bytes) -> Option<Bytes> {
+fn open(keys: &mut OpeningKeys, packet: Bytes) -> Option<Bytes> {
     let (number, header) = packet_number(&packet)?;
     let mut packet = packet.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
-    key.open(number, header, &mut packet)?;
+    keys.open(number, header, &mut packet)?;
     Some(packet.freeze())
 }
 
-/// How many of the latest numbers the window remembers. The relay delivers in order but for posts that were repeated, so
-/// a packet that is later than this is a replay.
-const WINDOW: u64 = 2048;
+/// Opens a packet and changes nothing.
+pub(super) fn peek(keys: &OpeningKeys, packet: Bytes) -> Option<Bytes> {
+    open(&mut keys.clone(), packet)
+}
 
 /// The numbers of the packets that have arrived. Those far below the largest count as arrived.
 #[derive(Clone, Debug)]
@@ -170,7 +178,7 @@ mod tests {
 
     #[test]
     fn every_changed_or_missing_byte_is_noticed() {
-        let (client, mut host) = pair();
+        let (mut client, mut host) = pair();
         let sealed = client.seal(packet(700));
         for byte in 0..sealed.len() {
             let mut changed = sealed.to_vec();
@@ -183,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_packet_that_nobody_else_holds_is_opened_in_place() {
-        let (client, mut host) = pair();
+        let (mut client, mut host) = pair();
         let sealed = client.seal(packet(1));
         let place = sealed.as_ptr();
         assert_eq!(host.open(sealed).unwrap().as_ptr(), place);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     ResumeError,
-    keys::{Random, SessionKeys},
+    keys::{LastingKeys, Random},
 };
 use crate::protocol::frame::handshake_packet::{self, HandshakePacket};
 
@@ -47,7 +47,7 @@ impl ReplayGuard {
     pub(super) fn check(
         &mut self,
         packet: &Bytes,
-        keys: &SessionKeys,
+        keys: &LastingKeys,
         next_packet: u64,
     ) -> Result<(u64, Bytes), ResumeError> {
         let Ok(HandshakePacket::Resume { id, counter, nonce, sealed }) = HandshakePacket::read(packet) else {

@@ -4,7 +4,7 @@ use core::ops::RangeInclusive;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{ResumeError, Timestamp, Tombstone, keys::SessionKeys, replay_guard::ReplayGuard, retransmission::Retry};
+use super::{ResumeError, Timestamp, keys::LastingKeys, replay_guard::ReplayGuard, retransmission::Retry};
 use crate::protocol::{
     EndReason,
     frame::{
@@ -16,10 +16,10 @@ use crate::protocol::{
 /// How often a client repeats the same resumption request.
 const TRIES: u32 = 4;
 
-/// The keys of a connection, and what this side does with it when the client comes back.
+/// The lasting keys of a connection, and what this side does with it when the client comes back.
 #[derive(Debug)]
 pub(super) struct Resumption {
-    keys: Option<SessionKeys>,
+    keys: Option<LastingKeys>,
     side: Side,
 }
 
@@ -86,7 +86,7 @@ impl Resumption {
     }
 
     /// Sets the keys on which the handshake has agreed.
-    pub(super) fn set_keys(&mut self, keys: Option<&SessionKeys>) {
+    pub(super) fn set_keys(&mut self, keys: Option<&LastingKeys>) {
         self.keys = keys.cloned();
     }
 
@@ -95,9 +95,9 @@ impl Resumption {
         self.keys.as_ref().map(|keys| keys.id)
     }
 
-    /// What to keep of the connection, which has ended for this reason.
-    pub(super) fn tombstone(&self, reason: EndReason) -> Option<Tombstone> {
-        self.keys.as_ref().map(|keys| Tombstone::new(keys, reason))
+    /// The keys, once there are any.
+    pub(super) fn keys(&self) -> Option<&LastingKeys> {
+        self.keys.as_ref()
     }
 
     /// Client: starts a new request, because the relay path is up again.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{keys::SessionKeys, packet_seal};
+use super::{keys::LastingKeys, packet_keys::OpeningKeys, packet_seal};
 use crate::protocol::{
     EndReason,
     frame::{
@@ -14,13 +14,15 @@ use crate::protocol::{
 /// What a host keeps of an ended connection, to answer a client that comes back late or has not learned of the end.
 #[derive(Clone, Debug)]
 pub struct Tombstone {
-    keys: SessionKeys,
+    keys: LastingKeys,
+    /// For packets of the client. None if it was never admitted.
+    packets: Option<OpeningKeys>,
     reason: EndReason,
 }
 
 impl Tombstone {
-    pub(super) fn new(keys: &SessionKeys, reason: EndReason) -> Self {
-        Self { keys: keys.clone(), reason }
+    pub(super) fn new(keys: LastingKeys, packets: Option<OpeningKeys>, reason: EndReason) -> Self {
+        Self { keys, packets, reason }
     }
 
     /// Returns the id of the connection.
@@ -47,7 +49,7 @@ impl Tombstone {
     #[must_use]
     pub fn answer(&self, packet: &Bytes) -> Option<Bytes> {
         if packet.first() != Some(&0) {
-            return packet_seal::open(&self.keys.client, packet.clone()).map(|_| self.farewell());
+            return packet_seal::peek(self.packets.as_ref()?, packet.clone()).map(|_| self.farewell());
         }
         let Ok(HandshakePacket::Resume { id, counter, sealed, .. }) = HandshakePacket::read(packet) else {
             return None;

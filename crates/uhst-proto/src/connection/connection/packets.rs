@@ -82,6 +82,11 @@ impl Connection {
         self.paths.received(lane.path(), now);
         self.paths_changed(now);
         self.acks.packet_received(lane, frames.number());
+        if lane != Lane::Relay
+            && let Some(seal) = &mut self.seal
+        {
+            seal.arrived_directly(frames.number());
+        }
         let known = self.events.len();
         let mut must_ack = false;
         for frame in frames {
@@ -217,7 +222,7 @@ impl Connection {
         }
         let packet = writer.finish_mut()?;
         self.acks.packet_written();
-        match (lane, &self.seal) {
+        match (lane, &mut self.seal) {
             (Lane::Relay, Some(seal)) => Some(seal.seal(packet)),
             (Lane::Relay, None) => None,
             _ => Some(packet.freeze()),
