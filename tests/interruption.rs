@@ -164,6 +164,42 @@ fn the_longest_interrupted_gives_way_in_a_full_session() {
     }
 }
 
+/// A player who joins again asks for the place of its former self. Nobody else gets that place meanwhile.
+#[test]
+fn a_place_does_not_give_way_to_others_while_its_player_joins_again() {
+    let relay = MemoryRelay::new();
+    let hosted = UhstHost::new("demo").max_peers(1).replace_interrupted(true).admission(Admission::Ask);
+    let mut host = Sleeper::host(&relay, hosted);
+    let identity = UhstIdentity::generate().unwrap();
+    let join = |identity: &UhstIdentity| Sleeper::client(&relay, UhstClient::join("demo").identity(identity.clone()));
+    let requests = |app: &App| -> Vec<UhstJoinRequest> {
+        let request = |event: &TestEvent| match event {
+            TestEvent::JoinRequest(request) => Some(request.clone()),
+            _ => None,
+        };
+        TestLog::of(app).0.iter().filter_map(request).collect()
+    };
+    let mut former = join(&identity);
+    until(&mut [&mut host.app, &mut former.app], |apps| requests(apps[0]).len() == 1);
+    requests(&host.app)[0].accept();
+    until(&mut [&mut host.app, &mut former.app], |apps| apps.iter().all(|app| connected(app) == 1));
+    former.sleep(RESUME_TIMEOUT);
+    until(&mut [&mut host.app], |apps| told(apps[0]).len() == 1);
+
+    let mut again = join(&identity);
+    until(&mut [&mut host.app, &mut again.app], |apps| requests(apps[0]).len() == 2);
+    let mut other = join(&UhstIdentity::generate().unwrap());
+    until(&mut [&mut host.app, &mut again.app, &mut other.app], |apps| requests(apps[0]).len() == 3);
+    let asked = requests(&host.app);
+    asked[2].accept();
+    until(&mut [&mut host.app, &mut again.app, &mut other.app], |apps| !ended(apps[2]).is_empty());
+    assert_eq!(ended(&other.app), [EndReason::Full]);
+    assert_eq!((disconnected(&host.app), ended(&again.app)), (vec![], vec![]));
+    asked[1].accept();
+    until(&mut [&mut host.app, &mut again.app], |apps| connected(apps[1]) == 1 && !disconnected(apps[0]).is_empty());
+    assert_eq!(disconnected(&host.app), [EndReason::Rejoined]);
+}
+
 #[test]
 fn a_host_ends_an_interrupted_peer_at_once() {
     let (_relay, mut host, mut client) = pair(UhstHost::new("demo"));

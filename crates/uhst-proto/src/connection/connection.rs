@@ -385,8 +385,7 @@ impl Connection {
     }
 
     fn tombstone_with(&self, reason: EndReason) -> Option<Tombstone> {
-        let packets = self.seal.as_ref().map(|seal| seal.theirs().clone());
-        Some(Tombstone::new(self.resumption.keys()?.clone(), packets, reason))
+        Some(Tombstone::new(self.resumption.keys()?.clone(), reason))
     }
 
     /// Opens a sealed packet of the peer without receiving it, for tests.

@@ -56,12 +56,17 @@ impl SealingKeys {
         Self(Generation::new(0, secret))
     }
 
-    /// Encrypts what follows the header of this length, and appends the tag. Numbers only grow.
-    pub(super) fn seal(&mut self, number: u64, header: usize, packet: &mut BytesMut) {
+    /// Moves to the key of this number. Numbers only grow, whatever the path.
+    pub(super) fn reach(&mut self, number: u64) {
         debug_assert!(index(number) >= self.0.index, "the key of this number is gone");
         if index(number) > self.0.index {
             self.0 = self.0.at(index(number));
         }
+    }
+
+    /// Encrypts what follows the header of this length, and appends the tag.
+    pub(super) fn seal(&mut self, number: u64, header: usize, packet: &mut BytesMut) {
+        self.reach(number);
         self.0.key.seal(number, header, packet);
     }
 }
@@ -115,8 +120,13 @@ impl OpeningKeys {
         }
         self.newest = index;
         if index > self.current.index + BEHIND {
-            *self = self.at(index - BEHIND);
+            *self = Self { previous: None, ..self.at(index - BEHIND) };
         }
+    }
+
+    /// Whether this number is so old that its key is gone.
+    pub(super) fn have_lost(&self, number: u64) -> bool {
+        index(number) + u64::from(self.previous.is_some()) < self.current.index
     }
 
     /// The same keys once a later generation is the current one.
@@ -186,8 +196,9 @@ mod tests {
         assert!(opens(&mut theirs, late[0].0, &late[0].1));
         assert!(opens(&mut theirs, next.0, &next.1));
         assert!(opens(&mut theirs, late[1].0, &late[1].1));
+        assert!(!theirs.have_lost(late[2].0));
         assert!(opens(&mut theirs, far.0, &far.1));
-        assert!(theirs.previous.is_none());
+        assert!(theirs.previous.is_none() && theirs.have_lost(late[2].0) && !theirs.have_lost(next.0));
         assert!(!opens(&mut theirs, late[2].0, &late[2].1));
     }
 
@@ -208,12 +219,19 @@ mod tests {
     #[test]
     fn the_relay_path_follows_the_direct_one() {
         let (mut ours, mut theirs) = pair();
-        let late = (BEHIND * PACKETS, seal(&mut ours, BEHIND * PACKETS));
+        let mut late = None;
         // Hours of the direct path alone.
         for number in (1..1000 * PACKETS).step_by(PACKETS as usize / 3) {
+            ours.reach(number);
             theirs.arrived_directly(number);
-            if number / PACKETS == 2 * BEHIND - 1 {
-                assert!(opens(&mut theirs.clone(), late.0, &late.1), "on its way since then");
+            assert_eq!(ours.0.index, index(number));
+            assert!(theirs.previous.is_none() && theirs.current.index + BEHIND >= index(number));
+            if index(number) == BEHIND && late.is_none() {
+                late = Some((number, seal(&mut ours, number)));
+            }
+            if let Some((late, packet)) = &late {
+                let is_lost = index(number) > 2 * BEHIND;
+                assert_eq!((opens(&mut theirs.clone(), *late, packet), theirs.have_lost(*late)), (!is_lost, is_lost));
             }
         }
         assert_eq!(theirs.current.index + BEHIND, theirs.newest);

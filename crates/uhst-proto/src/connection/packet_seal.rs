@@ -68,11 +68,18 @@ impl PacketSeal {
                 self.arrived.insert(number);
                 Ok(opened)
             }
+            // The direct path has carried much while it was on its way.
+            (Some(number), None) if self.theirs.have_lost(number) => Err(Unopened::Replayed),
             _ => {
                 self.forged += 1;
                 Err(Unopened::Forged)
             }
         }
+    }
+
+    /// Notes a packet of this side on the direct path.
+    pub(super) fn sent_directly(&mut self, number: u64) {
+        self.ours.reach(number);
     }
 
     /// Notes a packet that arrived on the direct path.
@@ -195,6 +202,19 @@ mod tests {
         let sealed = client.seal(packet(1));
         let place = sealed.as_ptr();
         assert_eq!(host.open(sealed).unwrap().as_ptr(), place);
+    }
+
+    #[test]
+    fn a_packet_that_the_direct_path_has_left_behind_is_no_forgery() {
+        let (mut client, mut host) = pair();
+        let late = client.seal(packet(1));
+        for number in (1..1 << 20).step_by(1 << 15) {
+            host.arrived_directly(number);
+        }
+        assert_eq!(host.open(late), Err(Unopened::Replayed));
+        assert_eq!(host.forged, 0);
+        client.sent_directly((1 << 20) - 1);
+        assert_eq!(host.open(client.seal(packet(1 << 20))), Ok(packet(1 << 20).freeze()));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{keys::LastingKeys, packet_keys::OpeningKeys, packet_seal};
+use super::keys::LastingKeys;
 use crate::protocol::{
     EndReason,
     frame::{
@@ -15,14 +15,12 @@ use crate::protocol::{
 #[derive(Clone, Debug)]
 pub struct Tombstone {
     keys: LastingKeys,
-    /// For packets of the client. None if it was never admitted.
-    packets: Option<OpeningKeys>,
     reason: EndReason,
 }
 
 impl Tombstone {
-    pub(super) fn new(keys: LastingKeys, packets: Option<OpeningKeys>, reason: EndReason) -> Self {
-        Self { keys, packets, reason }
+    pub(super) fn new(keys: LastingKeys, reason: EndReason) -> Self {
+        Self { keys, reason }
     }
 
     /// Returns the id of the connection.
@@ -44,12 +42,12 @@ impl Tombstone {
         self.keys.control.seal(handshake_packet::gone(self.keys.id, counter), &frame::reason_bytes(&self.reason))
     }
 
-    /// Returns the answer to a resumption or another sealed packet of the client of this connection, to be sent back to its
-    /// sender. `None` if that client did not seal the packet.
+    /// Returns the answer to a resumption or another packet of the client of this connection, to be sent back to its sender.
+    /// Only that client can open it. `None` if it did not seal the resumption. The keys of other packets are gone.
     #[must_use]
     pub fn answer(&self, packet: &Bytes) -> Option<Bytes> {
         if packet.first() != Some(&0) {
-            return packet_seal::peek(self.packets.as_ref()?, packet.clone()).map(|_| self.farewell());
+            return Some(self.farewell());
         }
         let Ok(HandshakePacket::Resume { id, counter, sealed, .. }) = HandshakePacket::read(packet) else {
             return None;

@@ -208,7 +208,8 @@ impl Connection {
             Lane::DirectReliable => (limit, self.outgoing.ready(limit, contents)),
             Lane::Relay => (limit - TAG, self.outgoing.ready(limit - TAG, contents)),
         };
-        let mut writer = PacketWriter::new(self.acks.next_packet(), limit, capacity + CONTROL);
+        let number = self.acks.next_packet();
+        let mut writer = PacketWriter::new(number, limit, capacity + CONTROL);
         match lane {
             Lane::DirectUnreliable => self.write_datagram(&mut writer, contents, now),
             _ => {
@@ -225,7 +226,12 @@ impl Connection {
         match (lane, &mut self.seal) {
             (Lane::Relay, Some(seal)) => Some(seal.seal(packet)),
             (Lane::Relay, None) => None,
-            _ => Some(packet.freeze()),
+            (_, seal) => {
+                if let Some(seal) = seal {
+                    seal.sent_directly(number);
+                }
+                Some(packet.freeze())
+            }
         }
     }
 
