@@ -138,6 +138,10 @@ impl OpeningKeys {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
     use super::{super::keys::SessionKeys, *};
 
     const HEADER: &[u8] = b"header";
@@ -237,5 +241,54 @@ mod tests {
         assert_eq!(theirs.current.index + BEHIND, theirs.newest);
         let packet = seal(&mut ours, 1000 * PACKETS);
         assert!(opens(&mut theirs, 1000 * PACKETS, &packet));
+    }
+
+    /// What becomes of a packet.
+    #[derive(Clone, Copy, Debug)]
+    enum Fate {
+        Lost,
+        Direct,
+        /// It crosses the relay, and this many others overtake it on the direct path.
+        Relay(usize),
+    }
+
+    proptest! {
+        /// Whatever is lost or late, a packet of the relay opens, unless it is too late.
+        #[test]
+        fn packets_open_in_every_order(
+            packets in prop::collection::vec(
+                (
+                    prop_oneof![Just(Fate::Lost), Just(Fate::Direct), (0_usize..12).prop_map(Fate::Relay)],
+                    prop_oneof![1_u64..5, WINDOW - 2..WINDOW + 2, PACKETS - 2..PACKETS + 2, 1..3 * PACKETS],
+                ),
+                1..200,
+            ),
+        ) {
+            let (mut ours, mut theirs) = pair();
+            let (mut number, mut lost, mut newest) = (0, 0, 0);
+            let mut relay = VecDeque::new();
+            for (at, (fate, step)) in packets.into_iter().enumerate() {
+                // Fewer are lost in a row than the keys allow.
+                let fate = if lost + 3 > AHEAD / 3 { Fate::Direct } else { fate };
+                lost = if matches!(fate, Fate::Direct) { 0 } else { lost + 1 };
+                number += step;
+                match fate {
+                    Fate::Lost => {}
+                    Fate::Direct => {
+                        ours.reach(number);
+                        theirs.arrived_directly(number);
+                        newest = number;
+                    }
+                    Fate::Relay(late) => relay.push_back((at + late, number, seal(&mut ours, number))),
+                }
+                // The relay keeps the order.
+                while let Some((_, number, packet)) = relay.pop_front_if(|(due, ..)| *due <= at) {
+                    let is_lost = theirs.have_lost(number);
+                    prop_assert!(!is_lost || index(number) + BEHIND < index(newest), "not as late as that");
+                    prop_assert_eq!(opens(&mut theirs, number, &packet), !is_lost);
+                    newest = newest.max(number);
+                }
+            }
+        }
     }
 }
