@@ -343,3 +343,44 @@ fn nobody_takes_a_place_with_what_the_relay_has_kept() {
     }
     owned.has_read_nothing();
 }
+
+/// The same while the game thinks about the client, which loses its stream, too.
+#[test_log::test]
+fn nobody_spoils_a_join_with_what_the_relay_has_kept() {
+    for loses_its_stream in [false, true] {
+        let owned = Owned::start(|letter, _| vec![letter.clone()]);
+        let mut host = owned.host(UhstHost::new("game").paths(PathPolicy::RelayOnly).admission(Admission::Ask));
+        let link = invitation(&host, &owned);
+        let mut client = network().join_with(UhstClient::from(link).paths(PathPolicy::RelayOnly).metadata(SECRET));
+        let request = |app: &App| {
+            TestLog::of(app).0.iter().find_map(|event| match event {
+                TestEvent::JoinRequest(request) => Some(request.clone()),
+                _ => None,
+            })
+        };
+        until(&mut [&mut host, &mut client], |apps| request(apps[0]).is_some());
+        if loses_its_stream {
+            owned.proxy.cut_all();
+        }
+        let of_client = || owned.seen().into_iter().filter(|letter| !letter.by_host).collect::<Vec<_>>();
+        let copies = of_client();
+        for _ in 0..3 {
+            let stranger = Original::join(owned.relay.address(), "game");
+            for letter in &copies {
+                stranger.send_json(&stranger.token, std::str::from_utf8(&letter.body).unwrap());
+            }
+            stranger.close();
+        }
+        // The client says once more that it waits.
+        until(&mut [&mut host, &mut client], |_| of_client().len() > copies.len());
+        request(&host).unwrap().accept();
+        until(&mut [&mut host, &mut client], |apps| apps.iter().all(|app| connected(app) == 1));
+        for app in [&mut host, &mut client] {
+            let peer = the_peer(app);
+            app.world().get::<UhstPeer>(peer).unwrap().send("hello").unwrap();
+        }
+        until(&mut [&mut host, &mut client], |apps| apps.iter().all(|app| TestLog::of(app).texts() == ["hello"]));
+        assert_eq!((disconnected(&host), ended(&client)), (vec![], vec![]));
+        owned.has_read_nothing();
+    }
+}

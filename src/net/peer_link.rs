@@ -49,8 +49,8 @@ impl fmt::Debug for Route {
 pub(super) enum PeerInput {
     /// A message of this peer. On a host it comes with the route for the answer.
     Body(Body, Option<Route>),
-    /// A repeated hello of this peer, under another client id.
-    HelloAgain { hello: Bytes, route: Route, client: String },
+    /// A packet that may be of this peer, under another client id.
+    Elsewhere { packet: Bytes, route: Route, client: String },
     /// A packet that claims to resume this peer's connection, under another client id.
     Resume { packet: Bytes, route: Route, client: String },
     /// The relay is back. On a client it comes with the new route to the host.

@@ -30,15 +30,16 @@ enum Decision {
 impl Host {
     /// Handles a packet of a client that is no peer.
     pub(super) async fn packet_of_unknown(&mut self, from: Sender, packet: Bytes, route: Route) {
-        if let Some(key) = self.peers.of_hello(&packet) {
+        let kind = HandshakeKind::peek(&packet);
+        if let Some(key) = self.peers.of_joiner(&from.client, kind, &packet) {
             // A late copy from a former client id, where no answer is read.
             if self.former.has_client(&from.client) {
                 return;
             }
-            let input = PeerInput::HelloAgain { hello: packet, route, client: from.client };
+            let input = PeerInput::Elsewhere { packet, route, client: from.client };
             return self.peers.send(key, input).await;
         }
-        match HandshakeKind::peek(&packet) {
+        match kind {
             HandshakeKind::Hello if from.is_deaf() => {}
             HandshakeKind::Hello => match self.decide(&from.origin) {
                 Decision::Accept => self.accept_native(from, packet, route).await,
@@ -46,13 +47,13 @@ impl Host {
                 Decision::Ignore => {}
             },
             HandshakeKind::Resume(_) => self.resumption(from, packet, route).await,
-            HandshakeKind::Other if self.former.has_client(&from.client) => {
+            HandshakeKind::Proof(_) | HandshakeKind::Other if self.former.has_client(&from.client) => {
                 // The confirmation of the peer's goodbye was lost.
                 if let Some(gone) = self.former.answer_client(&from.client, &packet) {
                     self.answer(route, gone);
                 }
             }
-            HandshakeKind::Other => {
+            HandshakeKind::Proof(_) | HandshakeKind::Other => {
                 self.reporter.report_once(BadInput::Packet, || "a packet came from an unknown peer".to_owned());
             }
         }

@@ -16,6 +16,7 @@ use crate::{
         contract::PeerKey,
         peer_link::{PeerInput, peer_inputs},
     },
+    protocol::frame::HandshakeKind,
 };
 
 /// How many joiners may be in their handshake at a time.
@@ -30,6 +31,8 @@ pub(super) struct Entry {
     pub origin: Box<str>,
     /// The first packet of a native peer; none for an original.
     hello: Option<Bytes>,
+    /// Another client id under which the peer may be, since its hello or its proof came from there, too.
+    elsewhere: Option<String>,
     connection: Option<ConnectionId>,
     /// Whether the peer has one of the slots. Before, a native peer has yet to prove that it knows the password.
     pub has_slot: bool,
@@ -75,6 +78,7 @@ impl PeerTable {
             client,
             origin,
             hello,
+            elsewhere: None,
             connection: None,
             has_slot,
             interrupted: None,
@@ -104,10 +108,21 @@ impl PeerTable {
         self.by_connection.get(id).copied()
     }
 
-    /// The peer whose first packet this is.
-    pub fn of_hello(&self, hello: &Bytes) -> Option<PeerKey> {
-        let is_first = |entry: &Entry| entry.hello.as_ref() == Some(hello);
-        self.entries.iter().find(|(_, entry)| is_first(entry)).map(|(key, _)| *key)
+    /// The peer of which this packet of another client may be: its hello or its proof once more, or what follows on those.
+    /// The last client that has sent one of the two is remembered.
+    pub fn of_joiner(&mut self, client: &str, kind: HandshakeKind, packet: &Bytes) -> Option<PeerKey> {
+        let find =
+            |is_it: &dyn Fn(&Entry) -> bool| self.entries.iter().find(|(_, entry)| is_it(entry)).map(|(key, _)| *key);
+        let found = match kind {
+            HandshakeKind::Hello => find(&|entry| entry.hello.as_ref() == Some(packet)),
+            HandshakeKind::Proof(id) => self.of_connection(&id),
+            HandshakeKind::Resume(_) => None,
+            HandshakeKind::Other => return find(&|entry| entry.elsewhere.as_deref() == Some(client)),
+        };
+        if let Some(entry) = found.and_then(|key| self.entries.get_mut(&key)) {
+            entry.elsewhere = Some(client.to_owned());
+        }
+        found
     }
 
     /// Sets the connection of a peer.
@@ -121,6 +136,7 @@ impl PeerTable {
     /// Sets the client id of a peer, and returns the former one if it differs.
     pub fn rebind(&mut self, key: PeerKey, client: String) -> Option<String> {
         let entry = self.entries.get_mut(&key)?;
+        entry.elsewhere = None;
         self.by_client.remove(&entry.client);
         self.by_client.insert(client.clone(), key);
         let former = std::mem::replace(&mut entry.client, client);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{BATCH, NativePeer, Role, events::LOCKED};
+use super::{BATCH, Elsewhere, NativePeer, Role, events::LOCKED};
 use crate::{
     connection::{Lane, Path, ResumeError},
     net::{
@@ -43,12 +43,7 @@ impl NativePeer {
                     self.report_foreign();
                 }
             }
-            PeerInput::HelloAgain { hello, route, client } => {
-                if self.connection.is_establishing() {
-                    self.rebind(route, client);
-                    self.receive(Lane::Relay, hello);
-                }
-            }
+            PeerInput::Elsewhere { packet, route, client } => self.receive_elsewhere(packet, route, client),
             // The simulated network is cut.
             PeerInput::Resume { .. } if self.inbound.is_cut() => {}
             PeerInput::Resume { packet, route, client } => self.resume(packet, route, client),
@@ -134,6 +129,38 @@ impl NativePeer {
         self.drop_post();
         self.retry.end_pause();
         self.cx.notify(PeerOutput::Rebound(client));
+    }
+
+    /// Receives a packet of a joiner that seems to have lost its stream and to be another client of the relay now. Anybody can
+    /// repeat its handshake packets, so the answers go both ways until the joiner sends something new.
+    fn receive_elsewhere(&mut self, packet: Bytes, route: Route, client: String) {
+        let is_establishing = self.connection.is_establishing();
+        if packet.first() == Some(&0) {
+            if !is_establishing {
+                return;
+            }
+            self.elsewhere = Some(Elsewhere { route, answered: None });
+        } else if !self.connection.is_new(&packet) {
+            return;
+        } else if is_establishing {
+            self.elsewhere = None;
+            self.rebind(route, client);
+            self.connection.path_up(Path::Relay, self.now());
+        }
+        self.receive(Lane::Relay, packet);
+    }
+
+    /// Posts the next answer of the handshake to where the joiner may be, too.
+    pub(super) fn answer_elsewhere(&mut self) {
+        let Some(elsewhere) = &mut self.elsewhere else { return };
+        let answer = self.connection.answer();
+        if answer.is_some() && answer != elsewhere.answered {
+            elsewhere.answered.clone_from(&answer);
+            answer.into_iter().for_each(|answer| self.cx.post(elsewhere.route.clone(), answer));
+        }
+        if !self.connection.is_establishing() {
+            self.elsewhere = None;
+        }
     }
 
     fn resume(&mut self, packet: Bytes, route: Route, client: String) {

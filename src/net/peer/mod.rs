@@ -110,6 +110,13 @@ fn credentials_of_a_test() -> crate::connection::Credentials {
     }
 }
 
+/// Another route to a joiner, from which its handshake packets came, too.
+struct Elsewhere {
+    route: Route,
+    /// The last answer that was posted there.
+    answered: Option<Bytes>,
+}
+
 /// The task of one native peer.
 pub(super) struct NativePeer {
     cx: PeerContext,
@@ -160,6 +167,8 @@ pub(super) struct NativePeer {
     adopted: Option<Vec<ByteString>>,
     /// Whether some of them have crossed the relay already, unsealed.
     was_readable: bool,
+    /// Where a joiner may be that has lost its stream, on a host.
+    elsewhere: Option<Elsewhere>,
 }
 
 impl NativePeer {
@@ -215,6 +224,7 @@ impl NativePeer {
             ended: None,
             adopted: None,
             was_readable: false,
+            elsewhere: None,
         })
     }
 
@@ -230,6 +240,7 @@ impl NativePeer {
                 return NativeOutcome::Ended(self.finish(reason).await);
             }
             self.transmit_direct();
+            self.answer_elsewhere();
             self.start_post();
             let deadline = self.deadline();
             if self.is_timer_starved(deadline) {

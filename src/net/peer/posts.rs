@@ -269,9 +269,10 @@ mod tests {
         assert!(peer.post.as_ref().is_some_and(|post| post.suspect));
     }
 
-    /// The client has lost its stream before it had the welcome, and begins again with the same hello.
-    #[test]
-    fn a_post_that_has_taken_the_path_down_does_not_keep_it_down_on_a_new_route() {
+    /// The client has lost its stream before it had the welcome, and begins again with the same hello. Until it has said
+    /// something new, it may as well be somebody else.
+    #[tokio::test]
+    async fn a_joiner_is_answered_on_a_new_route_and_moves_there_with_its_first_new_packet() {
         for suspect in [false, true] {
             let (mut peer, mut client) = admitted();
             let now = peer.now();
@@ -280,11 +281,33 @@ mod tests {
             }
             client.path_down(Path::Relay, now);
             client.path_up(Path::Relay, now);
-            let hello = sent(&mut client, now).remove(0);
-            let again = PeerInput::HelloAgain { hello, route: route("second"), client: "another".to_owned() };
-            assert!(peer.input(again).is_none());
+            let to_host = |peer: &mut NativePeer, client: &mut Connection| {
+                for packet in sent(client, now) {
+                    let input = PeerInput::Elsewhere { packet, route: route("second"), client: "another".to_owned() };
+                    assert!(peer.input(input).is_none());
+                }
+                peer.deliver_events();
+                peer.answer_elsewhere();
+            };
+            let answered = |peer: &NativePeer| {
+                let elsewhere = peer.elsewhere.as_ref().expect("it may be there");
+                elsewhere.answered.clone().expect("an answer")
+            };
+            for _ in 0..2 {
+                to_host(&mut peer, &mut client);
+                assert_eq!(
+                    peer.route.as_ref().map(|route| &*route.token),
+                    Some("first"),
+                    "it is not known to be there"
+                );
+                client.receive(Lane::Relay, answered(&peer), now);
+            }
+            assert!(client.is_open());
+            to_host(&mut peer, &mut client);
+            assert_eq!(peer.route.as_ref().map(|route| &*route.token), Some("second"));
+            assert!(peer.elsewhere.is_none() && !peer.connection.is_establishing());
             peer.start_post();
-            assert!(peer.post.is_some() && !peer.connection.has_answer(), "the answer is in flight: {suspect}");
+            assert!(peer.post.is_some(), "the path is up: {suspect}");
         }
     }
 

@@ -153,7 +153,7 @@ impl DirectPeer {
             | PeerInput::RelayUp(_)
             | PeerInput::RelayDown
             | PeerInput::AddressesChanged(_)
-            | PeerInput::HelloAgain { .. }
+            | PeerInput::Elsewhere { .. }
             | PeerInput::Resume { .. }
             | PeerInput::GiveWay
             | PeerInput::Locked

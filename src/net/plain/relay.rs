@@ -176,7 +176,7 @@ impl RelayPeer {
             }
             PeerInput::RelayDown
             | PeerInput::AddressesChanged(_)
-            | PeerInput::HelloAgain { .. }
+            | PeerInput::Elsewhere { .. }
             | PeerInput::Resume { .. }
             | PeerInput::GiveWay
             | PeerInput::Locked

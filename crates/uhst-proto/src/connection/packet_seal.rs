@@ -77,6 +77,12 @@ impl PacketSeal {
         }
     }
 
+    /// Whether the peer has sealed this packet, and it has not arrived before. Changes nothing.
+    pub(super) fn is_new(&self, packet: &Bytes) -> bool {
+        let is_new = packet_number(packet).is_some_and(|(number, _)| self.arrived.is_new(number));
+        is_new && peek(&self.theirs, packet.clone()).is_some()
+    }
+
     /// Notes a packet of this side on the direct path.
     pub(super) fn sent_directly(&mut self, number: u64) {
         self.ours.reach(number);

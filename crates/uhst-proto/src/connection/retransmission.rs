@@ -72,6 +72,11 @@ impl NextAnswer {
         self.last.clone()
     }
 
+    /// Returns the answer that has not been sent yet.
+    pub(super) fn next(&self) -> Option<Bytes> {
+        self.next.clone()
+    }
+
     /// Returns whether an answer has not been sent yet.
     pub(super) fn is_waiting(&self) -> bool {
         self.next.is_some()

@@ -55,11 +55,22 @@ impl Connection {
         self.check_interruption(now);
     }
 
-    /// Host: returns whether the client has yet to confirm the decision. Until then its
-    /// [`Hello`](crate::protocol::frame::HandshakeKind::Hello) may arrive again on another route, if the relay was lost
-    /// meanwhile. The caller then passes it to [`receive`](Self::receive), and sends to the new route.
+    /// Host: returns whether the client has yet to confirm the decision. Until then its handshake packets may arrive again on
+    /// another route, if the relay was lost meanwhile. Anybody can copy them, so the caller passes them to
+    /// [`receive`](Self::receive), sends the [`answer`](Self::answer) to both routes, and moves to the other one when a
+    /// packet [is new](Self::is_new) there.
     pub fn is_establishing(&self) -> bool {
         matches!(self.state, State::Admitting(_) | State::Refused { .. } | State::Open { handshake: Some(_) })
+    }
+
+    /// Returns whether the peer has sealed this packet after the handshake, and it has not arrived before.
+    pub fn is_new(&self, packet: &Bytes) -> bool {
+        self.seal.as_ref().is_some_and(|seal| seal.is_new(packet))
+    }
+
+    /// Returns a copy of the answer for which [`has_answer`](Self::has_answer).
+    pub fn answer(&self) -> Option<Bytes> {
+        self.answer.next()
     }
 
     /// Returns whether the peer waits for an answer to its handshake or its resumption, which is the next packet on the

@@ -61,6 +61,8 @@ impl std::fmt::Debug for ConnectionId {
 pub enum HandshakeKind {
     /// A new client.
     Hello,
+    /// A client that has answered the challenge of this connection.
+    Proof(ConnectionId),
     /// A client that resumes this connection.
     Resume(ConnectionId),
     /// A packet of a known connection, or an invalid one.
@@ -72,7 +74,8 @@ impl HandshakeKind {
     pub fn peek(packet: &[u8]) -> Self {
         match packet {
             [0, HELLO, ..] => HandshakeKind::Hello,
-            [0, RESUME, rest @ ..] => match rest.first_chunk() {
+            [0, kind @ (PROOF | RESUME), rest @ ..] => match rest.first_chunk() {
+                Some(id) if *kind == PROOF => HandshakeKind::Proof(ConnectionId(*id)),
                 Some(id) => HandshakeKind::Resume(ConnectionId(*id)),
                 None => HandshakeKind::Other,
             },
