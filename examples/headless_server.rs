@@ -1,6 +1,9 @@
 //! A host without a player: it counts in fixed steps and tells everyone, and says goodbye when it is told to stop:
 //! on Ctrl+C, and on the SIGTERM that `docker stop` and systemd send.
 //! `cargo run --example headless_server -- [RELAY-URL]`; without one it starts a relay of its own.
+//!
+//! Each run has a new id and a new identity, so a link is good for one run. A server whose links stay good hosts under a
+//! fixed id with `UhstHost::new`, and saves the bytes of its `UhstIdentity` in a file that only its owner can read.
 
 use std::time::Duration;
 

@@ -265,7 +265,7 @@ fn why_over(reason: &EndReason) -> String {
         EndReason::Left => "The host closed the lobby.".to_owned(),
         EndReason::Kicked(_) => "The host removed you from the lobby.".to_owned(),
         EndReason::TimedOut | EndReason::RelayUnreachable(_) => "The connection to the lobby is lost.".to_owned(),
-        EndReason::HostRestarted => "The host has started the lobby anew: join again.".to_owned(),
+        EndReason::HostRestarted => "The host has started the lobby anew: join again by its new link.".to_owned(),
         EndReason::Rejoined => "You play on in another window.".to_owned(),
         EndReason::Replaced => "You were away, and somebody else has your seat now.".to_owned(),
         other => format!("The lobby had to end: {other}."),

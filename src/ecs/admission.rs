@@ -25,7 +25,7 @@ pub struct JoinId(pub(super) (SessionKey, PeerKey));
 /// up. The first answer counts. When the request and every responder are dropped without one, the joiner is refused.
 ///
 /// A joiner that is not refused is followed by [`UhstConnected`](super::UhstConnected), for a peer with the same
-/// [`join_id`](super::UhstPeer::join_id), or by [`UhstJoinAbandoned`], unless the game ends the session before.
+/// [`join_id`](super::UhstPeer::join_id), or by [`UhstJoinAbandoned`], unless the game despawns the session before.
 #[derive(EntityEvent, Clone, Debug)]
 pub struct UhstJoinRequest {
     /// The host's session.
@@ -66,7 +66,9 @@ pub struct UhstJoinAbandoned {
     /// The attempt to join, as in the request.
     pub join: JoinId,
     /// Why: [`EndReason::Left`] if it gave up, [`EndReason::TimedOut`] if it was lost, [`EndReason::Full`] if all places were
-    /// taken when the game admitted it.
+    /// taken when the game admitted it, [`EndReason::Refused`] if a lock or a new password turned it away,
+    /// [`EndReason::Rejoined`] if another attempt of the same player took its place, or [`EndReason::EndedLocally`] if the
+    /// host left. There are others, such as [`EndReason::TooMuchData`].
     pub reason: EndReason,
 }
 

@@ -8,7 +8,8 @@ use crate::{connection::StaticKey, protocol::PublicKey};
 ///
 /// [`UhstPlugin`](super::UhstPlugin) makes a new one at each start. A game whose players shall be known after a restart saves
 /// the [bytes](Self::to_bytes), and inserts the resource before its first session starts. A session keeps the identity that
-/// it has started with.
+/// it has started with. The links of a host carry the hash of its key, so they are good for one run of a host that does not
+/// keep its identity.
 ///
 /// Whoever has the bytes is this player to every host. Two running games with the same identity replace each other at a
 /// host: [`EndReason::Rejoined`](crate::EndReason::Rejoined). Of several clients of one app at the same time, the first has

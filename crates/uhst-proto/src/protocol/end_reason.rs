@@ -56,8 +56,9 @@ pub enum EndReason {
     /// The same player has joined again, from another window or after a crash, and has taken the place of this one.
     #[error("the same player has joined again, and takes this place")]
     Rejoined,
-    /// The host was restarted and does not know this connection.
-    #[error("the host was restarted: join again")]
+    /// The host was restarted and does not know this connection. Each run of a host has a new key unless its game keeps the
+    /// identity, so a join by an old link with a key ends with [`WrongHostKey`](Self::WrongHostKey).
+    #[error("the host was restarted: join again by the link or code that it shows now")]
     HostRestarted,
     /// The host that answered has another key than the link: the link is of another host, or somebody answers in the host's
     /// place. Nothing of this player was told to it.
