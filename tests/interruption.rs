@@ -200,6 +200,25 @@ fn a_place_does_not_give_way_to_others_while_its_player_joins_again() {
     assert_eq!(disconnected(&host.app), [EndReason::Rejoined]);
 }
 
+/// Its former session may still wait to say goodbye.
+#[test]
+fn a_player_that_leaves_an_unreachable_host_and_joins_again_is_the_same_player() {
+    let (relay, mut host, mut client) = pair(UhstHost::new("demo"));
+    relay.stop();
+    until(&mut [&mut host.app, &mut client.app], |apps| apps.iter().all(|app| told(app).len() == 1));
+    let mut clients = client.app.world_mut().query::<&UhstClient>();
+    clients.iter(client.app.world()).for_each(UhstClient::leave);
+    client.app.world_mut().spawn(UhstClient::join("demo"));
+    relay.restart();
+    until(&mut [&mut host.app, &mut client.app], |apps| connected(apps[0]) == 2 && connected(apps[1]) == 2);
+    let own = client.app.world().resource::<UhstIdentity>().public();
+    let players: Vec<_> =
+        TestLog::of(&host.app).0.iter().filter(|event| matches!(event, TestEvent::Rejoined(_))).collect();
+    assert_eq!(players.len(), 1, "the host knows it again");
+    let mut peers = host.app.world_mut().query::<&UhstPeer>();
+    assert!(peers.iter(host.app.world()).all(|peer| peer.identity() == Some(own)));
+}
+
 #[test]
 fn a_host_ends_an_interrupted_peer_at_once() {
     let (_relay, mut host, mut client) = pair(UhstHost::new("demo"));

@@ -359,15 +359,19 @@ fn nobody_spoils_a_join_with_what_the_relay_has_kept() {
             })
         };
         until(&mut [&mut host, &mut client], |apps| request(apps[0]).is_some());
-        if loses_its_stream {
-            owned.proxy.cut_all();
-        }
+        let strangers = [(); 3].map(|()| Original::join(owned.relay.address(), "game"));
         let of_client = || owned.seen().into_iter().filter(|letter| !letter.by_host).collect::<Vec<_>>();
+        if loses_its_stream {
+            let before = of_client().len();
+            owned.proxy.cut_all();
+            until(&mut [&mut host, &mut client], |_| of_client().len() > before);
+        }
         let copies = of_client();
-        for _ in 0..3 {
-            let stranger = Original::join(owned.relay.address(), "game");
+        for stranger in strangers {
             for letter in &copies {
-                stranger.send_json(&stranger.token, std::str::from_utf8(&letter.body).unwrap());
+                let copy = std::str::from_utf8(&letter.body).unwrap();
+                // The host may be on its way back.
+                until(&mut [&mut host, &mut client], |_| stranger.send_json(&stranger.token, copy) == 200);
             }
             stranger.close();
         }

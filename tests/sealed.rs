@@ -155,3 +155,39 @@ fn a_player_at_the_hosts_machine_has_nobody_in_between() {
     let peers: Vec<_> = app.world_mut().query::<&UhstPeer>().iter(app.world()).map(UhstPeer::security).collect();
     assert_eq!(peers, [UhstSecurity::Authenticated; 2]);
 }
+
+/// An original that waits for the game is on its way in, as a native joiner is.
+#[test_log::test]
+fn an_original_that_waits_is_turned_away_by_a_new_lock_or_password() {
+    let lock = |host: &mut UhstHost| host.set_locked(true);
+    let password = |host: &mut UhstHost| host.set_password(Some("swordfish"));
+    for (change, words) in [(lock as fn(&mut UhstHost), "nobody new"), (password, "cannot prove a password")] {
+        let relay = StandaloneRelay::start();
+        let own = Relay::Url(format!("http://{}/", relay.address()));
+        let hosted = UhstHost::new("game").relay(own).admission(Admission::Ask);
+        let mut host = TestNetwork::loopback().host_with(hosted);
+        let original = Original::join(relay.address(), "game");
+        assert_eq!(original.send(&original.token, "hello"), 200);
+        let asked = |event: &TestEvent| match event {
+            TestEvent::JoinRequest(request) => Some(request.clone()),
+            _ => None,
+        };
+        until(&mut [&mut host], |apps| TestLog::of(apps[0]).0.iter().any(|event| asked(event).is_some()));
+        let request = TestLog::of(&host).0.iter().find_map(asked).unwrap();
+        let mut hosts = host.world_mut().query::<&mut UhstHost>();
+        change(&mut hosts.single_mut(host.world_mut()).unwrap());
+        let abandoned = |event: &TestEvent| match event {
+            TestEvent::JoinAbandoned(event) => Some((event.join, event.reason.clone())),
+            _ => None,
+        };
+        until(&mut [&mut host], |apps| TestLog::of(apps[0]).has(|event| abandoned(event).is_some()));
+        request.accept();
+        let (join, reason) = TestLog::of(&host).0.iter().find_map(abandoned).unwrap();
+        assert_eq!(join, request.join);
+        assert!(matches!(&reason, EndReason::Refused(why) if why.contains(words)), "{reason}");
+        // The answer comes too late for one that has come in meanwhile to be seen.
+        let mut native = TestNetwork::loopback().join_with(UhstClient::from(link(&host)));
+        until(&mut [&mut host, &mut native], |apps| !ended(apps[1]).is_empty());
+        assert_eq!(connected(&host), 0);
+    }
+}

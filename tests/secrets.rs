@@ -23,6 +23,8 @@ const PASSWORD: &str = "swordfish-73";
 const WRONG: &str = "wrong-guess-37";
 const KEY: &str = "key-of-the-host-51";
 const CREDENTIAL: &str = "turn-credential-19";
+/// The private half of the player's identity.
+const IDENTITY: [u8; 32] = *b"the private bytes of a player 37";
 /// With this each token of a relay begins: the algorithm, in base64.
 const TOKEN: &str = "eyJhbGciOiJIUzI1NiIs";
 
@@ -34,6 +36,16 @@ fn shown<C: Component + std::fmt::Debug>(app: &mut App) -> String {
     let components =
         app.world_mut().query::<&C>().iter(app.world()).map(|shown| format!("{shown:?}")).collect::<Vec<_>>();
     components.concat()
+}
+
+/// How bytes are written: as they are, in base64, in hex, and as a list.
+fn forms(bytes: &[u8]) -> [String; 5] {
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let list = format!("{bytes:?}");
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    // Without padding, as a part of more.
+    let base64 = BASE64_STANDARD.encode(&bytes[..30]);
+    [text, base64, hex.to_uppercase(), hex, list[1..list.len() - 1].to_owned()]
 }
 
 /// A session with all that can be secret, through a relay that forgets its tokens on the way; what its apps show.
@@ -48,8 +60,11 @@ fn session() -> String {
     let mut host = network.host_with(UhstHost::new("secrets").relay(own).password(PASSWORD).ice_servers([turn()]));
     let to = link(&host);
     assert!(!to.to_string().contains(KEY), "{to}");
-    let client = |password: &str| UhstClient::from(to.clone()).password(password).ice_servers([turn()]);
-    let mut shows = String::new();
+    let identity = UhstIdentity::from_bytes(IDENTITY);
+    let mut shows = format!("{identity:?}");
+    let client = |password: &str| {
+        UhstClient::from(to.clone()).password(password).ice_servers([turn()]).identity(identity.clone())
+    };
 
     let (mut player, mut guesser) = (network.join_with(client(PASSWORD)), network.join_with(client(WRONG)));
     shows += &shown::<UhstClient>(&mut player);
@@ -101,6 +116,7 @@ fn nothing_that_is_written_has_a_secret_in_it() {
         .map(str::to_owned)
         .into_iter()
         .chain([PASSWORD, KEY].map(|secret| BASE64_STANDARD.encode(secret)))
+        .chain(forms(&IDENTITY))
     {
         for (place, text) in [("Debug", &shows), ("the log", &logged)] {
             let found = text.lines().find(|line| line.contains(&secret));

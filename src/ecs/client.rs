@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     UhstChannel,
-    net::{SendError, contract::ClientOptions},
+    net::{
+        SendError,
+        contract::{ClientOptions, SessionHandle},
+    },
     protocol::{EndReason, JoinLink, Payload, Tag},
 };
 use bevy::{
@@ -22,9 +25,9 @@ use bevy::{
 /// Observers receive [`UhstConnected`](super::UhstConnected) when the host has let us in, with an entity for
 /// the host, and [`UhstEnded`](super::UhstEnded) exactly once, whether it came to that or not.
 ///
-/// Settings take effect when the component is inserted; assigning to it only ends the session. Inserting it again, or a [`UhstHost`], on an entity that runs a
-/// session ends that one first, then starts the other: also from an observer of [`UhstEnded`](super::UhstEnded), to
-/// try again.
+/// Settings take effect when the component is inserted; assigning to it only ends the session. Inserting it again, or a
+/// [`UhstHost`], on an entity that runs a session ends that one first, then starts the other: also from an observer of
+/// [`UhstEnded`](super::UhstEnded), to try again.
 ///
 /// ```
 /// # use bevy::prelude::*;
@@ -224,7 +227,12 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
 fn player(world: &DeferredWorld, client: &UhstClient, network: &Network) -> Option<UhstIdentity> {
     let of_app = || {
         let identity = world.get_resource::<UhstIdentity>()?;
-        if network.has_player(&identity.public()) { UhstIdentity::generate().ok() } else { Some(identity.clone()) }
+        // One that still says goodbye is no other player.
+        let leaves = |owner| {
+            session::state(world, owner).and_then(|state| state.handle.as_ref()).is_some_and(SessionHandle::leaves)
+        };
+        let is_taken = network.clients_as(identity.public()).any(|owner| !leaves(owner));
+        if is_taken { UhstIdentity::generate().ok() } else { Some(identity.clone()) }
     };
     client.identity.clone().or_else(of_app)
 }

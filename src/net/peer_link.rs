@@ -23,6 +23,9 @@ use crate::{
 /// The capacity of the input queue of a peer's task. The task waits for nothing but inputs.
 const INPUT_QUEUE: usize = 1024;
 
+/// The words for joiners of a locked session.
+pub(super) const LOCKED: &str = "nobody new may join this session now";
+
 /// The way to a peer through the relay. Cheap to clone, since one comes with every message. Its `Debug` hides the token.
 #[derive(Clone)]
 pub(super) struct Route {

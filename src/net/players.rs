@@ -58,6 +58,16 @@ impl Players {
         self.lock().get(player).is_some_and(|player| player.joining.is_some())
     }
 
+    /// Notes that the game has sent this player away, who is still this peer: it has no place to come back to.
+    pub fn dismiss(&self, player: &PublicKey, peer: PeerKey) {
+        let mut players = self.lock();
+        let Some(entry) = players.get_mut(player).filter(|entry| entry.connected == Some(peer)) else { return };
+        entry.connected = None;
+        if entry.joining.is_none() {
+            players.remove(player);
+        }
+    }
+
     /// Notes that a player is no longer this peer.
     pub fn leave(&self, player: &PublicKey, peer: PeerKey) {
         if let Some(player) = self.lock().get_mut(player) {
@@ -114,6 +124,26 @@ mod tests {
         assert!(!players.is_connected(&ANN));
         assert_eq!(players.join(ANN, PeerKey(6), &again), None);
         assert_eq!(players.connect(&ANN, PeerKey(6)), None);
+    }
+
+    #[test]
+    fn who_is_sent_away_has_no_place_to_come_back_to() {
+        let players = Players::default();
+        let [slot] = slots();
+        players.join(ANN, PeerKey(1), &slot);
+        players.connect(&ANN, PeerKey(1));
+        players.dismiss(&ANN, PeerKey(7));
+        assert!(players.is_connected(&ANN), "another one was meant");
+        players.dismiss(&ANN, PeerKey(1));
+        assert!(!players.is_connected(&ANN) && players.slot(&ANN).is_none(), "though its goodbye takes a while");
+
+        // An attempt of before goes on, as a new player.
+        players.join(ANN, PeerKey(2), &slot);
+        players.connect(&ANN, PeerKey(2));
+        players.join(ANN, PeerKey(3), &slot);
+        players.dismiss(&ANN, PeerKey(2));
+        assert!(players.is_joining(&ANN) && !players.is_connected(&ANN) && players.slot(&ANN).is_some());
+        assert_eq!(players.connect(&ANN, PeerKey(3)), None);
     }
 
     #[test]

@@ -212,9 +212,9 @@ impl Network {
         }
     }
 
-    /// Whether a client that this side has not ended plays as this player.
-    pub fn has_player(&self, player: &PublicKey) -> bool {
-        self.sessions.values().any(|session| session.owner.is_some() && session.player.as_ref() == Some(player))
+    /// Returns the owners of the clients that this side has not ended, and that play as this player.
+    pub fn clients_as(&self, player: PublicKey) -> impl Iterator<Item = Owner> {
+        self.sessions.values().filter(move |session| session.player == Some(player)).filter_map(|session| session.owner)
     }
 
     fn not_started(&self, key: SessionKey, reason: EndReason) -> (SessionKey, Option<SessionHandle>) {

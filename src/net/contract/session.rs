@@ -1,5 +1,7 @@
 //! The handle of one session, for the ECS.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio::sync::mpsc;
 
 use super::{command::SessionCommand, peer::PeerHandle};
@@ -7,7 +9,10 @@ use crate::{connection::Password, net::conditions::NetworkConditions, protocol::
 
 /// A handle to one session. Dropping it leaves the session.
 #[derive(Debug)]
-pub(crate) struct SessionHandle(SessionSink);
+pub(crate) struct SessionHandle {
+    sink: SessionSink,
+    leaves: AtomicBool,
+}
 
 #[derive(Debug)]
 enum SessionSink {
@@ -18,20 +23,29 @@ enum SessionSink {
 }
 
 impl SessionHandle {
+    fn of(sink: SessionSink) -> Self {
+        Self { sink, leaves: AtomicBool::new(false) }
+    }
+
+    /// Whether the session was told to leave.
+    pub fn leaves(&self) -> bool {
+        self.leaves.load(Ordering::Relaxed)
+    }
+
     /// Creates a handle, and the receiver of its commands for the network.
     pub fn new() -> (Self, mpsc::UnboundedReceiver<SessionCommand>) {
         let (commands, receiver) = mpsc::unbounded_channel();
-        (SessionHandle(SessionSink::Network(commands)), receiver)
+        (Self::of(SessionSink::Network(commands)), receiver)
     }
 
     /// Creates the handle of a client whose host is in this app.
     pub fn local(host: PeerHandle) -> Self {
-        SessionHandle(SessionSink::Local(host))
+        Self::of(SessionSink::Local(host))
     }
 
     /// A sender for the game's answers to join requests, which may come after this handle is dropped.
     pub fn commands(&self) -> Option<mpsc::UnboundedSender<SessionCommand>> {
-        match &self.0 {
+        match &self.sink {
             SessionSink::Network(commands) => Some(commands.clone()),
             SessionSink::Local(_) => None,
         }
@@ -59,14 +73,14 @@ impl SessionHandle {
 
     fn send(&self, command: SessionCommand) {
         // A session that has just ended needs no settings.
-        if let SessionSink::Network(commands) = &self.0 {
+        if let SessionSink::Network(commands) = &self.sink {
             let _ = commands.send(command);
         }
     }
 
     /// Returns a function that leaves the session, unless it has ended. It does not keep the session.
     pub fn leave_later(&self) -> impl Fn() + use<> {
-        let commands = match &self.0 {
+        let commands = match &self.sink {
             SessionSink::Network(commands) => Some(commands.downgrade()),
             SessionSink::Local(_) => None,
         };
@@ -79,7 +93,8 @@ impl SessionHandle {
 
     /// Says goodbye to every peer and ends the session.
     pub fn leave(&self) {
-        match &self.0 {
+        self.leaves.store(true, Ordering::Relaxed);
+        match &self.sink {
             SessionSink::Network(commands) => drop(commands.send(SessionCommand::Leave)),
             SessionSink::Local(host) => host.disconnect(EndReason::EndedLocally),
         }

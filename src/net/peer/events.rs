@@ -7,14 +7,11 @@ use crate::{
     connection::{ConnectionEvent, Lane, Path, Security},
     net::{
         contract::{Admission, EventKind, PeerCommand, Traffic, inbox_cost},
-        peer_link::PeerOutput,
+        peer_link::{LOCKED, PeerOutput},
         slots::Slot,
     },
     protocol::{Channel, EndReason, Payload, Tag},
 };
-
-/// The words for joiners of a locked session.
-pub(super) const LOCKED: &str = "nobody new may join this session now";
 
 impl NativePeer {
     /// Passes the events of the connection to the game.
@@ -229,6 +226,15 @@ impl NativePeer {
         {
             self.cx.emit(EventKind::Rejoined { peer: self.cx.key, former });
             self.cx.notify(PeerOutput::Was(former));
+        }
+    }
+
+    /// Notes that the game has sent the player away, on a host. The goodbye may take a while.
+    pub(super) fn is_dismissed(&self) {
+        if let Role::Host { players, .. } = &self.role
+            && let Some(player) = self.connection.peer_key()
+        {
+            players.dismiss(&player, self.cx.key);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{BATCH, Elsewhere, NativePeer, Role, events::LOCKED};
+use super::{BATCH, Elsewhere, NativePeer, Role};
 use crate::{
     connection::{Lane, Path, ResumeError},
     net::{
@@ -10,7 +10,7 @@ use crate::{
         contract::{PeerCommand, queue_cost},
         offer::Offer,
         page_end,
-        peer_link::{PeerInput, PeerOutput, Route},
+        peer_link::{LOCKED, PeerInput, PeerOutput, Route},
     },
     protocol::{Body, EndReason},
 };
@@ -233,7 +233,10 @@ impl NativePeer {
             {
                 self.connection.close_now(reason);
             }
-            PeerCommand::Disconnect(reason) => self.connection.close(reason, self.now()),
+            PeerCommand::Disconnect(reason) => {
+                self.is_dismissed();
+                self.connection.close(reason, self.now());
+            }
         }
     }
 }

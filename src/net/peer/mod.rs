@@ -34,7 +34,7 @@ use super::{
     webrtc::{DirectEvent, DirectRole},
 };
 use crate::{
-    connection::{Connection, ConnectionConfig, Lane, MIN_PACKET_LIMIT, Path, Timestamp, random_seed},
+    connection::{Connection, ConnectionConfig, Lane, MIN_PACKET_LIMIT, Path, Seed, Timestamp, random_seed},
     protocol::{Body, EndReason},
 };
 
@@ -89,7 +89,7 @@ pub(super) enum NativeOutcome {
 /// # Errors
 ///
 /// [`EndReason::NotStarted`] if the system has no random bytes.
-pub(super) fn connection_seed() -> Result<[u8; 32], EndReason> {
+pub(super) fn connection_seed() -> Result<Seed, EndReason> {
     random_seed().map_err(|error| EndReason::NotStarted(format!("the system has no random bytes: {error}")))
 }
 

@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 pub(super) use self::{direct::DirectPeer, relay::RelayPeer};
 use super::{
     contract::EventKind,
-    peer_link::{PeerContext, PeerInput, Route},
+    peer_link::{LOCKED, PeerContext, PeerInput, Route},
     relay_error::RelayError,
 };
 use crate::protocol::{Body, EndReason};
@@ -55,6 +55,8 @@ pub(super) async fn ask(cx: &PeerContext, inputs: &mut mpsc::Receiver<PeerInput>
             Some(PeerInput::Disconnect(reason)) => return Err(reason),
             None => return Err(EndReason::EndedLocally),
             Some(PeerInput::PeerClosed) => return Err(EndReason::Left),
+            Some(PeerInput::Locked) => return Err(turned_away(cx, LOCKED)),
+            Some(PeerInput::PasswordChanged) => return Err(turned_away(cx, "it cannot prove a password")),
             Some(input) => {
                 bytes += if let PeerInput::Body(body, _) = &input { body.size() } else { 0 };
                 kept.push(input);
@@ -64,6 +66,13 @@ pub(super) async fn ask(cx: &PeerContext, inputs: &mut mpsc::Receiver<PeerInput>
             }
         }
     }
+}
+
+/// Tells the game that its answer is of no use any more, and returns the reason.
+fn turned_away(cx: &PeerContext, words: &str) -> EndReason {
+    let reason = EndReason::Refused(words.to_owned());
+    cx.emit(EventKind::JoinAbandoned { peer: cx.key, reason: reason.clone() });
+    reason
 }
 
 /// The reason why a client that stays on the relay cannot join this host.

@@ -65,12 +65,12 @@ impl ClientHandshake {
         credentials: Credentials,
         limits: Limits,
         metadata: Bytes,
-        seed: [u8; 32],
+        seed: RandomSeed,
         now: Timestamp,
     ) -> Self {
         let mut handshake = Self {
             credentials,
-            random: RandomSeed(seed),
+            random: seed,
             limits,
             metadata,
             hello: Bytes::new(),

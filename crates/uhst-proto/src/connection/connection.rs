@@ -11,13 +11,13 @@ use bytes::Bytes;
 
 use super::{
     ConnectionConfig, ConnectionEvent, ConnectionId, ConnectionStats, Credentials, EnqueueError, Lane,
-    MetadataTooLarge, Path, Security, Timestamp, Tombstone,
+    MetadataTooLarge, Path, Security, Seed, Timestamp, Tombstone,
     acknowledgements::Acknowledgements,
     client_handshake::ClientHandshake,
     closing::{CloseFrames, Closing},
     config::check_metadata,
     cost::message_cost,
-    handshake::security,
+    handshake::{RandomSeed, security},
     host_handshake::HostHandshake,
     incoming::Incoming,
     keys::SessionKeys,
@@ -89,12 +89,12 @@ impl Connection {
         config: ConnectionConfig,
         credentials: &Credentials,
         metadata: Bytes,
-        seed: [u8; 32],
+        seed: impl Into<Seed>,
         now: Timestamp,
     ) -> Result<Self, MetadataTooLarge> {
         let (config, metadata) = (config.corrected(), check_metadata(metadata)?);
-        let handshake =
-            ClientHandshake::new(credentials.clone(), config.limits(PathPolicy::default()), metadata, seed, now);
+        let (limits, seed) = (config.limits(PathPolicy::default()), RandomSeed(*seed.into()));
+        let handshake = ClientHandshake::new(credentials.clone(), limits, metadata, seed, now);
         Ok(Self::new(config, State::Joining(handshake), Resumption::client(), security(credentials), now))
     }
 
@@ -112,11 +112,12 @@ impl Connection {
         config: ConnectionConfig,
         credentials: &Credentials,
         metadata: Bytes,
-        seed: [u8; 32],
+        seed: impl Into<Seed>,
         now: Timestamp,
     ) -> Result<Self, MetadataTooLarge> {
         let (config, metadata) = (config.corrected(), check_metadata(metadata)?);
-        let handshake = HostHandshake::new(credentials.clone(), metadata, seed, now);
+        let seed = seed.into();
+        let handshake = HostHandshake::new(credentials.clone(), metadata, RandomSeed(*seed), now);
         let security = security(credentials);
         let mut connection = Self::new(config, State::Admitting(handshake), Resumption::host(&seed), security, now);
         connection.paths.up_unopened(Path::Relay, now);

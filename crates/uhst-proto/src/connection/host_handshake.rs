@@ -98,11 +98,11 @@ pub(super) struct Refusal {
 }
 
 impl HostHandshake {
-    pub(super) fn new(credentials: Credentials, metadata: Bytes, seed: [u8; 32], now: Timestamp) -> Self {
+    pub(super) fn new(credentials: Credentials, metadata: Bytes, seed: RandomSeed, now: Timestamp) -> Self {
         Self {
             credentials,
             metadata,
-            random: RandomSeed(seed),
+            random: seed,
             phase: HostPhase::Authenticating,
             first: None,
             proven: None,

@@ -92,13 +92,16 @@ const ACK_DELAY: Timestamp = Timestamp::from_millis(50);
 /// The smallest limit for [`Connection::poll_transmit`]: every WebRTC stack takes messages of this size.
 pub const MIN_PACKET_LIMIT: usize = 16 << 10;
 
+/// The seed of a connection, which is wiped when it is dropped.
+pub type Seed = zeroize::Zeroizing<[u8; 32]>;
+
 /// Returns a seed for [`Connection::connect`] or [`Connection::accept`] from the system's random number generator.
 ///
 /// # Errors
 ///
 /// The error of the system, if it has no randomness.
-pub fn random_seed() -> Result<[u8; 32], getrandom::Error> {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed)?;
+pub fn random_seed() -> Result<Seed, getrandom::Error> {
+    let mut seed = Seed::new([0; 32]);
+    getrandom::fill(&mut *seed)?;
     Ok(seed)
 }
