@@ -9,10 +9,7 @@ use super::{
 };
 use crate::{
     UhstChannel,
-    net::{
-        SendError,
-        contract::{ClientOptions, SessionHandle},
-    },
+    net::{SendError, contract::ClientOptions},
     protocol::{EndReason, JoinLink, Payload, Tag},
 };
 use bevy::{
@@ -227,11 +224,8 @@ fn on_insert(mut world: DeferredWorld, HookContext { entity, .. }: HookContext) 
 fn player(world: &DeferredWorld, client: &UhstClient, network: &Network) -> Option<UhstIdentity> {
     let of_app = || {
         let identity = world.get_resource::<UhstIdentity>()?;
-        // One that still says goodbye is no other player.
-        let leaves = |owner| {
-            session::state(world, owner).and_then(|state| state.handle.as_ref()).is_some_and(SessionHandle::leaves)
-        };
-        let is_taken = network.clients_as(identity.public()).any(|owner| !leaves(owner));
+        // One that has only its goodbye to say is no other player.
+        let is_taken = network.clients_as(identity.public()).any(|owner| !session::has_left(world, owner));
         if is_taken { UhstIdentity::generate().ok() } else { Some(identity.clone()) }
     };
     client.identity.clone().or_else(of_app)

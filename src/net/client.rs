@@ -137,6 +137,7 @@ impl Client {
             PeerOutput::HasSlot
             | PeerOutput::WrongPassword
             | PeerOutput::JoinsAgain(_)
+            | PeerOutput::Dismissed(_)
             | PeerOutput::Was(_)
             | PeerOutput::WantsSlot
             | PeerOutput::Interrupted(_)

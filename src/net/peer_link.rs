@@ -100,6 +100,8 @@ pub(super) enum PeerOutput {
     JoinsAgain(PeerKey),
     /// The player of this peer is connected, and was that one before.
     Was(PeerKey),
+    /// The player of this peer was sent away, and joins as that one, as a new player.
+    Dismissed(PeerKey),
     /// The peer is admitted, and no slot is free.
     WantsSlot,
     /// The peer is interrupted (`true`) or resumed (`false`).

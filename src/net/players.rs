@@ -58,14 +58,17 @@ impl Players {
         self.lock().get(player).is_some_and(|player| player.joining.is_some())
     }
 
-    /// Notes that the game has sent this player away, who is still this peer: it has no place to come back to.
-    pub fn dismiss(&self, player: &PublicKey, peer: PeerKey) {
+    /// Notes that the game has sent this player away, who is still this peer: it has no place to come back to. Returns its
+    /// attempt to join again.
+    pub fn dismiss(&self, player: &PublicKey, peer: PeerKey) -> Option<PeerKey> {
         let mut players = self.lock();
-        let Some(entry) = players.get_mut(player).filter(|entry| entry.connected == Some(peer)) else { return };
+        let entry = players.get_mut(player).filter(|entry| entry.connected == Some(peer))?;
         entry.connected = None;
-        if entry.joining.is_none() {
+        let joining = entry.joining;
+        if joining.is_none() {
             players.remove(player);
         }
+        joining
     }
 
     /// Notes that a player is no longer this peer.
@@ -132,16 +135,16 @@ mod tests {
         let [slot] = slots();
         players.join(ANN, PeerKey(1), &slot);
         players.connect(&ANN, PeerKey(1));
-        players.dismiss(&ANN, PeerKey(7));
+        assert_eq!(players.dismiss(&ANN, PeerKey(7)), None);
         assert!(players.is_connected(&ANN), "another one was meant");
-        players.dismiss(&ANN, PeerKey(1));
+        assert_eq!(players.dismiss(&ANN, PeerKey(1)), None);
         assert!(!players.is_connected(&ANN) && players.slot(&ANN).is_none(), "though its goodbye takes a while");
 
         // An attempt of before goes on, as a new player.
         players.join(ANN, PeerKey(2), &slot);
         players.connect(&ANN, PeerKey(2));
         players.join(ANN, PeerKey(3), &slot);
-        players.dismiss(&ANN, PeerKey(2));
+        assert_eq!(players.dismiss(&ANN, PeerKey(2)), Some(PeerKey(3)));
         assert!(players.is_joining(&ANN) && !players.is_connected(&ANN) && players.slot(&ANN).is_some());
         assert_eq!(players.connect(&ANN, PeerKey(3)), None);
     }

@@ -31,7 +31,9 @@ impl Host {
     /// Handles a packet of a client that is no peer.
     pub(super) async fn packet_of_unknown(&mut self, from: Sender, packet: Bytes, route: Route) {
         let kind = HandshakeKind::peek(&packet);
-        if let Some(key) = self.peers.of_joiner(&from.client, kind, &packet) {
+        if !from.is_deaf()
+            && let Some(key) = self.peers.of_joiner(&from.client, kind, &packet)
+        {
             // A late copy from a former client id, where no answer is read.
             if self.former.has_client(&from.client) {
                 return;

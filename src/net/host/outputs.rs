@@ -34,6 +34,11 @@ impl Host {
             }
             PeerOutput::JoinsAgain(former) => self.peers.send(former, PeerInput::JoinsAgain).await,
             PeerOutput::Was(former) => self.peers.send(former, PeerInput::Rejoined).await,
+            PeerOutput::Dismissed(joining) => {
+                if self.slots.is_locked() {
+                    self.peers.send(joining, PeerInput::Locked).await;
+                }
+            }
             PeerOutput::WantsSlot => self.peers.replace_longest_interrupted(),
             PeerOutput::Rebound(client) => {
                 if let Some(former) = self.peers.rebind(key, client) {

@@ -21,6 +21,8 @@ use crate::{
 
 /// How many joiners may be in their handshake at a time.
 pub(super) const MAX_PENDING: usize = 64;
+/// How many other client ids of a joiner are remembered.
+const ELSEWHERE: usize = 4;
 
 /// One peer, from its first message to the end of its task.
 pub(super) struct Entry {
@@ -31,8 +33,8 @@ pub(super) struct Entry {
     pub origin: Box<str>,
     /// The first packet of a native peer; none for an original.
     hello: Option<Bytes>,
-    /// Another client id under which the peer may be, since its hello or its proof came from there, too.
-    elsewhere: Option<String>,
+    /// Other client ids under which the peer may be, since its hello or its proof came from there, too. The latest is last.
+    elsewhere: Vec<String>,
     connection: Option<ConnectionId>,
     /// Whether the peer has one of the slots. Before, a native peer has yet to prove that it knows the password.
     pub has_slot: bool,
@@ -78,7 +80,7 @@ impl PeerTable {
             client,
             origin,
             hello,
-            elsewhere: None,
+            elsewhere: Vec::new(),
             connection: None,
             has_slot,
             interrupted: None,
@@ -109,7 +111,7 @@ impl PeerTable {
     }
 
     /// The peer of which this packet of another client may be: its hello or its proof once more, or what follows on those.
-    /// The last client that has sent one of the two is remembered.
+    /// The last clients that have sent one of the two are remembered.
     pub fn of_joiner(&mut self, client: &str, kind: HandshakeKind, packet: &Bytes) -> Option<PeerKey> {
         let find =
             |is_it: &dyn Fn(&Entry) -> bool| self.entries.iter().find(|(_, entry)| is_it(entry)).map(|(key, _)| *key);
@@ -117,10 +119,14 @@ impl PeerTable {
             HandshakeKind::Hello => find(&|entry| entry.hello.as_ref() == Some(packet)),
             HandshakeKind::Proof(id) => self.of_connection(&id),
             HandshakeKind::Resume(_) => None,
-            HandshakeKind::Other => return find(&|entry| entry.elsewhere.as_deref() == Some(client)),
+            HandshakeKind::Other => return find(&|entry| entry.elsewhere.iter().any(|other| other == client)),
         };
         if let Some(entry) = found.and_then(|key| self.entries.get_mut(&key)) {
-            entry.elsewhere = Some(client.to_owned());
+            entry.elsewhere.retain(|other| other != client);
+            if entry.elsewhere.len() == ELSEWHERE {
+                entry.elsewhere.remove(0);
+            }
+            entry.elsewhere.push(client.to_owned());
         }
         found
     }
@@ -136,7 +142,7 @@ impl PeerTable {
     /// Sets the client id of a peer, and returns the former one if it differs.
     pub fn rebind(&mut self, key: PeerKey, client: String) -> Option<String> {
         let entry = self.entries.get_mut(&key)?;
-        entry.elsewhere = None;
+        entry.elsewhere.clear();
         self.by_client.remove(&entry.client);
         self.by_client.insert(client.clone(), key);
         let former = std::mem::replace(&mut entry.client, client);

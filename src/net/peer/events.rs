@@ -234,7 +234,8 @@ impl NativePeer {
         if let Role::Host { players, .. } = &self.role
             && let Some(player) = self.connection.peer_key()
         {
-            players.dismiss(&player, self.cx.key);
+            let joining = players.dismiss(&player, self.cx.key);
+            joining.into_iter().for_each(|joining| self.cx.notify(PeerOutput::Dismissed(joining)));
         }
     }
 

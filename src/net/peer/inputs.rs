@@ -134,16 +134,14 @@ impl NativePeer {
     /// Receives a packet of a joiner that seems to have lost its stream and to be another client of the relay now. Anybody can
     /// repeat its handshake packets, so the answers go both ways until the joiner sends something new.
     fn receive_elsewhere(&mut self, packet: Bytes, route: Route, client: String) {
-        let is_establishing = self.connection.is_establishing();
         if packet.first() == Some(&0) {
-            if !is_establishing {
+            if !self.connection.is_establishing() {
                 return;
             }
             self.elsewhere = Some(Elsewhere { route, answered: None });
         } else if !self.connection.is_new(&packet) {
             return;
-        } else if is_establishing {
-            self.elsewhere = None;
+        } else if self.elsewhere.take().is_some() {
             self.rebind(route, client);
             self.connection.path_up(Path::Relay, self.now());
         }
@@ -152,14 +150,11 @@ impl NativePeer {
 
     /// Posts the next answer of the handshake to where the joiner may be, too.
     pub(super) fn answer_elsewhere(&mut self) {
-        let Some(elsewhere) = &mut self.elsewhere else { return };
+        let Some(elsewhere) = self.elsewhere.as_mut().filter(|_| self.connection.is_establishing()) else { return };
         let answer = self.connection.answer();
         if answer.is_some() && answer != elsewhere.answered {
             elsewhere.answered.clone_from(&answer);
             answer.into_iter().for_each(|answer| self.cx.post(elsewhere.route.clone(), answer));
-        }
-        if !self.connection.is_establishing() {
-            self.elsewhere = None;
         }
     }
 
@@ -231,6 +226,7 @@ impl NativePeer {
                 if matches!(self.role, Role::Host { .. })
                     && (self.connection.is_interrupted() || self.connection.stats().path.is_none()) =>
             {
+                self.is_dismissed();
                 self.connection.close_now(reason);
             }
             PeerCommand::Disconnect(reason) => {
