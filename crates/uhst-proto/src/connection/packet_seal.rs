@@ -99,8 +99,11 @@ impl PacketSeal {
     }
 
     /// Seals a packet as the peer does, for tests of a peer that misbehaves.
-    pub(super) fn seal_as_peer(&self, packet: BytesMut) -> Bytes {
-        Self { ours: self.theirs.sealing(), ..self.clone() }.seal(packet)
+    pub(super) fn seal_as_peer(&self, mut packet: BytesMut) -> Bytes {
+        if let Some((number, header)) = packet_number(&packet) {
+            self.theirs.seal_as_peer(number, header, &mut packet);
+        }
+        packet.freeze()
     }
 }
 

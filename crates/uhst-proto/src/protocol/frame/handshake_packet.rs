@@ -382,7 +382,8 @@ mod tests {
         let id = ConnectionId([9; 16]);
         assert_eq!(HandshakeKind::peek(&hello(&[3; NOISE_1])), HandshakeKind::Hello);
         assert_eq!(HandshakeKind::peek(&resume(id, 1, &[0; 16])), HandshakeKind::Resume(id));
-        for other in [&[][..], &[0], &[0, 7, 1], &[1, 1, 1], &refusal(&EndReason::Full), &proof(id)] {
+        assert_eq!(HandshakeKind::peek(&proof(id)), HandshakeKind::Proof(id));
+        for other in [&[][..], &[0], &[0, 3, 1], &[0, 7, 1], &[1, 1, 1], &refusal(&EndReason::Full), &welcome(id)] {
             assert_eq!(HandshakeKind::peek(other), HandshakeKind::Other);
         }
     }
