@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use bevy::prelude::*;
 use bevy_uhst::{
     prelude::*,
     test_app::{TestEvent, TestLog},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     browser::Page,
@@ -30,13 +31,19 @@ fn pages(host: &'static str, client: &'static str) -> (StandaloneRelay, Page, Pa
     (relay, host, client)
 }
 
+/// Has the page measure, and waits until it does: what comes before that counts for nothing.
+fn measure(page: &mut Page, apps: &mut [&mut App], measurement: Value) {
+    page.command(json!({ "speed": measurement }));
+    page.wait(apps, "measures");
+}
+
 /// The round trip of a message between two pages with sixty frames a second.
 #[test]
 #[ignore = "run by .ci/web, which builds the page"]
 fn the_round_trip_between_two_pages() {
     let (_relay, host, mut client) = pages("echo-host", "echo-client");
     host.command(json!({ "echo": true }));
-    client.command(json!({ "speed": { "echo": 120 } }));
+    measure(&mut client, &mut [], json!({ "echo": 120 }));
     let times = client.wait_for(&mut [], LONG, "echo");
     println!("echo of 64 bytes between two pages, in ms: {}", times);
 }
@@ -47,9 +54,8 @@ fn the_round_trip_between_two_pages() {
 fn a_flood_between_two_pages() {
     let (_relay, mut to, mut from) = pages("flood-host", "flood-client");
     for _ in 0..2 {
-        to.command(json!({ "speed": { "receive": FLOOD } }));
-        to.wait(&mut [], "measures");
-        from.command(json!({ "speed": { "send": FLOOD } }));
+        measure(&mut to, &mut [], json!({ "receive": FLOOD }));
+        measure(&mut from, &mut [], json!({ "send": FLOOD }));
         let seconds = to.wait_for(&mut [], LONG, "received").as_f64().unwrap();
         println!("a page sends another one {:.0} messages of 64 bytes a second", FLOOD as f64 / seconds);
         from.wait(&mut [], "sent");
@@ -62,7 +68,7 @@ fn a_flood_between_two_pages() {
 #[ignore = "run by .ci/web, which builds the page"]
 fn a_flood_between_a_page_and_a_native_host() {
     let (mut host, mut page) = host_and_guest(UhstHost::new("flood"), "flood", PathPolicy::Automatic, json!({}));
-    page.command(json!({ "speed": { "send": FLOOD } }));
+    measure(&mut page, &mut [&mut host], json!({ "send": FLOOD }));
     let (mut received, mut seen, mut since) = (0, TestLog::of(&host).0.len(), None);
     until(&mut [&mut host], |apps| {
         let log = &TestLog::of(apps[0]).0;
@@ -77,8 +83,7 @@ fn a_flood_between_a_page_and_a_native_host() {
     println!("a page sends {rate:.0} messages of 64 bytes a second");
 
     page.wait(&mut [&mut host], "sent");
-    page.command(json!({ "speed": { "receive": FLOOD } }));
-    page.wait(&mut [&mut host], "measures");
+    measure(&mut page, &mut [&mut host], json!({ "receive": FLOOD }));
     let peer = the_peer(&mut host);
     let mut sent = 0;
     until(&mut [&mut host], |apps| {
