@@ -121,8 +121,11 @@ impl PeerTable {
             HandshakeKind::Resume(_) => None,
             HandshakeKind::Other => return find(&|entry| entry.elsewhere.iter().any(|other| other == client)),
         };
+        if found.is_some() {
+            // A client is one joiner at a time.
+            self.entries.values_mut().for_each(|entry| entry.elsewhere.retain(|other| other != client));
+        }
         if let Some(entry) = found.and_then(|key| self.entries.get_mut(&key)) {
-            entry.elsewhere.retain(|other| other != client);
             if entry.elsewhere.len() == ELSEWHERE {
                 entry.elsewhere.remove(0);
             }
@@ -190,11 +193,52 @@ impl PeerTable {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::PeerTable;
+    use super::*;
 
     /// The origins of all peers, oldest first. Also checks that the index by client is complete.
     pub fn origins(peers: &PeerTable) -> Vec<&str> {
         assert_eq!(peers.by_client.len(), peers.entries.len());
         peers.entries.values().map(|entry| &*entry.origin).collect()
+    }
+
+    fn sender(client: &str) -> Sender {
+        Sender { client: client.to_owned(), origin: client.into(), listens: Some(true) }
+    }
+
+    /// Each time that a joiner loses its stream, it is another client of the relay. So is everybody who repeats its hello.
+    #[test]
+    fn a_joiner_is_found_under_the_last_of_its_client_ids() {
+        let mut peers = PeerTable::default();
+        let (hello, another) = (Bytes::from_static(b"hello"), Bytes::from_static(b"another hello"));
+        let (key, _inputs) = peers.add(sender("first"), Some(hello.clone()));
+        let (other, _its_inputs) = peers.add(sender("other"), Some(another.clone()));
+        let late = Bytes::from_static(b"sealed");
+        assert_eq!(peers.of_joiner("second", HandshakeKind::Other, &late), None, "it has not said who it is");
+        assert_eq!(peers.of_joiner("second", HandshakeKind::Hello, &Bytes::from_static(b"a third hello")), None);
+
+        let clients: Vec<_> = (0..=ELSEWHERE).map(|number| format!("client {number}")).collect();
+        for client in clients.iter().chain(&clients[..1]).chain(&clients[..1]) {
+            assert_eq!(peers.of_joiner(client, HandshakeKind::Hello, &hello), Some(key));
+        }
+        let found = |peers: &mut PeerTable, client: &str| peers.of_joiner(client, HandshakeKind::Other, &late);
+        // The first one came last, and a client that comes twice takes one place.
+        assert_eq!(found(&mut peers, &clients[1]), None, "as many as there may be came later");
+        for client in [&clients[..1], &clients[2..]].concat() {
+            assert_eq!(found(&mut peers, &client), Some(key));
+        }
+
+        // The hello of another one moves a client to that one, which is found by its proof, too.
+        assert_eq!(peers.of_joiner(&clients[2], HandshakeKind::Hello, &another), Some(other));
+        assert_eq!(found(&mut peers, &clients[2]), Some(other));
+        peers.identify(other, ConnectionId([7; 16]));
+        let proof = HandshakeKind::Proof(ConnectionId([7; 16]));
+        assert_eq!(peers.of_joiner("third", proof, &late), Some(other));
+        assert_eq!(found(&mut peers, "third"), Some(other));
+
+        // Once it has moved, the others are strangers.
+        assert_eq!(peers.rebind(key, clients[3].clone()), Some("first".to_owned()));
+        assert_eq!(peers.of_client(&clients[3]), Some(key));
+        assert_eq!(found(&mut peers, &clients[4]), None);
+        assert_eq!((peers.of_client("first"), peers.of_client("other")), (None, Some(other)));
     }
 }

@@ -182,7 +182,7 @@ mod tests {
     use crate::{
         connection::{Connection, ConnectionConfig, ResumeError},
         net::{contract::Admission, peer_link::PeerContext, slots::Slots},
-        protocol::{Channel, PathPolicy},
+        protocol::{Channel, EndReason, PathPolicy},
     };
 
     /// The task of a host's peer, whose relay answers no POST, and its client.
@@ -211,6 +211,22 @@ mod tests {
     fn to_host(peer: &mut NativePeer, packets: Vec<Bytes>) {
         packets.into_iter().for_each(|packet| peer.receive(Lane::Relay, packet));
         peer.deliver_events();
+    }
+
+    /// What the client sends now comes from another client of the relay.
+    fn to_host_from_elsewhere(peer: &mut NativePeer, client: &mut Connection) {
+        for packet in sent(client, peer.now()) {
+            let input = PeerInput::Elsewhere { packet, route: route("second"), client: "another".to_owned() };
+            assert!(peer.input(input).is_none());
+        }
+        peer.deliver_events();
+        peer.answer_elsewhere();
+    }
+
+    /// The last answer to there.
+    fn answered(peer: &NativePeer) -> Bytes {
+        let elsewhere = peer.elsewhere.as_ref().expect("the joiner may be there");
+        elsewhere.answered.clone().expect("an answer")
     }
 
     /// Replaces the POST in flight by one that is never answered.
@@ -281,20 +297,8 @@ mod tests {
             }
             client.path_down(Path::Relay, now);
             client.path_up(Path::Relay, now);
-            let to_host = |peer: &mut NativePeer, client: &mut Connection| {
-                for packet in sent(client, now) {
-                    let input = PeerInput::Elsewhere { packet, route: route("second"), client: "another".to_owned() };
-                    assert!(peer.input(input).is_none());
-                }
-                peer.deliver_events();
-                peer.answer_elsewhere();
-            };
-            let answered = |peer: &NativePeer| {
-                let elsewhere = peer.elsewhere.as_ref().expect("it may be there");
-                elsewhere.answered.clone().expect("an answer")
-            };
             for _ in 0..2 {
-                to_host(&mut peer, &mut client);
+                to_host_from_elsewhere(&mut peer, &mut client);
                 assert_eq!(
                     peer.route.as_ref().map(|route| &*route.token),
                     Some("first"),
@@ -303,11 +307,35 @@ mod tests {
                 client.receive(Lane::Relay, answered(&peer), now);
             }
             assert!(client.is_open());
-            to_host(&mut peer, &mut client);
+            to_host_from_elsewhere(&mut peer, &mut client);
             assert_eq!(peer.route.as_ref().map(|route| &*route.token), Some("second"));
             assert!(peer.elsewhere.is_none() && !peer.connection.is_establishing());
             peer.start_post();
             assert!(peer.post.is_some(), "the path is up: {suspect}");
+        }
+    }
+
+    /// Its player gives up meanwhile: with its first new packet, or while it still joins, which needs no answer.
+    #[tokio::test]
+    async fn a_goodbye_from_a_new_route_ends_a_joiner() {
+        for has_welcome in [true, false] {
+            let (mut peer, mut client) = admitted();
+            let now = peer.now();
+            client.path_down(Path::Relay, now);
+            client.path_up(Path::Relay, now);
+            // The hello is answered again, and then the proof.
+            for _ in 0..if has_welcome { 2 } else { 1 } {
+                to_host_from_elsewhere(&mut peer, &mut client);
+                client.receive(Lane::Relay, answered(&peer), now);
+            }
+            assert_eq!(client.is_open(), has_welcome);
+            client.close(EndReason::Left, now);
+            to_host_from_elsewhere(&mut peer, &mut client);
+            assert_eq!(peer.ended, Some(EndReason::Left), "{has_welcome}");
+            if has_welcome {
+                let token = peer.route.as_ref().map(|route| &*route.token);
+                assert_eq!(token, Some("second"), "where the answer to the goodbye is read");
+            }
         }
     }
 
