@@ -128,8 +128,8 @@ fn a_relay_that_is_gone_for_a_while_interrupts_both_and_for_long_ends_both() {
     }
     relay.restart();
     until(apps, |apps| apps.iter().all(|app| told(app).len() == 2 && TestLog::of(app).texts() == ["kept"]));
-    relay.stop();
     let since = Instant::now();
+    relay.stop();
     until(apps, |apps| apps.iter().all(|app| disconnected(app).len() == 1));
     assert!(since.elapsed() >= RESUME_TIMEOUT);
     for app in apps {

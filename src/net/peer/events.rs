@@ -66,12 +66,16 @@ impl NativePeer {
                 }
             }
             ConnectionEvent::Interrupted(reason) => {
-                self.handle.shared().set_interrupted(Some(self.connection.time_left(now)));
+                let shared = self.handle.shared();
+                shared.set_interrupted(Some(self.connection.time_left(now)));
+                shared.set_reachable(false);
                 self.count_interrupted(true);
                 self.cx.emit(EventKind::Interrupted { peer: self.cx.key, reason });
             }
             ConnectionEvent::Resumed => {
-                self.handle.shared().set_interrupted(None);
+                let shared = self.handle.shared();
+                shared.set_interrupted(None);
+                shared.set_reachable(true);
                 self.count_interrupted(false);
                 self.cx.emit(EventKind::Resumed { peer: self.cx.key });
             }
