@@ -52,6 +52,19 @@ fn requests(app: &App) -> Vec<UhstJoinRequest> {
     TestLog::of(app).0.iter().filter_map(request).collect()
 }
 
+/// The requests that came to nothing, and why.
+fn abandoned(app: &App) -> Vec<(JoinId, EndReason)> {
+    let abandoned = |event: &TestEvent| match event {
+        TestEvent::JoinAbandoned(event) => Some((event.join, event.reason.clone())),
+        _ => None,
+    };
+    TestLog::of(app).0.iter().filter_map(abandoned).collect()
+}
+
+fn is_locked_out(app: &App) -> bool {
+    matches!(&ended(app)[..], [EndReason::Refused(why)] if why.contains("nobody new"))
+}
+
 fn rejoined(app: &App) -> usize {
     TestLog::of(app).count(|event| matches!(event, TestEvent::Rejoined(_)))
 }
@@ -159,19 +172,13 @@ fn a_player_asks_to_join_once_at_a_time() {
     let ann = identity();
     let (mut first, mut second) = (join(&network, &host, &ann), join(&network, &host, &ann));
     until(&mut [&mut host, &mut first, &mut second], |apps| {
-        requests(apps[0]).len() == 2 && ended(apps[1]).len() + ended(apps[2]).len() == 1
+        requests(apps[0]).len() == 2
+            && abandoned(apps[0]).len() == 1
+            && ended(apps[1]).len() + ended(apps[2]).len() == 1
     });
     let asked = requests(&host);
     assert!(asked.iter().all(|request| request.identity == Some(ann.public())));
-    let abandoned: Vec<_> = TestLog::of(&host)
-        .0
-        .iter()
-        .filter_map(|event| match event {
-            TestEvent::JoinAbandoned(event) => Some((event.join, event.reason.clone())),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(abandoned, [(asked[0].join, EndReason::Rejoined)]);
+    assert_eq!(abandoned(&host), [(asked[0].join, EndReason::Rejoined)]);
     asked[1].accept();
     until(&mut [&mut host, &mut first, &mut second], |apps| connected(apps[0]) == 1);
     assert_eq!((the_peer(&mut host).join_id(), rejoined(&host)), (asked[1].join, 0));
@@ -191,13 +198,11 @@ fn a_player_whose_game_has_crashed_joins_a_locked_session_again() {
     until(&mut [&mut host, &mut first, &mut other], |apps| requests(apps[0]).len() == 2);
 
     host.world_mut().query::<&mut UhstHost>().single_mut(host.world_mut()).unwrap().set_locked(true);
-    let is_abandoned = |event: &TestEvent| matches!(event, TestEvent::JoinAbandoned(_));
     until(&mut [&mut host, &mut first, &mut other], |apps| {
-        !ended(apps[2]).is_empty() && TestLog::of(apps[0]).has(is_abandoned)
+        !ended(apps[2]).is_empty() && !abandoned(apps[0]).is_empty()
     });
-    let is_locked_out = |app: &App| matches!(&ended(app)[..], [EndReason::Refused(why)] if why.contains("nobody new"));
     assert!(is_locked_out(&other));
-    assert_eq!(TestLog::of(&host).count(is_abandoned), 1, "its request is void");
+    assert_eq!(abandoned(&host).len(), 1, "its request is void");
     let mut other = join(&network, &host, &bob);
     until(&mut [&mut host, &mut first, &mut other], |apps| !ended(apps[2]).is_empty());
     assert!(is_locked_out(&other));
@@ -207,6 +212,40 @@ fn a_player_whose_game_has_crashed_joins_a_locked_session_again() {
     until(&mut [&mut host, &mut second], |apps| requests(apps[0]).len() == 3);
     requests(&host)[2].accept();
     until(&mut [&mut host, &mut second], |apps| connected(apps[1]) == 1 && rejoined(apps[0]) == 1);
+}
+
+/// With a kick, a player's place is gone: who asks to come back is new, like anybody else.
+#[test_log::test]
+fn a_player_that_is_kicked_while_it_joins_again_is_new() {
+    for locked in [false, true] {
+        let network = TestNetwork::memory();
+        let mut host = network.host_with(UhstHost::new("game").admission(Admission::Ask));
+        let ann = identity();
+        let mut first = join(&network, &host, &ann);
+        until(&mut [&mut host, &mut first], |apps| requests(apps[0]).len() == 1);
+        requests(&host)[0].accept();
+        until(&mut [&mut host, &mut first], |apps| connected(apps[0]) == 1 && connected(apps[1]) == 1);
+        let mut second = join(&network, &host, &ann);
+        until(&mut [&mut host, &mut first, &mut second], |apps| requests(apps[0]).len() == 2);
+        host.world_mut().query::<&mut UhstHost>().single_mut(host.world_mut()).unwrap().set_locked(locked);
+
+        the_peer(&mut host).kick("enough").unwrap();
+        until(&mut [&mut host, &mut first, &mut second], |apps| {
+            !ended(apps[1]).is_empty() && !disconnected(apps[0]).is_empty()
+        });
+        assert_eq!(ended(&first), [EndReason::Kicked("enough".to_owned())]);
+        let request = requests(&host).remove(1);
+        if locked {
+            until(&mut [&mut host, &mut second], |apps| !ended(apps[1]).is_empty() && !abandoned(apps[0]).is_empty());
+            assert!(is_locked_out(&second), "{:?}", ended(&second));
+            assert!(matches!(&abandoned(&host)[..], [(join, _)] if *join == request.join));
+        } else {
+            request.accept();
+            until(&mut [&mut host, &mut second], |apps| connected(apps[0]) == 2 && connected(apps[1]) == 1);
+            assert_eq!(abandoned(&host), []);
+        }
+        assert_eq!((rejoined(&host), disconnected(&host).len()), (0, 1));
+    }
 }
 
 /// Players at one screen, or bots.
