@@ -24,8 +24,8 @@ use bevy_uhst::{
 use bytes::Bytes;
 use faults::{Faults, Side};
 use original::{Heard, Original};
-use proxy::HostileRelay;
-use support::{StandaloneRelay, connected, diagnostics, disconnected, ended, the_peer, until};
+use proxy::{HostileRelay, Mode, Way};
+use support::{PATIENCE, StandaloneRelay, connected, diagnostics, disconnected, ended, the_peer, until};
 use tokio::runtime::Runtime;
 use uhst_proto::protocol::{Body, TokenKind, frame::HandshakeKind, peek_token};
 
@@ -312,19 +312,21 @@ fn nobody_takes_a_place_with_what_the_relay_has_kept() {
     until(&mut [&mut host, &mut client], |apps| apps.iter().all(|app| connected(app) == 1));
     let stranger = Original::join(owned.relay.address(), "game");
     let sends_all_again = || {
-        for letter in owned.seen().iter().filter(|letter| !letter.by_host) {
-            stranger.send_json(&stranger.token, std::str::from_utf8(&letter.body).unwrap());
-        }
+        let seen = owned.seen();
+        let mut letters = seen.iter().filter(|letter| !letter.by_host);
+        letters.all(|letter| stranger.send_json(&stranger.token, std::str::from_utf8(&letter.body).unwrap()) == 200)
     };
     for cut in 0..3 {
-        sends_all_again();
+        assert!(sends_all_again());
         let resumptions = |app: &App| TestLog::of(app).count(|event| matches!(event, TestEvent::Resumed(_)));
         let before = resumptions(&client);
+        // The host is back before the client can say anything.
+        owned.proxy.hold(Side::Client, &[Way::Up], PATIENCE);
         owned.proxy.cut_all();
-        until(&mut [&mut host, &mut client], |apps| {
-            sends_all_again();
-            resumptions(apps[1]) > before
-        });
+        until(&mut [&mut host, &mut client], |_| sends_all_again());
+        assert_eq!(resumptions(&client), before);
+        owned.proxy.set(Mode::Honest);
+        until(&mut [&mut host, &mut client], |apps| resumptions(apps[1]) > before);
         let text = format!("after cut {cut}");
         for app in [&mut host, &mut client] {
             let peer = the_peer(app);
@@ -362,9 +364,9 @@ fn nobody_spoils_a_join_with_what_the_relay_has_kept() {
         let strangers = [(); 3].map(|()| Original::join(owned.relay.address(), "game"));
         let of_client = || owned.seen().into_iter().filter(|letter| !letter.by_host).collect::<Vec<_>>();
         if loses_its_stream {
-            let before = of_client().len();
+            let first = of_client().remove(0).client;
             owned.proxy.cut_all();
-            until(&mut [&mut host, &mut client], |_| of_client().len() > before);
+            until(&mut [&mut host, &mut client], |_| of_client().iter().any(|letter| letter.client != first));
         }
         let copies = of_client();
         for stranger in strangers {
@@ -376,7 +378,8 @@ fn nobody_spoils_a_join_with_what_the_relay_has_kept() {
             stranger.close();
         }
         // The client says once more that it waits.
-        until(&mut [&mut host, &mut client], |_| of_client().len() > copies.len());
+        let before = of_client().len();
+        until(&mut [&mut host, &mut client], |_| of_client().len() > before);
         request(&host).unwrap().accept();
         until(&mut [&mut host, &mut client], |apps| apps.iter().all(|app| connected(app) == 1));
         for app in [&mut host, &mut client] {

@@ -40,7 +40,8 @@ struct Party {
 
 impl Party {
     fn kill(self) {
-        self.runtime.shutdown_background();
+        // The app goes after it, so that its session has nobody left to say goodbye.
+        self.runtime.shutdown_timeout(Duration::from_secs(1));
     }
 }
 

@@ -8,7 +8,9 @@ mod between;
 mod support;
 
 use std::{
+    net::SocketAddr,
     process::Command,
+    sync::atomic::{AtomicU8, Ordering},
     time::{Duration, SystemTime},
 };
 
@@ -275,9 +277,11 @@ fn with_a_proxy_in_the_environment() {
     assert!(words.contains("http://192.0.2.7/"), "{words}");
 }
 
-/// Ports of this machine that are free now, and nobody else's a moment later.
+/// Free ports at an address of this machine that no other test uses.
 fn ports() -> EmbeddedRelay {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    static TESTS: AtomicU8 = AtomicU8::new(1);
+    let address = [127, 77, 1, TESTS.fetch_add(1, Ordering::Relaxed)];
+    let listener = std::net::TcpListener::bind(SocketAddr::from((address, 0))).unwrap();
     EmbeddedRelay { bind: listener.local_addr().unwrap(), port_attempts: 8, ..default() }
 }
 

@@ -6,8 +6,6 @@
 mod log;
 mod support;
 
-use std::time::Duration;
-
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bevy::prelude::*;
 use bevy_uhst::{
@@ -74,14 +72,16 @@ fn session() -> String {
     assert_eq!(ended(apps[2]), [EndReason::WrongPassword]);
     let peer = the_peer(apps[1]);
     apps[1].world().get::<UhstPeer>(peer).unwrap().send("hello").unwrap();
-    update_until(apps, PATIENCE, |apps| TestLog::of(apps[0]).texts() == ["hello"]);
+    assert!(update_until(apps, PATIENCE, |apps| TestLog::of(apps[0]).texts() == ["hello"]));
 
     // It comes back with another secret: what was posted broke off, and all tokens are worth nothing.
     relay.restart(config());
     let is_back = |app: &App| diagnostics(app).iter().any(|text| text == "the relay is back");
     assert!(update_until(apps, PATIENCE, |apps| is_back(apps[0]) && is_back(apps[1])));
+    let losses = |app: &App| diagnostics(app).iter().filter(|text| text.starts_with("the relay is lost")).count();
+    let before = [losses(apps[0]), losses(apps[1])];
     relay.kill();
-    update_until(apps, Duration::from_secs(2), |apps| apps[..2].iter().all(|app| diagnostics(app).len() > 3));
+    assert!(update_until(apps, PATIENCE, |apps| losses(apps[0]) > before[0] && losses(apps[1]) > before[1]));
 
     // The errors of a start.
     for url in [format!("http://127.0.0.1:9/?key={KEY}"), format!("ftp://127.0.0.1/?key={KEY}")] {

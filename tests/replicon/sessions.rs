@@ -291,8 +291,10 @@ fn a_channel_that_this_game_does_not_have_is_reported_once() {
         client.world_mut().write_message(Unknown);
         client.update();
     }
-    until(&mut [&mut host, &mut client], |apps| diagnostics(apps[0]).len() == 1);
-    assert_eq!(disconnected(&host), []);
+    // What comes after them shows that they were all there.
+    ask(&mut client, 1);
+    until(&mut [&mut host, &mut client], |apps| heard(apps[0]).asked == [1]);
+    assert_eq!((diagnostics(&host).len(), disconnected(&host)), (1, vec![]));
 }
 
 #[test_log::test]

@@ -138,10 +138,17 @@ async fn requests_of_one_address_are_limited() {
     let requests_per_second = NonZeroU32::new(5);
     let relay = start_with(RelayLimits { requests_per_second, ..RelayLimits::default() }).await;
     let mut wire = Wire::open(relay.local_addr()).await;
-    for _ in 0..5 {
-        assert_eq!(wire.request("POST", "/?action=ping", &[], "").await.status, 200);
-    }
-    let answer = wire.request("POST", "/?action=ping", &[], "").await;
+    let mut passed = 0;
+    // On a slow machine, more than five pass: there is room for another one after a fifth of a second.
+    let answer = loop {
+        let answer = wire.request("POST", "/?action=ping", &[], "").await;
+        if answer.status != 200 {
+            break answer;
+        }
+        passed += 1;
+        assert!(passed < 100);
+    };
+    assert!(passed >= 5, "{passed}");
     assert_eq!((answer.status, answer.text()), (429, "Too Many Requests"));
     assert_eq!(answer.header("retry-after"), Some("1"));
     assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
