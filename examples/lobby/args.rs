@@ -59,7 +59,7 @@ impl View {
         Some(Timer::from_seconds(seconds, TimerMode::Once))
     }
 
-    /// The same for leaving: everyone else has taken theirs by then.
+    /// The same for leaving: the picture is saved by then.
     pub fn exit(&self, news: &News) -> Option<Timer> {
         let mut timer = self.picture(news).filter(|_| self.exit_when_full)?;
         timer.set_duration(timer.duration() + Duration::from_secs(5));
@@ -110,6 +110,9 @@ pub struct HostArgs {
     /// How many players fit in, the host included
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(2..=8))]
     pub max_players: u16,
+    /// How long a round lasts, in seconds
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u16).range(1..))]
+    pub round_seconds: u16,
     /// Players need this to join
     #[arg(long)]
     pub password: Option<String>,
@@ -147,6 +150,7 @@ impl HostArgs {
             id: None,
             name: "Host".to_owned(),
             max_players: 4,
+            round_seconds: 60,
             password: None,
             relay: None,
             port: None,

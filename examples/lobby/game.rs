@@ -182,7 +182,7 @@ fn host(args: &HostArgs, lobby: &mut Lobby) {
     lobby.session.client = Some(lobby.commands.spawn(LocalClientOf(host)).id());
     lobby.session.host = Some(host);
     lobby.session.name = args.name.clone();
-    lobby.commands.insert_resource(Rules::new(args.max_players.into()));
+    lobby.commands.insert_resource(Rules::new(args.max_players.into(), args.round_seconds.into()));
     lobby.page.set(Page::Joining);
 }
 

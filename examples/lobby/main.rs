@@ -45,7 +45,7 @@ use desktop as platform;
 use args::{Cli, Command, View};
 use bevy::prelude::*;
 use intent::Intent;
-use table::News;
+use table::{News, Table};
 
 fn main() -> AppExit {
     platform::run()
@@ -74,11 +74,12 @@ fn add_lobby(app: &mut App, cli: &Cli) {
     }
 }
 
-/// Leaves a while after the lobby became full: every other process has seen that too by then, and taken its picture.
-/// Fails when the lobby ends before that.
+/// Leaves a while after the lobby became full. The host, with whom the lobby ends, leaves last: by then every other process
+/// has seen that too, and taken its picture. In a round, it leaves in the middle. Fails when the lobby ends before that.
 fn exit_when_full(
     mut news: MessageReader<News>,
     view: Res<View>,
+    table: Res<Table>,
     mut due: Local<Option<Timer>>,
     time: Res<Time>,
     mut exit: MessageWriter<AppExit>,
@@ -92,7 +93,9 @@ fn exit_when_full(
         }
         *due = view.exit(news).or(due.take());
     }
-    if due.as_mut().is_some_and(|timer| timer.tick(time.delta()).just_finished()) {
+    let is_due = due.as_mut().is_some_and(|timer| timer.tick(time.delta()).is_finished());
+    let is_needed = table.is_host() && table.players.len() > 1 && !view.autoplay;
+    if is_due && !is_needed {
         exit.write(AppExit::Success);
     }
 }

@@ -9,7 +9,6 @@ use super::words::*;
 
 /// The arena in its own units, the origin in a corner.
 pub const ARENA: Vec2 = Vec2::new(16.0, 9.0);
-pub const ROUND_SECONDS: f32 = 60.0;
 /// Figures stay this far inside, with room for their names above them.
 const WALKABLE: Rect = Rect { min: Vec2::new(0.6, 1.0), max: Vec2::new(ARENA.x - 0.6, ARENA.y - 0.6) };
 /// Distance from a figure at which a spark is caught.
@@ -28,6 +27,8 @@ const KNOWN: usize = 64;
 pub struct Rules {
     players: Vec<Player>,
     max: usize,
+    /// How long a round lasts.
+    round_seconds: f32,
     next_id: PlayerId,
     round: Option<Round>,
     /// Those who were here, the latest last.
@@ -61,8 +62,8 @@ struct Round {
 
 impl Rules {
     /// An empty lobby.
-    pub fn new(max: usize) -> Self {
-        Rules { players: Vec::new(), max, next_id: HOST + 1, round: None, known: Vec::new() }
+    pub fn new(max: usize, round_seconds: f32) -> Self {
+        Rules { players: Vec::new(), max, round_seconds, next_id: HOST + 1, round: None, known: Vec::new() }
     }
 
     /// Gives a newcomer a seat, a colour of their own and a name nobody else has. Who comes back has the score of before,
@@ -153,13 +154,13 @@ impl Rules {
         self.players.iter_mut().for_each(|p| p.score = 0);
         self.known.iter_mut().for_each(|known| known.score = 0);
         let round = Round {
-            seconds_left: ROUND_SECONDS,
+            seconds_left: self.round_seconds,
             until_positions: 0.0,
             figures: self.players.iter().map(|p| (p.id, start_of(p.colour))).collect(),
             spark: ARENA / 2.0,
             sparks: 0,
         };
-        let words = vec![self.roster(), FromHost::Start { seconds: ROUND_SECONDS }, round.spark_word(None)];
+        let words = vec![self.roster(), FromHost::Start { seconds: self.round_seconds }, round.spark_word(None)];
         self.round = Some(round);
         words
     }

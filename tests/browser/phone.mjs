@@ -27,7 +27,7 @@ const NAME = "Sam";
 const WORDS = "Hello from the sofa";
 const ANSWER = "Hello phone! One quick round?";
 const PHONE = { width: 390, height: 844 };
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 60_000;
 
 const profile = mkdtempSync(join(tmpdir(), "phone-"));
 // The pipe stays open, since the host leaves at the end of its input.
@@ -141,6 +141,11 @@ async function missTheHost(host) {
 
 /** Steers until the host has moved this player. */
 async function walkBy(what, start, stop) {
+  // The host learns a moment later that the last walk is over.
+  await page.waitForFunction(() => {
+    const { x, y, seenX, seenY } = document.querySelector("[data-arena]").dataset;
+    return Math.hypot(seenX - x, seenY - y) < 0.1;
+  });
   const before = await seen();
   await start();
   await seenElsewhere(before);

@@ -56,7 +56,8 @@ fn a_guest_closes_its_tab_on_a_direct_path() {
 fn a_guest_closes_its_tab_where_only_direct_paths_are_allowed() {
     let mut host = native_host(UhstHost::new("closes-only").paths(PathPolicy::DirectOnly));
     let mut page = Page::join("closes-only", &link(&host).to_string(), json!({}));
-    page.wait(&mut [&mut host], "connected");
+    // Each side is connected when it knows that the direct path works.
+    settle(&mut host, &mut page, PathPolicy::DirectOnly);
     page.leave(Leave::Close);
     sees_guest_leave(&mut host);
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     browser::Page,
     host_and_guest,
-    support::{StandaloneRelay, the_peer, until},
+    support::{StandaloneRelay, in_time, the_peer, until},
 };
 
 /// How many messages a flood has. Many fit into the queue of the sender at once, but not all.
@@ -41,8 +41,9 @@ fn measure(page: &mut Page, apps: &mut [&mut App], measurement: Value) {
 #[test]
 #[ignore = "run by .ci/web, which builds the page"]
 fn the_round_trip_between_two_pages() {
-    let (_relay, host, mut client) = pages("echo-host", "echo-client");
+    let (_relay, mut host, mut client) = pages("echo-host", "echo-client");
     host.command(json!({ "echo": true }));
+    host.wait(&mut [], "echoes");
     measure(&mut client, &mut [], json!({ "echo": 120 }));
     let times = client.wait_for(&mut [], LONG, "echo");
     println!("echo of 64 bytes between two pages, in ms: {}", times);
@@ -68,8 +69,9 @@ fn a_flood_between_two_pages() {
 #[ignore = "run by .ci/web, which builds the page"]
 fn a_flood_between_a_page_and_a_native_host() {
     let (mut host, mut page) = host_and_guest(UhstHost::new("flood"), "flood", PathPolicy::Automatic, json!({}));
-    measure(&mut page, &mut [&mut host], json!({ "send": FLOOD }));
+    // The first messages may be here before the page's word that it measures.
     let (mut received, mut seen, mut since) = (0, TestLog::of(&host).0.len(), None);
+    measure(&mut page, &mut [&mut host], json!({ "send": FLOOD }));
     until(&mut [&mut host], |apps| {
         let log = &TestLog::of(apps[0]).0;
         received += log[seen..].iter().filter(|event| matches!(event, TestEvent::Message(_))).count();
@@ -86,13 +88,19 @@ fn a_flood_between_a_page_and_a_native_host() {
     measure(&mut page, &mut [&mut host], json!({ "receive": FLOOD }));
     let peer = the_peer(&mut host);
     let mut sent = 0;
-    until(&mut [&mut host], |apps| {
-        let peer = apps[0].world().get::<UhstPeer>(peer).unwrap();
-        while sent < FLOOD && peer.send(vec![7; 64]).is_ok() {
-            sent += 1;
-        }
-        sent == FLOOD
-    });
+    let all_sent = in_time(
+        &mut [&mut host],
+        LONG,
+        || 0,
+        |apps| {
+            let peer = apps[0].world().get::<UhstPeer>(peer).unwrap();
+            while sent < FLOOD && peer.send(vec![7; 64]).is_ok() {
+                sent += 1;
+            }
+            sent == FLOOD
+        },
+    );
+    assert!(all_sent, "{sent} messages fit into the queue");
     let seconds = page.wait_for(&mut [&mut host], LONG, "received").as_f64().unwrap();
     println!("a page receives {:.0} messages of 64 bytes a second", FLOOD as f64 / seconds);
     page.has_no_mistakes();

@@ -223,7 +223,10 @@ fn obey(
             Command::Number { count, each_frame } => {
                 *numbers = Numbers { end: count, each_frame, received: numbers.received, ..default() };
             }
-            Command::Echo(on) => echo.0 = on,
+            Command::Echo(on) => {
+                echo.0 = on;
+                report("echoes", json!(on));
+            }
             Command::Speed(measurement) => {
                 *speed = Speed::of(measurement);
                 report("measures", Value::Null);
