@@ -33,7 +33,8 @@ pub(super) struct StartRetry {
     by_link: bool,
     /// Whether a request has failed. Later errors may have the same cause.
     has_failed: bool,
-    /// When the relay first did not know the host.
+    /// When the relay first did not know the host. Who answers so is most likely a relay, and one that has restarted knows
+    /// no host yet.
     missing_since: Option<Instant>,
 }
 
@@ -95,7 +96,7 @@ impl StartRetry {
             | RelayError::Moved(_)
             | RelayError::NotARelay(_)
             | RelayError::NoConnection(_)
-                if self.is_relay =>
+                if self.is_relay || self.missing_since.is_some() =>
             {
                 RELAY_RESTART
             }
@@ -127,5 +128,14 @@ mod tests {
         assert_eq!(retry.limit(&RelayError::Rejected), Some(HOST_LOST));
         retry.has_failed = true;
         assert_eq!(retry.limit(&RelayError::Rejected), Some(RELAY_RESTART));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_relay_that_restarts_is_waited_for_whatever_it_answers_first() {
+        for (first, limit) in [(RelayError::Status(502), SERVER_FAILURE), (RelayError::Rejected, RELAY_RESTART)] {
+            let mut retry = StartRetry::new();
+            assert_eq!(retry.after(first).await, Ok(()));
+            assert_eq!(retry.limit(&RelayError::Status(502)), Some(limit));
+        }
     }
 }
