@@ -77,11 +77,12 @@ impl StartRetry {
             RelayError::Busy { wait, .. } => *wait,
             _ => Duration::ZERO,
         };
-        let pause = self.backoff.next().max(requested);
-        if since.elapsed().saturating_add(pause) > limit {
+        let left = limit.saturating_sub(since.elapsed());
+        if left.is_zero() || requested > left {
             return Err(error);
         }
-        sleep(pause).await;
+        // The last request comes at the limit.
+        sleep(self.backoff.next().max(requested).min(left)).await;
         Ok(())
     }
 
@@ -128,6 +129,17 @@ mod tests {
         assert_eq!(retry.limit(&RelayError::Rejected), Some(HOST_LOST));
         retry.has_failed = true;
         assert_eq!(retry.limit(&RelayError::Rejected), Some(RELAY_RESTART));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_request_comes_at_the_limit() {
+        let (begun, mut retry) = (Instant::now(), StartRetry::new());
+        let mut last = Duration::ZERO;
+        while retry.after(RelayError::Rejected).await.is_ok() {
+            assert!(last < HOST_MISSING, "it comes again after {last:?}");
+            last = begun.elapsed();
+        }
+        assert!(last >= HOST_MISSING && last < HOST_MISSING + Duration::from_millis(50), "{last:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -70,6 +70,8 @@ struct State {
     /// The number of requests of each kind from each side.
     counts: [[AtomicU64; 3]; 2],
     begun: Instant,
+    /// Since when the relay has known no host for any client that wanted to join.
+    missing_since: Mutex<Option<Instant>>,
     trace: Mutex<VecDeque<String>>,
 }
 
@@ -106,6 +108,7 @@ impl HostileRelay {
             held: Default::default(),
             counts: Default::default(),
             begun: Instant::now(),
+            missing_since: Mutex::default(),
             trace: Mutex::default(),
         });
         let mut listeners = Vec::new();
@@ -151,6 +154,11 @@ impl HostileRelay {
         for way in ways {
             self.state.held[side as usize][*way as usize].send_replace(Some(Instant::now() + time));
         }
+    }
+
+    /// For how long every client that wanted to join has heard from the relay that it knows no such host.
+    pub fn host_missing(&self) -> Duration {
+        self.state.missing_since.lock().unwrap().map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Adds a line to the trace.
@@ -247,6 +255,13 @@ impl State {
         }
         let reply = self.forward(&request).await;
         self.note(format_args!("{side:?} token #{number}: {}", status(&reply)));
+        let mut missing_since = self.missing_since.lock().unwrap();
+        match (side, status(&reply)) {
+            (Side::Client, 200) => *missing_since = None,
+            (Side::Client, 400) => *missing_since = missing_since.or_else(|| Some(Instant::now())),
+            _ => {}
+        }
+        drop(missing_since);
         reply
     }
 

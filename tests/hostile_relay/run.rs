@@ -25,6 +25,8 @@ use crate::{
 
 /// The frame time of all apps.
 const FRAME: Duration = Duration::from_millis(16);
+/// How long a client with a typed code waits for a host that its relay does not know.
+const HOST_MISSING: Duration = Duration::from_secs(2);
 /// The interval of messages on each channel and each way.
 const PACE: Duration = Duration::from_millis(50);
 const CHANNELS: [UhstChannel; 3] = [UhstChannel::Reliable, UhstChannel::ReliableUnordered, UhstChannel::Unreliable];
@@ -115,6 +117,8 @@ impl Plan {
 /// A client, with the messages sent both ways.
 struct Guest {
     app: App,
+    id: String,
+    number: u32,
     connected: bool,
     up: Flow,
     down: Flow,
@@ -157,11 +161,7 @@ impl<'a> Party<'a> {
             record(&mut app);
             match client {
                 None => app.world_mut().spawn(UhstHost::new(id.clone()).relay(Relay::Url(proxy.url(Side::Host)))),
-                Some(client) => app.world_mut().spawn(
-                    UhstClient::join(id.clone())
-                        .relay(Relay::Url(proxy.url(Side::Client)))
-                        .metadata(client.to_be_bytes().to_vec()),
-                ),
+                Some(client) => app.world_mut().spawn(joiner(proxy, &id, client)),
             };
             app
         };
@@ -180,7 +180,8 @@ impl<'a> Party<'a> {
         party.frames_until(PATIENCE, "the host does not listen", ready)?;
         for client in 0..plan.clients as u32 {
             let (up, down) = (Flow::new(2 * client), Flow::new(2 * client + 1));
-            party.guests.push(Guest { app: app(Some(client)), connected: false, up, down, peer: None });
+            let app = app(Some(client));
+            party.guests.push(Guest { app, id: id.clone(), number: client, connected: false, up, down, peer: None });
         }
         if !plan.from_the_start || joining == Mode::Joining {
             party.frames_until(PATIENCE, "not connected", |party| Ok(party.is_connected()))?;
@@ -268,10 +269,10 @@ impl<'a> Party<'a> {
         for event in events(&mut self.host) {
             self.host_event(&event).map_err(|why| format!("host: {why}"))?;
         }
-        for (index, guest) in self.guests.iter_mut().enumerate() {
+        for guest in &mut self.guests {
             guest.app.update();
             for event in events(&mut guest.app) {
-                guest.event(&event, self.proxy, index).map_err(|why| format!("client {index}: {why}"))?;
+                guest.event(&event, self.proxy).map_err(|why| format!("client {}: {why}", guest.number))?;
             }
         }
         Ok(())
@@ -315,16 +316,31 @@ impl<'a> Party<'a> {
 }
 
 impl Guest {
-    fn event(&mut self, event: &TestEvent, proxy: &HostileRelay, index: usize) -> Result<(), String> {
+    fn event(&mut self, event: &TestEvent, proxy: &HostileRelay) -> Result<(), String> {
         match event {
             TestEvent::Message(message) => {
                 return self.down.arrived(message.channel, message.payload.as_bytes());
             }
             TestEvent::Connected(_) => self.connected = true,
+            // That is so, and its player tries again.
+            TestEvent::Ended(event)
+                if event.reason == EndReason::NoSuchHost
+                    && !self.connected
+                    && self.peer.is_none()
+                    && proxy.host_missing() >= HOST_MISSING =>
+            {
+                proxy.note(format_args!("client {}: joins again", self.number));
+                self.app.world_mut().spawn(joiner(proxy, &self.id, self.number));
+                return Ok(());
+            }
             _ => {}
         }
-        note(event, proxy, format!("client {index}"))
+        note(event, proxy, format!("client {}", self.number))
     }
+}
+
+fn joiner(proxy: &HostileRelay, id: &str, number: u32) -> UhstClient {
+    UhstClient::join(id).relay(Relay::Url(proxy.url(Side::Client))).metadata(number.to_be_bytes().to_vec())
 }
 
 fn events(app: &mut App) -> Vec<TestEvent> {
