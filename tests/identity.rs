@@ -69,6 +69,20 @@ fn rejoined(app: &App) -> usize {
     TestLog::of(app).count(|event| matches!(event, TestEvent::Rejoined(_)))
 }
 
+/// A host, a player who plays there, and another app of the player which asks to join. The game has not decided yet.
+fn asks_again() -> (App, App, App) {
+    let network = TestNetwork::memory();
+    let mut host = network.host_with(UhstHost::new("game").admission(Admission::Ask));
+    let ann = identity();
+    let mut first = join(&network, &host, &ann);
+    until(&mut [&mut host, &mut first], |apps| requests(apps[0]).len() == 1);
+    requests(&host)[0].accept();
+    until(&mut [&mut host, &mut first], |apps| connected(apps[0]) == 1 && connected(apps[1]) == 1);
+    let mut second = join(&network, &host, &ann);
+    until(&mut [&mut host, &mut first, &mut second], |apps| requests(apps[0]).len() == 2);
+    (host, first, second)
+}
+
 /// Moves the score of a player who joins again, as a game does.
 fn keep_scores(host: &mut App) {
     host.add_observer(|rejoined: On<UhstRejoined>, scores: Query<&Score>, mut commands: Commands| -> Result {
@@ -218,15 +232,7 @@ fn a_player_whose_game_has_crashed_joins_a_locked_session_again() {
 #[test_log::test]
 fn a_player_that_is_kicked_while_it_joins_again_is_new() {
     for locked in [false, true] {
-        let network = TestNetwork::memory();
-        let mut host = network.host_with(UhstHost::new("game").admission(Admission::Ask));
-        let ann = identity();
-        let mut first = join(&network, &host, &ann);
-        until(&mut [&mut host, &mut first], |apps| requests(apps[0]).len() == 1);
-        requests(&host)[0].accept();
-        until(&mut [&mut host, &mut first], |apps| connected(apps[0]) == 1 && connected(apps[1]) == 1);
-        let mut second = join(&network, &host, &ann);
-        until(&mut [&mut host, &mut first, &mut second], |apps| requests(apps[0]).len() == 2);
+        let (mut host, mut first, mut second) = asks_again();
         host.world_mut().query::<&mut UhstHost>().single_mut(host.world_mut()).unwrap().set_locked(locked);
 
         the_peer(&mut host).kick("enough").unwrap();
@@ -285,15 +291,7 @@ fn the_clients_of_one_app_are_different_players() {
 /// The former self plays on while the game thinks, and when the answer is no.
 #[test_log::test]
 fn a_player_that_is_refused_keeps_its_former_self() {
-    let network = TestNetwork::memory();
-    let mut host = network.host_with(UhstHost::new("game").admission(Admission::Ask));
-    let ann = identity();
-    let mut first = join(&network, &host, &ann);
-    until(&mut [&mut host, &mut first], |apps| requests(apps[0]).len() == 1);
-    requests(&host)[0].accept();
-    until(&mut [&mut host, &mut first], |apps| connected(apps[0]) == 1 && connected(apps[1]) == 1);
-    let mut second = join(&network, &host, &ann);
-    until(&mut [&mut host, &mut first, &mut second], |apps| requests(apps[0]).len() == 2);
+    let (mut host, mut first, mut second) = asks_again();
     requests(&host)[1].refuse("you play already");
     until(&mut [&mut host, &mut first, &mut second], |apps| !ended(apps[2]).is_empty());
     assert_eq!(ended(&second), [EndReason::Refused("you play already".to_owned())]);
