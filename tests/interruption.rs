@@ -75,6 +75,10 @@ fn told(app: &App) -> Vec<Option<Interruption>> {
     TestLog::of(app).0.iter().filter_map(told).collect()
 }
 
+/// Whether the peer was reachable for those who observed an interruption or its end.
+#[derive(Resource, Default)]
+struct Seen(Vec<bool>);
+
 fn send(app: &mut App, texts: &[&str]) {
     let peer = the_peer(app);
     let peer = app.world().get::<UhstPeer>(peer).unwrap();
@@ -84,6 +88,13 @@ fn send(app: &mut App, texts: &[&str]) {
 #[test]
 fn one_that_sleeps_is_interrupted_at_the_other_and_told_nothing_itself() {
     let (_relay, mut host, mut client) = pair(UhstHost::new("demo"));
+    host.app.init_resource::<Seen>();
+    host.app.add_observer(|event: On<UhstInterrupted>, peers: Query<&UhstPeer>, mut seen: ResMut<Seen>| {
+        seen.0.push(peers.get(event.entity).unwrap().is_reachable());
+    });
+    host.app.add_observer(|event: On<UhstResumed>, peers: Query<&UhstPeer>, mut seen: ResMut<Seen>| {
+        seen.0.push(peers.get(event.entity).unwrap().is_reachable());
+    });
     client.sleep(3 * TIMEOUT);
     send(&mut host.app, &["while you sleep"]);
     let apps = &mut [&mut host.app, &mut client.app];
@@ -96,6 +107,7 @@ fn one_that_sleeps_is_interrupted_at_the_other_and_told_nothing_itself() {
     of.send_on(UhstChannel::Unreliable, "dropped").unwrap();
     until(apps, |apps| told(apps[0]).len() == 2 && TestLog::of(apps[1]).texts().len() == 2);
     assert_eq!(told(apps[0]), [Some(Interruption::Silent), None]);
+    assert_eq!(apps[0].world().resource::<Seen>().0, [false, true]);
     assert_eq!(told(apps[1]), []);
     assert_eq!(TestLog::of(apps[1]).texts(), ["while you sleep", "and more"]);
     let of = apps[0].world().get::<UhstPeer>(peer).unwrap();

@@ -147,7 +147,12 @@ impl UhstPeer {
     /// is [interrupted](super::UhstInterrupted): reliable messages then wait until it is back or the connection
     /// [ends](crate::ConnectionConfig::resume_timeout), and unreliable ones are dropped.
     pub fn is_reachable(&self) -> bool {
-        self.handle.shared().is_reachable()
+        self.has_path() && self.handle.shared().interrupted().is_none()
+    }
+
+    /// Returns whether a path leads to the peer, which may not have answered on it yet.
+    pub(super) fn has_path(&self) -> bool {
+        self.handle.shared().has_path()
     }
 
     /// Returns for how long the peer has been [interrupted](super::UhstInterrupted), if it is, for instance to show

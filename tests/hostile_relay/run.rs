@@ -322,7 +322,7 @@ impl Guest {
                 return self.down.arrived(message.channel, message.payload.as_bytes());
             }
             TestEvent::Connected(_) => self.connected = true,
-            // That is so, and its player tries again.
+            // The relay has known no host for that long. The player joins again.
             TestEvent::Ended(event)
                 if event.reason == EndReason::NoSuchHost
                     && !self.connected

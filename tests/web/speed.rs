@@ -31,7 +31,7 @@ fn pages(host: &'static str, client: &'static str) -> (StandaloneRelay, Page, Pa
     (relay, host, client)
 }
 
-/// Has the page measure, and waits until it does: what comes before that counts for nothing.
+/// Starts a measurement in the page, and waits until it has begun: earlier messages do not count.
 fn measure(page: &mut Page, apps: &mut [&mut App], measurement: Value) {
     page.command(json!({ "speed": measurement }));
     page.wait(apps, "measures");

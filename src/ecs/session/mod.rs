@@ -68,8 +68,7 @@ pub(super) fn state_mut<'w>(world: &'w mut DeferredWorld, owner: Owner) -> Optio
 /// Whether a session was told to leave, and nothing is on its way that another session of the same player would cut.
 pub(super) fn has_left(world: &World, owner: Owner) -> bool {
     let leaves = state(world, owner).and_then(|state| state.handle.as_ref()).is_some_and(SessionHandle::leaves);
-    let delivers =
-        |peer: Entity| world.get::<UhstPeer>(peer).is_some_and(|peer| peer.queued() > 0 && peer.is_reachable());
+    let delivers = |peer: Entity| world.get::<UhstPeer>(peer).is_some_and(|peer| peer.queued() > 0 && peer.has_path());
     leaves && !peers_of(world, owner).into_iter().any(delivers)
 }
 

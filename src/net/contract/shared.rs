@@ -42,7 +42,7 @@ pub(crate) struct PeerShared {
     slot: Mutex<Option<Slot>>,
     open: AtomicBool,
     path: AtomicU8,
-    reachable: AtomicBool,
+    has_path: AtomicBool,
     /// The origin of `behind` and `interrupted`.
     created: Instant,
     /// When the interruption began, in milliseconds after `created`; 0: the peer is not interrupted.
@@ -100,7 +100,7 @@ impl PeerShared {
             slot: Mutex::new(None),
             open: AtomicBool::new(true),
             path: AtomicU8::new(0),
-            reachable: AtomicBool::new(true),
+            has_path: AtomicBool::new(true),
             created: Instant::now(),
             interrupted: AtomicU64::new(0),
             resume_timeout: AtomicU64::new(0),
@@ -171,8 +171,8 @@ impl PeerShared {
     }
 
     /// Whether any path is up.
-    pub fn is_reachable(&self) -> bool {
-        self.reachable.load(Ordering::Relaxed)
+    pub fn has_path(&self) -> bool {
+        self.has_path.load(Ordering::Relaxed)
     }
 
     /// How long the peer has been interrupted, and how long it may remain so. `None` if it is not interrupted.
@@ -230,8 +230,8 @@ impl PeerShared {
         self.path.store(u8::from(path == Path::Direct), Ordering::Relaxed);
     }
 
-    pub(in crate::net) fn set_reachable(&self, reachable: bool) {
-        self.reachable.store(reachable, Ordering::Relaxed);
+    pub(in crate::net) fn set_has_path(&self, has_path: bool) {
+        self.has_path.store(has_path, Ordering::Relaxed);
     }
 
     /// Marks the peer as interrupted, from now until the timeout at most, or as resumed (`None`).

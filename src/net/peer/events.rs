@@ -28,6 +28,8 @@ impl NativePeer {
             self.connection.consumed(consumed - self.consumed);
             self.consumed = consumed;
         }
+        // The game may look at it while it handles the events.
+        shared.set_has_path(self.connection.stats().path.is_some());
         while let Some(event) = self.connection.poll_event() {
             match event {
                 ConnectionEvent::Message(message) => self.batch.push(message),
@@ -66,16 +68,12 @@ impl NativePeer {
                 }
             }
             ConnectionEvent::Interrupted(reason) => {
-                let shared = self.handle.shared();
-                shared.set_interrupted(Some(self.connection.time_left(now)));
-                shared.set_reachable(false);
+                self.handle.shared().set_interrupted(Some(self.connection.time_left(now)));
                 self.count_interrupted(true);
                 self.cx.emit(EventKind::Interrupted { peer: self.cx.key, reason });
             }
             ConnectionEvent::Resumed => {
-                let shared = self.handle.shared();
-                shared.set_interrupted(None);
-                shared.set_reachable(true);
+                self.handle.shared().set_interrupted(None);
                 self.count_interrupted(false);
                 self.cx.emit(EventKind::Resumed { peer: self.cx.key });
             }
@@ -289,7 +287,6 @@ impl NativePeer {
                         or invents them";
             self.cx.diagnostic(text.to_owned());
         }
-        shared.set_reachable(stats.path.is_some());
         if let Some(rtt) = stats.rtt {
             shared.set_rtt(rtt);
         }

@@ -315,7 +315,8 @@ mod tests {
         }
     }
 
-    /// Its player gives up meanwhile: with its first new packet, or while it still joins, which needs no answer.
+    /// The player gives up while the host looks for it: with its first new packet, or before it is admitted. The latter needs
+    /// no answer.
     #[tokio::test]
     async fn a_goodbye_from_a_new_route_ends_a_joiner() {
         for has_welcome in [true, false] {
