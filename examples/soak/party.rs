@@ -36,6 +36,8 @@ impl Node {
             max_message: LARGEST,
             send_buffer: 2 << 20,
             receive_buffer: 2 << 20,
+            // No end takes longer than the soak waits for one.
+            drain_timeout: Duration::from_secs(30),
             ..ConnectionConfig::default()
         };
         let plugin = UhstPlugin::default().ice_servers([]).connection(connection).runtime(runtime.handle().clone());

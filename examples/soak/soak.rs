@@ -29,8 +29,9 @@ use crate::{
 const FRAME: Duration = Duration::from_millis(5);
 /// The longest time until everything has arrived, whatever goes wrong meanwhile.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// The longest time until both sides report an end: longer than a connection waits for a path.
-const END_PATIENCE: Duration = Duration::from_secs(45);
+/// The longest time until both sides report an end: longer than a side delivers what it sent before, and the other one then
+/// waits for a path.
+const END_PATIENCE: Duration = Duration::from_secs(80);
 /// How long a host keeps a client that never connected and may be asleep.
 const LATE: Duration = Duration::from_secs(20);
 /// How long an outage of the network has effects after its end.

@@ -33,12 +33,14 @@ pub(super) struct DrainLimits {
 pub(super) struct Closing {
     reason: EndReason,
     started: Timestamp,
-    /// When an acknowledgement last advanced, or the path changed.
+    /// When an acknowledgement last advanced.
     progress: Timestamp,
     /// The bytes that were queued at that time.
     waiting: usize,
-    /// The path in use at that time.
+    /// The path in use.
     path: Option<Path>,
+    /// Since when.
+    path_since: Timestamp,
     /// When to repeat the close on each path; `None`: it is due now.
     retry: PerPath<Option<Timestamp>>,
     /// Closes without draining, and repeats the close until this time.
@@ -49,7 +51,7 @@ impl Closing {
     /// Starts a close that first drains the `waiting` bytes that are queued. `path` is the path in use.
     pub(super) fn draining(reason: EndReason, waiting: usize, path: Option<Path>, now: Timestamp) -> Self {
         let retry = PerPath::default();
-        Self { reason, started: now, progress: now, waiting, path, retry, immediate: None }
+        Self { reason, started: now, progress: now, waiting, path, path_since: now, retry, immediate: None }
     }
 
     /// Starts a close without draining.
@@ -62,10 +64,15 @@ impl Closing {
         &self.reason
     }
 
-    /// When to stop waiting for the peer. `path` is the path in use.
-    pub(super) fn deadline(&self, limits: DrainLimits, path: Option<Path>) -> Timestamp {
-        let patience = if path.is_some() { limits.stalled } else { limits.unreachable };
-        self.immediate.unwrap_or((self.started + limits.total).min(self.progress + patience))
+    /// When to stop waiting for the peer. A path that turns out to be dead does not use up the time of the next one, but
+    /// paths that come and go do not prolong the wait for a peer that is gone.
+    pub(super) fn deadline(&self, limits: DrainLimits) -> Timestamp {
+        let unreachable = self.progress + limits.unreachable;
+        let patience = match self.path {
+            Some(_) => (self.progress.max(self.path_since) + limits.stalled).min(unreachable + limits.stalled),
+            None => unreachable,
+        };
+        self.immediate.unwrap_or((self.started + limits.total).min(patience))
     }
 
     /// When to repeat the close.
@@ -80,11 +87,13 @@ impl Closing {
         }
     }
 
-    /// Records progress of the drain: an acknowledgement, or a change of path. A path that turns out to be dead does
-    /// not use up the time of the next one.
+    /// Records progress of the drain: an acknowledgement, or a change of the path in use.
     pub(super) fn drained(&mut self, waiting: usize, path: Option<Path>, now: Timestamp) {
-        if waiting < self.waiting || path.is_some() && path != self.path {
+        if waiting < self.waiting {
             self.progress = now;
+        }
+        if path != self.path {
+            self.path_since = now;
         }
         (self.waiting, self.path) = (waiting, path);
     }
@@ -115,6 +124,7 @@ impl Closing {
     pub(super) fn slept(&mut self, time: Duration) {
         self.started += time;
         self.progress += time;
+        self.path_since += time;
     }
 }
 
@@ -162,6 +172,18 @@ impl CloseFrames {
     /// Returns the reason of the peer's close if the data before it did not arrive in time.
     pub(super) fn expired(&mut self, now: Timestamp) -> Option<EndReason> {
         self.from_peer.take_if(|close| now >= close.until).map(|close| close.reason)
+    }
+
+    /// Waits for that data until this time at least: the peer is interrupted, and cannot repeat its close.
+    pub(super) fn wait_until(&mut self, time: Timestamp) {
+        if let Some(close) = &mut self.from_peer {
+            close.until = close.until.max(time);
+        }
+    }
+
+    /// Returns the reason of the peer's close, for which data is missing, since the peer does not come back.
+    pub(super) fn take(&mut self) -> Option<EndReason> {
+        self.from_peer.take().map(|close| close.reason)
     }
 
     /// When the wait for that data ends.

@@ -37,8 +37,8 @@ pub struct ConnectionConfig {
     /// Both sides use the smaller of their values, as with `timeout`.
     pub resume_timeout: Duration,
     /// How long a close may take to deliver what was sent before. It gives up earlier if the peer acknowledges nothing
-    /// for twice the `timeout`, or if no path is up for `resume_timeout`. What is not acknowledged by then is cut and
-    /// reported. Zero cuts everything that is queued. Defaults to 5 minutes, in which a full send buffer passes a link
+    /// for twice the `timeout` on a path that is up, or for `resume_timeout` while none is, however often one comes and
+    /// goes. What is not acknowledged by then is cut and reported. Zero cuts everything that is queued. Defaults to 5 minutes, in which a full send buffer passes a link
     /// of 1 Mbit/s; at most a day.
     pub drain_timeout: Duration,
     /// How long a peer with a full send buffer may miss reliable broadcasts. If less than half of the buffer is free by

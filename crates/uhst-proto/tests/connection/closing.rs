@@ -63,6 +63,35 @@ fn an_unconfirmed_close_still_ends() {
     }
 }
 
+/// The relay breaks and returns again and again, and the peer is gone.
+#[test]
+fn paths_that_come_and_go_do_not_prolong_a_close() {
+    let config =
+        ConnectionConfig { timeout: Duration::from_secs(5), resume_timeout: Duration::from_secs(30), ..small() };
+    for (bytes, up, down) in [(0, 1, 1), (99, 1, 1), (99, 4, 9), (99, 20, 2), (99, 2, 20)] {
+        let (_, mut host) = pair(config.clone());
+        if bytes > 0 {
+            host.send(Channel::Reliable, Bytes::from(vec![0; bytes]).into()).unwrap();
+        }
+        host.close(EndReason::Left, START);
+        let (mut now, mut is_up) = (START, true);
+        let mut change = now + Duration::from_secs(up);
+        while let Some(next) = host.next_timeout() {
+            now = next.min(change);
+            if now == change {
+                is_up = !is_up;
+                change = now + Duration::from_secs(if is_up { up } else { down });
+                if is_up { host.path_up(Path::Relay, now) } else { host.path_down(Path::Relay, now) }
+            }
+            host.handle_timeout(now);
+            while host.poll_transmit(Lane::Relay, 16 << 10, now).is_some() {}
+        }
+        // A path that came up at the last moment has its time, and a close after a cut is repeated for two seconds.
+        assert!(now <= START + Duration::from_secs(30 + 10 + 2), "{bytes} {up} {down}: {now:?}");
+        assert_eq!(events(&mut host).last(), Some(&ConnectionEvent::Closed(EndReason::Left)));
+    }
+}
+
 /// A link of two packets of 16 KiB a second, and a receiver that reads half a second late.
 #[test]
 fn a_drain_lasts_as_long_as_it_advances() {

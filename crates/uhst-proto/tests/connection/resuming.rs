@@ -43,6 +43,42 @@ fn resuming_retransmits_in_both_directions() {
     assert_eq!(events(&mut host), [message("up")]);
 }
 
+/// The client has the host's goodbye, and not the message before it, when the relay breaks.
+#[test]
+fn a_goodbye_waits_while_no_path_is_up_for_what_was_sent_before() {
+    for (silent, back) in [(false, true), (false, false), (true, true), (true, false)] {
+        let (mut client, mut host) = connected();
+        host.send(Channel::Reliable, "last words".into()).unwrap();
+        assert!(!packets(&mut host, START).is_empty(), "they are lost");
+        host.close(EndReason::Left, START);
+        let goodbyes = packets(&mut host, START);
+        goodbyes.into_iter().for_each(|packet| client.receive(Lane::Relay, packet, START));
+        assert_eq!(events(&mut client), []);
+        if !silent {
+            client.path_down(Path::Relay, START);
+        }
+        let until = START + Duration::from_secs(if back { 20 } else { 60 });
+        let mut reported = events(&mut client);
+        reported.extend(alone(&mut client, START, until).into_iter().map(|(_, event)| event));
+        reported.retain(|event| !matches!(event, ConnectionEvent::PathSilent(_)));
+        let reason = if silent { Interruption::Silent } else { Interruption::NoPath };
+        assert_eq!(reported[0], ConnectionEvent::Interrupted(reason));
+        if !back {
+            assert_eq!(reported[1..], [ConnectionEvent::Closed(EndReason::Left)]);
+            continue;
+        }
+        alone(&mut host, START, until);
+        let resume = ask_back(&mut client, &mut host, until);
+        host.resume(resume, until).unwrap();
+        exchange(&mut client, &mut host, until);
+        let message = Received { channel: Channel::Reliable, tag: Tag::Untyped, payload: "last words".into() };
+        let expected =
+            [ConnectionEvent::Resumed, ConnectionEvent::Message(message), ConnectionEvent::Closed(EndReason::Left)];
+        assert_eq!(events(&mut client), expected, "silent: {silent}");
+        assert_eq!(events(&mut host), [ConnectionEvent::Closed(EndReason::Left)]);
+    }
+}
+
 #[test]
 fn a_challenge_is_answered_however_many_requests_were_lost_before_it() {
     for lost in 0..10 {

@@ -35,7 +35,7 @@ impl Connection {
                 let times = [
                     self.paths.next_timeout(self.is_waiting()),
                     self.resumption.next_retry(),
-                    Some(closing.deadline(self.drain_limits(), self.paths.active())),
+                    Some(closing.deadline(self.drain_limits())),
                     closing.next_retry(),
                 ];
                 times.into_iter().flatten().min()
@@ -91,14 +91,19 @@ impl Connection {
 
     fn open_timeout(&mut self, now: Timestamp) {
         self.acks.advance(now);
-        if let Some(reason) = self.closes.expired(now) {
-            return self.finish(reason);
-        }
         self.paths_timeout(now);
         self.check_interruption(now);
+        if self.paths.is_interrupted() {
+            self.closes.wait_until(now + self.paths.timeout());
+        } else if let Some(reason) = self.closes.expired(now) {
+            return self.finish(reason);
+        }
         match self.paths.expired(now) {
             Some(Expired::NoDirectPath(reason)) => self.abandon(reason, now),
-            Some(Expired::TimedOut) => self.close_now(EndReason::TimedOut),
+            Some(Expired::TimedOut) => {
+                let reason = self.closes.take().unwrap_or(EndReason::TimedOut);
+                self.close_now(reason);
+            }
             None => {}
         }
     }
@@ -124,7 +129,7 @@ impl Connection {
         let (limits, path) = (self.drain_limits(), self.paths.active());
         let State::Closing(closing) = &mut self.state else { return };
         closing.advance(now);
-        if now < closing.deadline(limits, path) {
+        if now < closing.deadline(limits) {
             return;
         }
         let reason = closing.reason().clone();
