@@ -50,8 +50,11 @@ impl Node {
         Instant::now() >= self.asleep_until
     }
 
+    /// Does nothing while it sleeps, since the patience of the soak has room for one sleep.
     pub fn sleep(&mut self, time: Duration) {
-        self.asleep_until = Instant::now() + time;
+        if self.is_awake() {
+            self.asleep_until = Instant::now() + time;
+        }
     }
 
     /// Updates the app, and returns its events. Ends come last: the log has the messages of a frame after them, though a

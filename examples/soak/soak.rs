@@ -195,8 +195,8 @@ impl Soak {
         self.honest_at = self.honest_at.map(|_| Instant::now());
         let playing = |stay: &&Stay| stay.phase == Phase::Playing && stay.ended.is_none();
         let playing: Vec<u32> = self.stays.values().filter(playing).map(|stay| stay.id).collect();
+        self.mend_networks();
         for id in playing {
-            self.worsen(id, NetworkConditions::PERFECT);
             self.drain(id, Ending::Leave);
         }
         let deadline = Instant::now() + PATIENCE + END_PATIENCE;
@@ -284,9 +284,19 @@ impl Soak {
         let Some(stay) = self.stays.get_mut(&id) else { return };
         stay.worse = !conditions.is_perfect();
         stay.blackout |= conditions.loss >= 1.0;
+        stay.slow |= conditions.bandwidth.is_some_and(|bandwidth| bandwidth < 100_000);
         let Some(player) = self.players.iter().find(|player| player.stay == Some(id)) else { return };
         if let Some(client) = player.node.app.world().get::<UhstClient>(stay.session) {
             client.set_conditions(conditions);
+        }
+    }
+
+    /// Makes all networks of players perfect.
+    fn mend_networks(&mut self) {
+        let worse: Vec<u32> = self.stays.values().filter(|stay| stay.worse).map(|stay| stay.id).collect();
+        for id in worse {
+            self.say(format!("a perfect network for {id}"));
+            self.worsen(id, NetworkConditions::PERFECT);
         }
     }
 

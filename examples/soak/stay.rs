@@ -33,6 +33,8 @@ pub struct Stay {
     pub blackout: bool,
     /// Whether its network is worse than perfect.
     pub worse: bool,
+    /// Whether its network was ever so slow that a full buffer keeps later packets away for about 30 s.
+    pub slow: bool,
     /// Whether everything sent before the end must arrive.
     pub strict: bool,
 }
@@ -103,6 +105,7 @@ impl Stay {
             over: None,
             blackout: false,
             worse: false,
+            slow: false,
             strict: false,
         }
     }
@@ -175,7 +178,7 @@ impl Stay {
             matches!(reason, EndReason::TimedOut) || (outage && matches!(reason, EndReason::RelayUnreachable(_)))
         };
         let fits = |side: &str, reason: &EndReason| match self.phase {
-            _ if (self.blackout || starved)
+            _ if (self.blackout || starved || outage && self.slow)
                 && (timed_out(reason) || matches!(reason, EndReason::Left | EndReason::EndedLocally)) =>
             {
                 true
@@ -188,7 +191,7 @@ impl Stay {
         };
         let never = self.client.peer.is_none();
         // The client never connected, or it gave up before the host's answer arrived.
-        let joining = never && outage;
+        let joining = never && (outage || starved);
         for (side, reason) in
             [("host", &self.host.disconnected), ("client", &self.client.disconnected), ("session", &self.ended)]
         {

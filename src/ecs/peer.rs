@@ -161,7 +161,7 @@ impl UhstPeer {
         self.handle.shared().interrupted().map(|(since, _)| since)
     }
 
-    /// Returns the time until an interrupted connection ends with [`EndReason::TimedOut`], if it is interrupted.
+    /// Returns the time until an interrupted connection ends, usually with [`EndReason::TimedOut`], if it is interrupted.
     pub fn interrupted_time_left(&self) -> Option<Duration> {
         self.handle.shared().interrupted().map(|(_, left)| left)
     }

@@ -64,13 +64,7 @@ impl Soak {
                     self.worsen(id, presets[preset]);
                 }
             }
-            _ => {
-                let worse: Vec<u32> = self.stays.values().filter(|stay| stay.worse).map(|stay| stay.id).collect();
-                for id in worse {
-                    self.say(format!("a perfect network for {id}"));
-                    self.worsen(id, NetworkConditions::PERFECT);
-                }
-            }
+            _ => self.mend_networks(),
         }
         Ok(())
     }
@@ -164,7 +158,7 @@ impl Soak {
                 let since = Instant::now();
                 player.node.app.world_mut().write_message(AppExit::Success);
                 let events = player.node.update();
-                // The exit waits for half a second at most. After that, the goodbye may be missing.
+                // An exit that takes this long has waited for goodbyes, which may be missing.
                 if since.elapsed() > STALL {
                     stay.strict = false;
                 }

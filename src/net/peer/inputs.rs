@@ -93,6 +93,10 @@ impl NativePeer {
             self.route = route;
         }
         self.retry.succeeded();
+        if matches!(self.role, Role::Client { .. }) {
+            // Its answers to a resumption would wait behind what is worth nothing now.
+            self.inbound.cut(Path::Relay);
+        }
         self.connection.path_up(Path::Relay, self.now());
     }
 
@@ -253,7 +257,7 @@ mod tests {
             contract::{Event, EventKind, PeerHandle, PeerLimits, SendError},
             peer_link::PeerContext,
         },
-        protocol::{Channel, PathPolicy, Payload},
+        protocol::{Channel, NATIVE_VERSION, PathPolicy, Payload},
     };
 
     /// Exchanges packets until both sides have none.
@@ -347,6 +351,22 @@ mod tests {
         exchange(&mut peer.connection, &mut host, later);
         peer.deliver_events();
         assert_eq!(handle.shared().queued(), 0);
+    }
+
+    /// A slow network holds back what the relay has delivered, and the relay breaks.
+    #[test]
+    fn a_client_that_resumes_does_not_wait_for_what_came_before() {
+        let (mut peer, mut host, events) = pair();
+        connect(&mut peer, &mut host, &events);
+        peer.set_conditions(NetworkConditions { bandwidth: Some(1), ..NetworkConditions::PERFECT });
+        host.send(Channel::Reliable, "held back".into()).expect("room");
+        let packet = host.poll_transmit(Lane::Relay, POST_LIMIT, peer.now()).expect("a message");
+        peer.input(PeerInput::Body(Body::Native { version: NATIVE_VERSION, packet }, None));
+        peer.set_conditions(NetworkConditions::PERFECT);
+        peer.input(PeerInput::RelayDown);
+        assert!(!peer.inbound.is_clear(), "a goodbye may be among it");
+        peer.input(PeerInput::RelayUp(None));
+        assert!(peer.inbound.is_clear());
     }
 
     #[test]

@@ -14,8 +14,6 @@ pub(super) const LINGER: Duration = Duration::from_secs(2);
 const VIOLATION_LINGER: Duration = Duration::from_secs(1);
 /// How often the close is repeated until the peer confirms it.
 const CLOSE_RETRY: Duration = Duration::from_millis(250);
-/// The minimum time to wait for data sent before the peer's close, after the last copy of that close.
-const MISSING: Duration = Duration::from_secs(2);
 
 /// The time limits of a drain.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +33,7 @@ pub(super) struct Closing {
     started: Timestamp,
     /// When an acknowledgement last advanced.
     progress: Timestamp,
-    /// The bytes that were queued at that time.
+    /// The bytes that are queued.
     waiting: usize,
     /// The path in use.
     path: Option<Path>,
@@ -69,7 +67,7 @@ impl Closing {
     pub(super) fn deadline(&self, limits: DrainLimits) -> Timestamp {
         let unreachable = self.progress + limits.unreachable;
         let patience = match self.path {
-            Some(_) => (self.progress.max(self.path_since) + limits.stalled).min(unreachable + limits.stalled),
+            Some(_) => self.progress.max(self.path_since.min(unreachable)) + limits.stalled,
             None => unreachable,
         };
         self.immediate.unwrap_or((self.started + limits.total).min(patience))
@@ -120,11 +118,11 @@ impl Closing {
         }
     }
 
-    /// Excludes a time in which this side was suspended.
-    pub(super) fn slept(&mut self, time: Duration) {
-        self.started += time;
-        self.progress += time;
-        self.path_since += time;
+    /// Excludes a time in which this side was suspended. What has happened since counts from then.
+    pub(super) fn slept(&mut self, time: Duration, now: Timestamp) {
+        for at in [&mut self.started, &mut self.progress, &mut self.path_since] {
+            *at = now.min(*at + time);
+        }
     }
 }
 
@@ -142,7 +140,6 @@ pub(super) struct CloseFrames {
 struct PeerClose {
     ends: [u64; 3],
     reason: EndReason,
-    until: Timestamp,
     /// The path on which it arrived.
     path: Path,
 }
@@ -155,11 +152,9 @@ struct LastClose {
 }
 
 impl CloseFrames {
-    /// Records the peer's close. The peer repeats it while it sends the data before it. It stops when it has given up
-    /// on that data.
-    pub(super) fn receive(&mut self, close: Close, path: Path, timeout: Duration, now: Timestamp) {
-        let until = now + timeout.max(MISSING);
-        self.from_peer = Some(PeerClose { ends: close.ends, reason: close.reason, until, path });
+    /// Records the peer's close. When the peer gives up on the data before it, it sends another one, which waits for none.
+    pub(super) fn receive(&mut self, close: Close, path: Path) {
+        self.from_peer = Some(PeerClose { ends: close.ends, reason: close.reason, path });
     }
 
     /// Returns the reason of the peer's close once everything sent before it has arrived, and confirms it.
@@ -169,26 +164,10 @@ impl CloseFrames {
         Some(close.reason)
     }
 
-    /// Returns the reason of the peer's close if the data before it did not arrive in time.
-    pub(super) fn expired(&mut self, now: Timestamp) -> Option<EndReason> {
-        self.from_peer.take_if(|close| now >= close.until).map(|close| close.reason)
-    }
-
-    /// Waits for that data until this time at least: the peer is interrupted, and cannot repeat its close.
-    pub(super) fn wait_until(&mut self, time: Timestamp) {
-        if let Some(close) = &mut self.from_peer {
-            close.until = close.until.max(time);
-        }
-    }
-
-    /// Returns the reason of the peer's close, for which data is missing, since the peer does not come back.
-    pub(super) fn take(&mut self) -> Option<EndReason> {
-        self.from_peer.take().map(|close| close.reason)
-    }
-
-    /// When the wait for that data ends.
-    pub(super) fn next_timeout(&self) -> Option<Timestamp> {
-        self.from_peer.as_ref().map(|close| close.until)
+    /// Returns the reason of the peer's close, or this one without a close. The connection ends before the data arrives
+    /// that was sent before the close.
+    pub(super) fn reason_or(&mut self, reason: EndReason) -> EndReason {
+        self.from_peer.take().map_or(reason, |close| close.reason)
     }
 
     /// Forgets the peer's close, because the connection has ended.
@@ -220,13 +199,6 @@ impl CloseFrames {
     pub(super) fn write_last(&mut self, writer: &mut PacketWriter, path: Path) {
         if let Some(last) = self.last.as_mut().filter(|last| !last.sent[path]) {
             last.sent[path] = writer.close(&Close { ends: [0; 3], reason: last.reason.clone() });
-        }
-    }
-
-    /// Excludes a time in which this side was suspended.
-    pub(super) fn slept(&mut self, time: Duration) {
-        if let Some(close) = &mut self.from_peer {
-            close.until += time;
         }
     }
 }

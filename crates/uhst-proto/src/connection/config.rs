@@ -31,15 +31,17 @@ pub struct ConnectionConfig {
     /// Both sides use the smaller of their values. A peer cannot bring it below one second on its own.
     pub timeout: Duration,
     /// How long a peer may be interrupted before its connection ends with
-    /// [`TimedOut`](crate::protocol::EndReason::TimedOut). A shorter time frees the places of crashed games sooner.
-    /// Defaults to 30 seconds; at most a day.
+    /// [`TimedOut`](crate::protocol::EndReason::TimedOut), or with the reason of its goodbye if that has arrived, and
+    /// not all that was sent before it. A shorter time frees the places of crashed games sooner. Defaults to 30
+    /// seconds; at most a day.
     ///
     /// Both sides use the smaller of their values, as with `timeout`.
     pub resume_timeout: Duration,
     /// How long a close may take to deliver what was sent before. It gives up earlier if the peer acknowledges nothing
-    /// for twice the `timeout` on a path that is up, or for `resume_timeout` while none is, however often one comes and
-    /// goes. What is not acknowledged by then is cut and reported. Zero cuts everything that is queued. Defaults to 5 minutes, in which a full send buffer passes a link
-    /// of 1 Mbit/s; at most a day.
+    /// for twice the `timeout` on a path, or for `resume_timeout` while none is up. Paths that come and go do not
+    /// prolong that: they have twice the `timeout` more at most. What is not acknowledged by then is cut and reported.
+    /// Zero cuts everything that is queued. Defaults to 5 minutes, in which a full send buffer passes a link of
+    /// 1 Mbit/s; at most a day.
     pub drain_timeout: Duration,
     /// How long a peer with a full send buffer may miss reliable broadcasts. If less than half of the buffer is free by
     /// then, the next missed broadcast ends the connection with [`TooSlow`](crate::protocol::EndReason::TooSlow).

@@ -243,8 +243,9 @@ impl Connection {
     /// connection tries to resume.
     ///
     /// [`drain_timeout`](ConnectionConfig::drain_timeout) bounds the whole close. When it expires, or nothing is
-    /// acknowledged for twice the [`timeout`](ConnectionConfig::timeout) although a path is up, the remaining messages
-    /// are [cut](ConnectionEvent::Cut) and the peer receives the reason at once. A connection that is not open yet ends
+    /// acknowledged for twice the [`timeout`](ConnectionConfig::timeout) although a path is up, or for
+    /// [`resume_timeout`](ConnectionConfig::resume_timeout) while none is, the remaining messages are
+    /// [cut](ConnectionEvent::Cut) and the peer receives the reason at once. A connection that is not open yet ends
     /// at once; a host that has answered is notified, and a client that asks to join is refused.
     pub fn close(&mut self, reason: EndReason, now: Timestamp) {
         match &mut self.state {

@@ -337,11 +337,11 @@ impl PathSet {
     pub(super) fn slept(&mut self, time: Duration, now: Timestamp) {
         self.live.slept(time, now);
         if let Some(interrupted) = &mut self.interrupted {
-            interrupted.since += time;
-            interrupted.checked += time;
+            interrupted.since = now.min(interrupted.since + time);
+            interrupted.checked = now.min(interrupted.checked + time);
         }
         if let Some(wait) = &mut self.direct_wait {
-            wait.since += time;
+            wait.since = now.min(wait.since + time);
         }
     }
 }

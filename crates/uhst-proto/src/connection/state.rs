@@ -45,12 +45,12 @@ impl State {
     }
 
     /// Excludes a time in which this side was suspended from all deadlines.
-    pub(super) fn slept(&mut self, time: Duration) {
+    pub(super) fn slept(&mut self, time: Duration, now: Timestamp) {
         match self {
             State::Joining(handshake) => handshake.slept(time),
             State::Admitting(handshake) => handshake.slept(time),
             State::Refused { until, .. } => *until += time,
-            State::Closing(closing) => closing.slept(time),
+            State::Closing(closing) => closing.slept(time, now),
             State::Open { .. } | State::Closed(_) => {}
         }
     }

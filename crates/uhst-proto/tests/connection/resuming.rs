@@ -43,40 +43,57 @@ fn resuming_retransmits_in_both_directions() {
     assert_eq!(events(&mut host), [message("up")]);
 }
 
-/// The client has the host's goodbye, and not the message before it, when the relay breaks.
+/// The client has the host's goodbye, and not the message before it.
+fn with_goodbye() -> (Connection, Connection) {
+    let (mut client, mut host) = connected();
+    host.send(Channel::Reliable, "last words".into()).unwrap();
+    assert!(!packets(&mut host, START).is_empty(), "they are lost");
+    host.close(EndReason::Left, START);
+    packets(&mut host, START).into_iter().for_each(|packet| client.receive(Lane::Relay, packet, START));
+    assert_eq!(events(&mut client), []);
+    (client, host)
+}
+
 #[test]
-fn a_goodbye_waits_while_no_path_is_up_for_what_was_sent_before() {
-    for (silent, back) in [(false, true), (false, false), (true, true), (true, false)] {
-        let (mut client, mut host) = connected();
-        host.send(Channel::Reliable, "last words".into()).unwrap();
-        assert!(!packets(&mut host, START).is_empty(), "they are lost");
-        host.close(EndReason::Left, START);
-        let goodbyes = packets(&mut host, START);
-        goodbyes.into_iter().for_each(|packet| client.receive(Lane::Relay, packet, START));
-        assert_eq!(events(&mut client), []);
-        if !silent {
-            client.path_down(Path::Relay, START);
+fn a_goodbye_waits_while_no_path_leads_to_the_peer_for_what_was_sent_before() {
+    for silent in [false, true] {
+        for back in [false, true] {
+            let (mut client, mut host) = with_goodbye();
+            if !silent {
+                client.path_down(Path::Relay, START);
+            }
+            let until = START + Duration::from_secs(if back { 20 } else { 60 });
+            let mut reported = events(&mut client);
+            reported.extend(alone(&mut client, START, until).into_iter().map(|(_, event)| event));
+            reported.retain(|event| !matches!(event, ConnectionEvent::PathSilent(_)));
+            let reason = if silent { Interruption::Silent } else { Interruption::NoPath };
+            assert_eq!(reported[0], ConnectionEvent::Interrupted(reason));
+            if !back {
+                assert_eq!(reported[1..], [ConnectionEvent::Closed(EndReason::Left)]);
+                continue;
+            }
+            alone(&mut host, START, until);
+            let resume = ask_back(&mut client, &mut host, until);
+            host.resume(resume, until).unwrap();
+            exchange(&mut client, &mut host, until);
+            let message = Received { channel: Channel::Reliable, tag: Tag::Untyped, payload: "last words".into() };
+            let expected =
+                [ConnectionEvent::Resumed, ConnectionEvent::Message(message), ConnectionEvent::Closed(EndReason::Left)];
+            assert_eq!(events(&mut client), expected, "silent: {silent}");
+            assert_eq!(events(&mut host), [ConnectionEvent::Closed(EndReason::Left)]);
         }
-        let until = START + Duration::from_secs(if back { 20 } else { 60 });
-        let mut reported = events(&mut client);
-        reported.extend(alone(&mut client, START, until).into_iter().map(|(_, event)| event));
-        reported.retain(|event| !matches!(event, ConnectionEvent::PathSilent(_)));
-        let reason = if silent { Interruption::Silent } else { Interruption::NoPath };
-        assert_eq!(reported[0], ConnectionEvent::Interrupted(reason));
-        if !back {
-            assert_eq!(reported[1..], [ConnectionEvent::Closed(EndReason::Left)]);
-            continue;
-        }
-        alone(&mut host, START, until);
-        let resume = ask_back(&mut client, &mut host, until);
-        host.resume(resume, until).unwrap();
-        exchange(&mut client, &mut host, until);
-        let message = Received { channel: Channel::Reliable, tag: Tag::Untyped, payload: "last words".into() };
-        let expected =
-            [ConnectionEvent::Resumed, ConnectionEvent::Message(message), ConnectionEvent::Closed(EndReason::Left)];
-        assert_eq!(events(&mut client), expected, "silent: {silent}");
-        assert_eq!(events(&mut host), [ConnectionEvent::Closed(EndReason::Left)]);
     }
+}
+
+/// The host that said goodbye is gone, and another one has its id.
+#[test]
+fn a_goodbye_counts_although_the_host_has_restarted() {
+    let (mut client, _) = with_goodbye();
+    client.path_down(Path::Relay, START);
+    client.path_up(Path::Relay, START);
+    let request = packets(&mut client, START).remove(0);
+    client.receive(Lane::Relay, frame::unknown(&request).unwrap(), START);
+    assert_eq!(events(&mut client).last(), Some(&ConnectionEvent::Closed(EndReason::Left)));
 }
 
 #[test]

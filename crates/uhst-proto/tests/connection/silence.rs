@@ -7,7 +7,8 @@ use uhst_proto::protocol::{Channel, EndReason, Tag};
 
 use crate::{
     START,
-    pair::{alone, events, idle, pair},
+    joining::packets,
+    pair::{alone, carry, events, idle, pair},
 };
 
 #[test]
@@ -124,6 +125,23 @@ fn a_suspension_does_not_count_as_waiting() {
     let reported = alone(&mut client, woken, woken + Duration::from_secs(60));
     let [(end, ConnectionEvent::Closed(EndReason::TimedOut))] = reported[..] else { panic!("{reported:?}") };
     assert!(end > Duration::from_secs(28), "{end:?}");
+}
+
+/// A side that wakes up reads its sockets before its clock. The progress that it finds there counts from then.
+#[test]
+fn a_suspension_does_not_prolong_a_close_that_has_advanced_since() {
+    let woken = START + Duration::from_secs(600);
+
+    let (mut client, mut host) = pair(ConnectionConfig::default());
+    client.send(Channel::Reliable, "last words".into()).unwrap();
+    carry(&mut client, &mut host, START);
+    client.close(EndReason::Left, START);
+    assert!(!packets(&mut client, START).is_empty(), "the close is lost");
+    carry(&mut host, &mut client, woken);
+    client.handle_timeout(woken);
+    let reported = alone(&mut client, woken, woken + Duration::from_secs(600));
+    let (end, _) = reported.iter().find(|(_, event)| matches!(event, ConnectionEvent::Closed(_))).unwrap();
+    assert!(*end <= Duration::from_secs(40), "{end:?}");
 }
 
 #[test]

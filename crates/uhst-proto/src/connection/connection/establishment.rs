@@ -214,7 +214,10 @@ impl Connection {
             }
             // Another host may have the id for a while. It does not end the connection while the host is alive on
             // another path.
-            ResumeStep::Unknown if self.is_interrupted() => self.finish(EndReason::HostRestarted),
+            ResumeStep::Unknown if self.is_interrupted() => {
+                let reason = self.closes.reason_or(EndReason::HostRestarted);
+                self.finish(reason);
+            }
             ResumeStep::Unknown => {}
         }
     }

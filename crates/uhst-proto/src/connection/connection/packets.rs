@@ -135,7 +135,7 @@ impl Connection {
                     self.finish(reason);
                 }
                 _ => {
-                    self.closes.receive(close, path, self.paths.timeout(), now);
+                    self.closes.receive(close, path);
                     // The acknowledgement shows the peer what is missing.
                     self.acks.request();
                 }

@@ -26,7 +26,6 @@ impl Connection {
                     self.paths.next_timeout(self.is_waiting()),
                     self.acks.next_timeout(),
                     self.resumption.next_retry(),
-                    self.closes.next_timeout(),
                     self.paths.next_check(),
                 ];
                 times.into_iter().flatten().min()
@@ -63,8 +62,7 @@ impl Connection {
         let late = self.next_timeout().map_or(Duration::ZERO, |due| now.saturating_sub(due));
         if late > self.paths.interval() {
             self.paths.slept(late, now);
-            self.closes.slept(late);
-            self.state.slept(late);
+            self.state.slept(late, now);
         }
         self.check_keys();
         match &mut self.state {
@@ -93,15 +91,13 @@ impl Connection {
         self.acks.advance(now);
         self.paths_timeout(now);
         self.check_interruption(now);
-        if self.paths.is_interrupted() {
-            self.closes.wait_until(now + self.paths.timeout());
-        } else if let Some(reason) = self.closes.expired(now) {
-            return self.finish(reason);
-        }
         match self.paths.expired(now) {
-            Some(Expired::NoDirectPath(reason)) => self.abandon(reason, now),
+            Some(Expired::NoDirectPath(reason)) => {
+                let reason = self.closes.reason_or(reason);
+                self.abandon(reason, now);
+            }
             Some(Expired::TimedOut) => {
-                let reason = self.closes.take().unwrap_or(EndReason::TimedOut);
+                let reason = self.closes.reason_or(EndReason::TimedOut);
                 self.close_now(reason);
             }
             None => {}
