@@ -112,6 +112,26 @@ fn a_runner_that_returns_is_a_goodbye() {
     });
 }
 
+/// The network is too slow for what was sent before.
+#[test_log::test]
+fn an_exit_that_gives_up_is_a_goodbye() {
+    let slow = NetworkConditions { bandwidth: Some(10_000), ..NetworkConditions::PERFECT };
+    let network = TestNetwork::memory();
+    let mut host = network.host_with(UhstHost::new("game").conditions(slow));
+    let mut client = network.join(&host);
+    let connected = |event: &TestEvent| matches!(event, TestEvent::Connected(_));
+    assert!(update_until(&mut [&mut host, &mut client], PATIENCE, |apps| {
+        apps.iter().all(|app| TestLog::of(app).has(connected))
+    }));
+    let world = host.world_mut();
+    let session = world.query::<&UhstHost>().single(world).expect("one host");
+    assert!(session.broadcast(vec![0; 1 << 20]).is_complete());
+    drop(host);
+    assert!(update_until(&mut [&mut client], PATIENCE, |apps| !ended(apps[0]).is_empty()));
+    assert_eq!(ended(&client), [EndReason::Left]);
+    assert!(!TestLog::of(&client).has(|event| matches!(event, TestEvent::Message(_))));
+}
+
 #[test_log::test]
 fn a_client_that_is_dropped_says_goodbye() {
     let (mut host, mut client) = TestNetwork::memory().pair("game");

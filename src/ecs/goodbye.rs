@@ -13,6 +13,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long it waits, at least, until its announcements on the local network are withdrawn.
 const WITHDRAWAL: Duration = Duration::from_millis(500);
 
+/// How long the last packets may take of sessions that no longer wait for confirmations.
+const LAST_PACKETS: Duration = Duration::from_millis(500);
+
 /// How often it looks whether a runtime of the app's own has been shut down.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -34,15 +37,20 @@ pub(super) fn leave_and_wait(network: &mut Network) {
 fn wait_for_sessions(network: &mut Network) {
     let latest = Instant::now() + network.exit_timeout;
     let mut deadline = latest.min(Instant::now() + PATIENCE);
+    let mut gave_up = false;
     while !network.all_are_gone() {
         let now = Instant::now();
-        if now >= deadline {
-            tracing::warn!("left without a goodbye: the network did not answer in time");
+        if now >= deadline && gave_up {
             return network.forget_all();
+        }
+        if now >= deadline {
+            tracing::warn!("left before all was confirmed: the network did not answer in time");
+            network.give_up_all();
+            (gave_up, deadline) = (true, now + LAST_PACKETS);
         }
         match network.events().recv_timeout(LOOK.min(deadline - now)).map(|event| (event.session, event.kind)) {
             Ok((session, EventKind::Ended { .. })) => network.forget(session),
-            Ok((_, EventKind::Draining)) => deadline = latest.min(Instant::now() + PATIENCE),
+            Ok((_, EventKind::Draining)) if !gave_up => deadline = latest.min(Instant::now() + PATIENCE),
             _ => {}
         }
     }

@@ -49,6 +49,8 @@ struct Client {
     /// The last error of the relay, while it is lost.
     relay_error: Option<RelayError>,
     leaving: bool,
+    /// Whether the app has dropped the session, so that no command follows.
+    deserted: bool,
     /// Whether the host has answered once. It may then be gone for reasons of its own.
     answered: bool,
 }
@@ -74,6 +76,7 @@ impl Client {
             reporter: Reporter::new(session, events),
             relay_error: None,
             leaving: false,
+            deserted: false,
             answered: false,
         }
     }
@@ -86,7 +89,7 @@ impl Client {
                     PeerOutput::Ended(end) => return self.end_reason(end.reason),
                     output => self.output(output).await,
                 },
-                command = commands.recv(), if !self.leaving => self.command(command).await,
+                command = commands.recv(), if !self.deserted => self.command(command).await,
             }
         }
     }
@@ -158,11 +161,14 @@ impl Client {
                 | SessionCommand::Password(_)
                 | SessionCommand::Locked(_),
             ) => {}
+            Some(SessionCommand::GiveUp) => self.send(PeerInput::GiveUp).await,
             Some(SessionCommand::Conditions(conditions)) => self.send(PeerInput::Conditions(conditions)).await,
             // Dropping the handle leaves, too.
             Some(SessionCommand::Leave) | None => {
-                self.leaving = true;
-                self.send(PeerInput::Disconnect(EndReason::EndedLocally)).await;
+                self.deserted |= command.is_none();
+                if !std::mem::replace(&mut self.leaving, true) {
+                    self.send(PeerInput::Disconnect(EndReason::EndedLocally)).await;
+                }
             }
         }
     }

@@ -80,6 +80,8 @@ pub(super) enum PeerInput {
     Rejoined,
     /// Say goodbye and end.
     Disconnect(EndReason),
+    /// After [`Disconnect`](Self::Disconnect): wait no longer for its confirmation.
+    GiveUp,
 }
 
 /// Creates the input queue of a peer's task.

@@ -344,6 +344,14 @@ impl Network {
         });
     }
 
+    /// Makes every session that leaves give up what is not confirmed.
+    pub fn give_up_all(&self) {
+        for session in self.sessions.values() {
+            // Those whose tasks are gone need no command.
+            let _ = session.commands.as_ref().map(|commands| commands.send(SessionCommand::GiveUp));
+        }
+    }
+
     /// Forgets all sessions, so that nothing waits for them.
     pub fn forget_all(&mut self) {
         self.sessions.clear();

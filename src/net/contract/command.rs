@@ -27,6 +27,8 @@ pub(crate) enum SessionCommand {
     Locked(bool),
     /// Say goodbye to every peer and end.
     Leave,
+    /// After [`Leave`](Self::Leave): wait no longer for confirmations.
+    GiveUp,
 }
 
 /// A command to one peer.

@@ -136,13 +136,13 @@ impl Host {
                             RelayError::Rejected => EndReason::HostIdInUse,
                             error => self.relay.client().unreachable(&error),
                         };
-                        return self.end(reason).await;
+                        return self.end(reason, commands).await;
                     }
                     event => self.relay_event(event, embedded).await,
                 },
                 Some((key, output)) = self.outputs_receiver.recv() => self.output(key, output).await,
                 command = commands.recv() => match command {
-                    Some(SessionCommand::Leave) | None => return self.end(EndReason::EndedLocally).await,
+                    Some(SessionCommand::Leave) | None => return self.end(EndReason::EndedLocally, commands).await,
                     Some(command) => self.command(command).await,
                 },
             }
@@ -150,11 +150,11 @@ impl Host {
     }
 
     /// Disconnects all peers, waits for their tasks, and releases the id.
-    async fn end(mut self, reason: EndReason) -> EndReason {
+    async fn end(mut self, reason: EndReason, mut commands: mpsc::UnboundedReceiver<SessionCommand>) -> EndReason {
         self.accepting = false;
         self.peers.send_to_all(|| PeerInput::Disconnect(reason.clone())).await;
         let limit = self.options.session.connection.drain_timeout + GOODBYE;
-        let _ = timeout(limit, self.wait_for_peers()).await;
+        let _ = timeout(limit, self.wait_for_peers(&mut commands)).await;
         // Tasks that are still there end with their inputs, and report nothing: this task does.
         self.relay.client().release(self.relay.access()).await;
         reason
@@ -162,9 +162,14 @@ impl Host {
 
     /// Serves peers until all have ended. They acknowledge what they are sent, and those whose paths are cut resume to
     /// receive it.
-    async fn wait_for_peers(&mut self) {
+    async fn wait_for_peers(&mut self, commands: &mut mpsc::UnboundedReceiver<SessionCommand>) {
         while !self.peers.is_empty() {
             tokio::select! {
+                Some(command) = commands.recv() => match command {
+                    SessionCommand::GiveUp => self.peers.send_to_all(|| PeerInput::GiveUp).await,
+                    SessionCommand::Conditions(_) => self.command(command).await,
+                    _ => {}
+                },
                 event = self.relay.next() => self.relay_event(event, None).await,
                 Some((key, output)) = self.outputs_receiver.recv() => self.output(key, output).await,
             }

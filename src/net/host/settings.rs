@@ -4,7 +4,7 @@ use super::Host;
 use crate::net::{contract::SessionCommand, peer_link::PeerInput};
 
 impl Host {
-    /// Executes a command other than [`SessionCommand::Leave`].
+    /// Executes a command that does not end the host.
     pub(super) async fn command(&mut self, command: SessionCommand) {
         match command {
             SessionCommand::Decide { peer, decision } => self.peers.send(peer, PeerInput::Decide(decision)).await,
@@ -29,7 +29,7 @@ impl Host {
                     self.peers.send_to_all(|| PeerInput::Locked).await;
                 }
             }
-            SessionCommand::Leave => {}
+            SessionCommand::Leave | SessionCommand::GiveUp => {}
         }
     }
 }

@@ -69,6 +69,7 @@ impl NativePeer {
                     self.connection.close_now(EndReason::Replaced);
                 }
             }
+            PeerInput::GiveUp => self.connection.give_up(),
             PeerInput::JoinsAgain => self.refuse(EndReason::Rejoined),
             PeerInput::Rejoined => self.connection.close_now(EndReason::Rejoined),
             PeerInput::Conditions(conditions) => self.set_conditions(conditions),

@@ -155,6 +155,7 @@ impl DirectPeer {
             | PeerInput::AddressesChanged(_)
             | PeerInput::Elsewhere { .. }
             | PeerInput::Resume { .. }
+            | PeerInput::GiveUp
             | PeerInput::GiveWay
             | PeerInput::Locked
             | PeerInput::PasswordChanged

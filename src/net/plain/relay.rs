@@ -178,6 +178,7 @@ impl RelayPeer {
             | PeerInput::AddressesChanged(_)
             | PeerInput::Elsewhere { .. }
             | PeerInput::Resume { .. }
+            | PeerInput::GiveUp
             | PeerInput::GiveWay
             | PeerInput::Locked
             | PeerInput::PasswordChanged

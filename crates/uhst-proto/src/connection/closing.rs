@@ -22,7 +22,7 @@ pub(super) struct DrainLimits {
     pub(super) total: Duration,
     /// How long it may take without progress, while a path is up.
     pub(super) stalled: Duration,
-    /// How long no path may be up.
+    /// How long it may take without progress, while no path is up.
     pub(super) unreachable: Duration,
 }
 
@@ -157,11 +157,18 @@ impl CloseFrames {
         self.from_peer = Some(PeerClose { ends: close.ends, reason: close.reason, path });
     }
 
-    /// Returns the reason of the peer's close once everything sent before it has arrived, and confirms it.
-    pub(super) fn arrived(&mut self, incoming: &Incoming) -> Option<EndReason> {
+    /// Returns the reason of the peer's close once everything sent before it has arrived, the last of it on this path, and
+    /// confirms it. The path of the close may be gone by then.
+    pub(super) fn arrived(&mut self, incoming: &Incoming, path: Path) -> Option<EndReason> {
         let close = self.from_peer.take_if(|close| incoming.reached(&close.ends))?;
         self.confirm(close.path);
+        self.confirm(path);
         Some(close.reason)
+    }
+
+    /// Whether the peer has closed, and something that it sent before is missing.
+    pub(super) fn has_close(&self) -> bool {
+        self.from_peer.is_some()
     }
 
     /// Returns the reason of the peer's close, or this one without a close. The connection ends before the data arrives

@@ -249,6 +249,11 @@ impl Connection {
     /// at once; a host that has answered is notified, and a client that asks to join is refused.
     pub fn close(&mut self, reason: EndReason, now: Timestamp) {
         match &mut self.state {
+            // The peer takes nothing more.
+            State::Open { .. } if self.closes.has_close() => {
+                self.cut();
+                self.close_now(reason);
+            }
             State::Open { .. } => {
                 self.outgoing.clear_unreliable();
                 self.paths.stop_waiting();
@@ -266,13 +271,23 @@ impl Connection {
         }
     }
 
+    /// Ends a connection that is [closing](Self::close) at once. What is not acknowledged is cut, and the reason is sent once
+    /// on each path.
+    pub fn give_up(&mut self) {
+        if let State::Closing(closing) = &self.state {
+            let reason = closing.reason().clone();
+            self.cut();
+            self.close_now(reason);
+        }
+    }
+
     /// Closes the connection as [`close`](Self::close) does, for a side that can still send, and receives nothing more:
     /// what is unacknowledged is sent again, before the reason, and over the relay if it is up. Only the reason is sent if
     /// more than `room` bytes wait, or the peer has no room for them.
     pub fn close_unanswered(&mut self, reason: EndReason, room: usize, now: Timestamp) {
         let was_open = self.is_open();
         self.close(reason.clone(), now);
-        if !was_open {
+        if !was_open || self.is_closed() {
             return;
         }
         self.lost_in_flight(Lane::Relay);

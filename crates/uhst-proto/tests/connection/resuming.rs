@@ -12,7 +12,7 @@ use uhst_proto::protocol::{
 use crate::{
     START,
     joining::{connected, exchange, packets, unconnected},
-    pair::{alone, events},
+    pair::{self, alone, events},
 };
 
 /// Starts a resumption and answers the host's challenge. Returns the answer.
@@ -83,6 +83,73 @@ fn a_goodbye_waits_while_no_path_leads_to_the_peer_for_what_was_sent_before() {
             assert_eq!(events(&mut host), [ConnectionEvent::Closed(EndReason::Left)]);
         }
     }
+}
+
+#[test]
+fn a_side_that_gives_up_says_so() {
+    let (mut client, mut host) = with_goodbye();
+    host.give_up();
+    let reported = events(&mut host);
+    assert!(matches!(reported[..], [ConnectionEvent::Cut { .. }, ConnectionEvent::Closed(EndReason::Left)]));
+    exchange(&mut client, &mut host, START);
+    assert_eq!(events(&mut client), [ConnectionEvent::Closed(EndReason::Left)]);
+    client.give_up();
+    assert_eq!(events(&mut client), []);
+}
+
+/// It has waited for a path in vain, and one comes up right after that.
+#[test]
+fn a_side_that_gives_up_without_a_path_says_so_on_the_next_one() {
+    let (mut client, mut host) = connected();
+    client.send(Channel::Reliable, "last words".into()).unwrap();
+    assert!(!packets(&mut client, START).is_empty(), "they are lost");
+    client.close(EndReason::Left, START);
+    client.path_down(Path::Relay, START);
+    let mut until = START;
+    while let Some(next) = client.next_timeout() {
+        until = next;
+        client.handle_timeout(until);
+    }
+    assert!(client.is_closed());
+    client.path_up(Path::Relay, until);
+    packets(&mut client, until).into_iter().for_each(|packet| host.receive(Lane::Relay, packet, until));
+    assert_eq!(events(&mut host).last(), Some(&ConnectionEvent::Closed(EndReason::Left)));
+}
+
+/// The other side takes nothing more, so there is nothing to wait for.
+#[test]
+fn a_close_after_a_goodbye_ends_at_once() {
+    let (mut client, mut host) = with_goodbye();
+    client.send(Channel::Reliable, "late".into()).unwrap();
+    client.close(EndReason::Left, START);
+    let reported = events(&mut client);
+    assert!(matches!(reported[..], [ConnectionEvent::Cut { .. }, ConnectionEvent::Closed(EndReason::Left)]));
+    exchange(&mut client, &mut host, START);
+    assert_eq!(events(&mut host).last(), Some(&ConnectionEvent::Closed(EndReason::Left)));
+}
+
+/// The goodbye came over the relay, which breaks, and what was sent before it comes directly.
+#[test]
+fn a_goodbye_is_confirmed_where_the_last_of_it_arrived() {
+    let (mut client, mut host) = connected();
+    for side in [&mut client, &mut host] {
+        side.path_up(Path::Direct, START);
+    }
+    pair::exchange(&mut client, &mut host, START);
+    events(&mut client);
+    events(&mut host);
+    host.send(Channel::Reliable, "last words".into()).unwrap();
+    let mut late = Vec::new();
+    while let Some(packet) = host.poll_transmit(Lane::DirectReliable, 16 << 10, START) {
+        late.push(packet);
+    }
+    host.close(EndReason::Left, START);
+    packets(&mut host, START).into_iter().for_each(|packet| client.receive(Lane::Relay, packet, START));
+    client.path_down(Path::Relay, START);
+    late.into_iter().for_each(|packet| client.receive(Lane::DirectReliable, packet, START));
+    assert_eq!(events(&mut client).last(), Some(&ConnectionEvent::Closed(EndReason::Left)));
+    pair::carry(&mut client, &mut host, START);
+    assert_eq!(events(&mut host), [ConnectionEvent::Closed(EndReason::Left)]);
 }
 
 /// The host that said goodbye is gone, and another one has its id.

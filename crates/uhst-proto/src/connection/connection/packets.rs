@@ -117,7 +117,7 @@ impl Connection {
         if must_ack {
             self.acks.data_received(lane, packet.len(), now);
         }
-        self.apply_peer_close();
+        self.apply_peer_close(lane.path());
     }
 
     /// Processes a frame that is not data.
@@ -156,9 +156,9 @@ impl Connection {
     }
 
     /// Applies the peer's close once everything sent before it has arrived.
-    fn apply_peer_close(&mut self) {
+    fn apply_peer_close(&mut self, path: Path) {
         if self.is_open()
-            && let Some(reason) = self.closes.arrived(&self.incoming)
+            && let Some(reason) = self.closes.arrived(&self.incoming, path)
         {
             self.finish(reason);
         }

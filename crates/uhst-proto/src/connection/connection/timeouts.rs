@@ -128,16 +128,12 @@ impl Connection {
         if now < closing.deadline(limits) {
             return;
         }
-        let reason = closing.reason().clone();
         // Without queued data, the close itself was repeated all along.
-        let gives_up = closing.is_immediate() || self.outgoing.queued() == 0 || path.is_none();
-        if !gives_up {
-            closing.stop_draining(now);
+        if closing.is_immediate() || self.outgoing.queued() == 0 || path.is_none() {
+            return self.give_up();
         }
+        closing.stop_draining(now);
         self.cut();
-        if gives_up {
-            self.finish(reason);
-        }
     }
 
     /// Drops what was not acknowledged, and reports it.
