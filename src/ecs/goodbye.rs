@@ -13,8 +13,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long it waits, at least, until its announcements on the local network are withdrawn.
 const WITHDRAWAL: Duration = Duration::from_millis(500);
 
-/// How long the last packets may take of sessions that no longer wait for confirmations.
-const LAST_PACKETS: Duration = Duration::from_millis(500);
+/// How long the last packets may take of sessions that no longer wait for confirmations: a bit longer than for one peer.
+const LAST_PACKETS: Duration = Duration::from_millis(600);
 
 /// How often it looks whether a runtime of the app's own has been shut down.
 const LOOK: Duration = Duration::from_millis(50);

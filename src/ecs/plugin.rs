@@ -115,7 +115,8 @@ impl UhstPlugin {
 
     /// Sets how long an app that exits may take to deliver what its sessions sent before, as long as the other sides confirm
     /// more of it. Default: 10 seconds. It waits one second at most while nothing is confirmed. The window does not respond
-    /// meanwhile. What is not confirmed in time is lost, and the other sides are told at once that this one has left.
+    /// meanwhile. What is not confirmed in time is lost, also on a [runtime](Self::runtime) that goes on. The other sides are
+    /// then told that this one has left, which may take about half a second more.
     ///
     /// For a session that is left while the app runs on, [`drain_timeout`](crate::ConnectionConfig::drain_timeout) counts.
     #[must_use]

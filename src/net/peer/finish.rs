@@ -1,7 +1,8 @@
 //! The end of a native peer: the last packets, and the report.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
+use futures_util::future::{OptionFuture, join};
 use n0_future::{
     task,
     time::{sleep, timeout},
@@ -19,6 +20,8 @@ use crate::{
 
 /// How long the last packets may take.
 const LAST_PACKETS: Duration = Duration::from_millis(500);
+/// How long the last packets wait for the POST in flight, which may be too large for a slow network. They are small.
+const IN_FLIGHT: Duration = Duration::from_millis(150);
 /// The pause before a last packet is posted again that the relay refused.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -63,9 +66,17 @@ impl NativePeer {
         self.outbound.release();
         self.transmit_direct();
         self.direct.close().await;
-        if let Some(post) = self.post.take() {
-            let _ = post.answer.await;
+        let mut in_flight = pin!(OptionFuture::from(self.post.take().map(|post| post.answer)));
+        let is_late = timeout(IN_FLIGHT, &mut in_flight).await.is_err();
+        let packets = self.post_last_packets();
+        if is_late {
+            join(in_flight, packets).await;
+        } else {
+            packets.await;
         }
+    }
+
+    async fn post_last_packets(&mut self) {
         let is_client = matches!(self.role, Role::Client { .. });
         let Some(route) = self.route.clone().filter(|_| self.relay_up || is_client) else { return };
         loop {

@@ -249,8 +249,8 @@ impl Connection {
     /// at once; a host that has answered is notified, and a client that asks to join is refused.
     pub fn close(&mut self, reason: EndReason, now: Timestamp) {
         match &mut self.state {
-            // The peer takes nothing more.
-            State::Open { .. } if self.closes.has_close() => {
+            // The peer takes nothing more. Without a path, it would not be told.
+            State::Open { .. } if self.closes.has_close() && self.paths.active().is_some() => {
                 self.cut();
                 self.close_now(reason);
             }

@@ -128,6 +128,19 @@ fn a_close_after_a_goodbye_ends_at_once() {
     assert_eq!(events(&mut host).last(), Some(&ConnectionEvent::Closed(EndReason::Left)));
 }
 
+/// The side that leaves has lost the relay. The other one knows its new route only once it has resumed.
+#[test]
+fn a_close_after_a_goodbye_resumes_first() {
+    let (mut client, mut host) = with_goodbye();
+    let resume = ask_back(&mut client, &mut host, START);
+    client.close(EndReason::Left, START);
+    assert!(!client.is_closed());
+    host.resume(resume, START).unwrap();
+    exchange(&mut client, &mut host, START);
+    assert_eq!(events(&mut client).last(), Some(&ConnectionEvent::Closed(EndReason::Left)));
+    assert_eq!(events(&mut host).last(), Some(&ConnectionEvent::Closed(EndReason::Left)));
+}
+
 /// The goodbye came over the relay, which breaks, and what was sent before it comes directly.
 #[test]
 fn a_goodbye_is_confirmed_where_the_last_of_it_arrived() {
