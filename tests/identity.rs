@@ -69,15 +69,21 @@ fn rejoined(app: &App) -> usize {
     TestLog::of(app).count(|event| matches!(event, TestEvent::Rejoined(_)))
 }
 
+/// The first player of a host whose game decides on joiners. It is admitted.
+fn admitted(network: &TestNetwork, host: &mut App, player: &UhstIdentity) -> App {
+    let mut app = join(network, host, player);
+    until(&mut [host, &mut app], |apps| requests(apps[0]).len() == 1);
+    requests(host)[0].accept();
+    until(&mut [host, &mut app], |apps| connected(apps[0]) == 1 && connected(apps[1]) == 1);
+    app
+}
+
 /// A host, a player who plays there, and another app of the player which asks to join. The game has not decided yet.
 fn asks_again() -> (App, App, App) {
     let network = TestNetwork::memory();
     let mut host = network.host_with(UhstHost::new("game").admission(Admission::Ask));
     let ann = identity();
-    let mut first = join(&network, &host, &ann);
-    until(&mut [&mut host, &mut first], |apps| requests(apps[0]).len() == 1);
-    requests(&host)[0].accept();
-    until(&mut [&mut host, &mut first], |apps| connected(apps[0]) == 1 && connected(apps[1]) == 1);
+    let mut first = admitted(&network, &mut host, &ann);
     let mut second = join(&network, &host, &ann);
     until(&mut [&mut host, &mut first, &mut second], |apps| requests(apps[0]).len() == 2);
     (host, first, second)
@@ -204,10 +210,7 @@ fn a_player_whose_game_has_crashed_joins_a_locked_session_again() {
     let network = TestNetwork::memory();
     let mut host = network.host_with(UhstHost::new("game").admission(Admission::Ask));
     let (ann, bob) = (identity(), identity());
-    let mut first = join(&network, &host, &ann);
-    until(&mut [&mut host, &mut first], |apps| requests(apps[0]).len() == 1);
-    requests(&host)[0].accept();
-    until(&mut [&mut host, &mut first], |apps| connected(apps[0]) == 1 && connected(apps[1]) == 1);
+    let mut first = admitted(&network, &mut host, &ann);
     let mut other = join(&network, &host, &bob);
     until(&mut [&mut host, &mut first, &mut other], |apps| requests(apps[0]).len() == 2);
 

@@ -168,6 +168,7 @@ impl Host {
                 Some(command) = commands.recv() => match command {
                     SessionCommand::GiveUp => self.peers.send_to_all(|| PeerInput::GiveUp).await,
                     SessionCommand::Conditions(_) => self.command(command).await,
+                    // The other settings are for those who join.
                     _ => {}
                 },
                 event = self.relay.next() => self.relay_event(event, None).await,

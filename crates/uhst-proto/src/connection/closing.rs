@@ -37,7 +37,7 @@ pub(super) struct Closing {
     waiting: usize,
     /// The path in use.
     path: Option<Path>,
-    /// Since when.
+    /// When the path in use last changed.
     path_since: Timestamp,
     /// When to repeat the close on each path; `None`: it is due now.
     retry: PerPath<Option<Timestamp>>,
